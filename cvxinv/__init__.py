@@ -1,0 +1,1 @@
+"""Inversion of trained ReLU generators, layer by layer, with certificates."""

@@ -1,0 +1,305 @@
+"""Linear maps: what stands between two activations of a generator.
+
+A map W takes `(N, n)` to `(N, m)` and its adjoint takes `(N, m)` back; signals are flat, and a convolution knows its own
+picture shapes. `matrix()` is W as a dense `(m, n)` tensor, made once and kept. Biases live outside (`Layer.b`, `Rows.b`).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _ieee_convolution():
+    """Convolutions in full float32 for the time of a call: cuDNN may use TF32 (three digits) by default."""
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+    )
+
+
+class AbstractMap(ABC):
+    """A linear map from `n` to `m` numbers, applied to batches."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Length of the input."""
+
+    @property
+    @abstractmethod
+    def m(self) -> int:
+        """Length of the output."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @abstractmethod
+    def __call__(self, h: Tensor) -> Tensor:
+        """W h for each row of `h`, `(N, n)` to `(N, m)`."""
+
+    @abstractmethod
+    def adjoint(self, p: Tensor) -> Tensor:
+        """W' p for each row of `p`, `(N, m)` to `(N, n)`."""
+
+    @abstractmethod
+    def magnitude(self) -> "AbstractMap":
+        """The map with |W| in place of W, for rounding bounds."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> "AbstractMap":
+        """The map `factor` W."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "AbstractMap":
+        """The same map in another floating type or on another device."""
+
+    @abstractmethod
+    def _matrix(self) -> Tensor: ...
+
+    @cached_property
+    def _kept_matrix(self) -> Tensor:
+        return self._matrix()
+
+    def matrix(self) -> Tensor:
+        """W as a dense `(m, n)` tensor, made at the first call and kept."""
+        return self._kept_matrix
+
+    @cached_property
+    def _kept_norm(self) -> float:
+        if min(self.m, self.n) == 0:
+            return 0.0
+        if self.m * self.n <= 4_000_000:
+            return float(torch.linalg.matrix_norm(self.matrix().double(), ord=2))
+        # power iteration, fixed start: 100 steps bound the norm from below to a few digits, enough for scaling
+        h = torch.ones(1, self.n, dtype=self.dtype, device=self.device)
+        h = h + torch.linspace(0, 1, self.n, dtype=self.dtype, device=self.device)
+        value = 0.0
+        for _ in range(100):
+            h = h / h.norm()
+            p = self(h)
+            value = float(p.norm())
+            if value == 0.0:
+                return 0.0
+            h = self.adjoint(p)
+        return value
+
+    def norm(self) -> float:
+        """Largest singular value of W, computed at the first call and kept."""
+        return self._kept_norm
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(AbstractMap):
+    """A matrix `weight` of shape `(m, n)`."""
+
+    weight: Tensor
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2:
+            raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
+
+    @property
+    def n(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def m(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return h @ self.weight.T
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return p @ self.weight
+
+    def magnitude(self) -> "Dense":
+        return Dense(self.weight.abs())
+
+    def scaled(self, factor: float) -> "Dense":
+        return Dense(self.weight * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if weight is self.weight else Dense(weight)
+
+    def _matrix(self) -> Tensor:
+        return self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class _Convolution(AbstractMap):
+    """Common part of the two convolutions: picture shapes and the dense matrix.
+
+    `shape_in`, `shape_out` are (channels, height, width).
+    """
+
+    weight: Tensor
+    shape_in: tuple[int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    output_padding: tuple[int, int] = (0, 0)
+    shape_out: tuple[int, int, int] = field(init=False)
+
+    @property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @property
+    def m(self) -> int:
+        return prod(self.shape_out)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    def magnitude(self) -> "_Convolution":
+        return replace(self, weight=self.weight.abs())
+
+    def scaled(self, factor: float) -> "_Convolution":
+        return replace(self, weight=self.weight * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "_Convolution":
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if weight is self.weight else replace(self, weight=weight)
+
+    def _matrix(self) -> Tensor:
+        # column by column in blocks, so that a wide layer does not need n pictures at once
+        columns = []
+        for start in range(0, self.n, 1024):
+            stop = min(start + 1024, self.n)
+            units = torch.zeros(stop - start, self.n, dtype=self.dtype, device=self.device)
+            units[torch.arange(stop - start), torch.arange(start, stop)] = 1
+            columns.append(self(units))
+        return torch.cat(columns).T.contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2d(_Convolution):
+    """Transposed convolution with zero padding; `weight` is (channels in, channels out / groups, height, width)."""
+
+    def __post_init__(self) -> None:
+        c, h, w = self.shape_in
+        with _ieee_convolution():
+            probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _arguments(self):
+        return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+
+    def __call__(self, h: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv_transpose2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        with _ieee_convolution():
+            image = p.reshape(-1, *self.shape_out)
+            h = F.conv2d(image, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return h.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(_Convolution):
+    """Convolution with zero padding; `weight` is (channels out, channels in / groups, height, width)."""
+
+    def __post_init__(self) -> None:
+        c, h, w = self.shape_in
+        with _ieee_convolution():
+            probe = F.conv2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _arguments(self):
+        return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def __call__(self, h: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        # rows and columns that the strides never reach come back through output_padding
+        extra = tuple(
+            size - ((out - 1) * s - 2 * pad + d * (k - 1) + 1)
+            for size, out, s, pad, d, k in zip(
+                self.shape_in[1:], self.shape_out[1:], self.stride, self.padding, self.dilation,
+                self.weight.shape[2:], strict=True,
+            )
+        )  # fmt: skip
+        with _ieee_convolution():
+            image = p.reshape(-1, *self.shape_out)
+            h = F.conv_transpose2d(
+                image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation
+            )
+        return h.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Composition(AbstractMap):
+    """`outer` after `inner`, where no activation stands between them and neither is dense."""
+
+    outer: AbstractMap
+    inner: AbstractMap
+
+    def __post_init__(self) -> None:
+        if self.outer.n != self.inner.m:
+            raise ValueError(
+                f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; "
+                "pass maps whose sizes meet"
+            )
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def m(self) -> int:
+        return self.outer.m
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self.outer(self.inner(h))
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return self.inner.adjoint(self.outer.adjoint(p))
+
+    def magnitude(self) -> "AbstractMap":
+        return Composition(self.outer.magnitude(), self.inner.magnitude())
+
+    def scaled(self, factor: float) -> "Composition":
+        return Composition(self.outer, self.inner.scaled(factor))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Composition":
+        return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))
+
+    def _matrix(self) -> Tensor:
+        return self.outer(self.inner.matrix().T).T.contiguous()
