@@ -1,0 +1,79 @@
+# Everything a fresh machine needs to try or to test cvxinv. It must have Python 3.11 or newer (with venv), git and make.
+#
+#   make demo     set up .venv, then invert a shipped generator
+#   make test     set up .venv, then run every check:  make test FAST=1  leaves out the slow tests
+#
+# The same without make (on Windows write .venv\Scripts for .venv/bin):
+#
+#   python3 -m venv .venv
+#   .venv/bin/python -m pip install -c constraints.txt torch==2.13.0
+#   .venv/bin/python -m pip install -c constraints.txt -e ".[plot]"      # ".[dev]" for the tests
+#   .venv/bin/cvxinv demo
+#
+# On Linux without a GPU a small build of torch will do, many times smaller than the default one:
+#
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+FAST ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell grep -E '^torch==' constraints.txt)
+
+# That index has torch but not the pinned versions of what torch needs: the next step takes those from the usual index.
+TORCH_FROM := $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX),-c constraints.txt)
+SELECT := $(if $(filter-out 0,$(FAST)),-m "not slow")
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: $(VENV)/.installed-plot ## set up, then run the demonstration
+	@echo "== cvxinv demo"
+	@$(BIN)/cvxinv demo
+
+test: lint ## set up, then ruff, mypy and all tests (FAST=1 leaves out the slow ones)
+	@echo "== pytest: $(if $(SELECT),all tests but the slow ones,all tests)"
+	@$(BIN)/python -m pytest $(SELECT) $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev ## set up, then ruff and mypy
+	@echo "== ruff check: style"
+	@$(BIN)/ruff check .
+	@echo "== ruff format --check: layout"
+	@$(BIN)/ruff format --check .
+	@echo "== mypy: types"
+	@$(BIN)/mypy
+
+clean: ## remove .venv, caches and build folders
+	@echo "== removing $(VENV), caches and build folders"
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that a step that was broken off starts again.
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "expected Python 3.11 or newer as '$(PYTHON)', found no such command;" \
+	       "install it, or name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1) as '$(PYTHON)';" \
+	       "name a newer one: make PYTHON=python3.12"; exit 1; }
+	@echo "== creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-torch: $(VENV)/.created constraints.txt
+	@echo "== installing $(TORCH), the largest download$(if $(TORCH_INDEX), (from $(TORCH_INDEX)))"
+	@$(PIP) install --progress-bar off $(TORCH_FROM) $(TORCH)
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed-torch setup.cfg setup.py constraints.txt
+	@echo "== installing cvxinv[$*] and what it needs"
+	@$(PIP) install --quiet --use-pep517 -c constraints.txt -e ".[$*]"
+	@touch $@
