@@ -1,0 +1,458 @@
+"""The house rules that a machine can check: imports, wheel, README, changelog, notes, files."""
+
+import ast
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+import cvxinv
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "cvxinv"
+
+# Which area stands on which: an area imports itself, its own rank and what is lower, never what is higher.
+RANKS = {
+    "errors": 0,
+    "maps": 1,
+    "activations": 1,
+    "folding": 2,
+    "generator": 2,
+    "reading": 2,
+    "tracing": 2,
+    "measurement": 3,
+    "rows": 3,
+    "shipped": 3,
+    "layer_problem": 4,
+    "layers": 5,
+    "certificate": 6,
+    "solvers": 7,
+    "inversion": 8,
+    "guarantees": 9,
+    "exact": 9,
+    "sparse_models": 9,
+    "report": 10,
+    "plots": 10,
+    "files": 10,
+    "cli": 11,
+    "__init__": 12,
+}
+# Beyond the ranks: the judge knows no contestant.
+FORBIDDEN = {"certificate": {"layers", "solvers", "inversion"}}
+CVXPY_AREAS = ("layers.", "solvers.reference", "exact.")
+LICENCES = {
+    "torch": "BSD-3-Clause",
+    "numpy": "BSD-3-Clause",
+    "scipy": "BSD-3-Clause",
+    "cvxpy": "Apache-2.0",
+    "clarabel": "Apache-2.0",
+    "highspy": "MIT",
+    "osqp": "Apache-2.0",
+    "scs": "MIT",
+    "safetensors": "Apache-2.0",
+    "tqdm": "MPL-2.0 AND MIT",
+    "typer": "MIT",
+    "rich": "MIT",
+    "matplotlib": "PSF-2.0",
+}
+LARGEST_FILE = 200_000  # bytes
+ALLOWED_LARGE: set[str] = set()
+
+
+# --- imports --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: `target` is dotted and absolute; inside cvxinv it is a module, never a name in one."""
+
+    module: str
+    target: str
+    line: int
+    in_function: bool
+    typing_only: bool
+    star: bool
+
+    def __str__(self) -> str:
+        return f"{self.module} line {self.line} imports {self.target}"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(p): p for p in sorted(PACKAGE.rglob("*.py"))}
+
+
+def area(module: str) -> str:
+    """First name below the package: `cvxinv.layers.lasso` belongs to `layers`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def walk(node: ast.AST, in_function: bool = False, typing_only: bool = False) -> Iterator[tuple]:
+    """Every import statement, with whether it stands in a function or under `if TYPE_CHECKING`."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, in_function, typing_only
+    in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        typing_only = True
+    for child in ast.iter_child_nodes(node):
+        yield from walk(child, in_function, typing_only)
+
+
+def targets(node: ast.Import | ast.ImportFrom, module: str, is_package: bool) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        package = module.split(".") if is_package else module.split(".")[:-1]
+        base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+    named = [f"{base}.{alias.name}" for alias in node.names]
+    return sorted({name if name in modules() else base for name in named})
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> list[Import]:
+    found = []
+    for node, in_function, typing_only in walk(ast.parse(source)):
+        star = isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+        for target in targets(node, module, is_package):
+            found.append(Import(module, target, node.lineno, in_function, typing_only, star))
+    return found
+
+
+@cache
+def all_imports() -> list[Import]:
+    return [
+        found
+        for module, path in modules().items()
+        for found in imports_of(path.read_text(), module, path.name == "__init__.py")
+    ]
+
+
+def inner(found: Import) -> bool:
+    return found.target.split(".")[0] == "cvxinv"
+
+
+def direction_fault(found: Import) -> str | None:
+    """What is wrong with the direction of one import inside the package, or None."""
+    here, there = area(found.module), area(found.target)
+    if here == "__init__" or found.module == found.target:
+        return None
+    if there == "__init__" and here != "cli":
+        return f"{found}: import the module itself, not the public surface"
+    if here == "layers" == there and "cvxinv.layers" not in (found.module, found.target):
+        return f"{found}: layers do not import each other"
+    if there == "__init__" and here == "cli":
+        return None
+    if RANKS.get(there, 0) > RANKS.get(here, 99) or there in FORBIDDEN.get(here, ()):
+        return f"{found}: {here} may not import {there}"
+    return None
+
+
+def test_every_module_has_a_rank():
+    unknown = {area(m) for m in modules()} - set(RANKS)
+    assert not unknown, f"expected a rank in RANKS for {sorted(unknown)}, got none; say where it stands"
+
+
+def test_imports_go_one_way():
+    faults = [fault for found in all_imports() if inner(found) and (fault := direction_fault(found))]
+    assert not faults, "\n".join(faults)
+
+
+def test_modules_do_not_import_in_a_circle():
+    graph: dict[str, set[str]] = {m: set() for m in modules() if m != "cvxinv"}
+    for found in all_imports():
+        if found.module in graph and found.target in graph and not found.typing_only:
+            graph[found.module].add(found.target)
+    while leaves := {m for m, needs in graph.items() if not needs & (graph.keys() - {m})}:
+        graph = {m: needs - leaves for m, needs in graph.items() if m not in leaves}
+    assert not graph, f"these import each other in a circle: {sorted(graph)}"
+
+
+def test_no_star_imports():
+    assert not [str(found) for found in all_imports() if found.star]
+
+
+def test_cvxpy_is_imported_late_and_only_where_statements_are_solved():
+    for found in all_imports():
+        if found.target.split(".")[0] != "cvxpy":
+            continue
+        where = found.module.removeprefix("cvxinv.")
+        assert found.in_function or found.typing_only, f"{found} at the top; import it where it is called"
+        assert found.typing_only or where.startswith(CVXPY_AREAS), f"{found}: only {CVXPY_AREAS} may"
+
+
+def test_optional_packages_are_imported_late_and_in_one_place():
+    for found in all_imports():
+        top = found.target.split(".")[0]
+        if top == "matplotlib":
+            assert found.module == "cvxinv.plots", f"{found}: only plots.py draws"
+        if top in ("matplotlib", "ecos"):
+            assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
+        assert top != "sklearn", f"{found}: scikit-learn is for tests alone"
+
+
+def test_every_foreign_import_is_a_declared_requirement():
+    options = setup_cfg()
+    declared = set(requirements(options["options"]["install_requires"]))
+    declared |= set(requirements(options["options.extras_require"]["plot"]))
+    declared |= set(requirements(options["options.extras_require"]["ecos"]))
+    for found in all_imports():
+        top = found.target.split(".")[0]
+        known = inner(found) or top in sys.stdlib_module_names or top in declared
+        assert known, f"{found}, which setup.cfg does not require"
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cvxinv.certificate", "from .layers import BasisPursuitL2"),
+        ("cvxinv.certificate", "from .solvers.choose import choose"),
+        ("cvxinv.maps", "def f():\n    from . import rows"),
+        ("cvxinv.layers.one", "from ..certificate import certify"),
+        ("cvxinv.layers.one", "from .two import Two"),
+        ("cvxinv.layers.one", "from cvxinv.solvers import reference"),
+        ("cvxinv.solvers.one", "from ..inversion import layered"),
+        ("cvxinv.rows", "from cvxinv import LinearMap"),
+        ("cvxinv.inversion.one", "from ..report import table"),
+    ],
+)
+def test_the_import_check_sees_a_planted_fault(module: str, line: str):
+    assert any(direction_fault(found) for found in imports_of(line, module))
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cvxinv.layers.one", "from ..layer_problem import Point"),
+        ("cvxinv.solvers.one", "from ..certificate import certify"),
+        ("cvxinv.solvers.one", "from .two import two"),
+        ("cvxinv.cli", "from . import invert"),
+        ("cvxinv.inversion.one", "from ..generator import Generator"),
+    ],
+)
+def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
+    assert not any(direction_fault(found) for found in imports_of(line, module))
+
+
+def test_import_is_cheap():
+    heavy = ["cvxpy", "matplotlib", "sklearn", "ecos", "typer", "clarabel", "osqp", "scs"]
+    code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not loaded.split(), f"import cvxinv also imports {loaded}"
+
+
+# --- packaging ------------------------------------------------------------------------------------
+
+
+@cache
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def requirements(lines: str) -> list[str]:
+    return [re.split(r"[^\w.-]", line.strip())[0] for line in lines.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of a copy of the tree, so that the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
+    shutil.copytree(ROOT, folder / "tree", ignore=left_out)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist")]
+    done = subprocess.run([*command, str(folder / "tree")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return zipfile.ZipFile(next((folder / "dist").glob("*.whl")))
+
+
+def test_the_wheel_claims_one_name(wheel: zipfile.ZipFile):
+    top = {name.split("/")[0] for name in wheel.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"cvxinv"}
+
+
+def test_the_wheel_holds_every_module_and_shipped_file(wheel: zipfile.ZipFile):
+    ours = [p for p in PACKAGE.rglob("*.py")] + [PACKAGE / "py.typed"]
+    ours += [p for p in (PACKAGE / "shipped").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    missing = {p.relative_to(ROOT).as_posix() for p in ours} - set(wheel.namelist())
+    assert not missing, f"setup.cfg leaves out of the wheel: {sorted(missing)}"
+
+
+def test_the_wheel_does_not_require_ecos(wheel: zipfile.ZipFile):
+    metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))).decode()
+    default = [
+        line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line
+    ]
+    assert any("cvxpy" in line for line in default)
+    assert not [line for line in default if "ecos" in line]
+
+
+def test_requirements_have_licences_without_copyleft():
+    options = setup_cfg()
+    names = requirements(options["options"]["install_requires"])
+    names += requirements(options["options.extras_require"]["plot"])
+    for name in names:
+        assert name in LICENCES, f"expected the licence of {name} in LICENCES, got none; look it up"
+        assert "GPL" not in LICENCES[name], f"{name} is under {LICENCES[name]}; make it an extra"
+
+
+def test_ruff_is_the_same_everywhere():
+    pinned = re.search(r"^ruff==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.search(r"ruff-pre-commit\s+rev: v(\S+)", hooks)[1] == pinned
+
+
+def test_the_makefile_comment_names_the_pinned_torch():
+    pinned = re.search(r"^torch==\S+$", (ROOT / "constraints.txt").read_text(), re.M)[0]
+    assert pinned in (ROOT / "Makefile").read_text()
+
+
+# --- README ---------------------------------------------------------------------------------------
+
+
+def readme_blocks(*languages: str) -> list[tuple[int, str]]:
+    """Line number and text of each fenced block in one of the languages."""
+    readme = ROOT / "README.md"
+    assert readme.exists(), "expected README.md beside setup.cfg, found none"
+    text = readme.read_text()
+    fenced = re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```\s*$", text, re.M | re.S)
+    return [(text[: m.start(2)].count("\n"), m[2]) for m in fenced if m[1] in languages]
+
+
+def readme_commands() -> list[list[str]]:
+    """Each command of the shell blocks as words; comments and prompts dropped, continued lines joined."""
+    text = "\n".join(block for _, block in readme_blocks("bash", "sh", "console")).replace("\\\n", " ")
+    lines = [re.sub(r"(^|\s)#.*", "", line).removeprefix("$ ") for line in text.splitlines()]
+    parts = [part for line in lines for part in re.split(r"&&|\|\||[;|]", line)]
+    return [words for part in parts if (words := shlex.split(part))]
+
+
+def test_readme_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    blocks = readme_blocks("python")
+    assert blocks, "expected python blocks in README.md, found none"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for line, text in blocks:
+        # Newlines in front let a traceback name the line of README.md.
+        exec(compile("\n" * line + text, str(ROOT / "README.md"), "exec"), namespace)
+
+
+def test_readme_names_commands_and_options_that_exist():
+    from cvxinv.cli import app
+
+    commands = typer.main.get_command(app).commands
+    named = [words for words in readme_commands() if Path(words[0]).name == "cvxinv"]
+    assert named, "expected cvxinv commands in README.md, found none"
+    for words in named:
+        if words[1:2] in ([], ["--help"], ["--version"]):
+            continue
+        assert words[1] in commands, f"README.md names 'cvxinv {words[1]}'; there are {sorted(commands)}"
+        known = {o for p in commands[words[1]].params for o in [*p.opts, *p.secondary_opts]} | {"--help"}
+        options = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-zA-Z]", word)}
+        assert options <= known, (
+            f"README.md gives 'cvxinv {words[1]}' unknown options {sorted(options - known)}"
+        )
+
+
+def test_readme_names_make_targets_that_exist():
+    there = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {w for words in readme_commands() if words[0] == "make" for w in words[1:] if "=" not in w}
+    assert {"demo", "test"} <= named, "expected make demo and make test in README.md"
+    assert named <= there, f"README.md names make targets that do not exist: {sorted(named - there)}"
+
+
+# --- changelog, citation, notes -------------------------------------------------------------------
+
+
+def test_changelog_is_kept():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    version = setup_cfg()["metadata"]["version"]
+    sections = re.findall(r"^## \[([^\]]+)\]", text, re.M)
+    assert text.startswith("# Changelog")
+    assert {"Unreleased", version} & set(sections), f"expected a section for {version}, got {sections}"
+    headings = set(re.findall(r"^### (.+)$", text, re.M))
+    allowed = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Results change"}
+    assert headings and headings <= allowed, (
+        f"expected headings among {sorted(allowed)}, got {sorted(headings)}"
+    )
+
+
+def test_changelog_names_everything_public():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    missing = [name for name in cvxinv.__all__ if not re.search(rf"`{re.escape(name)}\b", text)]
+    assert not missing, f"CHANGELOG.md does not mention {missing}"
+
+
+def test_changelog_names_every_layer_file():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    files = [p.stem for p in (PACKAGE / "layers").glob("*.py") if p.stem != "__init__"]
+    missing = [stem for stem in files if f"`layers/{stem}.py`" not in text]
+    assert not missing, f"CHANGELOG.md does not mention {missing} (write them as `layers/<name>.py`)"
+
+
+def test_citation_has_the_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    versions = re.findall(r"^version: \"?([^\s\"]+)\"?$", text, re.M)
+    assert versions == [setup_cfg()["metadata"]["version"]]
+
+
+def test_decision_notes_are_short_and_numbered():
+    notes = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [p.name[:5] for p in notes] == [f"{i:04d}-" for i in range(1, len(notes) + 1)]
+    for note in notes:
+        text = note.read_text()
+        assert len(text.splitlines()) <= 20, f"{note.name} has more than 20 lines"
+        for part in ("Context", "Decision", "Rejected", "Reversed by"):
+            assert f"**{part}.**" in text, f"{note.name} does not say **{part}.**"
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@cache
+def repository_files() -> list[Path]:
+    """What git tracks; in an unpacked archive, what lies there."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True)
+    if listed.returncode == 0 and listed.stdout:
+        found = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        skipped = re.compile(r"^(\.[a-z_]+|build|dist|out|.*\.egg-info|__pycache__)$")
+        found = [
+            Path(folder) / name
+            for folder, _, names in os.walk(ROOT)
+            if not any(skipped.match(part) for part in Path(folder).relative_to(ROOT).parts)
+            for name in names
+        ]
+    return [p for p in found if p.is_file()]
+
+
+def test_no_file_names_a_path_of_one_machine():
+    # A name before the slash makes it a relative path or an address, which may say what it likes.
+    machine = re.compile(rb"(?<![\w.)}~-])/(?:home|root|tmp|Users|mnt|opt|srv|work)/")
+    for path in repository_files():
+        if path.suffix in (".png", ".safetensors", ".npz"):
+            continue
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            assert not machine.search(line), f"{path.relative_to(ROOT)}:{number} names a path of one machine"
+
+
+def test_files_are_small():
+    large = {p.relative_to(ROOT).as_posix() for p in repository_files() if p.stat().st_size > LARGEST_FILE}
+    assert large <= ALLOWED_LARGE, f"larger than {LARGEST_FILE} bytes: {sorted(large - ALLOWED_LARGE)}"
