@@ -1,0 +1,161 @@
+"""The one judge: what a point proves about a layer problem, in float64, from the problem's data and the point alone."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .layer_problem import AbstractLayerProblem, Point
+
+OPTIMAL = "optimal"
+OPTIMAL_INACCURATE = "optimal_inaccurate"
+INFEASIBLE = "infeasible"
+USER_LIMIT = "user_limit"
+NUMERICAL_ERROR = "numerical_error"
+LAYER_STATUSES = (OPTIMAL, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
+
+_INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
+_FLOOR = 1e-10  # a residual this small relative to s_y counts as none
+_FAR = 1e8  # an h this many times its natural size s_y / |W| counts as infinitely far
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What a point proves, per signal; float64 tensors `(N,)`.
+
+    objective, bound, gap = objective - bound: units of the problem's objective (signal^2). violation: largest
+    constraint violation, signal units. scale: s_y, signal units. allowed_gap, allowed_violation: what `optimal`
+    asks for. status: numpy array of str, one of `LAYER_STATUSES`. remark: why a bound may be weak, or "".
+
+    `optimal`: violation <= tol s_y and gap <= max(tol |objective|, (1e-10 s_y)^2 / 2). `optimal_inaccurate`: within
+    1000 times that. `infeasible`: p_off proves that no feasible h is shorter than 1e8 s_y / |W|. Else `user_limit`,
+    or `numerical_error` where the point is not finite. The gap may be negative by at most |p|' violation.
+    """
+
+    objective: Tensor
+    bound: Tensor
+    violation: Tensor
+    scale: Tensor
+    tol: float
+    status: np.ndarray
+    remark: tuple[str, ...]
+
+    @property
+    def gap(self) -> Tensor:
+        """objective - bound, `(N,)`."""
+        return self.objective - self.bound
+
+    @property
+    def allowed_gap(self) -> Tensor:
+        """The largest gap that is `optimal`, `(N,)`."""
+        return torch.maximum(self.tol * self.objective.abs(), (_FLOOR * self.scale) ** 2 / 2)
+
+    @property
+    def allowed_violation(self) -> Tensor:
+        """The largest violation that is `optimal`, `(N,)`."""
+        return self.tol * self.scale
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """Gap over max(|objective|, s_y^2 / 2), `(N,)`, no unit: for tables; statuses use `allowed_gap`."""
+        return self.gap / torch.maximum(self.objective.abs(), self.scale**2 / 2).clamp(min=1e-300)
+
+    @property
+    def holds(self) -> Tensor:
+        """Whether the status is `optimal`, bool `(N,)`."""
+        return torch.as_tensor(self.status == OPTIMAL)
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def take(self, index: Tensor | slice) -> "Certificate":
+        """The certificates at `index` (a bool mask, positions, or a slice)."""
+        positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        return replace(
+            self,
+            objective=self.objective[index],
+            bound=self.bound[index],
+            violation=self.violation[index],
+            scale=self.scale[index],
+            status=self.status[positions],
+            remark=tuple(self.remark[k] for k in positions),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many signals have each status; statuses that do not occur are left out."""
+        return {s: int((self.status == s).sum()) for s in LAYER_STATUSES if (self.status == s).any()}
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        worst_gap = float(self.relative_gap.max())
+        worst_violation = float((self.violation / self.scale.clamp(min=1e-300)).max())
+        return (
+            f"Certificate of {len(self)} signals: {words}; worst relative gap {worst_gap:.1e}, "
+            f"worst violation {worst_violation:.1e} of s_y; tol {self.tol:.0e}"
+        )
+
+
+def certify(
+    problem: AbstractLayerProblem,
+    point: Point | Tensor | np.ndarray,
+    p: Tensor | np.ndarray | None = None,
+    *,
+    tol: float = 1e-6,
+) -> Certificate:
+    """Judge a point of anybody's solver: objective, lower bound, gap and violation in float64, and a status.
+
+    point: a `Point`, or h alone, `(N, n)` (or `(n,)` for one signal), torch or numpy. p: dual vector `(N, m)`, with
+    p_on = weight (W h + b - y) and p_off >= 0; any p gives a valid bound. Without p one is built from h.
+    tol: relative tolerance, see `Certificate`. Raises ValueError for shapes that do not fit, TypeError for other types.
+    """
+    if not tol > 0:
+        raise ValueError(f"tol must be > 0, got {tol}; pass e.g. tol=1e-6")
+    if isinstance(point, Point):
+        point, p = point.h, point.p if p is None else p
+    problem = problem.to(torch.float64)
+    h = _vector(point, problem, problem.n, "h")
+    finite = torch.isfinite(h).all(1)
+    h = torch.where(finite[:, None], h, torch.zeros_like(h))
+    dual = problem.complete(h) if p is None else _vector(p, problem, problem.rows.m, "p")
+
+    objective, violation, scale = problem.objective(h), problem.violation(h), problem.rows.scale()
+    allowed = torch.maximum(tol * objective.abs(), (_FLOOR * scale) ** 2 / 2)
+    # repairs that cost a factorisation are worth it only where the cheap bound does not settle the matter
+    bound = problem.dual(dual, enough=objective - 0.5 * allowed)
+    gap = objective - bound
+    far = _FAR * (scale + problem.rows.b.norm(dim=-1)) / (problem.rows.W.norm() or 1.0)
+    status = np.full(problem.N, USER_LIMIT, dtype=object)
+    loose = (violation <= _INACCURATE * tol * scale) & (gap <= _INACCURATE * allowed)
+    status[(problem.infeasibility(dual) > far).cpu().numpy()] = INFEASIBLE
+    status[loose.cpu().numpy()] = OPTIMAL_INACCURATE
+    status[((violation <= tol * scale) & (gap <= allowed)).cpu().numpy()] = OPTIMAL
+    status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
+    remark = _remarks(problem, status)
+    nan = torch.where(finite, 0.0, torch.nan).to(objective)
+    return Certificate(
+        (objective + nan).cpu(), bound.cpu(), (violation + nan).cpu(), scale.cpu(), tol, status.astype(str), remark
+    )
+
+
+def _remarks(problem: AbstractLayerProblem, status: np.ndarray) -> tuple[str, ...]:
+    open_ = (status != OPTIMAL) & (status != INFEASIBLE)
+    if not open_.any():
+        return ("",) * len(status)
+    return tuple(r if o else "" for r, o in zip(problem.bound_remarks(), open_, strict=True))
+
+
+def _vector(value: Tensor | np.ndarray, problem: AbstractLayerProblem, length: int, name: str) -> Tensor:
+    if not isinstance(value, (Tensor, np.ndarray)):
+        raise TypeError(f"expected {name} as a torch tensor or a numpy array, got {type(value).__name__}")
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "fiu":
+        raise TypeError(f"expected {name} as an array of numbers, got dtype {value.dtype}")
+    tensor = torch.as_tensor(value).detach().to(problem.rows.W.device, torch.float64)
+    if tensor.ndim == 1 and problem.N == 1:
+        tensor = tensor[None]
+    if tensor.shape != (problem.N, length):
+        raise ValueError(
+            f"expected {name} of shape ({problem.N}, {length}), got {tuple(tensor.shape)}; "
+            "pass one row per signal of the problem"
+        )
+    return tensor

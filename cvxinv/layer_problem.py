@@ -1,0 +1,210 @@
+"""What every layer problem is: a statement, a certificate's ingredients, and proximal pieces.
+
+A layer problem has the form min_h F(W h + b) + g(h), F a sum over rows and g over unknowns; its dual variable is
+p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0, 0 on rows that were not seen.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from .rows import Rows, Sample
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+
+class Point(NamedTuple):
+    """A primal and a dual vector: `h` `(N, n)` and `p` `(N, m)`. Nothing is claimed about them."""
+
+    h: Tensor
+    p: Tensor
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The CVXPY problem of one signal, its variable, and the constraint on the off rows (None without off rows)."""
+
+    problem: "cp.Problem"
+    h: "cp.Variable"
+    off: "cp.Constraint | None"
+
+
+class Scaled(NamedTuple):
+    """A problem in normalised units, and how to come back: h = `h_unit` h', p = `p_unit` p', both `(N, 1)`."""
+
+    problem: "AbstractLayerProblem"
+    h_unit: Tensor
+    p_unit: Tensor
+
+
+class AbstractLayerProblem(ABC):
+    """One convex layer inversion for a batch of signals."""
+
+    rows: Rows
+
+    # --- statement ---
+
+    @abstractmethod
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        """The CVXPY problem of signal `i`, whose rows are `sample`; `gram` asks for the normal-equation form."""
+
+    # --- certificate ---
+
+    @abstractmethod
+    def objective(self, h: Tensor) -> Tensor:
+        """Objective at `h` `(N, n)`, whether or not it is feasible. Shape `(N,)`."""
+
+    @abstractmethod
+    def violation(self, h: Tensor) -> Tensor:
+        """Largest violation of any constraint at `h`. Shape `(N,)`."""
+
+    @abstractmethod
+    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+        """A lower bound on the optimum from any `p` `(N, m)`, however bad. Shape `(N,)`, units of the objective.
+
+        Costly repairs are left out for signals whose cheap bound reaches `enough` `(N,)`.
+        """
+
+    @abstractmethod
+    def complete(self, h: Tensor) -> Tensor:
+        """A `p` `(N, m)` for an `h` that came without one: the residual, and multipliers of the rows at their bound."""
+
+    @abstractmethod
+    def infeasibility(self, p: Tensor) -> Tensor:
+        """How far away `p_off` pushes every feasible h: none has a norm below this, `(N,)`; 0 where nothing is shown."""
+
+    @abstractmethod
+    def bound_remarks(self) -> list[str]:
+        """For each signal, why no better lower bound may be known, or an empty string."""
+
+    # --- proximal pieces ---
+
+    @abstractmethod
+    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
+        """argmin_u F(u) + rho/2 |u - v|^2 for `v` `(N, m)` and `rho` `(N, 1)`."""
+
+    @abstractmethod
+    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
+        """argmin_u g(u) + rho/2 |u - h|^2 for `h` `(N, n)` and `rho` `(N, 1)`."""
+
+    @property
+    @abstractmethod
+    def linear(self) -> Tensor:
+        """Weight of 1'h in g, `(N, 1)`."""
+
+    @property
+    @abstractmethod
+    def quadratic(self) -> Tensor:
+        """Weight of |h|^2 / 2 in g, `(N, 1)`."""
+
+    @property
+    @abstractmethod
+    def nonnegative(self) -> bool:
+        """Whether g asks for h >= 0."""
+
+    # --- the same problem elsewhere ---
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Self:
+        """The signals at `index` (a bool mask or positions)."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """The same problem in another floating type or on another device."""
+
+    @abstractmethod
+    def normalised(self) -> Scaled:
+        """The same problem with |W| = 1 and data of length 1 per signal."""
+
+    @property
+    def N(self) -> int:
+        """Number of signals."""
+        return self.rows.N
+
+    @property
+    def n(self) -> int:
+        """Length of the unknown."""
+        return self.rows.n
+
+
+def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
+    """`value` as a tensor `(N,)` in the rows' type: a float for all signals, or one number per signal.
+
+    Raises ValueError for a wrong shape, a negative or a non-finite value.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise TypeError(f"expected {name} as a float or a tensor (N,), got {type(value).__name__}; pass a number")
+    if isinstance(value, Tensor) and value.device != rows.W.device:
+        raise ValueError(f"expected {name} on {rows.W.device}, got {value.device}; move it with .to(device)")
+    tensor = torch.as_tensor(value, dtype=rows.W.dtype, device=rows.W.device)
+    if tensor.ndim == 0:
+        tensor = tensor.expand(rows.N)
+    if tensor.shape != (rows.N,):
+        raise ValueError(
+            f"expected {name} as a float or of shape ({rows.N},), got {tuple(tensor.shape)}; pass one per signal"
+        )
+    if not torch.isfinite(tensor).all() or (tensor < 0).any():
+        bad = float(tensor[~(torch.isfinite(tensor) & (tensor >= 0))][0])
+        raise ValueError(f"{name} must be >= 0 and finite, got {bad}; pass 0 to leave the term out")
+    return tensor
+
+
+def normalised_rows(rows: Rows) -> tuple[Rows, Tensor, float]:
+    """Rows with |W| = 1 and s_y = 1 per signal, the data scale `(N,)` and |W|; zero scales count as 1."""
+    data, k = rows.scale(), rows.W.norm() or 1.0
+    data = torch.where(data > 0, data, torch.ones_like(data))
+    s = data[:, None]
+    return (
+        Rows(rows.W.scaled(1 / k), (rows.b / s).expand_as(rows.y), rows.y / s, rows.on, rows.off, rows.weight),
+        data,
+        k,
+    )
+
+
+def rounding(length: int, dtype: torch.dtype) -> float:
+    """Relative error bound of a sum of `length` products in `dtype`: (length + 4) u."""
+    return (length + 4) * torch.finfo(dtype).eps / 2
+
+
+def spd_factor(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of `H` `(B, n, n)` and, per matrix, whether it is positive definite beyond rounding `(B,)`."""
+    L, info = torch.linalg.cholesky_ex(H)
+    pivots = torch.diagonal(L, dim1=-2, dim2=-1)
+    if H.shape[-1] == 0:
+        return L, torch.ones(len(H), dtype=torch.bool, device=H.device)
+    # pivots shrink with sigma_min: below this the factor carries no digit of the weakest direction
+    floor = 16 * H.shape[-1] * torch.finfo(H.dtype).eps
+    definite = (info == 0) & (pivots.amin(-1) ** 2 > floor * pivots.amax(-1) ** 2)
+    return L, definite
+
+
+def spd_solve(L: Tensor, v: Tensor) -> Tensor:
+    """Solve H x = v for `v` `(N, n)` with factors `L` `(N, n, n)`, or `(1, n, n)` shared by all signals."""
+    if len(L) == 1:
+        return torch.cholesky_solve(v.T, L[0]).T
+    return torch.cholesky_solve(v[..., None], L)[..., 0]
+
+
+def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
+    """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
+
+    Solves min_{mu >= 0} |gradient_A + W_IA' mu| signal by signal (Lawson-Hanson); I = off rows within 1e-5 s_y of 0.
+    h, gradient: `(N, n)`; free: bool `(N, n)`. Returns `(N, m)`. Source: `sparse` note 5.4 (ii), any mu >= 0 is valid.
+    """
+    from scipy.optimize import nnls
+
+    mu = torch.zeros_like(rows.y)
+    tight = rows._off & (rows.W(h) + rows.b >= -1e-5 * rows.scale()[:, None])
+    W = rows.W.matrix()
+    for i in range(rows.N):
+        I, A = tight[i].nonzero()[:, 0], free[i].nonzero()[:, 0]
+        if len(I) and len(A):
+            block = W[I][:, A].T.cpu().numpy()
+            if block.any():
+                value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * (len(I) + len(A)))
+                mu[i, I] = torch.as_tensor(value, dtype=mu.dtype, device=mu.device)
+    return mu

@@ -1,0 +1,201 @@
+"""Latent of the first layer under a Gaussian prior.
+
+    minimise    1/2 sum_on w_i (W z + b - y)_i^2 + gamma/2 |z|^2          (P)
+    subject to  (W z + b)_off <= 0
+
+    maximise    p_on'(b - y) + p_off'b - 1/2 sum_on p_i^2 / w_i - |W'p|^2 / (2 gamma)      (D)
+    subject to  p_off >= 0,   p = 0 on rows that were not seen   (gamma = 0: W'p = 0 in place of the last term)
+
+Partly maximised over p_on, (D) is the Lagrangian's minimum for the multipliers mu = p_off >= 0 alone,
+
+    D(mu) = min_z 1/2 sum_on w (W z + b - y)^2 + gamma/2 |z|^2 + mu'(W z + b)_off,   z(mu) = H^-1 g(mu),
+    H = W_on' w W_on + gamma I,   g(mu) = W_on' w (y - b) - W_off'mu.
+
+It needs H > 0, holds for gamma = 0 too, and is never below (D) at (p_on, mu). At the optimum
+p_on = w (W z + b - y), W'p + gamma z = 0 and p_off (W z + b)_off = 0.
+
+`dual` clips p_off to >= 0, which is all that feasibility asks; it takes the better of (D) as given and of D(mu) with
+the computed z(mu), less 1/2 r'H^-1 r for the gradient r that rounding left. Where gamma = 0 and H is singular no bound
+above 0 is known, and `bound_remarks` says so.
+
+The unknown is called h here as in every layer problem. With gamma = 0 it is also the layer problem of an h of any sign,
+as a LeakyReLU leaves it.
+
+Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (16); changed: biases,
+row weights, rows that were not seen, gamma = 0.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..layer_problem import (
+    AbstractLayerProblem,
+    Scaled,
+    Statement,
+    multipliers_of_tight_rows,
+    normalised_rows,
+    per_signal,
+    rounding,
+    spd_factor,
+    spd_solve,
+)
+from ..rows import Rows, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianLatent(AbstractLayerProblem):
+    """min_z 1/2 |W z + b - y|^2 on `on` + gamma/2 |z|^2 with W z + b <= 0 on `off`; z has any sign.
+
+    rows: see `Rows`. gamma: prior precision, >= 0, one for all signals or `(N,)`; units of signal^2 / latent^2.
+    Source: Aberdam, Simon, Elad (2020), eq. (16). Raises ValueError if gamma < 0.
+    """
+
+    rows: Rows
+    gamma: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", per_signal(self.gamma, self.rows, "gamma"))
+
+    @property
+    def _gamma(self) -> Tensor:
+        assert isinstance(self.gamma, Tensor)
+        return self.gamma
+
+    # --- statement ---
+
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        import cvxpy as cp
+
+        s, gamma = sample, float(self._gamma[i])
+        z = cp.Variable(s.n)
+        if gram:
+            G = s.W_on.T @ (s.weight_on[:, None] * s.W_on)
+            t = s.y_on - s.b_on
+            misfit = cp.quad_form(z, cp.psd_wrap(G)) / 2 - (s.W_on.T @ (s.weight_on * t)) @ z
+            misfit += float(t @ (s.weight_on * t)) / 2
+        else:
+            misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ z + s.b_on - s.y_on)) / 2
+        off = s.W_off @ z + s.b_off <= 0 if len(s.b_off) else None
+        prior = gamma / 2 * cp.sum_squares(z)
+        return Statement(cp.Problem(cp.Minimize(misfit + prior), [off] if off is not None else []), z, off)
+
+    # --- certificate ---
+
+    def objective(self, h: Tensor) -> Tensor:
+        r = self.rows.residual(h)
+        return (self.rows.fit * r * r).sum(1) / 2 + self._gamma / 2 * (h * h).sum(1)
+
+    def violation(self, h: Tensor) -> Tensor:
+        return self.rows.excess(h).amax(1)
+
+    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+        p = self._clipped(p)
+        bound = self._given_bound(p).clamp(min=0)
+        enough = torch.full_like(bound, torch.inf) if enough is None else enough
+        short = bound < enough
+        if short.any() and self.rows.n <= 2048:
+            part = self if bool(short.all()) else self.take(short)
+            bound[short] = torch.maximum(bound[short], part._multiplier_bound(p[short]))
+        return bound
+
+    def _clipped(self, p: Tensor) -> Tensor:
+        off = self.rows._off
+        p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
+        return torch.where(off, p.clamp(min=0), torch.where(self.rows.on, p, torch.zeros_like(p)))
+
+    def _given_bound(self, p: Tensor) -> Tensor:
+        """(D) at p as it is, less what rounding may have added; 0 where gamma = 0."""
+        rows, u = self.rows, rounding(self.rows.m, p.dtype)
+        t = torch.where(rows.on, -rows.target, torch.where(rows._off, rows.b, 0.0))
+        square = torch.where(rows.on, p * p / rows._weight, torch.zeros_like(p)).sum(1) / 2
+        slope = rows.W.adjoint(p).abs() + rows.W.magnitude().adjoint(p.abs()) * u
+        prior = (slope * slope).sum(1) / (2 * self._gamma)
+        value = (p * t).sum(1) - (1 + u) * (square + prior) - u * (p * t).abs().sum(1)
+        return torch.where(self._gamma > 0, value, torch.zeros_like(value))
+
+    @cached_property
+    def _factor(self) -> tuple[Tensor, Tensor]:
+        """Cholesky factors of H and whether H is positive definite `(N,)`."""
+        H = self.rows.gram()
+        eye = torch.eye(self.rows.n, dtype=H.dtype, device=H.device)
+        gamma = self._gamma if len(H) > 1 or bool((self._gamma != self._gamma[0]).any()) else self._gamma[:1]
+        L, definite = spd_factor(H + gamma[:, None, None] * eye)
+        return L, definite.expand(self.rows.N)
+
+    def _multiplier_bound(self, p: Tensor) -> Tensor:
+        rows, (L, definite) = self.rows, self._factor
+        mu = torch.where(rows._off, p, torch.zeros_like(p))
+        z = spd_solve(L, rows.W.adjoint(rows.fit * rows.target - mu))
+        z = z - spd_solve(L, self._slope(z, mu))
+        left = self._slope(z, mu)
+        v = rows.W(z) + rows.b
+        pushed = torch.where(rows._off, mu * v, torch.zeros_like(v))
+        short = (left * spd_solve(L, left)).sum(1).abs() / 2
+        doubt = rounding(rows.m + rows.n, p.dtype) * (self.objective(z) + pushed.abs().sum(1))
+        # v and the residual carry an error of u |W||z|, which their multipliers pass on
+        reach = rounding(rows.n, p.dtype) * (rows.W.magnitude()(z.abs()) + rows.b.abs() + rows.target.abs())
+        doubt = doubt + (reach * (mu + rows.fit * (rows.residual(z).abs() + reach))).sum(1)
+        value = self.objective(z) + pushed.sum(1) - 2 * short - doubt
+        return torch.where(definite & torch.isfinite(value), value, torch.zeros_like(value))
+
+    def _slope(self, z: Tensor, mu: Tensor) -> Tensor:
+        """Gradient of the Lagrangian in z."""
+        return self.rows.W.adjoint(self.rows.fit * self.rows.residual(z) + mu) + self._gamma[:, None] * z
+
+    def complete(self, h: Tensor) -> Tensor:
+        p = self.rows.fit * self.rows.residual(h)
+        gradient = self.rows.W.adjoint(p) + self._gamma[:, None] * h
+        return p + multipliers_of_tight_rows(self.rows, h, gradient, torch.ones_like(h, dtype=torch.bool))
+
+    def infeasibility(self, p: Tensor) -> Tensor:
+        mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
+        u = rounding(self.rows.m, p.dtype)
+        value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1)
+        # 0 >= mu'(W z + b) >= value - |W'mu| |z| for every feasible z
+        slope = self.rows.W.adjoint(mu).norm(dim=1) + u * self.rows.W.magnitude().adjoint(mu).norm(dim=1)
+        slope = slope.clamp(min=torch.finfo(p.dtype).tiny)
+        return torch.where(value > 0, value / slope, torch.zeros_like(value))
+
+    def bound_remarks(self) -> list[str]:
+        if self.rows.n > 2048:
+            return ["gamma = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
+        text = "gamma = 0 and W_on lacks full column rank: no bound above 0 is known"
+        return ["" if ok or g > 0 else text for ok, g in zip(self._factor[1], self._gamma, strict=True)]
+
+    # --- proximal pieces ---
+
+    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
+        rows = self.rows
+        fitted = (rows.fit * rows.y + rho * v) / (rows.fit + rho)
+        return torch.where(rows.on, fitted, torch.where(rows._off, v.clamp(max=0), v))
+
+    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
+        return rho * h / (rho + self.quadratic)
+
+    @property
+    def linear(self) -> Tensor:
+        return torch.zeros_like(self.quadratic)
+
+    @property
+    def quadratic(self) -> Tensor:
+        return self._gamma[:, None]
+
+    @property
+    def nonnegative(self) -> bool:
+        return False
+
+    # --- the same problem elsewhere ---
+
+    def take(self, index: Tensor) -> "GaussianLatent":
+        return GaussianLatent(self.rows.take(index), self._gamma[index])
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "GaussianLatent":
+        rows = self.rows.to(dtype, device)
+        return self if rows is self.rows else GaussianLatent(rows, self._gamma.to(rows.W.device, rows.W.dtype))
+
+    def normalised(self) -> Scaled:
+        rows, data, k = normalised_rows(self.rows)
+        return Scaled(GaussianLatent(rows, self._gamma / k**2), (data / k)[:, None], data[:, None])

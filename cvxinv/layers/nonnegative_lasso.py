@@ -1,0 +1,211 @@
+"""Nonnegative LASSO of a ReLU layer.
+
+    minimise    1/2 sum_on w_i (W h + b - y)_i^2 + lam 1'h          (P)
+    subject to  h >= 0,   (W h + b)_off <= 0
+
+    maximise    p_on'(b - y) + p_off'b - 1/2 sum_on p_i^2 / w_i     (D)
+    subject to  W'p + lam 1 >= 0,   p_off >= 0,   p = 0 on rows that were not seen
+
+With v = W h + b and F(v) = 1/2 sum_on w (v - y)^2 + [v_off <= 0], (P) is min_h F(W h + b) + lam 1'h + [h >= 0]; its
+Fenchel dual is max_p b'p - F*(p) + min_{h >= 0} (W'p + lam)'h with F*(p) = sum_on (p^2 / (2 w) + p y) + [p_off >= 0].
+At the optimum p_on = w (W h + b - y), h_j (W'p + lam)_j = 0 and p_off (W h + b)_off = 0.
+
+`dual` turns any p into a feasible one: p_off is clipped to >= 0; then either all of p is scaled by the best s in
+[0, min_j lam / (-W'p)_j], which is feasible because (D) is star-shaped about 0 when lam > 0; or p is translated by
+a w W_on (W_on' w W_on)^-1 1, which adds a to every entry of W'p, with the a that repairs the worst entry (the only way
+when lam = 0, and it needs W_on of full column rank). Both are then checked in rounded arithmetic, and (P) >= 0
+bounds from below for free.
+
+Paper's letters: x -> h, lambda_i -> lam, S -> on, its complement -> off, x_{i+1} -> y.
+Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (9), and eq. (8) for an
+identity output, which has no off rows; changed: biases, row weights, rows that were not seen.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..layer_problem import (
+    AbstractLayerProblem,
+    Scaled,
+    Statement,
+    multipliers_of_tight_rows,
+    normalised_rows,
+    per_signal,
+    rounding,
+    spd_factor,
+    spd_solve,
+)
+from ..rows import Rows, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class NonnegativeLasso(AbstractLayerProblem):
+    """min_{h >= 0} 1/2 |W h + b - y|^2 on `on` + lam 1'h with W h + b <= 0 on `off`.
+
+    rows: see `Rows`. lam: weight of the sum of h, >= 0, one for all signals or `(N,)`; units of signal^2 / h.
+    Source: Aberdam, Simon, Elad (2020), eqs. (8) for an identity output and (9). Raises ValueError if lam < 0.
+    """
+
+    rows: Rows
+    lam: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lam", per_signal(self.lam, self.rows, "lam"))
+
+    @property
+    def _lam(self) -> Tensor:
+        assert isinstance(self.lam, Tensor)
+        return self.lam
+
+    # --- statement ---
+
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        import cvxpy as cp
+
+        s, lam = sample, float(self._lam[i])
+        h = cp.Variable(s.n)
+        if gram:
+            G = s.W_on.T @ (s.weight_on[:, None] * s.W_on)
+            t = s.y_on - s.b_on
+            misfit = cp.quad_form(h, cp.psd_wrap(G)) / 2 - (s.W_on.T @ (s.weight_on * t)) @ h
+            misfit += float(t @ (s.weight_on * t)) / 2
+        else:
+            misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ h + s.b_on - s.y_on)) / 2
+        off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
+        constraints = [h >= 0] + ([off] if off is not None else [])
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * cp.sum(h)), constraints), h, off)
+
+    # --- certificate ---
+
+    def objective(self, h: Tensor) -> Tensor:
+        r = self.rows.residual(h)
+        return (self.rows.fit * r * r).sum(1) / 2 + self._lam * h.sum(1)
+
+    def violation(self, h: Tensor) -> Tensor:
+        return torch.maximum(self.rows.excess(h).amax(1), (-h).clamp(min=0).amax(1))
+
+    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+        p = self._clipped(p)
+        bound = self._scaled_bound(p).clamp(min=0)
+        enough = torch.full_like(bound, torch.inf) if enough is None else enough
+        short = bound < enough
+        if short.any() and self.rows.n <= 2048:
+            part = self if bool(short.all()) else self.take(short)
+            bound[short] = torch.maximum(bound[short], part._translated_bound(p[short]))
+        return bound
+
+    def _clipped(self, p: Tensor) -> Tensor:
+        off = self.rows._off
+        p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
+        return torch.where(off, p.clamp(min=0), torch.where(self.rows.on, p, torch.zeros_like(p)))
+
+    def _value(self, p: Tensor, s: Tensor) -> Tensor:
+        """(D) at s p, less what rounding may have added."""
+        linear, square, doubt = self._parts(p)
+        return s * linear - s * s * square / 2 - s * doubt - s * s * square * rounding(self.rows.m, p.dtype)
+
+    def _parts(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        t = torch.where(self.rows.on, -self.rows.target, torch.where(self.rows._off, self.rows.b, 0.0))
+        square = torch.where(self.rows.on, p * p / self.rows._weight, torch.zeros_like(p)).sum(1)
+        return (p * t).sum(1), square, (p * t).abs().sum(1) * rounding(self.rows.m, p.dtype)
+
+    def _reduced_cost(self, p: Tensor) -> Tensor:
+        """W'p less its rounding error: what exact arithmetic surely has."""
+        doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
+        return self.rows.W.adjoint(p) - doubt
+
+    def _scaled_bound(self, p: Tensor) -> Tensor:
+        worst = (-self._reduced_cost(p)).amax(1)
+        lam = self._lam
+        top = torch.where(worst > 0, lam / worst.clamp(min=torch.finfo(p.dtype).tiny), torch.inf)
+        top = top * (1 - 4 * torch.finfo(p.dtype).eps)
+        linear, square, _ = self._parts(p)
+        return self._value(p, _best_scale(linear, square, top))
+
+    @cached_property
+    def _lift(self) -> tuple[Tensor, Tensor]:
+        """u `(N, m)` on the on rows with W'u = 1, and whether W_on has full column rank `(N,)`."""
+        L, definite = spd_factor(self.rows.gram())
+        ones = torch.ones(self.rows.N, self.rows.n, dtype=self.rows.y.dtype, device=self.rows.y.device)
+        usable = definite.expand(self.rows.N)
+        u = self.rows.fit * self.rows.W(spd_solve(L, ones))
+        return torch.where(usable[:, None], u, torch.zeros_like(u)), usable
+
+    def _translated_bound(self, p: Tensor) -> Tensor:
+        u, usable = self._lift
+        lam = self._lam
+        moved, a = p, torch.zeros_like(lam)
+        for _ in range(3):  # the second and third pass absorb the rounding of the first
+            short = (-self._reduced_cost(moved) - lam[:, None]).amax(1).clamp(min=0)
+            a = a + 2 * short
+            moved = p + a[:, None] * u
+        feasible = usable & ((self._reduced_cost(moved) + lam[:, None]).amin(1) >= 0)
+        linear, square, _ = self._parts(moved)
+        # shrinking keeps (D) feasible whatever lam is
+        value = self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
+        return torch.where(feasible, value, torch.zeros_like(value))
+
+    def complete(self, h: Tensor) -> Tensor:
+        p = self.rows.fit * self.rows.residual(h)
+        gradient = self.rows.W.adjoint(p) + self._lam[:, None]
+        free = h > 1e-6 * h.amax(1, keepdim=True)
+        return p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+
+    def infeasibility(self, p: Tensor) -> Tensor:
+        mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
+        value = (mu * self.rows.b).sum(1) - (mu * self.rows.b.abs()).sum(1) * rounding(self.rows.m, p.dtype)
+        # 0 >= mu'(W h + b) >= value - max(-W'mu) 1'h for every feasible h
+        slope = (-self._reduced_cost(mu)).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
+        return torch.where(value > 0, value / slope, torch.zeros_like(value))
+
+    def bound_remarks(self) -> list[str]:
+        if self.rows.n > 2048:
+            return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
+        text = "lam = 0 and W_on lacks full column rank: no bound above 0 is known"
+        return ["" if ok or lam > 0 else text for ok, lam in zip(self._lift[1], self._lam, strict=True)]
+
+    # --- proximal pieces ---
+
+    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
+        rows = self.rows
+        fitted = (rows.fit * rows.y + rho * v) / (rows.fit + rho)
+        return torch.where(rows.on, fitted, torch.where(rows._off, v.clamp(max=0), v))
+
+    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
+        return (h - self.linear / rho).clamp(min=0)
+
+    @property
+    def linear(self) -> Tensor:
+        return self._lam[:, None]
+
+    @property
+    def quadratic(self) -> Tensor:
+        return torch.zeros_like(self.linear)
+
+    @property
+    def nonnegative(self) -> bool:
+        return True
+
+    # --- the same problem elsewhere ---
+
+    def take(self, index: Tensor) -> "NonnegativeLasso":
+        return NonnegativeLasso(self.rows.take(index), self._lam[index])
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NonnegativeLasso":
+        rows = self.rows.to(dtype, device)
+        return self if rows is self.rows else NonnegativeLasso(rows, self._lam.to(rows.W.device, rows.W.dtype))
+
+    def normalised(self) -> Scaled:
+        rows, data, k = normalised_rows(self.rows)
+        return Scaled(NonnegativeLasso(rows, self._lam / (data * k)), (data / k)[:, None], data[:, None])
+
+
+def _best_scale(linear: Tensor, square: Tensor, top: Tensor) -> Tensor:
+    """The s in [0, top] that maximises s linear - s^2 square / 2."""
+    best = linear / square.clamp(min=torch.finfo(square.dtype).tiny)
+    # without curvature the best s is an end of the interval; an infinite end proves infeasibility, not a bound
+    best = torch.where(square > 0, best, torch.where((linear > 0) & torch.isfinite(top), top, 0.0))
+    return torch.minimum(best.clamp(min=0), top)

@@ -1,0 +1,207 @@
+"""Rows: what a layer problem knows of one layer, W h + b against an observed y, for a batch of signals.
+
+A row is *on* (the activation let it through: it must fit), *off* (the ReLU cut it: W h + b <= 0 there) or neither
+(not seen: it constrains nothing). Everything is masks over a shared W, so that a batch needs no slicing; only
+`sample` slices, for the CVXPY statement of one signal.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .maps import AbstractMap
+
+_GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One signal's rows as float64 numpy arrays, sliced: what a statement is written in."""
+
+    W_on: np.ndarray
+    b_on: np.ndarray
+    y_on: np.ndarray
+    weight_on: np.ndarray
+    W_off: np.ndarray
+    b_off: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Length of the unknown."""
+        return self.W_on.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A map `W` (n to m), its bias, and what was observed behind it.
+
+    b: `(m,)`, or `(N, m)` where it differs per signal. y: `(N, m)`, read on `on` rows only. on, off: disjoint bool
+    masks `(N, m)`; `off` left out means every row that is not on. weight: `(N, m)`, > 0 on the on rows (1 unless a
+    LeakyReLU stood behind them). Units: y and b in signal units.
+
+    Raises ValueError for shapes, types, devices or non-finite numbers that do not fit.
+    """
+
+    W: AbstractMap
+    b: Tensor
+    y: Tensor
+    on: Tensor
+    off: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self._check_tensors()
+        if self.off is None:
+            object.__setattr__(self, "off", ~self.on)
+        if self.weight is None:
+            object.__setattr__(self, "weight", torch.ones_like(self.y))
+        self._check_shapes()
+        self._check_numbers()
+        # whatever a hidden pixel holds (0, NaN, ...) must never reach the arithmetic
+        object.__setattr__(self, "y", torch.where(self.on, self.y, torch.zeros_like(self.y)))
+
+    def _check_tensors(self) -> None:
+        for name in ("b", "y", "on", "off", "weight"):
+            value = getattr(self, name)
+            if value is None and name in ("off", "weight"):
+                continue
+            if not isinstance(value, Tensor):
+                raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+            if value.device != self.W.device:
+                raise ValueError(
+                    f"expected {name} on {self.W.device} as W is, got {value.device}; move one with .to(device)"
+                )
+            if name in ("on", "off"):
+                if value.dtype != torch.bool:
+                    raise ValueError(f"expected {name} as a bool mask, got {value.dtype}; pass e.g. y > 0")
+            elif value.dtype != self.W.dtype:
+                raise ValueError(f"expected {name} in {self.W.dtype} as W is, got {value.dtype}; cast one with .to()")
+
+    def _check_shapes(self) -> None:
+        m = self.W.m
+        if self.y.ndim != 2 or self.y.shape[1] != m:
+            raise ValueError(
+                f"y has shape {tuple(self.y.shape)} but W maps to {m} rows; pass y of shape (N, {m})"
+            )
+        if len(self.y) == 0:
+            raise ValueError("expected at least one signal, got an empty batch y; pass y of shape (N, m), N >= 1")
+        if self.b.shape not in ((m,), self.y.shape):
+            raise ValueError(f"expected b of shape ({m},), got {tuple(self.b.shape)}; pass one bias per row")
+        for name in ("on", "off", "weight"):
+            if getattr(self, name).shape != self.y.shape:
+                raise ValueError(
+                    f"expected {name} of shape {tuple(self.y.shape)} as y has, got "
+                    f"{tuple(getattr(self, name).shape)}; pass one entry per row and signal"
+                )
+
+    def _check_numbers(self) -> None:
+        both = self.on & self._off
+        if both.any():
+            i, row = (int(k) for k in both.nonzero()[0])
+            raise ValueError(f"row {row} of signal {i} is both on and off; make the masks disjoint")
+        if not torch.isfinite(self.b).all():
+            raise ValueError("expected a finite bias b, got NaN or inf in it; clean the weights")
+        bad = self.on & ~torch.isfinite(self.y)
+        if bad.any():
+            i, row = (int(k) for k in bad.nonzero()[0])
+            raise ValueError(
+                f"expected finite y on the on rows, got {float(self.y[i, row])} in row {row} of signal {i}; "
+                "take the row out of `on` (and `off`) if it was not seen"
+            )
+        if not (self._weight[self.on] > 0).all() or not torch.isfinite(self._weight[self.on]).all():
+            raise ValueError("expected weight > 0 and finite on the on rows, got others; drop such rows from `on`")
+
+    @property
+    def _off(self) -> Tensor:
+        assert self.off is not None
+        return self.off
+
+    @property
+    def _weight(self) -> Tensor:
+        assert self.weight is not None
+        return self.weight
+
+    @property
+    def N(self) -> int:
+        """Number of signals."""
+        return self.y.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Length of the unknown h."""
+        return self.W.n
+
+    @property
+    def m(self) -> int:
+        """Number of rows."""
+        return self.W.m
+
+    @cached_property
+    def fit(self) -> Tensor:
+        """Weight of each row's misfit, `(N, m)`: `weight` on the on rows, 0 elsewhere."""
+        return torch.where(self.on, self._weight, torch.zeros_like(self.y))
+
+    @cached_property
+    def target(self) -> Tensor:
+        """y - b on the on rows, 0 elsewhere, `(N, m)`."""
+        return torch.where(self.on, self.y - self.b, torch.zeros_like(self.y))
+
+    def residual(self, h: Tensor) -> Tensor:
+        """W h + b - y on the on rows, 0 elsewhere, `(N, m)`."""
+        return torch.where(self.on, self.W(h) + self.b - self.y, torch.zeros_like(self.y))
+
+    def excess(self, h: Tensor) -> Tensor:
+        """How far W h + b exceeds 0 on the off rows, 0 elsewhere, `(N, m)`."""
+        return torch.where(self._off, (self.W(h) + self.b).clamp(min=0), torch.zeros_like(self.y))
+
+    def scale(self) -> Tensor:
+        """s_y = |y_on - b_on|, `(N,)`; where that is 0, the length of the positive b_off; where that is 0 too, 0."""
+        on = self.target.norm(dim=1)
+        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y)).norm(dim=1)
+        return torch.where(on > 0, on, off)
+
+    def gram(self) -> Tensor:
+        """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it."""
+        return weighted_gram(self.W, self.fit)
+
+    def sample(self, i: int) -> Sample:
+        """Signal `i` as sliced float64 numpy arrays; masked rows are gone."""
+        on, off = self.on[i], self._off[i]
+        W = self.W.matrix()
+        b = self.b if self.b.ndim == 1 else self.b[i]
+        arrays = (W[on], b[on], self.y[i, on], self._weight[i, on], W[off], b[off])
+        return Sample(*(a.detach().cpu().double().numpy() for a in arrays))
+
+    def take(self, index: Tensor) -> "Rows":
+        """The signals at `index` (a bool mask `(N,)` or positions)."""
+        b = self.b if self.b.ndim == 1 else self.b[index]
+        return replace(
+            self, b=b, y=self.y[index], on=self.on[index], off=self._off[index], weight=self._weight[index]
+        )
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Rows":
+        """The same rows in another floating type or on another device."""
+        device = device or self.W.device
+        if dtype in (None, self.W.dtype) and torch.device(device) == self.W.device:
+            return self
+        W = self.W.to(dtype, device)
+        return Rows(
+            W, self.b.to(device, W.dtype), self.y.to(device, W.dtype), self.on.to(device),
+            self._off.to(device), self._weight.to(device, W.dtype),
+        )  # fmt: skip
+
+
+def weighted_gram(W: AbstractMap, weight: Tensor) -> Tensor:
+    """W' diag(weight_i) W for each signal i, `(N, n, n)`; `(1, n, n)` where all rows of `weight` `(N, m)` agree."""
+    M = W.matrix()
+    if len(weight) == 1 or bool((weight == weight[:1]).all()):
+        return (M.T @ (weight[0, :, None] * M))[None]
+    out = torch.empty(len(weight), W.n, W.n, dtype=M.dtype, device=M.device)
+    step = max(1, _GRAM_BLOCK // max(1, W.m * W.n))
+    for start in range(0, len(weight), step):
+        part = weight[start : start + step]
+        torch.matmul(M.T, part[:, :, None] * M, out=out[start : start + step])
+    return out
