@@ -38,6 +38,7 @@ Run as a script, this page shows equation, hand answer, transcription, exact and
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import cvxpy as cp
 import numpy as np
@@ -554,17 +555,27 @@ INSTANCES: tuple[Instance, ...] = tuple(work() for work in WORKED)
 # ---- the page ----------------------------------------------------------------------------------------------
 
 
+def affine(numbers: list[float], letters: list[str]) -> str:
+    """A weighted sum as one writes it, "z1 - 2 z2 + 1"; numbers beyond the letters are constants."""
+    parts = []
+    for number, letter in zip_longest(numbers, letters, fillvalue=""):
+        size = f"{abs(number):g} {letter}".strip() if abs(number) != 1 or not letter else letter
+        parts += [f"{'-' if number < 0 else '+'} {size}"] if number else []
+    return " ".join(parts).removeprefix("+ ")
+
+
 def equation(instance: Instance) -> str:
     """Equation (16) with the numbers of one instance."""
-    z = [f"z{j + 1}" for j in range(instance.W.shape[1])]
-    rows = [
-        " ".join([*(f"{w:+g} {z_j}" for w, z_j in zip(W_i, z, strict=True) if w), f"{b_i:+g}"])
-        for W_i, b_i in zip(instance.W, instance.b, strict=True)
+    W, b, y = instance.W, instance.b, instance.y
+    z = [f"z{j + 1}" for j in range(W.shape[1])]
+    terms = [
+        f"{instance.weight[i] / 2:g} ({affine([*W[i], b[i], -y[i]], z)})^2"
+        for i in np.flatnonzero(instance.on)
     ]
-    on, off = np.flatnonzero(instance.on), np.flatnonzero(instance.off)
-    terms = [f"{instance.weight[i] / 2:g} ({rows[i]} - {instance.y[i]:g})^2" for i in on]
-    terms.append(f"{instance.penalty / 2:g} ({' + '.join(f'{z_j}^2' for z_j in z)})")
-    conditions = [f"{rows[i]} <= 0" for i in off] or ["nothing: z is free"]
+    if instance.penalty:
+        terms.append(f"{instance.penalty / 2:g} ({' + '.join(f'{z_j}^2' for z_j in z)})")
+    conditions = [f"{affine([*W[i], b[i]], z)} <= 0" for i in np.flatnonzero(instance.off)]
+    conditions = conditions or ["nothing: z is free"]
     return f"minimise    {' + '.join(terms)}\nsubject to  {',  '.join(conditions)}"
 
 
@@ -604,9 +615,8 @@ def main() -> None:
         lesson = (work.__doc__ or "").splitlines()[0]
         print(f"\n{instance.name}: {lesson}\n\n{equation(instance)}\n")
         print(f"{'':<22}{'z':<32}{header}  status")
-        print(
-            line("by hand", instance.answer, instance.value, status="" if instance.unique else "not unique")
-        )
+        known = "infeasible" if instance.answer is None else "" if instance.unique else "not unique"
+        print(line("by hand", instance.answer, instance.value, status=known))
         value, z = transcription(instance)
         print(line("transcription", z, value))
         print("\n".join(solved_lines(instance)))
