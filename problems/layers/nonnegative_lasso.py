@@ -338,6 +338,25 @@ def lam0_off_row_binds() -> Instance:
     )
 
 
+def lam0_dependent_columns_off_row() -> Instance:
+    """No l1 term, dependent columns and an optimum above 0: an off row settles the value, nothing settles h.
+
+    One on row h1 + h2 against y = 3, off row h1 + h2 - 1 <= 0, so s = h1 + h2 = 1 and mu = 3 - 1 = 2.
+    value = 1/2 (2)^2 = 2, reached by every h >= 0 with that sum; noted is (1/2, 1/2).
+    """
+    return instance(
+        "lam0_dependent_columns_off_row",
+        "on off",
+        W=[[1, 1], [1, 1]],
+        b=[0, -1],
+        y=[3, 0],
+        lam=0,
+        answer=[1 / 2, 1 / 2],
+        value=2,
+        unique=False,
+    )
+
+
 # ---- instances: off rows -----------------------------------------------------------------------------------
 
 
@@ -567,6 +586,7 @@ WORKED: tuple[Callable[[], Instance], ...] = (
     lam0_realizable_on_the_boundary,
     lam0_fewer_rows_than_unknowns,
     lam0_off_row_binds,
+    lam0_dependent_columns_off_row,
     off_row_binds,
     unseen_row,
     off_row_without_bias,
