@@ -134,7 +134,7 @@ def certify(
     remark = _remarks(problem, status)
     nan = torch.where(finite, 0.0, torch.nan).to(objective)
     return Certificate(
-        (objective + nan).cpu(), bound.cpu(), (violation + nan).cpu(), scale.cpu(), tol, status.astype(str), remark
+        (objective + nan).cpu(), bound.cpu(), (violation + nan).cpu(), scale.cpu(), tol, status.astype("<U18"), remark
     )
 
 

@@ -209,7 +209,7 @@ class _FileStep:
         if kind == "plu":
             return PLU(self._number("a"), self._number("c"))
         if kind not in ("relu", "leaky_relu"):
-            known = "is known but has no convex inversion here" if kind in _KNOWN_FOREIGN else "is unknown"
+            known = "cvxinv cannot invert" if kind in _KNOWN_FOREIGN else "is unknown"
             raise UnsupportedLayerError(
                 f"expected an op of docs/format.md, got {self.place}, which {known}; "
                 "build the generator without it, or save the part of it that does without"

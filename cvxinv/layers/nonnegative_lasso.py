@@ -12,9 +12,9 @@ At the optimum p_on = w (W h + b - y), h_j (W'p + lam)_j = 0 and p_off (W h + b)
 
 `dual` turns any p into a feasible one: p_off is clipped to >= 0; then either all of p is scaled by the best s in
 [0, min_j lam / (-W'p)_j], which is feasible because (D) is star-shaped about 0 when lam > 0; or p is translated by
-a w W_on (W_on' w W_on)^-1 1, which adds a to every entry of W'p, with the a that repairs the worst entry (the only way
-when lam = 0, and it needs W_on of full column rank). Both are then checked in rounded arithmetic, and (P) >= 0
-bounds from below for free.
+a u with W'u >= 1 and u_off >= 0, with the a that repairs the worst entry (the only way when lam = 0): u = w W_on
+(W_on' w W_on)^-1 1 where W_on has full column rank, else one that uses the off rows, where there is one. Both are then
+checked in rounded arithmetic, and (P) >= 0 bounds from below for free.
 
 Paper's letters: x -> h, lambda_i -> lam, S -> on, its complement -> off, x_{i+1} -> y.
 Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (9), and eq. (8) for an
@@ -127,12 +127,41 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     @cached_property
     def _lift(self) -> tuple[Tensor, Tensor]:
-        """u `(N, m)` on the on rows with W'u = 1, and whether W_on has full column rank `(N,)`."""
+        """u `(N, m)` with u_off >= 0 and W'u >= 1, and whether one was found `(N,)`."""
         L, definite = spd_factor(self.rows.gram())
         ones = torch.ones(self.rows.N, self.rows.n, dtype=self.rows.y.dtype, device=self.rows.y.device)
-        usable = definite.expand(self.rows.N)
-        u = self.rows.fit * self.rows.W(spd_solve(L, ones))
-        return torch.where(usable[:, None], u, torch.zeros_like(u)), usable
+        usable = definite.expand(self.rows.N).clone()
+        u = torch.where(usable[:, None], self.rows.fit * self.rows.W(spd_solve(L, ones)), 0.0)
+        for i in (~usable).nonzero()[:, 0].tolist():
+            u[i], usable[i] = self._lift_with_off_rows(i)
+        return u, usable
+
+    def _lift_with_off_rows(self, i: int) -> tuple[Tensor, bool]:
+        """The same for a signal whose W_on lacks full column rank, with the help of its off rows.
+
+        NNLS min_{h, s >= 0} |W_on h|^2 + |W_off h + s|^2 + (1 - 1'h)^2: its optimality conditions say that
+        u = (W_on h, W_off h + s) has u_off >= 0 and W'u >= (1 - 1'h) 1. It exists unless some h >= 0 besides 0 has
+        W_on h = 0 and W_off h <= 0.
+        """
+        from scipy.optimize import nnls
+
+        on, off = self.rows.on[i], self.rows._off[i]
+        none = torch.zeros_like(self.rows.y[i])
+        k, n = int(off.sum()), self.rows.n
+        if n + k > 1200:
+            return none, False
+        W = torch.cat([self.rows.W.matrix()[on], self.rows.W.matrix()[off]]).cpu()
+        A = torch.zeros(len(W) + 1, n + k, dtype=W.dtype)
+        A[:-1, :n], A[len(W) - k : -1, n:], A[-1, :n] = W, torch.eye(k, dtype=W.dtype), 1.0
+        target = torch.zeros(len(A), dtype=W.dtype)
+        target[-1] = 1.0
+        x = torch.as_tensor(nnls(A.numpy(), target.numpy(), maxiter=20 * (n + k))[0])
+        left = float(1 - x[:n].sum())
+        if left < 1e-10:
+            return none, False
+        value = ((A[:-1] @ x) / left).to(none)
+        none[on], none[off] = value[: int(on.sum())], value[int(on.sum()) :].clamp(min=0)
+        return none, True
 
     def _translated_bound(self, p: Tensor) -> Tensor:
         u, usable = self._lift
@@ -164,7 +193,7 @@ class NonnegativeLasso(AbstractLayerProblem):
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
-        text = "lam = 0 and W_on lacks full column rank: no bound above 0 is known"
+        text = "lam = 0 and W_on lacks full column rank, off rows included: no bound above 0 is known"
         return ["" if ok or lam > 0 else text for ok, lam in zip(self._lift[1], self._lam, strict=True)]
 
     # --- proximal pieces ---

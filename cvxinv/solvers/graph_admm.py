@@ -1,0 +1,94 @@
+"""Graph-form ADMM: the splitting W h + b = v over all rows, one factorisation for the whole batch.
+
+    minimise  F(v) + g(h)   subject to  W h + b = v
+
+    (h', v') = (prox_{g/rho}(h - s), prox_{F/rho}(v - t))
+    (h, v)   = projection of (a h' + (1 - a) h + s, a v' + (1 - a) v + t) onto the graph {v = W h + b}
+    s, t    += the part that the projection took away
+
+The projection needs one Cholesky factor of I + W'W, or of I + W W' where m < n, shared by all signals whatever their
+supports, penalties and rho; supports enter only through the masks of prox_F. So rho is free to differ and change per
+signal: it is doubled or halved where primal and dual residuals differ by more than 5. The dual point is
+p = rho (v_before - t - v'), which lies in the subdifferential of F at v'. a = 1.7.
+
+Source: Parikh and Boyd, "Block splitting for distributed optimization" (2014), sec. 4; Fougner and Boyd (2018), POGS.
+"""
+
+import torch
+from torch import Tensor
+
+from ..layer_problem import AbstractLayerProblem, Point
+from .loop import AbstractMethod
+
+_RELAX = 1.7
+_ADAPT_EVERY = 25
+_ADAPT_UNTIL = 2000  # ADMM converges for a fixed rho; endless changes could cycle
+
+
+class GraphADMM(AbstractMethod):
+    """See the module. One n x n (or m x m) solve and two products with W per iteration."""
+
+    name = "graph_admm"
+    max_iter = 20_000
+    first_check = 25
+
+    def __init__(self, problem: AbstractLayerProblem):
+        self.problem = problem
+        W, like = problem.rows.W, problem.rows.y
+        M = W.matrix()
+        self.tall = W.m >= W.n
+        G = M.T @ M if self.tall else M @ M.T
+        self.L = torch.linalg.cholesky(G + torch.eye(len(G), dtype=G.dtype, device=G.device))
+        self.h = torch.zeros(problem.N, problem.n, dtype=like.dtype, device=like.device)
+        self.v = (W(self.h) + problem.rows.b).clone()
+        self.s, self.t = torch.zeros_like(self.h), torch.zeros_like(self.v)
+        self.rho = torch.full((problem.N, 1), 0.3, dtype=like.dtype, device=like.device)
+        self.iteration = 0
+        self._prox()
+
+    def next_check(self, iteration: int) -> int:
+        return iteration + max(25, iteration // 2)
+
+    def keep(self, index: Tensor) -> None:
+        self.problem = self.problem.take(index)
+        for name in ("h", "v", "s", "t", "rho", "h_prox", "v_prox", "p"):
+            setattr(self, name, getattr(self, name)[index])
+
+    def point(self) -> Point:
+        return Point(self.h_prox, self.p)
+
+    def advance(self, steps: int) -> None:
+        for _ in range(steps):
+            self._prox()
+            h_before, v_before = self.h, self.v
+            h = _RELAX * self.h_prox + (1 - _RELAX) * self.h + self.s
+            v = _RELAX * self.v_prox + (1 - _RELAX) * self.v + self.t
+            self.h, self.v = self._project(h, v)
+            self.s, self.t = h - self.h, v - self.v
+            self.iteration += 1
+            if self.iteration % _ADAPT_EVERY == 0 and self.iteration <= _ADAPT_UNTIL:
+                self._adapt(h_before, v_before)
+        self._prox()
+
+    def _prox(self) -> None:
+        self.h_prox = self.problem.prox_unknown(self.h - self.s, self.rho)
+        argument = self.v - self.t
+        self.v_prox = self.problem.prox_rows(argument, self.rho)
+        self.p = self.rho * (argument - self.v_prox)
+
+    def _project(self, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.problem.rows
+        v = v - rows.b
+        if self.tall:
+            h = torch.cholesky_solve((h + rows.W.adjoint(v)).T, self.L).T
+        else:
+            h = h + rows.W.adjoint(torch.cholesky_solve((v - rows.W(h)).T, self.L).T)
+        return h, rows.W(h) + rows.b
+
+    def _adapt(self, h_before: Tensor, v_before: Tensor) -> None:
+        primal = ((self.h_prox - self.h) ** 2).sum(1) + ((self.v_prox - self.v) ** 2).sum(1)
+        dual = ((self.h - h_before) ** 2).sum(1) + ((self.v - v_before) ** 2).sum(1)
+        ratio = (primal / dual.clamp(min=1e-300))[:, None]
+        factor = torch.where(ratio > 25, 2.0, torch.where(ratio < 1 / 25, 0.5, 1.0)).to(self.rho)
+        self.rho = (self.rho * factor).clamp(1e-5, 1e5)
+        self.s, self.t = self.s / factor, self.t / factor  # the unscaled duals rho s, rho t stay

@@ -1,0 +1,133 @@
+"""The loop that every torch method runs in: advance, let the judge look, freeze what is done, go on with the rest."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..certificate import LAYER_STATUSES, Certificate, certify
+from ..layer_problem import AbstractLayerProblem, Point
+from .active_set import polish as polish_active_set
+
+
+class AbstractMethod(ABC):
+    """An iteration on a normalised problem. It finds points and never measures its own quality."""
+
+    name: str
+    max_iter: int
+    first_check: int
+    needs_float64: bool = False
+
+    @abstractmethod
+    def __init__(self, problem: AbstractLayerProblem): ...
+
+    @abstractmethod
+    def advance(self, steps: int) -> None:
+        """Take `steps` iterations."""
+
+    @abstractmethod
+    def point(self) -> Point:
+        """The point reached."""
+
+    @abstractmethod
+    def keep(self, index: Tensor) -> None:
+        """Go on with the signals at `index` only."""
+
+    @abstractmethod
+    def next_check(self, iteration: int) -> int:
+        """The iteration at which the judge looks again."""
+
+
+@dataclass(eq=False)
+class Reached:
+    """Best points of a batch, with what the judge said of them in normalised units."""
+
+    point: Point
+    certificate: Certificate
+    iterations: Tensor
+    polished: Tensor
+
+
+def merit(certificate: Certificate) -> Tensor:
+    """How far a point is from `optimal`, `(N,)`: statuses first, then the larger of gap and violation in units of s_y.
+
+    The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point.
+    """
+    rank = torch.as_tensor([LAYER_STATUSES.index(s) for s in certificate.status], dtype=torch.float64)
+    scale = certificate.scale.clamp(min=1e-300)
+    worst = torch.maximum(certificate.gap.clamp(min=0) / scale**2, certificate.violation / scale)
+    worst = torch.nan_to_num(worst, nan=1e40)
+    return rank + (torch.log10(worst.clamp(1e-40, 1e40)) + 40) / 81  # strictly below the next rank
+
+
+def run(
+    method_class: type[AbstractMethod],
+    problem: AbstractLayerProblem,
+    *,
+    tol: float,
+    max_iter: int,
+    polish: bool,
+) -> Reached:
+    """Run a method on a normalised problem; each signal stops when its own point is certified, and is then frozen."""
+    method = method_class(problem)
+    rows = problem.rows
+    zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
+    reached = Reached(
+        zero, certify(problem, zero, tol=tol),
+        torch.zeros(problem.N, dtype=torch.long), torch.zeros(problem.N, dtype=torch.bool),
+    )  # fmt: skip
+    left, left_problem = torch.arange(problem.N), problem
+    iteration = 0
+    while iteration < max_iter and len(left):
+        stop = min(max_iter, method.first_check if iteration == 0 else method.next_check(iteration))
+        method.advance(stop - iteration)
+        iteration = stop
+        offer(reached, left, left_problem, method.point(), tol, iteration, polished=False)
+        if polish:
+            polish_left(reached, left, left_problem, tol, iteration)
+        done = torch.as_tensor([s in ("optimal", "infeasible") for s in reached.certificate.status])[left]
+        if done.any():
+            keep = (~done).to(rows.y.device)
+            left = left[~done]
+            if len(left):
+                method.keep(keep)
+                left_problem = left_problem.take(keep)
+    reached.iterations[left] = iteration
+    return reached
+
+
+def polish_left(
+    reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int, rounds: int = 6
+) -> None:
+    """Polish the best points of the signals `left` (whose problem is `problem`) that are not optimal yet."""
+    status = reached.certificate.status
+    rough = torch.as_tensor([k for k, i in enumerate(left.tolist()) if status[i] != "optimal"], dtype=torch.long)
+    if len(rough) == 0:
+        return
+    there = rough.to(problem.rows.y.device)
+    part = (problem if len(rough) == problem.N else problem.take(there)).to(torch.float64)
+    rows_left = left[rough]
+    where = rows_left.to(problem.rows.y.device)
+    start = Point(reached.point.h[where].double(), reached.point.p[where].double())
+    offer(reached, rows_left, part, polish_active_set(part, start, rounds), tol, iteration, polished=True)
+
+
+def offer(
+    reached: Reached, left: Tensor, problem: AbstractLayerProblem, point: Point, tol: float, iteration: int, polished: bool
+) -> None:
+    """Let the judge compare `point` (of the signals `left`) with the best so far, and keep the better per signal."""
+    certificate = certify(problem, point, tol=tol)
+    better = merit(certificate) < merit(reached.certificate.take(left))
+    chosen = left[better]
+    if len(chosen) == 0:
+        return
+    to, source = chosen.to(point.h.device), better.to(point.h.device)
+    reached.point.h[to] = point.h[source].to(reached.point.h.dtype)
+    reached.point.p[to] = point.p[source].to(reached.point.p.dtype)
+    reached.iterations[chosen] = iteration
+    reached.polished[chosen] = polished
+    best = reached.certificate
+    for name in ("objective", "bound", "violation", "scale"):
+        getattr(best, name)[chosen] = getattr(certificate, name)[better]
+    best.status[chosen.numpy()] = certificate.status[better.numpy()]
