@@ -179,12 +179,8 @@ def as_activation(output: "str | AbstractActivation") -> AbstractActivation:
     name, _, slope = output.partition(":")
     if name != LeakyReLU.name:
         known = ", ".join(sorted([*plain, "leaky_relu", "leaky_relu:SLOPE"]))
-        raise ValueError(
-            f"expected one of {known}, got {output!r}; pass one of these or an activation object"
-        )
+        raise ValueError(f"expected one of {known}, got {output!r}; pass one of these or an activation object")
     try:
         return LeakyReLU(float(slope or 0.1))
     except ValueError as error:
-        raise ValueError(
-            f"expected leaky_relu:SLOPE with SLOPE in (0, 1), got {output!r}; pass 0.1"
-        ) from error
+        raise ValueError(f"expected leaky_relu:SLOPE with SLOPE in (0, 1), got {output!r}; pass 0.1") from error

@@ -76,14 +76,11 @@ class Chain:
         if self.pending is None:
             where = "another activation" if self.layers else "the latent itself"
             raise UnsupportedLayerError(
-                f"expected a linear map before {place}, got {where}; "
-                "remove the activation or put a map before it"
+                f"expected a linear map before {place}, got {where}; remove the activation or put a map before it"
             )
         self._close(activation, place)
 
-    def finish(
-        self, signal_shape: tuple[int, ...] | None = None, description: dict | None = None
-    ) -> Generator:
+    def finish(self, signal_shape: tuple[int, ...] | None = None, description: dict | None = None) -> Generator:
         """The generator. Raises: UnsupportedLayerError for a hidden activation other than ReLU, LeakyReLU."""
         if self.pending is not None:
             self._close(Identity(), "the output")

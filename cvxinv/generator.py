@@ -45,9 +45,7 @@ class Generator:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "signal_shape", tuple(self.signal_shape))
         if not self.layers:
-            raise ValueError(
-                "expected at least one layer, got none; pass layers=(Layer(W, b, activation), ...)"
-            )
+            raise ValueError("expected at least one layer, got none; pass layers=(Layer(W, b, activation), ...)")
         for index, layer in enumerate(self.layers):
             _check_layer(index, layer, self.dtype, self.device)
         _check_chain(self.layers)
@@ -110,9 +108,7 @@ class Generator:
         h, columns, last = self._batch(z), None, self.depth - 1
         for index, layer in enumerate(self.layers):
             u = layer.W(h) + layer.b  # (N, m)
-            columns = (
-                _first_columns(layer.W) if columns is None else _push(layer.W, columns)
-            )  # (1 or N, n0, m)
+            columns = _first_columns(layer.W) if columns is None else _push(layer.W, columns)  # (1 or N, n0, m)
             if before_output and index == last:
                 h = u
                 break
@@ -169,9 +165,7 @@ class Generator:
     def _batch(self, z: Tensor) -> Tensor:
         n0 = self.latent_dim
         if z.ndim not in (1, 2) or z.shape[-1] != n0:
-            raise ValueError(
-                f"expected z of shape (N, {n0}) or ({n0},), got {tuple(z.shape)}; pass flat latents"
-            )
+            raise ValueError(f"expected z of shape (N, {n0}) or ({n0},), got {tuple(z.shape)}; pass flat latents")
         if z.dtype != self.dtype or z.device != self.device:
             raise ValueError(
                 f"expected z in {self.dtype} on {self.device}, got {z.dtype} on {z.device}; "
@@ -251,10 +245,6 @@ def _words(W: AbstractMap) -> str:
     if isinstance(W, Composition):
         return " then ".join(_words(factor) for factor in factors(W))
     if isinstance(W, Conv2d | ConvTranspose2d):
-        before, after, kernel = (
-            "x".join(map(str, sizes)) for sizes in (W.shape_in, W.shape_out, W.weight.shape[2:])
-        )
-        return (
-            f"{type(W).__name__} {before} -> {after}, kernel {kernel}, stride {W.stride}, padding {W.padding}"
-        )
+        before, after, kernel = ("x".join(map(str, sizes)) for sizes in (W.shape_in, W.shape_out, W.weight.shape[2:]))
+        return f"{type(W).__name__} {before} -> {after}, kernel {kernel}, stride {W.stride}, padding {W.padding}"
     return f"{type(W).__name__} {W.n} -> {W.m}"

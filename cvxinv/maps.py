@@ -205,7 +205,9 @@ class ConvTranspose2d(_Convolution):
     def __post_init__(self) -> None:
         c, h, w = self.shape_in
         with _ieee_convolution():
-            probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
+            probe = F.conv_transpose2d(
+                torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments()
+            )
         object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
 
     def _arguments(self):

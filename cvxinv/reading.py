@@ -114,9 +114,7 @@ def _read_pair(path: str | Path, latent_dim: int | None) -> Generator:
     tensors = _read_tensors(weights_path, spec)
     n0 = spec["latent"]["dim"]
     if latent_dim not in (None, n0):
-        raise ValueError(
-            f"expected latent_dim={n0} as {json_path} says, got {latent_dim}; leave latent_dim out"
-        )
+        raise ValueError(f"expected latent_dim={n0} as {json_path} says, got {latent_dim}; leave latent_dim out")
     chain = Chain((n0,))
     for index, op in enumerate(spec["layers"]):
         _FileStep(chain, op, index, json_path, tensors).append()
@@ -129,8 +127,7 @@ def _read_pair(path: str | Path, latent_dim: int | None) -> Generator:
     shape = description.get("output", {}).get("image_shape", chain.shape)
     if prod(shape) != prod(chain.shape):
         raise ValueError(
-            f"expected an output.image_shape of {prod(chain.shape)} numbers in {json_path}, got {shape}; "
-            "correct it"
+            f"expected an output.image_shape of {prod(chain.shape)} numbers in {json_path}, got {shape}; correct it"
         )
     return chain.finish(tuple(shape), description)
 
@@ -139,9 +136,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         spec = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(
-            f"expected JSON in {path}, got {error}; the file is damaged, fetch it again"
-        ) from error
+        raise ValueError(f"expected JSON in {path}, got {error}; the file is damaged, fetch it again") from error
     layers = spec.get("layers") if isinstance(spec, dict) else None
     if not isinstance(layers, list) or not all(isinstance(op, dict) and "op" in op for op in layers):
         raise ValueError(
@@ -149,9 +144,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             "something else; docs/format.md describes the file"
         )
     if spec.get("version", _VERSION) != _VERSION:
-        raise ValueError(
-            f"expected version {_VERSION} in {path}, got {spec['version']}; update cvxinv to read it"
-        )
+        raise ValueError(f"expected version {_VERSION} in {path}, got {spec['version']}; update cvxinv to read it")
     latent, output = spec.get("latent"), spec.get("output", {})
     if not isinstance(latent, dict) or not isinstance(latent.get("dim"), int) or latent["dim"] < 1:
         raise ValueError(f'expected "latent": {{"dim": n0}} with n0 >= 1 in {path}, got {latent!r}; add it')
@@ -234,12 +227,8 @@ class _FileStep:
                 "only zero padding can be read: retrain with it"
             )
         if len(self.chain.shape) != 3:
-            raise self._wrong(
-                "an input (channels, height, width)", f"{self.chain.shape} (put a reshape before it)"
-            )
-        stride, padding, dilation = (
-            self._two(*key) for key in (("stride", 1), ("padding", 0), ("dilation", 1))
-        )
+            raise self._wrong("an input (channels, height, width)", f"{self.chain.shape} (put a reshape before it)")
+        stride, padding, dilation = (self._two(*key) for key in (("stride", 1), ("padding", 0), ("dilation", 1)))
         groups = int(self.op.get("groups", 1))
         channels = weight.shape[0] if transposed else weight.shape[1] * groups
         if channels != self.chain.shape[0] or groups < 1 or weight.shape[0] % groups:
@@ -254,9 +243,7 @@ class _FileStep:
             else:
                 W = Conv2d(weight, self.chain.shape, stride, padding, dilation, groups)
         except RuntimeError as error:
-            raise self._wrong(
-                "stride, padding, ... that fit the weight", str(error).splitlines()[0]
-            ) from error
+            raise self._wrong("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
         self.chain.add_map(W, self._bias(W.shape_out), W.shape_out, self._flag("composed"))
 
     def _batch_norm(self) -> None:
@@ -284,9 +271,7 @@ class _FileStep:
             raise self._wrong(f"a tensor {self._key(name)}", "none")
         tensor = self.tensors.pop(self._key(name))
         if not tensor.is_floating_point() or tensor.ndim != ndim:
-            raise self._wrong(
-                f"a floating {self._key(name)} of {ndim} axes", f"{tensor.dtype}, {tuple(tensor.shape)}"
-            )
+            raise self._wrong(f"a floating {self._key(name)} of {ndim} axes", f"{tensor.dtype}, {tuple(tensor.shape)}")
         if not tensor.isfinite().all():
             raise self._wrong(f"finite entries in {self._key(name)}", "NaN or infinite ones")
         return tensor.double()
@@ -316,11 +301,7 @@ class _FileStep:
     def _two(self, name: str, default: int) -> tuple[int, int]:
         value = self.op.get(name, default)
         pair = [value, value] if isinstance(value, int) else value
-        if (
-            not isinstance(pair, list)
-            or len(pair) != 2
-            or not all(isinstance(v, int) and v >= 0 for v in pair)
-        ):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(v, int) and v >= 0 for v in pair):
             raise self._wrong(f"{name} as an integer or two", f"{value!r}")
         return pair[0], pair[1]
 

@@ -83,9 +83,7 @@ class Rows:
     def _check_shapes(self) -> None:
         m = self.W.m
         if self.y.ndim != 2 or self.y.shape[1] != m:
-            raise ValueError(
-                f"y has shape {tuple(self.y.shape)} but W maps to {m} rows; pass y of shape (N, {m})"
-            )
+            raise ValueError(f"y has shape {tuple(self.y.shape)} but W maps to {m} rows; pass y of shape (N, {m})")
         if len(self.y) == 0:
             raise ValueError("expected at least one signal, got an empty batch y; pass y of shape (N, m), N >= 1")
         if self.b.shape not in ((m,), self.y.shape):
@@ -178,9 +176,7 @@ class Rows:
     def take(self, index: Tensor) -> "Rows":
         """The signals at `index` (a bool mask `(N,)` or positions)."""
         b = self.b if self.b.ndim == 1 else self.b[index]
-        return replace(
-            self, b=b, y=self.y[index], on=self.on[index], off=self._off[index], weight=self._weight[index]
-        )
+        return replace(self, b=b, y=self.y[index], on=self.on[index], off=self._off[index], weight=self._weight[index])
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Rows":
         """The same rows in another floating type or on another device."""

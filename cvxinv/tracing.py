@@ -65,7 +65,7 @@ def read_module(module: nn.Module, latent_dim: int | None = None) -> Generator:
     steps = _steps(graph, twin)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         shape, shapes = _probe(twin, graph, steps, latent_dim)
-        chain = Chain((prod(shape),))
+        chain = Chain(shape)
         for node in steps:
             _Step(chain, twin, node).append(shapes[node])
         generator = chain.finish(_last_shape(steps, shapes))
@@ -84,18 +84,12 @@ def check_ready(module: nn.Module) -> None:
                 "build it with track_running_stats=True and train it so"
             )
         if part.training and isinstance(part, _BatchNorm | _DropoutNd):
-            raise ValueError(
-                f"expected a module in eval mode, got {where} in training mode; call .eval() first"
-            )
+            raise ValueError(f"expected a module in eval mode, got {where} in training mode; call .eval() first")
     for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if torch.nn.parameter.is_lazy(tensor):
-            raise ValueError(
-                f"expected initialised weights, got a lazy {path}; run the module once on a latent"
-            )
+            raise ValueError(f"expected initialised weights, got a lazy {path}; run the module once on a latent")
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(
-                f"expected finite weights, got NaN or infinite entries in {path}; retrain the module"
-            )
+            raise ValueError(f"expected finite weights, got NaN or infinite entries in {path}; retrain the module")
 
 
 def _copy(module: nn.Module) -> nn.Module:
@@ -106,26 +100,38 @@ def _copy(module: nn.Module) -> nn.Module:
             f"expected a module that copy.deepcopy can copy, got {error}; "
             "remove old-style weight norms with torch.nn.utils.remove_weight_norm"
         ) from error
+    # a supported module alone is a chain of one; traced itself, it would show its inside
+    twin = nn.Sequential(twin) if _is_supported(twin) else twin
     return twin.to(device="cpu", dtype=torch.float64).requires_grad_(False)
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Torch's own modules, and user subclasses of supported ones that keep their forward."""
-        kept = any(isinstance(m, kind) and type(m).forward is kind.forward for kind in _MODULES)
-        return kept or super().is_leaf_module(m, module_qualified_name)
+        return _is_supported(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _is_supported(part: nn.Module) -> bool:
+    return any(isinstance(part, kind) and type(part).forward is kind.forward for kind in _MODULES)
 
 
 def _trace(twin: nn.Module) -> fx.Graph:
     try:
-        graph = _Tracer().trace(twin)
+        return _Tracer().trace(twin)
     except _TRACE_ERRORS as error:
         raise UnsupportedLayerError(
             f"expected a forward pass that torch.fx can trace, got {type(error).__name__}: {error}; "
             "remove control flow that depends on values, or pass the plain part of the model as nn.Sequential"
         ) from error
-    graph.eliminate_dead_code()
-    return graph
+
+
+def _live(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that the output depends on, in order."""
+    live: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or not live.isdisjoint(node.users):
+            live.add(node)
+    return [node for node in graph.nodes if node in live]
 
 
 def _place(node: fx.Node, twin: nn.Module) -> str:
@@ -150,7 +156,7 @@ def _is_integer(node: fx.Node) -> bool:
 
 def _steps(graph: fx.Graph, twin: nn.Module) -> list[fx.Node]:
     """The nodes of the chain from the latent to the output, in order; shapes on the side are left out."""
-    nodes = [node for node in graph.nodes if not _is_integer(node)]
+    nodes = [node for node in _live(graph) if not _is_integer(node)]
     current = _latent_node(nodes)
     steps: list[fx.Node] = []
     for node in nodes:
@@ -163,7 +169,8 @@ def _steps(graph: fx.Graph, twin: nn.Module) -> list[fx.Node]:
                 f"expected steps on the signal alone, got {place}, a tensor of its own; "
                 "use the modules nn.Linear, nn.Conv2d, ... for weights and leave constants and noise out"
             )
-        if inputs != [current] or (node.op == "output" and node.args[0] is not current):
+        signal = node.args[0] if node.args else node.kwargs.get("input")
+        if inputs != [current] or signal is not current:
             raise UnsupportedLayerError(
                 "expected a chain in which every step takes the step before, got a branch or skip connection "
                 f"at {place}; invert a feed-forward part of the model"
@@ -176,7 +183,7 @@ def _steps(graph: fx.Graph, twin: nn.Module) -> list[fx.Node]:
 
 
 def _latent_node(nodes: list[fx.Node]) -> fx.Node:
-    inputs = [node for node in nodes if node.op == "placeholder" and (node.users or not node.args)]
+    inputs = [node for node in nodes if node.op == "placeholder"]
     if len(inputs) != 1 or str(inputs[0].target).startswith("*"):
         names = ", ".join(str(node.target) for node in inputs) or "none"
         raise UnsupportedLayerError(

@@ -15,8 +15,9 @@ It needs H > 0, holds for gamma = 0 too, and is never below (D) at (p_on, mu). A
 p_on = w (W z + b - y), W'p + gamma z = 0 and p_off (W z + b)_off = 0.
 
 `dual` clips p_off to >= 0, which is all that feasibility asks; it takes the better of (D) as given and of D(mu) with
-the computed z(mu), less 1/2 r'H^-1 r for the gradient r that rounding left. Where gamma = 0 and H is singular no bound
-above 0 is known, and `bound_remarks` says so.
+the computed z(mu), less r'H^-1 r for the gradient r that rounding left. Where gamma = 0 and H is singular D(mu) is -inf
+unless W_off'mu lies exactly in the range of W_on'; there the bound is taken over |z| <= 1e6 s_y / |W| instead, and
+`bound_remarks` says so.
 
 The unknown is called h here as in every layer problem. With gamma = 0 it is also the layer problem of an h of any sign,
 as a LeakyReLU leaves it.
@@ -126,20 +127,44 @@ class GaussianLatent(AbstractLayerProblem):
         return L, definite.expand(self.rows.N)
 
     def _multiplier_bound(self, p: Tensor) -> Tensor:
-        rows, (L, definite) = self.rows, self._factor
-        mu = torch.where(rows._off, p, torch.zeros_like(p))
-        z = spd_solve(L, rows.W.adjoint(rows.fit * rows.target - mu))
+        """D(mu) at mu = p_off, less what rounding may have added."""
+        L, definite = self._factor
+        mu = torch.where(self.rows._off, p, torch.zeros_like(p))
+        z = spd_solve(L, self.rows.W.adjoint(self.rows.fit * self.rows.target - mu))
         z = z - spd_solve(L, self._slope(z, mu))
         left = self._slope(z, mu)
+        value = self._lagrangian_floor(z, mu) - (left * spd_solve(L, left)).sum(1).abs()
+        value = torch.where(definite & torch.isfinite(value), value, torch.zeros_like(value))
+        singular = ~definite
+        if singular.any():
+            value[singular] = self.take(singular)._bound_in_a_ball(mu[singular])
+        return value
+
+    def _bound_in_a_ball(self, mu: Tensor) -> Tensor:
+        """D(mu) where H is singular, over |z| <= 1e6 s_y / |W|: along its null space the Lagrangian is linear."""
+        rows = self.rows
+        H = rows.gram() + self._gamma[:, None, None] * torch.eye(rows.n, dtype=mu.dtype, device=mu.device)
+        S, V = torch.linalg.eigh(H)
+        flat = S <= 1e-13 * S[:, -1:]
+        inverse = torch.where(flat, torch.zeros_like(S), 1 / torch.where(flat, torch.ones_like(S), S))
+        z = torch.zeros(rows.N, rows.n, dtype=mu.dtype, device=mu.device)
+        for _ in range(2):
+            z = z - (V @ (inverse * (V.mT @ self._slope(z, mu)[..., None])[..., 0])[..., None])[..., 0]
+        left = (V.mT @ self._slope(z, mu)[..., None])[..., 0]
+        radius = 1e6 * rows.scale() / (rows.W.norm() or 1.0) + z.norm(dim=1)
+        lost = (inverse * left * left).sum(1) + torch.where(flat, left, 0.0).norm(dim=1) * radius
+        return torch.nan_to_num(self._lagrangian_floor(z, mu) - lost, nan=0.0)
+
+    def _lagrangian_floor(self, z: Tensor, mu: Tensor) -> Tensor:
+        """The Lagrangian at (z, mu), less its rounding error."""
+        rows = self.rows
         v = rows.W(z) + rows.b
         pushed = torch.where(rows._off, mu * v, torch.zeros_like(v))
-        short = (left * spd_solve(L, left)).sum(1).abs() / 2
-        doubt = rounding(rows.m + rows.n, p.dtype) * (self.objective(z) + pushed.abs().sum(1))
+        doubt = rounding(rows.m + rows.n, mu.dtype) * (self.objective(z) + pushed.abs().sum(1))
         # v and the residual carry an error of u |W||z|, which their multipliers pass on
-        reach = rounding(rows.n, p.dtype) * (rows.W.magnitude()(z.abs()) + rows.b.abs() + rows.target.abs())
+        reach = rounding(rows.n, mu.dtype) * (rows.W.magnitude()(z.abs()) + rows.b.abs() + rows.target.abs())
         doubt = doubt + (reach * (mu + rows.fit * (rows.residual(z).abs() + reach))).sum(1)
-        value = self.objective(z) + pushed.sum(1) - 2 * short - doubt
-        return torch.where(definite & torch.isfinite(value), value, torch.zeros_like(value))
+        return self.objective(z) + pushed.sum(1) - doubt
 
     def _slope(self, z: Tensor, mu: Tensor) -> Tensor:
         """Gradient of the Lagrangian in z."""
@@ -162,7 +187,7 @@ class GaussianLatent(AbstractLayerProblem):
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["gamma = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
-        text = "gamma = 0 and W_on lacks full column rank: no bound above 0 is known"
+        text = "gamma = 0 and W_on lacks full column rank: the bound holds for |z| <= 1e6 s_y / |W| only"
         return ["" if ok or g > 0 else text for ok, g in zip(self._factor[1], self._gamma, strict=True)]
 
     # --- proximal pieces ---

@@ -62,7 +62,13 @@ def _open(reached: Reached) -> torch.Tensor:
 
 
 def _merge(
-    reached: Reached, left: torch.Tensor, part: AbstractLayerProblem, got: Reached, tol: float, solver: list[str], name: str
+    reached: Reached,
+    left: torch.Tensor,
+    part: AbstractLayerProblem,
+    got: Reached,
+    tol: float,
+    solver: list[str],
+    name: str,
 ) -> None:
     before = reached.iterations.clone()
     offer(reached, left, part, got.point, tol, -1, polished=False)
@@ -76,7 +82,10 @@ def _merge(
 def _look_for_rays(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
     rows = problem.rows
     for i in _open(reached).tolist():
-        if reached.certificate.status[i] == "optimal_inaccurate" or not (rows._off[i] & (rows.b.expand_as(rows.y)[i] > 0)).any():
+        if (
+            reached.certificate.status[i] == "optimal_inaccurate"
+            or not (rows._off[i] & (rows.b.expand_as(rows.y)[i] > 0)).any()
+        ):
             continue
         part = problem.take(torch.tensor([i], device=rows.y.device))
         ray = farkas_ray(part.rows.sample(0), part, 0).to(rows.y)

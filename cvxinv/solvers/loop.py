@@ -100,21 +100,20 @@ def run(
 def polish_left(
     reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int, rounds: int = 6
 ) -> None:
-    """Polish the best points of the signals `left` (whose problem is `problem`) that are not optimal yet."""
-    status = reached.certificate.status
-    rough = torch.as_tensor([k for k, i in enumerate(left.tolist()) if status[i] != "optimal"], dtype=torch.long)
-    if len(rough) == 0:
-        return
-    there = rough.to(problem.rows.y.device)
-    part = (problem if len(rough) == problem.N else problem.take(there)).to(torch.float64)
-    rows_left = left[rough]
-    where = rows_left.to(problem.rows.y.device)
+    """Polish the best points of the signals `left`, whose problem is `problem`; the judge keeps what is better."""
+    part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
     start = Point(reached.point.h[where].double(), reached.point.p[where].double())
-    offer(reached, rows_left, part, polish_active_set(part, start, rounds), tol, iteration, polished=True)
+    offer(reached, left, part, polish_active_set(part, start, rounds), tol, iteration, polished=True)
 
 
 def offer(
-    reached: Reached, left: Tensor, problem: AbstractLayerProblem, point: Point, tol: float, iteration: int, polished: bool
+    reached: Reached,
+    left: Tensor,
+    problem: AbstractLayerProblem,
+    point: Point,
+    tol: float,
+    iteration: int,
+    polished: bool,
 ) -> None:
     """Let the judge compare `point` (of the signals `left`) with the best so far, and keep the better per signal."""
     certificate = certify(problem, point, tol=tol)
