@@ -16,10 +16,15 @@ from .errors import (
     UnsupportedLayerError,
 )
 from .generator import Generator, Layer
+from .inversion.invert import METHODS, invert
+from .inversion.latent_pursuit import LayerReport
+from .inversion.result import Inversion
+from .inversion.verify import Verdict, verify
 from .layer_problem import AbstractLayerProblem, Point, Statement
 from .layers.gaussian_latent import GaussianLatent
 from .layers.nonnegative_lasso import NonnegativeLasso
 from .maps import Composition, Conv2d, ConvTranspose2d, Dense
+from .measurement import Everything, Mask, Matrix
 from .reading import load_generator, save_generator
 from .rows import Rows, Sample
 from .solvers.solve import SOLVERS, Solution, solve
@@ -38,11 +43,16 @@ __all__ = [
     "ConvergenceWarning",
     "CvxinvWarning",
     "Dense",
+    "Everything",
     "GaussianLatent",
     "Generator",
     "Identity",
+    "Inversion",
     "Layer",
+    "LayerReport",
     "LeakyReLU",
+    "Mask",
+    "Matrix",
     "NonnegativeLasso",
     "PLUModule",
     "Point",
@@ -57,8 +67,11 @@ __all__ = [
     "Tanh",
     "UnsolvedError",
     "UnsupportedLayerError",
+    "Verdict",
     "certify",
+    "invert",
     "load_generator",
     "save_generator",
     "solve",
+    "verify",
 ]

@@ -1,0 +1,1 @@
+"""Inversion of whole generators: one file per method, `invert` in front, `verify` as the judge."""

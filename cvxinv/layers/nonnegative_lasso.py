@@ -89,7 +89,8 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
         p = self._clipped(p)
-        bound = self._scaled_bound(p).clamp(min=0)
+        # a huge p overflows: what is no number proves nothing
+        bound = torch.nan_to_num(self._scaled_bound(p), nan=0.0, posinf=0.0).clamp(min=0)
         enough = torch.full_like(bound, torch.inf) if enough is None else enough
         short = bound < enough
         if short.any() and self.rows.n <= 2048:
@@ -127,21 +128,31 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     @cached_property
     def _lift(self) -> tuple[Tensor, Tensor]:
-        """u `(N, m)` with u_off >= 0 and W'u >= 1, and whether one was found `(N,)`."""
-        L, definite = spd_factor(self.rows.gram())
-        ones = torch.ones(self.rows.N, self.rows.n, dtype=self.rows.y.dtype, device=self.rows.y.device)
-        usable = definite.expand(self.rows.N).clone()
-        u = torch.where(usable[:, None], self.rows.fit * self.rows.W(spd_solve(L, ones)), 0.0)
+        """u `(N, m)` with u_off >= 0 and W'u >= 1 but on columns no seen row reads; whether one was found `(N,)`."""
+        rows = self.rows
+        live = self._live
+        gram = rows.gram()
+        if not live.all():
+            gram = gram + torch.diag_embed((~live).to(gram.dtype))
+        L, definite = spd_factor(gram)
+        usable = definite.expand(rows.N).clone()
+        u = torch.where(usable[:, None], rows.fit * rows.W(spd_solve(L, live.to(gram.dtype))), 0.0)
         for i in (~usable).nonzero()[:, 0].tolist():
             u[i], usable[i] = self._lift_with_off_rows(i)
         return u, usable
 
+    @cached_property
+    def _live(self) -> Tensor:
+        """Columns that some seen row reads, bool `(N, n)`; on the others W'p is exactly 0 and needs no repair."""
+        seen = (self.rows.on | self.rows._off).to(self.rows.y.dtype)
+        return self.rows.W.magnitude().adjoint(seen) > 0
+
     def _lift_with_off_rows(self, i: int) -> tuple[Tensor, bool]:
         """The same for a signal whose W_on lacks full column rank, with the help of its off rows.
 
-        NNLS min_{h, s >= 0} |W_on h|^2 + |W_off h + s|^2 + (1 - 1'h)^2: its optimality conditions say that
-        u = (W_on h, W_off h + s) has u_off >= 0 and W'u >= (1 - 1'h) 1. It exists unless some h >= 0 besides 0 has
-        W_on h = 0 and W_off h <= 0.
+        NNLS min_{h, s >= 0} |W_on h|^2 + |W_off h + s|^2 + (1 - 1'h)^2 over the live columns: its optimality conditions
+        say that u = (W_on h, W_off h + s) has u_off >= 0 and W'u >= (1 - 1'h) 1. It exists unless some h >= 0 besides 0
+        has W_on h = 0 and W_off h <= 0.
         """
         from scipy.optimize import nnls
 
@@ -152,7 +163,8 @@ class NonnegativeLasso(AbstractLayerProblem):
             return none, False
         W = torch.cat([self.rows.W.matrix()[on], self.rows.W.matrix()[off]]).cpu()
         A = torch.zeros(len(W) + 1, n + k, dtype=W.dtype)
-        A[:-1, :n], A[len(W) - k : -1, n:], A[-1, :n] = W, torch.eye(k, dtype=W.dtype), 1.0
+        A[:-1, :n], A[len(W) - k : -1, n:] = W, torch.eye(k, dtype=W.dtype)
+        A[-1, :n] = self._live[i].to(A)
         target = torch.zeros(len(A), dtype=W.dtype)
         target[-1] = 1.0
         x = torch.as_tensor(nnls(A.numpy(), target.numpy(), maxiter=20 * (n + k))[0])
@@ -175,7 +187,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         linear, square, _ = self._parts(moved)
         # shrinking keeps (D) feasible whatever lam is
         value = self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
-        return torch.where(feasible, value, torch.zeros_like(value))
+        return torch.where(feasible & torch.isfinite(value), value, torch.zeros_like(value))
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)

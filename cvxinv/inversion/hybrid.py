@@ -1,0 +1,151 @@
+"""The methods that find z, and `hybrid`, which puts them together.
+
+`hybrid`: layered start where the layers allow one, then Levenberg-Marquardt from it, then random starts only for the
+signals that are not explained yet. A layered start is convex and needs no luck; Levenberg-Marquardt repairs what a wrong
+support left; random starts are for what neither explains.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..measurement import Matrix
+from .gradient_descent import STEP_GRID, debias_by_gradient, descend_by_gradient
+from .latent_pursuit import LayerReport, Settings, obstacle, pursue, supports
+from .levenberg_marquardt import before_output, descend, descend_through
+from .task import Task
+
+# the finish starts with so little damping that the first step is the least-squares solution of the piece
+_FINISH_MU = 1e-13
+
+
+@dataclass(eq=False)
+class Found:
+    """Latents of a chunk: z `(N, n0)`, what gave each, random starts spent, layer reports, notes, seconds."""
+
+    z: Tensor
+    used: list[str]
+    starts: Tensor
+    layers: list[LayerReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a chunk is to be inverted. random: `(restarts, n0)` random starts, the same for every signal, so that a
+    signal's answer does not depend on its neighbours."""
+
+    settings: Settings
+    debias: str | None
+    max_iter: int
+    random: Tensor
+    steps: tuple[float, ...] = STEP_GRID
+    momentum: float = 0.9
+    decay: float = 2.0
+    tick: Callable[[], object] = lambda: None
+
+
+def run_latent_pursuit(task: Task, plan: Plan) -> Found:
+    """The layered inversion, with the debiasing that was asked for."""
+    z, reports = pursue(task, plan.settings)
+    before = z
+    if plan.debias == "gradient":
+        z = debias_by_gradient(task, z, supports(task, reports), plan.max_iter)
+    elif plan.debias == "piece":
+        z = descend(task, z, max_iter=30, mu=_FINISH_MU).z
+    # debiasing may only help: the support it freezes can be wrong
+    worse = ~(task.misfit(z) <= task.misfit(before))
+    z = torch.where(worse[:, None], before, z)
+    return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports)
+
+
+def run_levenberg_marquardt(task: Task, plan: Plan) -> Found:
+    """Levenberg-Marquardt from random starts: the first for every signal, the others while it is not explained."""
+    return _random_starts(task, plan, _nothing(task), _by_newton)
+
+
+def run_gradient_descent(task: Task, plan: Plan) -> Found:
+    """Gradient descent from random starts, the papers' baseline."""
+    return _random_starts(task, plan, _nothing(task), _by_gradient)
+
+
+def run_hybrid(task: Task, plan: Plan) -> Found:
+    """Layered start, Levenberg-Marquardt, then random starts for the signals that are not explained."""
+    layered, note = _layered_start(task, plan)
+    if layered is None:
+        found = _random_starts(task, plan, _nothing(task), _by_newton)
+        found.notes.append(f"no layered start: {note}")
+        return found
+    # small damping first keeps what the layers found; a full run follows where that does not explain the signal
+    z = descend(task, layered.z, 30, _FINISH_MU).z
+    open_ = (~task.explained(z)).nonzero()[:, 0]
+    if len(open_):
+        again = descend_through(task.take(open_), layered.z[open_], plan.max_iter)
+        better = again.misfit < task.take(open_).misfit(z[open_])
+        z[open_[better]] = again.z[better]
+    found = Found(z, ["layered"] * task.N, layered.starts, layered.layers)
+    found.notes.extend(layered.notes)
+    plan.tick()
+    return _random_starts(task, plan, found, _by_newton)
+
+
+def _nothing(task: Task) -> Found:
+    z = torch.zeros(task.N, task.generator.latent_dim, dtype=task.y.dtype, device=task.y.device)
+    return Found(z, [""] * task.N, torch.zeros(task.N, dtype=torch.long))
+
+
+def _layered_start(task: Task, plan: Plan) -> tuple[Found | None, str]:
+    """The layered latents, read before a saturating output where there is one; or None and the reason."""
+    inner = before_output(task)
+    reading = task if inner is None else inner
+    reason = obstacle(reading)
+    if reason is not None:
+        return None, reason
+    z, reports = pursue(reading, plan.settings)
+    found = Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports)
+    if inner is not None:
+        phi = type(task.generator.layers[-1].activation).__name__
+        found.notes.append(f"layers solved on the signal before its {phi}, where that is well conditioned")
+    return found, ""
+
+
+def _by_newton(task: Task, plan: Plan, z: Tensor) -> Tensor:
+    return descend_through(task, z, plan.max_iter).z
+
+
+def _by_gradient(task: Task, plan: Plan, z: Tensor) -> Tensor:
+    return descend_by_gradient(task, z, plan.max_iter, plan.steps, plan.momentum, plan.decay, plan.tick).z
+
+
+def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task, Plan, Tensor], Tensor]) -> Found:
+    """Try the plan's random starts on the signals that are not explained; keep the best z of each."""
+    best = torch.where(
+        torch.tensor([u != "" for u in found.used], device=task.y.device), task.misfit(found.z), torch.inf
+    )
+    for number, start in enumerate(plan.random, 1):
+        explained = task.explained(found.z) & torch.isfinite(best)
+        open_ = (~explained & task.usable).nonzero()[:, 0]
+        if len(open_) == 0:
+            break
+        part = task.take(open_)
+        z = search(part, plan, start.to(task.y).expand(len(open_), -1))
+        misfit = part.misfit(z)
+        for k, i in enumerate(open_.tolist()):
+            found.starts[i] += 1
+            if float(misfit[k]) < float(best[i]):
+                found.z[i], best[i], found.used[i] = z[k], misfit[k], f"random start {number}"
+        plan.tick()
+    return found
+
+
+__all__ = [
+    "Found",
+    "Matrix",
+    "Plan",
+    "run_gradient_descent",
+    "run_hybrid",
+    "run_latent_pursuit",
+    "run_levenberg_marquardt",
+]

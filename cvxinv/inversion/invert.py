@@ -1,0 +1,303 @@
+"""`invert`: signals in, latents out, with everything that is needed to trust them."""
+
+import difflib
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..errors import ConvergenceWarning, UnsolvedError
+from ..generator import Generator
+from ..solvers.solve import SOLVERS, Solution, check_choice
+from .hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
+from .latent_pursuit import LayerReport, Settings, obstacle
+from .result import Inversion, snr
+from .task import Task, make_task
+from .verify import EXPLAINED_WORD, judge
+
+METHODS: dict[str, Callable[[Task, Plan], Found]] = {
+    "hybrid": run_hybrid,
+    "latent_pursuit": run_latent_pursuit,
+    "levenberg_marquardt": run_levenberg_marquardt,
+    "gradient_descent": run_gradient_descent,
+}
+_LAYERED = ("lam", "gamma", "support_threshold", "solver", "tol", "force")
+_OPTIONS = {
+    "hybrid": (*_LAYERED, "max_iter", "restarts"),
+    "latent_pursuit": (*_LAYERED, "debias", "max_iter"),
+    "levenberg_marquardt": ("max_iter", "restarts"),
+    "gradient_descent": ("max_iter", "restarts", "steps", "momentum", "decay"),
+}
+_ITERATIONS = {"hybrid": 100, "latent_pursuit": 2000, "levenberg_marquardt": 100, "gradient_descent": 2000}
+_RESTARTS = {"hybrid": 5, "latent_pursuit": 0, "levenberg_marquardt": 1, "gradient_descent": 1}
+_MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
+
+
+def invert(
+    generator: Generator,
+    y: Tensor | np.ndarray,
+    method: str = "hybrid",
+    *,
+    measurement: object = None,
+    noise: object = None,
+    truth: Tensor | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    on_fail: str = "warn",
+    **options: Any,
+) -> Inversion:
+    """Find z with G(z) = y on what was seen of y, for any number of signals.
+
+    generator: from `load_generator`. y: `(N, d)`, `(N, *signal_shape)` or one signal; torch or numpy, float32 or
+    float64; with a matrix measurement `(N, k)`. method: "hybrid" (default), "latent_pursuit", "levenberg_marquardt",
+    "gradient_descent". measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, or a matrix A
+    `(k, d)` with y = A x. noise: None (the signals are in G's range to their own precision), or ("l2" | "linf", bound)
+    on y - A G(z), signal units, one bound or `(N,)`. truth: true latents `(N, n0)`, for SNRs only. seed: of the random
+    starts, which are the same for every signal. chunk: signals at a time; None takes what fits 1 GB. progress: a bar;
+    None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or "ignore".
+
+    Options of the methods: lam, gamma, support_threshold (as a fraction of max h), solver, tol, force (layered methods,
+    see `latent_pursuit` and `solve`); debias = "piece" (default), "gradient" or None (latent_pursuit); max_iter;
+    restarts (random starts at most); steps, momentum, decay (gradient descent).
+
+    Returns an `Inversion` in the generator's type; its verdict is `verify`'s, in float64. Raises TypeError or ValueError
+    for input that does not fit, before any arithmetic.
+    """
+    check_choice(method, tuple(METHODS), "method")
+    check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
+    _check_options(method, options)
+    single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
+    task = make_task(generator, y, measurement, noise)
+    truth = _check_truth(truth, task)
+    _check_reachable(task, method)
+    started = time.perf_counter()
+    plan = _plan(method, task, options, seed)
+    size = _chunk_size(task) if chunk is None else _positive(chunk, "chunk")
+    found, marks = _run_chunks(task, METHODS[method], plan, size, progress, method)
+    result = _result(task, method, found, truth, options | {"seed": seed, "chunk": size})
+    result.seconds.update(marks, total=time.perf_counter() - started)
+    _report(result, task, on_fail)
+    return result.one() if single else result
+
+
+def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:
+    if not isinstance(generator, Generator):
+        return False
+    shape = tuple(generator.signal_shape)
+    return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
+
+
+def _check_options(method: str, options: dict[str, Any]) -> None:
+    allowed = _OPTIONS[method]
+    everywhere = {name for names in _OPTIONS.values() for name in names}
+    for name in options:
+        if name in allowed:
+            continue
+        if name in everywhere:
+            owners = [m for m, names in _OPTIONS.items() if name in names]
+            raise TypeError(f"method {method!r} has no option {name!r}; it belongs to {', '.join(owners)}")
+        near = difflib.get_close_matches(name, [*allowed, "measurement", "noise", "truth", "seed", "chunk"], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TypeError(f"unknown option {name!r}: {hint}{method} takes {', '.join(allowed)}")
+    if "debias" in options and options["debias"] is not None:
+        check_choice(options["debias"], ("piece", "gradient"), "debias")
+    if "solver" in options:
+        check_choice(options["solver"], SOLVERS, "solver")
+    for name in ("max_iter", "restarts"):
+        if name in options:
+            _positive(options[name], name, least=0 if (name == "restarts" and method == "hybrid") else 1)
+    _check_numbers(options)
+
+
+def _check_numbers(options: dict[str, Any]) -> None:
+    bounds = {"momentum": (0, 1), "decay": (1, np.inf), "tol": (0, 1), "support_threshold": (0, 1)}
+    for name, (low, high) in bounds.items():
+        value = options.get(name)
+        if value is not None and not (isinstance(value, (int, float)) and low <= value < high):
+            raise ValueError(f"{name} must be a number in [{low}, {high}), got {value!r}")
+    for name in ("lam", "gamma"):
+        value = options.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+            raise TypeError(f"expected {name} as a number or a tensor (N,), got {type(value).__name__}")
+        if not bool((torch.as_tensor(value, dtype=torch.float64) >= 0).all()):
+            raise ValueError(f"{name} must be >= 0 and finite, got {value}; pass 0 to leave the term out")
+    steps = options.get("steps", (1.0,))
+    if not (isinstance(steps, (tuple, list)) and steps and all(isinstance(s, (int, float)) and s > 0 for s in steps)):
+        raise ValueError(f"steps must be positive numbers, in units of 1 / sigma_max(J)^2, got {steps!r}")
+
+
+def _positive(value: object, name: str, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    return int(value)
+
+
+def _check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
+    if truth is None:
+        return None
+    if not isinstance(truth, (Tensor, np.ndarray)):
+        raise TypeError(f"expected the true latents as a tensor (N, n0), got {type(truth).__name__}")
+    truth = torch.as_tensor(truth)
+    n0 = task.generator.latent_dim
+    truth = truth[None] if truth.ndim == 1 else truth
+    if truth.shape != (task.N, n0):
+        raise ValueError(f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}")
+    return truth.to(task.y.device, torch.float64)
+
+
+def _check_reachable(task: Task, method: str) -> None:
+    reason = obstacle(task) if method == "latent_pursuit" else None
+    if reason is not None:
+        raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
+
+
+def _plan(method: str, task: Task, options: dict[str, Any], seed: int) -> Plan:
+    settings = Settings(**{k: v for k, v in options.items() if k in _LAYERED})
+    source = torch.Generator().manual_seed(_positive(seed, "seed", least=0))
+    random = task.generator.sample_latent(options.get("restarts", _RESTARTS[method]), source)
+    descent = {k: options[k] for k in ("steps", "momentum", "decay") if k in options}
+    return Plan(
+        settings, options.get("debias", "piece"), options.get("max_iter", _ITERATIONS[method]), random, **descent
+    )
+
+
+def _chunk_size(task: Task) -> int:
+    generator = task.generator
+    n0, widest = generator.latent_dim, max(layer.W.m for layer in generator.layers)
+    jacobian = 8 * n0 * (task.measurement.length + 2 * widest)
+    grams = 8 * sum(min(layer.W.n, 1500) ** 2 for layer in generator.layers)
+    return max(1, _MEMORY // max(1, jacobian, grams))
+
+
+def _run_chunks(
+    task: Task, run: Callable[[Task, Plan], Found], plan: Plan, size: int, progress: bool | None, method: str
+) -> tuple[Found, dict[str, float]]:
+    parts, started = [], time.perf_counter()
+    with tqdm(total=task.N, desc=method, unit="signal", disable=None if progress is None else not progress) as bar:
+        for start in range(0, task.N, size):
+            index = torch.arange(start, min(start + size, task.N), device=task.y.device)
+            parts.append(run(task if size >= task.N else task.take(index), _for_chunk(plan, index)))
+            bar.update(len(index))
+    return _join(parts), {"solve": time.perf_counter() - started}
+
+
+def _for_chunk(plan: Plan, index: Tensor) -> Plan:
+    """The plan with per-signal penalties cut to the chunk's signals."""
+    cut = {}
+    for name in ("lam", "gamma"):
+        value = getattr(plan.settings, name)
+        if isinstance(value, Tensor) and value.ndim == 1:
+            cut[name] = value[index]
+    return replace(plan, settings=replace(plan.settings, **cut)) if cut else plan
+
+
+def _join(parts: list[Found]) -> Found:
+    if len(parts) == 1:
+        return parts[0]
+    layers = [_join_reports(column) for column in zip(*(part.layers for part in parts), strict=True)]
+    return Found(
+        torch.cat([p.z for p in parts]), [u for p in parts for u in p.used], torch.cat([p.starts for p in parts]),
+        layers, list(dict.fromkeys(n for p in parts for n in p.notes)),
+    )  # fmt: skip
+
+
+def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
+    solutions = [report.solution for report in reports]
+    certificates = [s.certificate for s in solutions]
+    tensors = {
+        k: torch.cat([getattr(c, k) for c in certificates]) for k in ("objective", "bound", "violation", "scale")
+    }
+    certificate = replace(
+        certificates[0], status=np.concatenate([c.status for c in certificates]),
+        remark=tuple(r for c in certificates for r in c.remark), **tensors,
+    )  # fmt: skip
+    solution = Solution(
+        torch.cat([s.h for s in solutions]), torch.cat([s.p for s in solutions]), certificate,
+        torch.cat([s.iterations for s in solutions]), torch.cat([s.polished for s in solutions]),
+        tuple(w for s in solutions for w in s.solver), tuple(w for s in solutions for w in s.solver_status),
+        sum(s.seconds for s in solutions),
+    )  # fmt: skip
+    problems = [report.problem for report in reports]
+    joined = None if any(p is None for p in problems) else _join_problems(problems)
+    return replace(
+        reports[0], problem=joined, solution=solution, penalty=torch.cat([r.penalty for r in reports]),
+        threshold=torch.cat([r.threshold for r in reports]),
+        remark="; ".join(dict.fromkeys(r.remark for r in reports if r.remark)),
+    )  # fmt: skip
+
+
+def _join_problems(problems: list) -> Any:
+    first = problems[0]
+    rows = [p.rows for p in problems]
+    tensors = {k: torch.cat([getattr(r, k) for r in rows]) for k in ("y", "on", "off", "weight")}
+    penalty = "gamma" if hasattr(first, "gamma") else "lam"
+    return replace(
+        first, rows=replace(rows[0], **tensors), **{penalty: torch.cat([getattr(p, penalty) for p in problems])}
+    )
+
+
+def _result(task: Task, method: str, found: Found, truth: Tensor | None, settings: dict[str, Any]) -> Inversion:
+    started = time.perf_counter()
+    z = torch.where(task.usable[:, None], found.z, torch.nan)
+    verdict = judge(task, z)
+    clean = torch.nan_to_num(z)
+    hidden, signal = task.generator.hidden(clean), task.generator(clean)
+    blank = (~task.usable)[:, None]
+    hidden = [torch.where(blank, torch.nan, h) for h in hidden]
+    signal = torch.where(blank, torch.nan, signal)
+    return Inversion(
+        z, tuple(hidden), signal, method, verdict, tuple(found.layers), tuple(found.used), found.starts,
+        {} if truth is None else _snrs(task, truth, z, hidden, signal),
+        {"verify": time.perf_counter() - started},
+        {k: v if isinstance(v, (int, float, str, type(None))) else repr(v) for k, v in settings.items()},
+        _versions(task), tuple(found.notes),
+    )  # fmt: skip
+
+
+def _snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:
+    exact = task.generator.to(torch.float64)
+    out = {"z": snr(truth, z.double())}
+    for index, (true, found) in enumerate(zip(exact.hidden(truth), hidden, strict=True), 1):
+        out[f"hidden {index}"] = snr(true, found.double())
+    out["signal"] = snr(exact(truth), signal.double())
+    return {name: value.cpu() for name, value in out.items()}
+
+
+def _versions(task: Task) -> dict[str, str]:
+    found = {}
+    for name in ("cvxinv", "torch", "numpy", "scipy", "cvxpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found | {"dtype": str(task.y.dtype), "device": str(task.y.device), "signals in": str(task.born)}
+
+
+def _report(result: Inversion, task: Task, on_fail: str) -> None:
+    bad = np.flatnonzero(result.status != EXPLAINED_WORD)
+    left_out = (~task.usable).nonzero()[:, 0].tolist()
+    layers = int((result.layer_status != "optimal").any(1).sum()) if result.layers else 0
+    if on_fail == "ignore" or (len(bad) == 0 and layers == 0):
+        return
+    words = []
+    if len(bad):
+        first = ", ".join(f"{i} ({result.status[i]})" for i in bad[:5])
+        words.append(f"{len(bad)} of {len(result)} signals are not explained: {first}{', ...' if len(bad) > 5 else ''}")
+    if left_out:
+        words.append(f"signals {left_out[:5]} hold NaN or inf, or nothing of them was seen; they were left out")
+    if layers:
+        words.append(f"{layers} signals have a layer that is not optimal")
+    message = "; ".join(words)
+    if on_fail == "raise" and len(bad):
+        raise UnsolvedError(message + "; the exception's .result carries everything", result)
+    warnings.warn(message + "; see .summary()", ConvergenceWarning, stacklevel=3)

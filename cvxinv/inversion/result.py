@@ -1,0 +1,138 @@
+"""`Inversion`: what `invert` gives back."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .latent_pursuit import LayerReport
+from .verify import Verdict
+
+
+def snr(truth: Tensor, estimate: Tensor) -> Tensor:
+    """20 log10(|truth| / |truth - estimate|) per signal, dB, `(N,)`; at most 400."""
+    error = (truth - estimate).norm(dim=1).clamp(min=1e-300)
+    return (20 * torch.log10(truth.norm(dim=1).clamp(min=1e-300) / error)).clamp(max=400.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """Latents of a batch of signals, and what can be said for each.
+
+    z: `(N, n0)`; hidden: G's hidden layers at z, `(N, n_i)` each; signal: G(z), `(N, d)` (for a single signal without
+    the batch axis). verdict: `verify`'s word per signal: status, misfit, determined. layers: per-layer problems,
+    solutions and certificates of the layered start, image layer first; empty where it was not used. used: what gave
+    each z, "layered" or "random start k". starts: random starts spent per signal. snr: dB per quantity, where the
+    truth was given. seconds: wall time of the parts. settings, versions: what was asked for, and what ran.
+    """
+
+    z: Tensor
+    hidden: tuple[Tensor, ...]
+    signal: Tensor
+    method: str
+    verdict: Verdict
+    layers: tuple[LayerReport, ...]
+    used: tuple[str, ...]
+    starts: Tensor
+    snr: dict[str, Tensor]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> np.ndarray:
+        """Status per signal: explained, stationary, user_limit or numerical_error."""
+        return self.verdict.status
+
+    @property
+    def determined(self) -> Tensor:
+        """Whether the Jacobian of what was seen has full column rank at z, bool `(N,)`."""
+        return self.verdict.determined
+
+    @property
+    def layer_status(self) -> np.ndarray:
+        """Status of every layer of every signal, `(N, layers)`, image layer first; `(N, 0)` without a layered start."""
+        if not self.layers:
+            return np.empty((len(self), 0), dtype="<U18")
+        return np.stack([report.solution.status for report in self.layers], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.verdict)
+
+    def __getitem__(self, index: int | slice | Tensor | np.ndarray) -> "Inversion":
+        """The signals at `index`: a position, a slice, positions, or a bool mask."""
+        if self.z.ndim == 1:
+            raise IndexError("this inversion is of a single signal; there is nothing to index")
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"expected an index below {len(self)}, got {index}")
+            index = slice(int(index), int(index) + 1 or None)
+        if isinstance(index, np.ndarray):
+            index = torch.as_tensor(index)
+        there = index if isinstance(index, slice) else index.to(self.z.device)
+        here = index if isinstance(index, slice) else index.cpu()
+        positions = np.arange(len(self))[here if isinstance(here, slice) else here.numpy()]
+        return replace(
+            self,
+            z=self.z[there],
+            hidden=tuple(h[there] for h in self.hidden),
+            signal=self.signal[there],
+            verdict=self.verdict.take(here),
+            layers=tuple(_take_report(report, positions) for report in self.layers),
+            used=tuple(self.used[k] for k in positions),
+            starts=self.starts[here],
+            snr={name: value[here] for name, value in self.snr.items()},
+        )
+
+    def one(self) -> "Inversion":
+        """The same without the batch axis on z, hidden and signal, for a single signal."""
+        return replace(self, z=self.z[0], hidden=tuple(h[0] for h in self.hidden), signal=self.signal[0])
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `result.safetensors` and `result.json` into `folder`, each whole or not at all; returns the folder."""
+        from ..files import save_inversion
+
+        return save_inversion(self, folder)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Inversion":
+        """Read what `save` wrote. Layer problems themselves are not kept, their points and certificates are."""
+        from ..files import load_inversion
+
+        return load_inversion(folder)
+
+    def summary(self) -> str:
+        """What came out, in words and numbers: a few lines for a person."""
+        lines = [f"{self.method}: {len(self)} signals in {self.seconds.get('total', 0.0):.2f} s"]
+        lines.append(f"  {self.verdict!r}")
+        for report in self.layers:
+            words = ", ".join(f"{count} {status}" for status, count in report.solution.certificate.counts().items())
+            gap = float(report.solution.certificate.relative_gap.max())
+            extra = f"; {report.remark}" if report.remark else ""
+            lines.append(f"  layer {report.index} ({report.kind}): {words}; worst relative gap {gap:.1e}{extra}")
+        if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):
+            counts = {name: self.used.count(name) for name in dict.fromkeys(self.used)}
+            lines.append("  answers by: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        for name, value in self.snr.items():
+            low, mid, high = (float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9]).double()))
+            lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def _take_report(report: LayerReport, positions: np.ndarray) -> LayerReport:
+    index = torch.as_tensor(positions, dtype=torch.long)
+    there = index.to(report.solution.h.device)
+    return replace(
+        report,
+        problem=None if report.problem is None else report.problem.take(there),
+        solution=report.solution.take(index),
+        penalty=report.penalty[there],
+        threshold=report.threshold[there],
+    )

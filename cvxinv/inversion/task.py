@@ -1,0 +1,220 @@
+"""A task: a generator, what was seen of some signals, and how noisy that is; checked once, before any arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator import Generator
+from ..measurement import AbstractMeasurement, Matrix, as_measurement
+
+# Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
+EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """A bound on y - A G(z) in the l2 or linf norm, `(N,)`, signal units."""
+
+    norm: str
+    bound: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to invert: `y` `(N, k)` with hidden entries 0, in the generator's type and on its device.
+
+    usable: `(N,)`, False for signals that hold NaN or inf, or of which nothing was seen. born: the type y came in.
+    """
+
+    generator: Generator
+    y: Tensor
+    measurement: AbstractMeasurement
+    noise: Noise | None
+    usable: Tensor
+    born: torch.dtype
+
+    @property
+    def N(self) -> int:
+        """Number of signals."""
+        return len(self.y)
+
+    @property
+    def size(self) -> Tensor:
+        """|y| of what was seen, `(N,)`."""
+        return self.y.norm(dim=1)
+
+    @property
+    def relative_noise(self) -> Tensor:
+        """Stated noise over |y| in the l2 norm, `(N,)`; 0 without a statement."""
+        if self.noise is None:
+            return torch.zeros_like(self.size)
+        seen = self.measurement.seen(self.N).sum(1).to(self.y)
+        bound = self.noise.bound if self.noise.norm == "l2" else self.noise.bound * seen.sqrt()
+        return bound / self.size.clamp(min=torch.finfo(self.y.dtype).tiny)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """A x - y on what was seen, `(N, k)`."""
+        return self.measurement.observe(x) - self.y
+
+    def misfit(self, z: Tensor) -> Tensor:
+        """|A G(z) - y| in the l2 norm, `(N,)`."""
+        return self.residual(self.generator(z)).norm(dim=1)
+
+    def explained(self, z: Tensor) -> Tensor:
+        """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives."""
+        r = self.residual(self.generator(z))
+        if self.noise is None:
+            return r.norm(dim=1) <= EXPLAINED[self.born] * self.size
+        found = r.norm(dim=1) if self.noise.norm == "l2" else r.abs().amax(1)
+        # the bound may be exactly the misfit of the true latent: allow its own rounding
+        return found <= self.noise.bound * (1 + 1e-9) + 1e-12 * self.size
+
+    def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
+        x, J = self.generator.linearize(z)
+        return self.residual(x), self.measurement.push(J)
+
+    def take(self, index: Tensor) -> "Task":
+        """The signals at `index`."""
+        noise = None if self.noise is None else Noise(self.noise.norm, self.noise.bound[index])
+        return replace(
+            self, y=self.y[index], measurement=self.measurement.take(index), noise=noise, usable=self.usable[index]
+        )
+
+    def to(self, dtype: torch.dtype) -> "Task":
+        """The same task in another floating type."""
+        if dtype == self.y.dtype:
+            return self
+        noise = None if self.noise is None else Noise(self.noise.norm, self.noise.bound.to(dtype))
+        return replace(
+            self,
+            generator=self.generator.to(dtype),
+            y=self.y.to(dtype),
+            measurement=self.measurement.to(dtype, self.y.device),
+            noise=noise,
+        )
+
+
+def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object = None, noise: object = None) -> Task:
+    """Check everything and put it together; y of shape `(N, k)`, `(k,)` or `(N, *signal_shape)`.
+
+    Raises TypeError or ValueError that say what was expected, what came, and the cure.
+    """
+    if not isinstance(generator, Generator):
+        raise TypeError(
+            f"expected a Generator, got {type(generator).__name__}; read it with cvxinv.load_generator(...) first"
+        )
+    _refuse_constant(generator)
+    y = _signals(y)
+    d = generator.signal_dim
+    y = _flat(y, generator, isinstance(measurement, Matrix) or _is_matrix(measurement))
+    seeing = as_measurement(measurement, d, len(y))
+    if y.shape[1] != seeing.length:
+        raise ValueError(
+            f"expected y of shape (N, {seeing.length}), got {tuple(y.shape)}; "
+            f"the generator makes signals of {d} numbers in shape {generator.signal_shape}"
+        )
+    if y.device != generator.device:
+        raise ValueError(
+            f"expected y on {generator.device} as the generator is, got {y.device}; move one with .to(device=...)"
+        )
+    if y.dtype == torch.float64 and generator.dtype == torch.float32:
+        raise ValueError(
+            "expected float32 signals for a float32 generator, got torch.float64; "
+            "use generator.to(torch.float64), or y.float()"
+        )
+    seeing = seeing.to(generator.dtype, generator.device)
+    born, y = y.dtype, y.to(generator.dtype)
+    seen = seeing.seen(len(y)).to(y.device)
+    usable = (torch.isfinite(y) | ~seen).all(1) & seen.any(1)
+    _refuse_all_unusable(y, seen, usable)
+    y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
+    return Task(generator, y, seeing, as_noise(noise, y), usable, born)
+
+
+def as_noise(noise: object, y: Tensor) -> Noise | None:
+    """The stated noise: None, or ("l2" | "linf", bound) with a bound >= 0, one number or `(N,)`, signal units."""
+    if noise is None:
+        return None
+    shape = 'None or ("l2" | "linf", bound), e.g. ("l2", 0.1)'
+    if not (isinstance(noise, Sequence) and not isinstance(noise, str) and len(noise) == 2):
+        raise TypeError(f"expected noise as {shape}, got {noise!r}")
+    norm, bound = noise
+    if norm not in ("l2", "linf"):
+        raise ValueError(f"expected the noise's norm as 'l2' or 'linf', got {norm!r}")
+    if isinstance(bound, bool) or not isinstance(bound, (int, float, Tensor, np.ndarray, np.floating)):
+        raise TypeError(f"expected the noise bound as a number or (N,) tensor, got {type(bound).__name__}")
+    value = torch.as_tensor(bound, dtype=y.dtype, device=y.device)
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
+        raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")
+    if not torch.isfinite(value).all() or (value < 0).any():
+        raise ValueError(f"the noise bound must be >= 0 and finite, got {float(value.min())}; pass noise=None for none")
+    return Noise(norm, value.expand(len(y)))
+
+
+def _signals(y: Tensor | np.ndarray) -> Tensor:
+    if isinstance(y, np.ndarray):
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"expected signals as an array of floats, got dtype {y.dtype}; convert them to numbers")
+        y = torch.as_tensor(y)
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"expected signals as a torch tensor or numpy array, got {type(y).__name__}; torch.as_tensor(y)"
+        )
+    if y.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"expected signals in float32 or float64, got {y.dtype}; convert them to the generator's output range, "
+            "e.g. y.double() / 255 for bytes and an output in [0, 1]"
+        )
+    if y.numel() == 0:
+        raise ValueError(f"expected at least one signal, got an empty batch of shape {tuple(y.shape)}")
+    return y.detach()
+
+
+def _is_matrix(measurement: object) -> bool:
+    if isinstance(measurement, np.ndarray):
+        return measurement.dtype.kind == "f"
+    return isinstance(measurement, Tensor) and measurement.dtype.is_floating_point
+
+
+def _flat(y: Tensor, generator: Generator, by_matrix: bool) -> Tensor:
+    """`(N, k)` from one signal or a batch, flat or in the generator's picture shape."""
+    if by_matrix:
+        if y.ndim not in (1, 2):
+            raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
+        return y.reshape(-1, y.shape[-1])
+    shape, d = tuple(generator.signal_shape), generator.signal_dim
+    if y.ndim == 1 and y.shape[0] == d:
+        return y[None]
+    if y.ndim == 2 and y.shape[1] == d:
+        return y
+    if tuple(y.shape) == shape:
+        return y.reshape(1, d)
+    if y.ndim >= 2 and prod(y.shape[1:]) == d and tuple(y.shape[1:]) in (shape, shape[1:]):
+        return y.reshape(-1, d)
+    raise ValueError(
+        f"expected y of shape (N, {d}), ({d},) or (N, {', '.join(map(str, shape))}), got {tuple(y.shape)}; "
+        "reshape it, or pass measurement= if it is not the whole signal"
+    )
+
+
+def _refuse_constant(generator: Generator) -> None:
+    for index, layer in enumerate(generator.layers):
+        if layer.W.norm() == 0.0:
+            raise ValueError(
+                f"the generator is constant: layers[{index}] has all weights 0, so every latent gives one signal; "
+                "check that the weights were loaded"
+            )
+
+
+def _refuse_all_unusable(y: Tensor, seen: Tensor, usable: Tensor) -> None:
+    if usable.any():
+        return
+    if not seen.any(1).any():
+        raise ValueError("the mask hides everything: no entry of any signal was seen; True marks what was seen")
+    i, k = (int(v) for v in (~torch.isfinite(y) & seen).nonzero()[0])
+    raise ValueError(f"expected finite signals, got {float(y[i, k])} in entry {k} of signal {i}; mask it or clean it")

@@ -1,0 +1,146 @@
+"""`verify`: the one judge of whole inversions. It takes any z, runs in float64, and believes nobody."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator import Generator
+from .levenberg_marquardt import descend
+from .task import EXPLAINED, Task, make_task
+
+EXPLAINED_WORD = "explained"
+STATIONARY = "stationary"
+USER_LIMIT = "user_limit"
+NUMERICAL_ERROR = "numerical_error"
+INVERSION_STATUSES = (EXPLAINED_WORD, STATIONARY, USER_LIMIT, NUMERICAL_ERROR)
+
+_RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
+_BLOCK_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a latent says about its signal, `(N,)` each, float64.
+
+    misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated
+    noise, or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum
+    that does not explain it: no damped Gauss-Newton step from z lowers the misfit by 1e-6 of itself),
+    `user_limit` (such a step does: somebody stopped too early), `numerical_error`. determined: the Jacobian of what was
+    seen has full column rank at z. sigma_min, sigma_max: its extreme singular values, signal / latent units.
+    """
+
+    misfit: Tensor
+    size: Tensor
+    status: np.ndarray
+    determined: Tensor
+    sigma_min: Tensor
+    sigma_max: Tensor
+    explained_below: Tensor
+
+    @property
+    def relative_misfit(self) -> Tensor:
+        """misfit / |y|, `(N,)`, no unit."""
+        return self.misfit / self.size.clamp(min=1e-300)
+
+    @property
+    def explained(self) -> Tensor:
+        """Whether the status is `explained`, bool `(N,)`."""
+        return torch.as_tensor(self.status == EXPLAINED_WORD)
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def counts(self) -> dict[str, int]:
+        """How many signals have each status."""
+        return {s: int((self.status == s).sum()) for s in INVERSION_STATUSES if (self.status == s).any()}
+
+    def take(self, index: Tensor | slice) -> "Verdict":
+        """The verdicts at `index`."""
+        positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        tensors = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
+        return replace(self, status=self.status[positions], **{k: getattr(self, k)[index] for k in tensors})
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        undetermined = int((~self.determined).sum())
+        tail = f"; z not determined for {undetermined}" if undetermined else ""
+        return f"Verdict on {len(self)} signals: {words}; median misfit {float(self.relative_misfit.median()):.1e} |y|{tail}"
+
+
+def verify(
+    generator: Generator,
+    y: Tensor | np.ndarray,
+    z: Tensor | np.ndarray,
+    *,
+    measurement: object = None,
+    noise: object = None,
+) -> Verdict:
+    """Judge anybody's latents: does G(z) explain what was seen, is z a local optimum, is it determined?
+
+    y: `(N, k)` or one signal; z: `(N, n0)` or `(n0,)`; measurement, noise: as in `invert`. Runs in float64 on the
+    generator's device. Raises TypeError or ValueError for input that does not fit.
+    """
+    task = make_task(generator, y, measurement, noise)
+    if isinstance(z, np.ndarray) and z.dtype.kind in "fiu":
+        z = torch.as_tensor(z)
+    if not isinstance(z, Tensor):
+        raise TypeError(f"expected latents as a torch tensor or numpy array of numbers, got {type(z).__name__}")
+    z = z.detach().reshape(-1, z.shape[-1]) if z.ndim <= 2 and z.numel() else z
+    if z.shape != (task.N, generator.latent_dim):
+        raise ValueError(
+            f"expected z of shape ({task.N}, {generator.latent_dim}), got {tuple(z.shape)}; pass one latent per signal"
+        )
+    if z.device != generator.device:
+        raise ValueError(f"expected z on {generator.device}, got {z.device}; move it with .to(device)")
+    return judge(task, z)
+
+
+def judge(task: Task, z: Tensor) -> Verdict:
+    """`verify` for a checked task."""
+    born = task.born
+    task, z = task.to(torch.float64), z.double()
+    finite = torch.isfinite(z).all(1) & task.usable
+    z = torch.where(finite[:, None], z, torch.zeros_like(z))
+    parts = [_judge_block(task.take(block), z[block]) for block in _blocks(task)]
+    misfit, explained, stationary, low, high = (torch.cat(column) for column in zip(*parts, strict=True))
+    status = np.full(task.N, USER_LIMIT, dtype=object)
+    status[stationary.cpu().numpy()] = STATIONARY
+    status[explained.cpu().numpy()] = EXPLAINED_WORD
+    status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
+    nan = torch.where(finite, 0.0, torch.nan)
+    allowed = EXPLAINED[born] * task.size if task.noise is None else task.noise.bound
+    return Verdict(
+        (misfit + nan).cpu(), task.size.cpu(), status.astype("<U16"), ((low > _RANK * high) & finite).cpu(),
+        low.cpu(), high.cpu(), allowed.cpu(),
+    )  # fmt: skip
+
+
+def _blocks(task: Task) -> list[Tensor]:
+    """Positions of signals in blocks whose Jacobians fit the memory."""
+    bytes_each = 8 * 3 * (task.generator.signal_dim + task.measurement.length) * task.generator.latent_dim
+    step = max(1, _BLOCK_BYTES // max(1, bytes_each))
+    everyone = torch.arange(task.N, device=task.y.device)
+    return list(everyone.split(step))
+
+
+def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    _, J = task.linearize(z)
+    low, high = extreme_singular_values(J)
+    misfit, explained = task.misfit(z), task.explained(z)
+    stationary = torch.zeros_like(explained)
+    open_ = (~explained).nonzero()[:, 0]
+    if len(open_):
+        ahead = descend(task.take(open_), z[open_], max_iter=12).misfit
+        stationary[open_] = ahead >= misfit[open_] * (1 - 1e-6)
+    return misfit, explained, stationary, low, high
+
+
+def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest singular value of each `J` `(N, k, n0)`; the smallest is 0 where k < n0."""
+    k, n0 = J.shape[1:]
+    small = torch.linalg.qr(J, mode="r").R if k > n0 else J
+    values = torch.linalg.svdvals(small)
+    low = values[:, -1] if k >= n0 else torch.zeros_like(values[:, 0])
+    return low, values[:, 0]
