@@ -32,6 +32,7 @@ from .solvers.solve import SOLVERS, Solution, solve
 __version__ = "0.1.0"
 
 __all__ = [
+    "METHODS",
     "PLU",
     "SOLVERS",
     "AbstractLayerProblem",

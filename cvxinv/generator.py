@@ -181,8 +181,7 @@ def factors(W: AbstractMap) -> list[AbstractMap]:
 
 def _weights(W: AbstractMap) -> list[Tensor]:
     return [
-        factor.weight if isinstance(factor, Dense | Conv2d | ConvTranspose2d) else factor.matrix()
-        for factor in factors(W)
+        factor.weight if isinstance(factor, Dense | Conv2d | ConvTranspose2d) else factor.matrix() for factor in factors(W)
     ]
 
 

@@ -205,9 +205,7 @@ class ConvTranspose2d(_Convolution):
     def __post_init__(self) -> None:
         c, h, w = self.shape_in
         with _ieee_convolution():
-            probe = F.conv_transpose2d(
-                torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments()
-            )
+            probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
         object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
 
     def _arguments(self):
@@ -252,9 +250,7 @@ class Conv2d(_Convolution):
         )  # fmt: skip
         with _ieee_convolution():
             image = p.reshape(-1, *self.shape_out)
-            h = F.conv_transpose2d(
-                image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation
-            )
+            h = F.conv_transpose2d(image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
         return h.flatten(1)
 
 
@@ -268,8 +264,7 @@ class Composition(AbstractMap):
     def __post_init__(self) -> None:
         if self.outer.n != self.inner.m:
             raise ValueError(
-                f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; "
-                "pass maps whose sizes meet"
+                f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; pass maps whose sizes meet"
             )
 
     @property

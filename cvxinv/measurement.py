@@ -168,9 +168,7 @@ def _from_tensor(value: Tensor, d: int, N: int) -> AbstractMeasurement:
             return Mask(value.reshape(N, d))
         return Mask(value)
     if not value.dtype.is_floating_point:
-        raise TypeError(
-            f"expected a mask of bool or a matrix of floats, got {value.dtype}; use mask.bool() or A.double()"
-        )
+        raise TypeError(f"expected a mask of bool or a matrix of floats, got {value.dtype}; use mask.bool() or A.double()")
     return Matrix(value)
 
 

@@ -165,8 +165,7 @@ def _read_tensors(path: Path, spec: dict[str, Any]) -> dict[str, Tensor]:
         tensors = load(content)
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"expected a safetensors file, got {error} in {path}; the file is truncated or of another kind, "
-            "fetch it again"
+            f"expected a safetensors file, got {error} in {path}; the file is truncated or of another kind, fetch it again"
         ) from error
     # torch counts training batches in every batch norm; evaluation does not need it
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
@@ -232,9 +231,7 @@ class _FileStep:
         groups = int(self.op.get("groups", 1))
         channels = weight.shape[0] if transposed else weight.shape[1] * groups
         if channels != self.chain.shape[0] or groups < 1 or weight.shape[0] % groups:
-            raise self._wrong(
-                f"a weight for {self.chain.shape[0]} channels", f"{tuple(weight.shape)} with groups={groups}"
-            )
+            raise self._wrong(f"a weight for {self.chain.shape[0]} channels", f"{tuple(weight.shape)} with groups={groups}")
         try:
             W: AbstractMap
             if transposed:

@@ -320,9 +320,7 @@ class _Step:
         elif isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
             self._convolution(part, shape)
         elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            self.chain.add_diagonal(
-                *fold_batch_norm(part.running_mean, part.running_var, part.weight, part.bias, part.eps)
-            )
+            self.chain.add_diagonal(*fold_batch_norm(part.running_mean, part.running_var, part.weight, part.bias, part.eps))
         elif isinstance(part, PLUModule):
             self._activation(part.activation)
         elif isinstance(part, nn.LeakyReLU):

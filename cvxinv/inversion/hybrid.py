@@ -121,9 +121,7 @@ def _by_gradient(task: Task, plan: Plan, z: Tensor) -> Tensor:
 
 def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task, Plan, Tensor], Tensor]) -> Found:
     """Try the plan's random starts on the signals that are not explained; keep the best z of each."""
-    best = torch.where(
-        torch.tensor([u != "" for u in found.used], device=task.y.device), task.misfit(found.z), torch.inf
-    )
+    best = torch.where(torch.tensor([u != "" for u in found.used], device=task.y.device), task.misfit(found.z), torch.inf)
     for number, start in enumerate(plan.random, 1):
         explained = task.explained(found.z) & torch.isfinite(best)
         open_ = (~explained & task.usable).nonzero()[:, 0]

@@ -166,9 +166,7 @@ def _plan(method: str, task: Task, options: dict[str, Any], seed: int) -> Plan:
     source = torch.Generator().manual_seed(_positive(seed, "seed", least=0))
     random = task.generator.sample_latent(options.get("restarts", _RESTARTS[method]), source)
     descent = {k: options[k] for k in ("steps", "momentum", "decay") if k in options}
-    return Plan(
-        settings, options.get("debias", "piece"), options.get("max_iter", _ITERATIONS[method]), random, **descent
-    )
+    return Plan(settings, options.get("debias", "piece"), options.get("max_iter", _ITERATIONS[method]), random, **descent)
 
 
 def _chunk_size(task: Task) -> int:
@@ -214,9 +212,7 @@ def _join(parts: list[Found]) -> Found:
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
     solutions = [report.solution for report in reports]
     certificates = [s.certificate for s in solutions]
-    tensors = {
-        k: torch.cat([getattr(c, k) for c in certificates]) for k in ("objective", "bound", "violation", "scale")
-    }
+    tensors = {k: torch.cat([getattr(c, k) for c in certificates]) for k in ("objective", "bound", "violation", "scale")}
     certificate = replace(
         certificates[0], status=np.concatenate([c.status for c in certificates]),
         remark=tuple(r for c in certificates for r in c.remark), **tensors,
@@ -241,9 +237,7 @@ def _join_problems(problems: list) -> Any:
     rows = [p.rows for p in problems]
     tensors = {k: torch.cat([getattr(r, k) for r in rows]) for k in ("y", "on", "off", "weight")}
     penalty = "gamma" if hasattr(first, "gamma") else "lam"
-    return replace(
-        first, rows=replace(rows[0], **tensors), **{penalty: torch.cat([getattr(p, penalty) for p in problems])}
-    )
+    return replace(first, rows=replace(rows[0], **tensors), **{penalty: torch.cat([getattr(p, penalty) for p in problems])})
 
 
 def _result(task: Task, method: str, found: Found, truth: Tensor | None, settings: dict[str, Any]) -> Inversion:

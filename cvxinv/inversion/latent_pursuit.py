@@ -200,9 +200,7 @@ def _threshold(solution: Solution, relative: Tensor, settings: Settings) -> Tens
     return torch.maximum(fraction, (8 * relative).clamp(max=0.5)) * top
 
 
-def _report(
-    index: int, problem: AbstractLayerProblem, solution: Solution, threshold: Tensor, remark: str
-) -> LayerReport:
+def _report(index: int, problem: AbstractLayerProblem, solution: Solution, threshold: Tensor, remark: str) -> LayerReport:
     latent = isinstance(problem, GaussianLatent)
     penalty = (problem.quadratic if latent else problem.linear)[:, 0]
     return LayerReport(index, type(problem).__name__, problem, solution, penalty, threshold, remark)

@@ -162,9 +162,7 @@ def _signals(y: Tensor | np.ndarray) -> Tensor:
             raise TypeError(f"expected signals as an array of floats, got dtype {y.dtype}; convert them to numbers")
         y = torch.as_tensor(y)
     if not isinstance(y, Tensor):
-        raise TypeError(
-            f"expected signals as a torch tensor or numpy array, got {type(y).__name__}; torch.as_tensor(y)"
-        )
+        raise TypeError(f"expected signals as a torch tensor or numpy array, got {type(y).__name__}; torch.as_tensor(y)")
     if y.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"expected signals in float32 or float64, got {y.dtype}; convert them to the generator's output range, "
