@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendNotInstalledError, ProblemTooLargeError
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layer_problem import AbstractLayerProblem, Point, Statement
 from ..rows import Sample
 
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
@@ -116,16 +116,14 @@ def _solve_one(
     import cvxpy as cp
 
     sample = problem.rows.sample(i)
-    gram = len(sample.y_on) > sample.n
-    statement = problem.statement(sample, i, gram)
     started = time.perf_counter()
-    with warnings.catch_warnings():
-        # CVXPY warns of inaccurate solutions and of numpy's own matmul flags; the judge says it per signal
-        warnings.simplefilter("ignore")
-        try:
-            statement.problem.solve(solver=solver, **settings)
-        except (cp.SolverError, ArithmeticError, ValueError) as error:
-            return f"error: {error}".splitlines()[0], 0
+    gram = len(sample.y_on) > sample.n
+    statement, error = _attempt(problem, sample, i, gram, solver, settings)
+    if error and gram:
+        # the normal equations square the condition number, which an interior point may not survive
+        statement, error = _attempt(problem, sample, i, False, solver, settings)
+    if error:
+        return error, 0
     word = f"{statement.problem.status} ({time.perf_counter() - started:.2f} s)"
     value = statement.h.value
     if value is not None and np.isfinite(value).all():
@@ -136,6 +134,23 @@ def _solve_one(
         p[i] = farkas_ray(sample, problem, i)
     stats = statement.problem.solver_stats
     return word, int(stats.num_iters or 0) if stats is not None else 0
+
+
+def _attempt(
+    problem: AbstractLayerProblem, sample: Sample, i: int, gram: bool, solver: str, settings: dict[str, Any]
+) -> tuple[Statement, str]:
+    """The statement after the solver's try at it, and the error that it raised, or ""."""
+    import cvxpy as cp
+
+    statement = problem.statement(sample, i, gram)
+    with warnings.catch_warnings():
+        # CVXPY warns of inaccurate solutions and of numpy's own matmul flags; the judge says it per signal
+        warnings.simplefilter("ignore")
+        try:
+            statement.problem.solve(solver=solver, **settings)
+        except (cp.SolverError, ArithmeticError, ValueError) as error:
+            return statement, f"error: {error}".splitlines()[0]
+    return statement, ""
 
 
 def _dual_point(problem: AbstractLayerProblem, i: int, h: Tensor, multipliers: np.ndarray | None) -> Tensor:

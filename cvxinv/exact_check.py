@@ -1,0 +1,55 @@
+"""The exact check: the layer problems of an inversion again, each solved by a CVXPY solver, signal by signal."""
+
+from typing import Any
+
+import torch
+
+from .certificate import Certificate
+from .errors import ProblemTooLargeError
+from .inversion.latent_pursuit import LayerReport
+from .inversion.result import Inversion
+from .solvers.reference import CVXPY_SOLVERS
+from .solvers.solve import check_choice, solve
+
+
+def check_against_cvxpy(inversion: Inversion, count: int, solver: str = "CLARABEL") -> list[dict[str, Any]]:
+    """Solve the layer problems of the first `count` signals with a CVXPY solver, and compare the objectives.
+
+    One row per signal and layer: `signal`, `layer`, `kind`, `fast` and `exact` (objectives), `difference`
+    (fast - exact), `allowed` (the larger of the two certificates' allowed gaps), `agree`, `fast_status`,
+    `exact_status`, `seconds`, `note`. A problem that is too large for CVXPY gets a row whose note says so, with None for
+    what is not known. Empty for an inversion without layer problems: not layered, or loaded from a file.
+    """
+    check_choice(solver, CVXPY_SOLVERS, "solver")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"expected a count of signals >= 1, got {count!r}; pass e.g. count=5")
+    reports = [report for report in inversion.layers if report.problem is not None]
+    return [_row(report, i, solver) for i in range(min(count, len(inversion))) for report in reports]
+
+
+def _row(report: LayerReport, i: int, solver: str) -> dict[str, Any]:
+    fast = report.solution.certificate.take(torch.tensor([i]))
+    row = {"signal": i, "layer": report.index, "kind": report.kind, "fast": float(fast.objective[0])}
+    row |= {"exact": None, "difference": None, "allowed": None, "agree": None}
+    row |= {"fast_status": str(fast.status[0]), "exact_status": None, "seconds": None, "note": ""}
+    assert report.problem is not None
+    one = report.problem.take(torch.tensor([i], device=report.problem.rows.y.device)).to(torch.float64)
+    try:
+        solution = solve(one, solver, tol=fast.tol, polish=False, on_fail="ignore", progress=False)
+    except ProblemTooLargeError as error:
+        return row | {"note": f"too large to check: {error}"}
+    own = solution.solver_status[0]
+    note = own if own.startswith("error") else ""
+    return row | _compared(fast, solution.certificate) | {"seconds": solution.seconds, "note": note}
+
+
+def _compared(fast: Certificate, exact: Certificate) -> dict[str, Any]:
+    difference = float(fast.objective[0] - exact.objective[0])
+    allowed = max(float(fast.allowed_gap[0]), float(exact.allowed_gap[0]))
+    return {
+        "exact": float(exact.objective[0]),
+        "difference": difference,
+        "allowed": allowed,
+        "agree": abs(difference) <= allowed,
+        "exact_status": str(exact.status[0]),
+    }
