@@ -193,8 +193,13 @@ def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
         remark=tuple(entry["bound_remark"]),
         **named(_CERTIFICATE),
     )
-    words = {"solver": tuple(entry["solver"]), "solver_status": tuple(entry["solver_status"])}
-    solution = Solution(certificate=certificate, seconds=entry["seconds"], **words, **named(_SOLUTION))
+    solution = Solution(
+        certificate=certificate,
+        solver=tuple(entry["solver"]),
+        solver_status=tuple(entry["solver_status"]),
+        seconds=entry["seconds"],
+        **named(_SOLUTION),
+    )
     return LayerReport(
         index=entry["index"],
         kind=entry["kind"],

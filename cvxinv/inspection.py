@@ -113,7 +113,12 @@ def inspect_generator(
     ranks = _ranks(values, G)
     full = bool((ranks == G.latent_dim).all())
     condition = float((values[:, 0] / values[:, -1]).median()) if full else None
-    words = (_pursuit_words(G, z[:1]), _growth_words(growth, share), _rank_words(ranks, condition, G), *_unit_words(hidden))
+    words = (
+        _pursuit_words(G, z[:latents]),
+        _growth_words(growth, share),
+        _rank_words(ranks, condition, G),
+        *_unit_words(hidden),
+    )
     name = str(G.description.get("name", ""))
     return Inspection(
         name, G.latent_dim, G.signal_dim, samples, latents, seed,
@@ -165,24 +170,24 @@ def _inspect_hidden(index: int, layer: Layer, counts: Tensor, active: Tensor) ->
 
 
 def _growth(G: Generator, counts: list[Tensor]) -> tuple[tuple[GrowthCondition, ...], float | None]:
-    """s_1 > n0, s_(i+1) >= 2 s_i, 2 s_L <= n; and the share of latents for which all of them hold."""
+    """The growth conditions, and the share of latents for which all of them hold."""
     if not counts:
         return (), None
     relu = [isinstance(layer.activation, ReLU) for layer in G.layers[:-1]]
-    tests = [("s_1 > n0", relu[0], lambda s: s[0] > G.latent_dim)]
-    for i, _ in enumerate(pairwise(counts), 1):
-        tests.append((f"s_{i + 1} >= 2 s_{i}", relu[i - 1] and relu[i], lambda s, i=i: s[i] >= 2 * s[i - 1]))
-    tests.append((f"2 s_{len(counts)} <= n", relu[-1], lambda s: 2 * s[-1] <= G.signal_dim))
-    means = [c.mean() for c in counts]
+    applies = [relu[0], *(a and b for a, b in pairwise(relu)), relu[-1]]
+    L = len(counts)
+    names = ["s_1 > n0", *(f"s_{i + 1} >= 2 s_{i}" for i in range(1, L)), f"2 s_{L} <= n"]
+    of_mean, of_each = _growth_holds(G, [c.mean() for c in counts]), _growth_holds(G, counts)
     growth = tuple(
-        GrowthCondition(name, bool(test(means)), float(test(counts).double().mean()))
-        if applies
-        else GrowthCondition(name, None, None)
-        for name, applies, test in tests
+        GrowthCondition(name, bool(mean), float(each.double().mean())) if ok else GrowthCondition(name, None, None)
+        for name, ok, mean, each in zip(names, applies, of_mean, of_each, strict=True)
     )
-    if not all(relu):
-        return growth, None
-    return growth, float(torch.stack([test(counts) for _, _, test in tests]).all(0).double().mean())
+    return growth, float(torch.stack(of_each).all(0).double().mean()) if all(relu) else None
+
+
+def _growth_holds(G: Generator, s: list[Tensor]) -> list[Tensor]:
+    """s_1 > n0, s_(i+1) >= 2 s_i, 2 s_L <= n for numbers of nonzeros `s`, one tensor per hidden layer."""
+    return [s[0] > G.latent_dim, *(after >= 2 * before for before, after in pairwise(s)), 2 * s[-1] <= G.signal_dim]
 
 
 def _singular_values(G: Generator, z: Tensor, bar: tqdm) -> Tensor:
@@ -204,20 +209,24 @@ def _ranks(values: Tensor, G: Generator) -> Tensor:
 
 
 def _pursuit_words(G: Generator, z: Tensor) -> str:
+    """Whether the layers can be solved for the signals of `z`."""
     task = make_task(G, G(z))
-    reason = obstacle(task)
+    reason, inner = obstacle(task), before_output(task)
     if reason is None:
         return "latent pursuit: every layer is a convex problem that can be solved, with a certificate"
-    inner = before_output(task)
-    if inner is not None and obstacle(inner) is None:
-        phi = type(G.layers[-1].activation).__name__
+    if inner is None:
+        return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
+    phi = type(G.layers[-1].activation).__name__
+    reason = obstacle(inner)
+    if reason is not None:
         return (
-            f"latent pursuit: not on the signal itself, because its {phi} makes the image layer non-convex; the hybrid "
-            f"method solves the layers on the signal before its {phi}"
+            f"latent pursuit: not possible even before the {phi}, where that is not flat: {reason}; "
+            "the hybrid method starts from random latents"
         )
-    if inner is not None:
-        reason = obstacle(inner)
-    return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
+    return (
+        f"latent pursuit: not on the signal itself, because its {phi} makes the image layer non-convex; "
+        f"the hybrid method solves the layers on the signal before its {phi}"
+    )
 
 
 def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None) -> str:
@@ -235,8 +244,8 @@ def _rank_words(ranks: Tensor, condition: float | None, G: Generator) -> str:
     n0, worst, short = G.latent_dim, int(ranks.min()), int((ranks < G.latent_dim).sum())
     if condition is None:
         return (
-            f"z is not determined for {short} of {len(ranks)} latents: the Jacobian has rank {worst} of {n0} at the worst, so "
-            "a whole affine piece of latents gives the same signal, and no method can tell them apart"
+            f"z is not determined for {short} of {len(ranks)} latents: the Jacobian has rank {worst} of {n0} at the worst; "
+            "a whole affine piece of latents gives the same signal there, and no method can tell them apart"
         )
     tail = "; so ill-conditioned that float32 signals do not fix z" if condition > _ILL else ""
     return (
