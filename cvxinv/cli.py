@@ -1,0 +1,480 @@
+"""The command line: `cvxinv demo`, `invert`, `verify`, `inspect`.
+
+Exit codes: 0 all signals explained, 1 some are not, 2 usage or bad input, 3 a fault of the program, 130 interrupted.
+Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
+"""
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from . import __version__
+from .errors import BackendNotInstalledError
+from .exact_check import check_against_cvxpy
+from .files import check_writable, missing, read_latents, read_mask, read_matrix, read_signals, save_inversion
+from .generator import Generator
+from .inspection import Inspection, inspect_generator
+from .inversion.invert import METHODS, invert
+from .inversion.result import Inversion
+from .inversion.verify import Verdict, verify
+from .reading import load_generator
+from .solvers.solve import check_choice
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_BAD_INPUT = (ValueError, TypeError, OSError, MemoryError, BackendNotInstalledError, torch.OutOfMemoryError)
+_WIDTH = 120  # of tables where there is no terminal
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Invert trained ReLU generators layer by layer, with certificates.",
+)
+
+GeneratorName = Annotated[
+    str, typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, or digits_8x8, which is shipped.")
+]
+Signals = Annotated[Path, typer.Argument(metavar="SIGNALS", help=".npy, .npz or .safetensors, one signal per row.")]
+Latents = Annotated[Path, typer.Argument(metavar="LATENTS", help=".npy, .npz, .safetensors, or a result folder.")]
+Output = Annotated[str | None, typer.Option(help="Last activation in place of the file's: identity, relu, leaky_relu:0.1.")]
+MaskFile = Annotated[Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen.")]
+MatrixFile = Annotated[Path | None, typer.Option("--matrix", metavar="FILE", help="A (k, d); SIGNALS then hold y = A x.")]
+NoiseBound = Annotated[str | None, typer.Option("--noise", metavar="NORM:BOUND", help="l2:0.1 or linf:0.01, signal units.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="cvxinv")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cvxinv {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions and stop.")
+    ] = False,
+) -> None:
+    """Invert trained ReLU generators layer by layer, with certificates."""
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for picture and report.")] = Path("cvxinv-demo"),
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Invert images of the shipped generator, compare with CVXPY, and show what came out."""
+    with _Outcome() as outcome:
+        check_writable(out)
+        from .demo import run_demo
+
+        outcome.may_write = out
+        found = run_demo(out, seed, _console(stderr=as_json))
+        if as_json:
+            _print_json(found)
+
+
+@app.command("invert")
+def invert_command(
+    generator: GeneratorName,
+    signals: Signals,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the result.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "hybrid",
+    output: Output = None,
+    mask: MaskFile = None,
+    matrix: MatrixFile = None,
+    noise: NoiseBound = None,
+    tol: Annotated[float | None, typer.Option(help="Relative tolerance of the layers' certificates.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float64 or float32, of the arithmetic.")] = "float64",
+    seed: Seed = 0,
+    restarts: Annotated[int | None, typer.Option(help="Random starts at most.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Signals at a time.")] = None,
+    exact_check: Annotated[int | None, typer.Option(min=1, metavar="N", help="Compare N signals with CVXPY.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No tables, no progress bar.")] = False,
+) -> None:
+    """Find the latents of signals, and write them with everything that is needed to trust them."""
+    with _Outcome() as outcome:
+        check_choice(method, tuple(METHODS), "method")
+        check_choice(dtype, tuple(_DTYPES), "dtype")
+        check_writable(out)
+        G = _generator(generator, output, _DTYPES[dtype], _device(device))
+        y, notes = _signals_for(G, signals)
+        options: dict[str, Any] = {
+            name: value for name, value in (("tol", tol), ("restarts", restarts)) if value is not None
+        }
+        inversion = invert(
+            G, y, method, measurement=_measurement(mask, matrix), noise=_noise(noise), seed=seed, chunk=chunk,
+            progress=False if quiet else None, on_fail="ignore", **options,
+        )  # fmt: skip
+        outcome.may_write = out
+        save_inversion(inversion, out)
+        outcome.written = out
+        rows = check_against_cvxpy(inversion, exact_check) if exact_check else None
+        if as_json:
+            _print_json(_inversion_dict(inversion, out, rows, notes))
+        elif not quiet:
+            _print_inversion(inversion, out, rows, notes)
+        _finish(inversion.verdict)
+
+
+@app.command("verify")
+def verify_command(
+    generator: GeneratorName,
+    signals: Signals,
+    latents: Latents,
+    output: Output = None,
+    mask: MaskFile = None,
+    matrix: MatrixFile = None,
+    noise: NoiseBound = None,
+    as_json: Json = False,
+) -> None:
+    """Judge anybody's latents in float64: do they explain the signals, and are they determined?"""
+    with _Outcome():
+        G = _generator(generator, output, torch.float64, torch.device("cpu"))
+        y, z = read_signals(signals), read_latents(latents)
+        verdict = verify(G, y, z, measurement=_measurement(mask, matrix), noise=_noise(noise))
+        if as_json:
+            _print_json(_verdict_dict(verdict))
+        else:
+            table = _pairs(f"verify: {len(verdict)} signals")
+            _add_verdict(table, verdict)
+            _console().print(table)
+        _finish(verdict)
+
+
+@app.command("inspect")
+def inspect_command(
+    generator: GeneratorName,
+    output: Output = None,
+    samples: Annotated[int, typer.Option(min=1, help="Random latents for the hidden layers.")] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Look at a generator: its layers, how sparse it is, and what an inversion may hope for."""
+    with _Outcome():
+        G = _generator(generator, output, torch.float64, torch.device("cpu"))
+        inspection = inspect_generator(G, samples, seed=seed)
+        if as_json:
+            _print_json(inspection.to_dict())
+        else:
+            _print_inspection(inspection)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+class _Outcome:
+    """Turns what a command raises into a line on stderr and an exit code.
+
+    may_write: where the command has begun to write; written: where a complete result lies.
+    """
+
+    def __init__(self) -> None:
+        self.may_write: Path | None = None
+        self.written: Path | None = None
+
+    def __enter__(self) -> "_Outcome":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None or isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError, SystemExit)):
+            return
+        if os.environ.get("CVXINV_DEBUG") == "1":
+            traceback.print_exception(error)
+        if isinstance(error, KeyboardInterrupt):
+            _say(f"interrupted, {self._left_behind()}")
+            raise typer.Exit(130) from None
+        if isinstance(error, _BAD_INPUT):
+            _say(f"error: {_message(error)}")
+            raise typer.Exit(2) from None
+        _say(f"internal error: {type(error).__name__}: {_message(error)}")
+        _say("this is a fault of cvxinv: please report it with the command, `cvxinv --version` and the output of")
+        _say("the same command under CVXINV_DEBUG=1")
+        raise typer.Exit(3) from None
+
+    def _left_behind(self) -> str:
+        if self.written is not None:
+            return f"the result in {self.written} is complete"
+        if self.may_write is not None:
+            return f"{self.may_write} holds no unfinished result"
+        return "nothing was written"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory; pass a smaller --chunk, or fewer signals"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(text: str) -> None:
+    _console(stderr=True).print(Text(text, style="red"), soft_wrap=True)
+
+
+def _finish(verdict: Verdict) -> None:
+    raise typer.Exit(0 if bool(verdict.explained.all()) else 1)
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def _shipped() -> list[str]:
+    there = resources.files("cvxinv.shipped").iterdir()
+    return sorted(entry.name.removesuffix(".safetensors") for entry in there if entry.name.endswith(".safetensors"))
+
+
+def _generator(name: str, output: str | None, dtype: torch.dtype, device: torch.device) -> Generator:
+    with _generator_file(name) as path:
+        return load_generator(path, output, dtype=dtype, device=device)
+
+
+@contextmanager
+def _generator_file(name: str) -> Iterator[Path]:
+    path, shipped = Path(name), _shipped()
+    if name in shipped:
+        with resources.as_file(resources.files("cvxinv.shipped") / f"{name}.safetensors") as inside:
+            yield inside
+        return
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a generator NAME.safetensors with its NAME.json, got the folder {path}")
+    if not any(Path(f"{path}{suffix}").is_file() for suffix in ("", ".safetensors", ".json")):
+        words = f"; shipped ones: {', '.join(shipped)}" if shipped else ""
+        raise FileNotFoundError(f"{missing(path, ('.safetensors',))}{words}")
+    yield path
+
+
+def _device(name: str) -> torch.device:
+    cure = "pass --device cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"expected a device as cpu, cuda or cuda:1, got {name!r}; {cure}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"expected a device cpu or cuda, got {name!r}; {cure}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"expected one of the {torch.cuda.device_count()} CUDA devices here, got {name!r}; {cure}")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _signals_for(G: Generator, path: Path) -> tuple[Tensor, list[str]]:
+    """Signals on the generator's device, in float32 for a float32 generator; and what was done to them."""
+    y = read_signals(path)
+    if y.dtype == torch.float64 and G.dtype == torch.float32:
+        return y.to(G.device, torch.float32), ["float64 signals were rounded to float32, as --dtype float32 asks"]
+    return y.to(G.device), []
+
+
+def _measurement(mask: Path | None, matrix: Path | None) -> Tensor | None:
+    if mask is not None and matrix is not None:
+        raise ValueError("expected --mask or --matrix, got both; leave out the entries in the rows of the matrix")
+    if mask is not None:
+        return read_mask(mask)
+    return None if matrix is None else read_matrix(matrix)
+
+
+def _noise(text: str | None) -> tuple[str, float] | None:
+    if text is None:
+        return None
+    norm, _, bound = text.partition(":")
+    check_choice(norm, ("l2", "linf"), "norm of --noise")
+    try:
+        return norm, float(bound)
+    except ValueError as error:
+        raise ValueError(f"expected --noise as NORM:BOUND, got {text!r}; pass e.g. --noise l2:0.1") from error
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def _console(stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH, highlight=False)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's types; what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "signals": len(verdict),
+        "statuses": verdict.counts(),
+        "relative_misfit": {"median": _median(verdict), "worst": float(verdict.relative_misfit.max())},
+        "status": verdict.status,
+        "misfit": verdict.misfit,
+        "explained_below": verdict.explained_below,
+        "determined": verdict.determined,
+        "sigma_min": verdict.sigma_min,
+        "sigma_max": verdict.sigma_max,
+    }
+
+
+def _inversion_dict(inversion: Inversion, out: Path, rows: list[dict] | None, notes: list[str]) -> dict[str, Any]:
+    layers = [
+        {
+            "index": report.index,
+            "kind": report.kind,
+            "statuses": report.solution.certificate.counts(),
+            "worst_relative_gap": float(report.solution.certificate.relative_gap.max()),
+            "remark": report.remark,
+        }
+        for report in inversion.layers
+    ]
+    return {
+        "method": inversion.method,
+        "out": out,
+        **_verdict_dict(inversion.verdict),
+        "used": inversion.used,
+        "starts": inversion.starts,
+        "layers": layers,
+        "snr": {name: value for name, value in inversion.snr.items()},
+        "exact_check": rows,
+        "seconds": inversion.seconds,
+        "settings": inversion.settings,
+        "versions": inversion.versions,
+        "notes": [*notes, *inversion.notes],
+    }
+
+
+def _median(verdict: Verdict) -> float:
+    return float(verdict.relative_misfit.nanmedian())
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _add_verdict(table: Table, verdict: Verdict) -> None:
+    table.add_row("statuses", _counts(verdict.counts()))
+    table.add_row("misfit", f"median {_median(verdict):.1e} |y|, worst {float(verdict.relative_misfit.max()):.1e} |y|")
+    table.add_row("z determined", f"{int(verdict.determined.sum())} of {len(verdict)}")
+
+
+def _print_inversion(inversion: Inversion, out: Path, rows: list[dict] | None, notes: list[str]) -> None:
+    console = _console()
+    table = _pairs(f"{inversion.method}: {len(inversion)} signals")
+    _add_verdict(table, inversion.verdict)
+    answers = {name: inversion.used.count(name) for name in dict.fromkeys(inversion.used) if name}
+    table.add_row("answers by", ", ".join(f"{name} {count}" for name, count in answers.items()) or "none")
+    table.add_row("SNR", "none, the true latents are not known here")
+    table.add_row("seconds", ", ".join(f"{name} {value:.2f}" for name, value in inversion.seconds.items()))
+    for note in (*notes, *inversion.notes):
+        table.add_row("note", note)
+    table.add_row("written to", str(out))
+    console.print(table)
+    if inversion.layers:
+        console.print(_layer_table(inversion))
+    if rows is not None:
+        console.print(_exact_table(rows) if rows else "exact check: this inversion solved no layer problems to compare")
+
+
+def _layer_table(inversion: Inversion) -> Table:
+    table = _table("layer problems, image layer first", "layer", "kind", "certificates", "worst relative gap", "remark")
+    for report in inversion.layers:
+        certificate = report.solution.certificate
+        gap = f"{float(certificate.relative_gap.max()):.1e}"
+        table.add_row(str(report.index), report.kind, _counts(certificate.counts()), gap, report.remark)
+    return table
+
+
+def _exact_table(rows: list[dict[str, Any]]) -> Table:
+    names = ("signal", "layer", "fast", "exact", "difference", "allowed", "agree", "seconds", "note")
+    table = _table("fast against CVXPY with CLARABEL, objectives", *names)
+    for row in rows:
+        words: dict[bool | None, str | Text] = {True: "yes", False: Text("NO", style="red"), None: "-"}
+        numbers = (_number(row[name], "{:.10g}") for name in ("fast", "exact"))
+        small = (_number(row[name], "{:.1e}") for name in ("difference", "allowed"))
+        seconds = _number(row["seconds"], "{:.2f}")
+        table.add_row(str(row["signal"]), str(row["layer"]), *numbers, *small, words[row["agree"]], seconds, row["note"])
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _number(value: float | None, form: str = "{:.3g}") -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _print_inspection(inspection: Inspection) -> None:
+    console = _console()
+    console.print(f"{inspection.name or 'generator'}: {inspection.latent_dim} latents -> {inspection.signal_dim} entries")
+    layers = _table("layers", "layer", "map", "size", "activation", "sigma max", "sigma min", "condition", "rank")
+    for layer in inspection.layers:
+        numbers = (_number(value) for value in (layer.sigma_max, layer.sigma_min, layer.condition))
+        size = f"{layer.n} -> {layer.m}"
+        layers.add_row(str(layer.index), layer.kind, size, layer.activation, *numbers, _number(layer.rank, "{}"))
+    console.print(layers)
+    if any(layer.sigma_max is None for layer in inspection.layers):
+        console.print("-: larger than 2000 on both sides, not decomposed")
+    hidden = _table(f"positive entries, {inspection.samples} latents", "hidden", "mean", "5 %", "95 %", "never active")
+    for h in inspection.hidden:
+        mean = f"{h.mean:.1f} of {h.size}"
+        hidden.add_row(str(h.index), mean, f"{h.q05:.0f}", f"{h.q95:.0f}", str(h.never_active))
+    if inspection.hidden:
+        console.print(hidden)
+    _print_hopes(console, inspection)
+
+
+def _print_hopes(console: Console, inspection: Inspection) -> None:
+    table = _pairs("what an inversion may hope for")
+    words = {True: "yes", False: "no", None: "n/a (LeakyReLU)"}
+    for condition in inspection.growth:
+        share = "" if condition.share is None else f" ({condition.share:.2f} of the latents)"
+        table.add_row(condition.name, words[condition.holds] + share)
+    table.add_row("Jacobian", f"smallest rank {inspection.rank}, median condition {_number(inspection.condition)}")
+    for expectation in inspection.expectations:
+        name, _, text = ("z", "", expectation) if expectation.startswith("z is") else expectation.partition(": ")
+        table.add_row(name, text)
+    console.print(table)
