@@ -343,11 +343,14 @@ def _own_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, MemoryError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle=False" in str(error):
             raise TypeError(
-                f"expected an array of numbers in {path}, got a pickle or Python objects, which are never read; "
+                f"expected an array of numbers in {path}, got Python objects, which are never read; "
                 "store plain numbers with numpy.save(path, array.astype('float64'))"
             ) from error
+        if "allow_pickle=" in str(error):
+            # numpy takes whatever it does not know for a pickle
+            raise ValueError(f"expected a numpy file, got {path}, which is damaged, of another kind, or a pickle") from error
         raise ValueError(f"expected a whole numpy file, got {error} in {path}; it is truncated or damaged") from error
 
 

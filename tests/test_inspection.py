@@ -174,12 +174,22 @@ def test_the_exact_solver_agrees_with_the_fast_one(layered: ci.Inversion):
         assert row["difference"] == row["fast"] - row["exact"] and row["fast"] > 0
 
 
-def test_the_exact_check_sees_a_wrong_fast_answer(layered: ci.Inversion):
+@pytest.mark.parametrize("factor", [0.999, 1.001])
+def test_the_exact_check_sees_a_wrong_fast_answer(layered: ci.Inversion, factor: float):
     report = layered.layers[0]
-    certificate = replace(report.solution.certificate, objective=report.solution.certificate.objective * 1.001)
+    certificate = replace(report.solution.certificate, objective=report.solution.certificate.objective * factor)
     wrong = replace(report, solution=replace(report.solution, certificate=certificate))
     rows = check_against_cvxpy(replace(layered, layers=(wrong, *layered.layers[1:])), 1)
     assert [row["agree"] for row in rows] == [False, True]
+
+
+def test_where_the_optimum_is_zero_the_exact_solver_stops_short():
+    torch.manual_seed(0)
+    G = generator_of(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 20))
+    inversion = ci.invert(G, G(torch.ones(1, 3).double()), "latent_pursuit")
+    image = check_against_cvxpy(inversion, 1)[0]
+    assert image["fast"] < image["exact"] < 1e-10 and image["agree"]
+    assert image["exact_status"] != "optimal" and "CLARABEL itself reaches" in image["note"]
 
 
 def test_a_problem_too_large_for_cvxpy_is_a_row(layered: ci.Inversion, monkeypatch: pytest.MonkeyPatch):

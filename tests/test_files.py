@@ -1,0 +1,395 @@
+"""Result folders: equal after a round trip, whole or not at all. Arrays: read as they are, or refused in words."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import cvxinv as ci
+from cvxinv.files import check_writable, read_latents, read_mask, read_matrix, read_signals
+
+VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
+CERTIFICATE = ("objective", "bound", "violation", "scale", "gap", "allowed_gap")
+
+
+@pytest.fixture(scope="module")
+def generator() -> ci.Generator:
+    torch.manual_seed(0)
+    return ci.load_generator(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 20)))
+
+
+@pytest.fixture(scope="module")
+def inversion(generator: ci.Generator) -> ci.Inversion:
+    """Six signals; the last holds NaN, the one before it is out of range, so that every status is there."""
+    z = generator.sample_latent(6, torch.Generator().manual_seed(1))
+    y = generator(z)
+    y[4] += 1.0
+    y[5, 0] = torch.nan
+    return ci.invert(generator, y, truth=z, restarts=1, on_fail="ignore")
+
+
+def same(a: object, b: object) -> bool:
+    """Equality of all parts, NaN equal to NaN."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and bool(torch.equal(torch.isnan(a), torch.isnan(b))) and bool(
+            torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+        )  # fmt: skip
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.tolist() == b.tolist()
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    return a == b
+
+
+def assert_equal(a: ci.Inversion, b: ci.Inversion) -> None:
+    for name in ("z", "hidden", "signal", "method", "used", "starts", "snr", "seconds", "settings", "versions", "notes"):
+        assert same(getattr(a, name), getattr(b, name)), name
+    for name in (*VERDICT, "status"):
+        assert same(getattr(a.verdict, name), getattr(b.verdict, name)), name
+    assert len(a.layers) == len(b.layers)
+    for one, other in zip(a.layers, b.layers, strict=True):
+        for name in ("index", "kind", "remark", "penalty", "threshold"):
+            assert same(getattr(one, name), getattr(other, name)), name
+        for name in ("h", "p", "iterations", "polished", "solver", "solver_status", "seconds", "status"):
+            assert same(getattr(one.solution, name), getattr(other.solution, name)), name
+        for name in (*CERTIFICATE, "status", "remark", "tol"):
+            assert same(getattr(one.solution.certificate, name), getattr(other.solution.certificate, name)), name
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def test_a_round_trip_gives_an_equal_inversion(inversion: ci.Inversion, tmp_path: Path):
+    assert {"explained", "numerical_error"} < set(inversion.status) and len(inversion.layers) == 2
+    assert inversion.save(tmp_path / "deep" / "er") == tmp_path / "deep" / "er"
+    loaded = ci.Inversion.load(tmp_path / "deep" / "er")
+    assert_equal(inversion, loaded)
+    assert [report.problem for report in loaded.layers] == [None, None]
+
+
+def test_what_was_loaded_can_be_cut_shown_and_saved_again(inversion: ci.Inversion, tmp_path: Path):
+    loaded = ci.Inversion.load(inversion.save(tmp_path))
+    assert loaded.summary() == inversion.summary()
+    assert_equal(loaded[1:3], inversion[1:3])
+    assert_equal(loaded, ci.Inversion.load(loaded.save(tmp_path)))
+
+
+@pytest.mark.parametrize("method", ["levenberg_marquardt", "latent_pursuit"])
+def test_a_single_signal_stays_single(generator: ci.Generator, tmp_path: Path, method: str):
+    single = ci.invert(generator, generator(torch.ones(3).double()), method)
+    loaded = ci.Inversion.load(single.save(tmp_path))
+    assert loaded.z.shape == (3,) and loaded.signal.shape == (20,)
+    assert_equal(single, loaded)
+
+
+def test_a_float32_inversion_stays_float32(generator: ci.Generator, tmp_path: Path):
+    G = generator.to(torch.float32)
+    inversion = ci.invert(G, G(torch.ones(2, 3)), on_fail="ignore")
+    loaded = ci.Inversion.load(inversion.save(tmp_path))
+    assert loaded.z.dtype == loaded.layers[0].solution.h.dtype == torch.float32
+    assert_equal(inversion, loaded)
+
+
+def test_the_folder_holds_two_files_that_name_each_other(inversion: ci.Inversion, tmp_path: Path):
+    inversion.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "result.safetensors"]
+    spec = json.loads((tmp_path / "result.json").read_text())
+    assert (spec["format"], spec["version"]) == ("cvxinv result format", 1)
+    assert spec["sha256"] == hashlib.sha256((tmp_path / "result.safetensors").read_bytes()).hexdigest()
+    tensors = load_file(tmp_path / "result.safetensors")
+    assert {"z", "hidden.1", "signal", "misfit", "starts", "layer.0.h", "layer.1.p", "snr.z"} <= set(tensors)
+
+
+def test_the_notes_on_the_format_name_every_entry(inversion: ci.Inversion, tmp_path: Path):
+    notes = (Path(__file__).resolve().parents[1] / "docs" / "results.md").read_text()
+    inversion.save(tmp_path)
+    spec = json.loads((tmp_path / "result.json").read_text())
+    names = {*spec, *spec["layers"][0]}
+    for name in load_file(tmp_path / "result.safetensors"):
+        first, _, rest = name.partition(".")
+        names.add(
+            {"layer": f"layer.<index>.{rest.partition('.')[2]}", "hidden": "hidden.<k>", "snr": "snr.<name>"}.get(
+                first, name
+            )
+        )
+    missing = {name for name in names if f"`{name}`" not in notes}
+    assert not missing, f"docs/results.md does not name {sorted(missing)}"
+
+
+def test_a_write_that_fails_leaves_the_old_result(inversion: ci.Inversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old = inversion[:2]
+    old.save(tmp_path)
+    real = os.replace
+
+    def fails_on_json(source: Path, target: Path) -> None:
+        if Path(target).name == "result.json":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_on_json)
+    with pytest.raises(OSError, match="No space left"):
+        inversion.save(tmp_path)
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "result.safetensors"]
+    assert_equal(ci.Inversion.load(tmp_path), old)
+
+
+@pytest.mark.parametrize("name", ["result.safetensors", "result.json"])
+def test_a_first_write_that_fails_leaves_nothing(
+    inversion: ci.Inversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    real = Path.write_bytes
+
+    def interrupted(path: Path, content: bytes) -> int:
+        if name in path.name:
+            real(path, content[:10])
+            raise KeyboardInterrupt
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inversion.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_is_refused_first(inversion: ci.Inversion, tmp_path: Path):
+    blocked = tmp_path / "file"
+    blocked.write_text("mine")
+    for folder in (blocked, blocked / "below"):
+        with pytest.raises(NotADirectoryError, match="expected a folder for the result, got the file"):
+            inversion.save(folder)
+    assert blocked.read_text() == "mine"
+
+
+def test_a_folder_in_place_of_a_file_is_refused_first(inversion: ci.Inversion, tmp_path: Path):
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"result\.json, got a folder"):
+        inversion.save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_trial_of_a_folder_leaves_nothing(tmp_path: Path):
+    check_writable(tmp_path / "not" / "there")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(inversion: ci.Inversion, tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot write into"):
+        inversion.save(tmp_path)
+
+
+def test_only_inversions_are_saved(tmp_path: Path):
+    from cvxinv.files import save_inversion
+
+    with pytest.raises(TypeError, match="expected an Inversion, got dict"):
+        save_inversion({}, tmp_path)
+
+
+def change(key: str, value: object) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        spec = json.loads((folder / "result.json").read_text())
+        spec[key] = value
+        (folder / "result.json").write_text(json.dumps({k: v for k, v in spec.items() if v is not None}))
+
+    return apply
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-40])
+
+
+def swap_tensors(folder: Path) -> None:
+    """A whole tensor file that lacks z, under its own right sha256."""
+    tensors = load_file(folder / "result.safetensors")
+    del tensors["z"]
+    save_file(tensors, folder / "result.safetensors")
+    change("sha256", hashlib.sha256((folder / "result.safetensors").read_bytes()).hexdigest())(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (lambda f: (f / "result.json").unlink(), FileNotFoundError, "got no result.json"),
+        (lambda f: (f / "result.safetensors").unlink(), FileNotFoundError, "got no result.safetensors"),
+        (truncate("result.json"), ValueError, "expected JSON in"),
+        (truncate("result.safetensors"), ValueError, "with the sha256 that result.json names"),
+        (lambda f: (f / "result.json").write_text("[1, 2]"), ValueError, "got another file"),
+        (lambda f: (f / "result.json").write_bytes(b"\xff\x00"), ValueError, "expected JSON in"),
+        (change("format", "cvxinv generator format"), ValueError, 'expected "format": "cvxinv result format"'),
+        (change("version", 2), ValueError, "expected version 1 in .*, got 2"),
+        (change("sha256", None), ValueError, 'expected a "sha256"'),
+        (change("status", None), ValueError, "got none or another kind for 'status'"),
+        (change("layers", 3), ValueError, "expected the entries of docs/results.md"),
+        (change("hidden", 9), ValueError, "'hidden.2'"),
+        (swap_tensors, ValueError, "'z'"),
+    ],
+)
+def test_a_damaged_result_is_refused(
+    inversion: ci.Inversion, tmp_path: Path, damage: Callable[[Path], None], error: type[Exception], words: str
+):
+    inversion.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(error, match=words):
+        ci.Inversion.load(tmp_path)
+
+
+def test_a_missing_result_names_what_lies_near(inversion: ci.Inversion, tmp_path: Path):
+    inversion.save(tmp_path / "digits")
+    with pytest.raises(FileNotFoundError, match=r"digit, which is none; near it: digits"):
+        ci.Inversion.load(tmp_path / "digit")
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+NUMBERS = np.arange(12.0).reshape(3, 4)
+
+
+def stored(folder: Path, suffix: str, **arrays: np.ndarray) -> Path:
+    path = folder / f"array{suffix}"
+    if suffix == ".npy":
+        np.save(path, next(iter(arrays.values())))
+    elif suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        save_file({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_signals_come_as_they_are(tmp_path: Path, suffix: str, dtype: type):
+    read = read_signals(stored(tmp_path, suffix, whatever=NUMBERS.astype(dtype)))
+    assert read.numpy().dtype == dtype and (read.numpy() == NUMBERS).all()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("name", ["signals", "images", "y"])
+def test_of_several_arrays_the_named_one_is_read(tmp_path: Path, suffix: str, name: str):
+    path = stored(tmp_path, suffix, labels=np.arange(3), **{name: NUMBERS})
+    assert torch.equal(read_signals(path), torch.from_numpy(NUMBERS))
+
+
+@pytest.mark.parametrize("array", [NUMBERS.astype(">f8"), np.asfortranarray(NUMBERS), NUMBERS[::-1, ::-1]])
+def test_byte_and_memory_order_do_not_matter(tmp_path: Path, array: np.ndarray):
+    assert read_signals(stored(tmp_path, ".npy", a=array)).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("names", [("a", "b"), ("signals", "y"), ()])
+def test_an_open_choice_is_refused_with_the_names(tmp_path: Path, suffix: str, names: tuple[str, ...]):
+    path = stored(tmp_path, suffix, **dict.fromkeys(names, NUMBERS))
+    with pytest.raises(ValueError, match="expected one array, or one named signals or images or y") as caught:
+        read_signals(path)
+    assert all(name in str(caught.value) for name in names) and f"got {len(names)}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (NUMBERS.astype(np.uint8), r"convert to the generator's output range, e.g. images.astype\('float64'\) / 255"),
+        (NUMBERS.astype(np.int64), "convert to the generator's output range"),
+        (NUMBERS > 3, "convert to the generator's output range"),
+        (NUMBERS.astype(np.float16), "got torch.float16; store them as float32 or float64"),
+        (NUMBERS.astype(np.longdouble), "expected real numbers in .*, got dtype float128|longdouble"),
+        (NUMBERS + 1j, "expected real numbers in .*, got dtype complex128"),
+        (np.array(["a", "b"]), "expected real numbers in .*, got dtype <U1"),
+        (np.zeros(2, dtype=[("a", float), ("b", float)]), "expected real numbers"),
+        (np.array([{}, None], dtype=object), "got Python objects, which are never read"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_other_kinds_of_signals_are_refused(tmp_path: Path, array: np.ndarray, words: str, suffix: str):
+    with pytest.raises(TypeError, match=words):
+        read_signals(stored(tmp_path, suffix, a=array))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.complex64])
+def test_other_kinds_of_tensors_are_refused(tmp_path: Path, dtype: torch.dtype):
+    save_file({"a": torch.ones(2, 2).to(dtype)}, tmp_path / "a.safetensors")
+    with pytest.raises(TypeError, match=f"got {dtype}"):
+        read_signals(tmp_path / "a.safetensors")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os._exit, (7,))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_a_pickle_is_not_run(tmp_path: Path, suffix: str):
+    path = tmp_path / f"evil{suffix}"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises((TypeError, ValueError), match="evil"):
+        read_signals(path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 3, 70, -20])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, keep: int):
+    path = stored(tmp_path, suffix, a=NUMBERS)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="damaged"):
+        read_signals(path)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).normal(size=500))
+    content = bytearray(path.read_bytes())
+    content[1000:1100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        read_signals(path)
+
+
+def test_a_header_that_claims_too_much_is_refused(tmp_path: Path):
+    path = stored(tmp_path, ".npy", a=NUMBERS)
+    path.write_bytes(path.read_bytes().replace(b"(3, 4), }           ", b"(9999999999, 99999)}"))
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        read_signals(path)
+
+
+def test_a_missing_file_names_those_near_it(tmp_path: Path):
+    for name in ("sginals.npy", "other.npz", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"signals.npy, found none; near it: sginals.npy, other.npz$"):
+        read_signals(tmp_path / "signals.npy")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        read_signals(tmp_path / "nowhere" / "signals.npy")
+
+
+def test_another_suffix_is_refused(tmp_path: Path):
+    (tmp_path / "y.csv").write_text("1,2")
+    with pytest.raises(ValueError, match=r"expected a file .npy, .npz, .safetensors, got .*y.csv"):
+        read_signals(tmp_path / "y.csv")
+
+
+def test_masks_are_bool(tmp_path: Path):
+    assert read_mask(stored(tmp_path, ".npz", other=NUMBERS, visible=NUMBERS > 3)).tolist() == (NUMBERS > 3).tolist()
+    with pytest.raises(TypeError, match=r"expected a mask of bool in .*, got torch.uint8; store mask.astype\(bool\)"):
+        read_mask(stored(tmp_path, ".npy", a=(NUMBERS > 3).astype(np.uint8)))
+
+
+def test_matrices_are_floats(tmp_path: Path):
+    assert read_matrix(stored(tmp_path, ".safetensors", A=NUMBERS, y=NUMBERS)).tolist() == NUMBERS.tolist()
+    with pytest.raises(TypeError, match=r"expected a matrix in float32 or float64 in .*, got torch.int64; store them as"):
+        read_matrix(stored(tmp_path, ".npy", a=NUMBERS.astype(np.int64)))
+
+
+def test_latents_come_from_arrays_and_results(inversion: ci.Inversion, tmp_path: Path):
+    inversion.save(tmp_path)
+    for source in (tmp_path, tmp_path / "result.safetensors"):
+        assert same(read_latents(source), inversion.z)
+    assert read_latents(stored(tmp_path, ".npz", z=NUMBERS, y=NUMBERS)).tolist() == NUMBERS.tolist()
