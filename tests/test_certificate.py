@@ -1,0 +1,248 @@
+"""What `certify` says of points whose gap, violation and feasibility are known."""
+
+from itertools import pairwise
+
+import cases
+import numpy as np
+import pytest
+import torch
+
+import cvxinv as ci
+
+CASES = [pytest.param(case, id=repr(case)) for case in cases.random_cases()]
+LASSO = "nonnegative_lasso"
+
+
+def one_row(*, y=1.0, b=0.0, lam=0.5, cap=None):
+    """min_{h >= 0} 1/2 (h + b - y)^2 + lam h, with h <= cap where one is given: at h = 1/2 + d the gap is d^2 / 2."""
+    rows = [[1.0]] if cap is None else [[1.0], [1.0]]
+    bias = [b] if cap is None else [b, -cap]
+    W, on = torch.tensor(rows, dtype=torch.float64), torch.tensor([[True, False][: len(rows)]])
+    data = torch.tensor([[y, 0.0][: len(rows)]], dtype=torch.float64)
+    return ci.NonnegativeLasso(ci.Rows(ci.Dense(W), torch.tensor(bias, dtype=torch.float64), data, on), lam)
+
+
+def vector(*numbers):
+    return torch.tensor([numbers], dtype=torch.float64)
+
+
+# --- statuses at their thresholds -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize(
+    ("part", "status"),
+    [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (990.0, "optimal_inaccurate"), (1010.0, "user_limit")],
+)
+def test_gap_decides_the_status(part, status, tol):
+    """f* = 3/8; h = 1/2 + d with the best p has gap d^2 / 2 against tol (3/8 + d^2 / 2)."""
+    allowed = part * tol * 3 / 8 / (1 - part * tol)
+    h = 0.5 + (2 * allowed) ** 0.5
+    judged = ci.certify(one_row(), vector(h), vector(-0.5), tol=tol)
+    assert judged.status[0] == status
+    assert float(judged.gap) == pytest.approx(allowed, rel=1e-3 if tol < 1e-6 else 1e-6)
+    assert float(judged.allowed_gap) == tol * float(judged.objective)
+
+
+@pytest.mark.parametrize(
+    ("part", "status"),
+    [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (990.0, "optimal_inaccurate"), (1010.0, "user_limit")],
+)
+@pytest.mark.parametrize("y", [1e-8, 1.0, 3e5])
+def test_violation_of_an_off_row_decides_the_status(part, status, y):
+    """Cap y/4 below the free optimum y: h = y/4 + e breaks it by e against tol s_y, and its gap is negative."""
+    problem = one_row(y=y, lam=0.0, cap=y / 4)
+    judged = ci.certify(problem, vector(y / 4 + part * 1e-6 * y), vector(-0.75 * y, 0.75 * y))
+    assert judged.status[0] == status
+    assert float(judged.violation) == pytest.approx(part * 1e-6 * y, rel=1e-6)
+    assert float(judged.gap) < 0 and float(-judged.gap) <= 0.7501 * y * float(judged.violation)
+
+
+@pytest.mark.parametrize(("part", "status"), [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (1010.0, "user_limit")])
+def test_negative_h_is_a_violation(part, status):
+    """y = -1: the optimum is h = 0, W'p + lam = 1 + lam > 0, so h = -e lies below it."""
+    judged = ci.certify(one_row(y=-1.0), vector(-part * 1e-6), vector(1.0))
+    assert judged.status[0] == status
+
+
+@pytest.mark.parametrize(("part", "status"), [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (35.0, "user_limit")])
+@pytest.mark.parametrize("y", [1e-9, 1.0, 1e7])
+def test_a_misfit_of_1e_10_counts_as_none_when_the_optimum_is_zero(part, status, y):
+    """lam = 0: h = y + d has objective d^2 / 2, and no bound above 0 exists: (1e-10 s_y)^2 / 2 is allowed.
+
+    y + d is stored with an error of u y, 1e-6 of d; 35^2 > 1000.
+    """
+    judged = ci.certify(one_row(y=y, lam=0.0), vector(y * (1 + part * 1e-10)), vector(0.0))
+    assert judged.status[0] == status
+
+
+def test_zero_signals_are_solved_and_judged():
+    """y_on = b_on: s_y = 0, the optimum 0 is reached at h = 0 only when nothing is allowed, and it is optimal."""
+    problem = one_row(y=2.0, b=2.0)
+    solution = ci.solve(problem)
+    assert solution.status[0] == "optimal" and float(solution.h) == 0.0
+    judged = ci.certify(problem, vector(0.0), vector(0.0))
+    assert judged.status[0] == "optimal" and float(judged.scale) == float(judged.allowed_gap) == 0.0
+    assert ci.certify(problem, vector(1e-3), vector(0.0)).status[0] == "user_limit"
+
+
+def test_a_point_that_is_not_finite_is_a_numerical_error_and_costs_its_neighbour_nothing():
+    case = cases.dense_case(LASSO, cases.DENSE[0])
+    h = case.reference.h.clone()
+    h[1, 3] = torch.nan
+    judged = ci.certify(case.problem, h, case.reference.p)
+    assert judged.status.tolist() == ["optimal", "numerical_error", "optimal", "optimal", "optimal"]
+    assert torch.isnan(judged.objective[1]) and torch.isfinite(judged.objective[[0, 2, 3, 4]]).all()
+
+
+# --- wrong points are not optimal -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gap_grows_with_the_distance_from_the_optimum(case):
+    direction = cases.normal(*case.reference.h.shape, draw=cases.seeded(11))
+    direction = direction / direction.norm(dim=1, keepdim=True) * (1 + case.reference.h.norm(dim=1, keepdim=True))
+    gaps = []
+    for step in (0.0, 1e-2, 1e-1, 1.0):
+        h = case.reference.h + step * direction
+        h = h.clamp(min=0) if case.problem.nonnegative else h
+        judged = ci.certify(case.problem, h, case.reference.p)
+        # the violation's share of the objective is what a point outside may lie below the optimum
+        mu = torch.where(case.rows.off, case.reference.p, 0.0)
+        gaps.append(judged.gap + (mu * case.rows.excess(h)).sum(1))
+        determined = (case.rows.gram().expand(case.problem.N, -1, -1).logdet() > -50).isfinite()
+        assert step == 0.0 or (judged.status != "optimal")[determined.numpy() & (step >= 0.1)].all()
+    slack = 1e-9 * (1 + gaps[-1].abs())
+    assert all((near <= far + slack).all() for near, far in pairwise(gaps))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_p_is_no_certificate(case):
+    """Zero, NaN and the negative prove nothing, but where the multipliers of the off rows alone prove it: these are 0."""
+    right, scale = case.reference, case.rows.scale()
+    hard = right.certificate.objective > 1e-6 * scale**2
+    if case.name != LASSO:
+        hard &= torch.where(case.rows.off, right.p, 0.0).amax(1) > 1e-3 * scale
+    for p in (0 * right.p, -right.p, torch.full_like(right.p, torch.nan)):
+        judged = ci.certify(case.problem, right.h, p)
+        assert (judged.status[hard.numpy()] != "optimal").all()
+        assert (judged.bound <= right.certificate.objective * (1 + 1e-12)).all()
+
+
+def test_p_of_another_problem_is_rejected():
+    """W = I: the best p is -lam in every row where h > 0; a p with one entry halved is worse by 3/8 lam^2 or so."""
+    W, ones = torch.eye(2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    problem = ci.NonnegativeLasso(ci.Rows(ci.Dense(W), 0 * ones[0], ones, ones.bool()), 0.1)
+    assert ci.certify(problem, 0.9 * ones, -0.1 * ones).status[0] == "optimal"
+    assert ci.certify(problem, 0.9 * ones, vector(-0.1, -0.05)).status[0] == "user_limit"
+
+
+# --- h alone, numpy, one signal -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_h_without_p_is_certified_at_the_points_of_clarabel(case):
+    polished = case.reference.polished.numpy()
+    judged = ci.certify(case.problem, case.reference.h)
+    # gamma = 0 with dependent columns: the bound over |z| <= 1e6 s_y / |W| costs 1e6 roundings, and says so
+    weak = np.array([remark != "" for remark in judged.remark]) & (judged.status == "optimal_inaccurate")
+    assert (judged.status == "optimal")[polished & ~weak].all(), judged
+    assert case.name != LASSO or not weak.any()
+
+
+def test_numpy_and_single_signals_are_accepted():
+    case = cases.dense_case(LASSO, cases.DENSE[0])
+    h, p = case.reference.h, case.reference.p
+    judged = ci.certify(case.problem, h.numpy(), p.numpy())
+    assert torch.equal(judged.bound, ci.certify(case.problem, ci.Point(h, p)).bound)
+    one = case.problem.take(torch.tensor([2]))
+    for given in (h[2].numpy(), h[2], h[2:3], h[2].tolist()):
+        if isinstance(given, list):
+            with pytest.raises(TypeError, match="expected h as a torch tensor or a numpy array, got list"):
+                ci.certify(one, given)
+        else:
+            assert ci.certify(one, given, p[2]).status[0] == "optimal"
+
+
+def test_judge_works_in_float64_whatever_the_problem_is_in():
+    case = cases.dense_case(LASSO, cases.DENSE[0]).to(torch.float32)
+    judged = ci.certify(case.problem, case.feasible)
+    assert judged.objective.dtype == judged.bound.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("h", "p", "error", "message"),
+    [
+        (torch.zeros(5, 3), None, ValueError, r"expected h of shape \(5, 12\), got \(5, 3\); pass one row per signal"),
+        (torch.zeros(12), None, ValueError, r"expected h of shape \(5, 12\), got \(12,\)"),
+        (torch.zeros(5, 12), torch.zeros(5, 12), ValueError, r"expected p of shape \(5, 36\), got \(5, 12\)"),
+        (np.array([["a"] * 12] * 5), None, TypeError, "expected h as an array of numbers, got dtype <U1"),
+        (None, None, TypeError, "expected h as a torch tensor or a numpy array, got NoneType"),
+    ],
+)
+def test_wrong_input_is_refused_with_the_numbers(h, p, error, message):
+    with pytest.raises(error, match=message):
+        ci.certify(cases.dense_case(LASSO, cases.DENSE[0]).problem, h, p)
+
+
+@pytest.mark.parametrize("tol", [0.0, -1e-6, float("nan")])
+def test_a_tolerance_must_be_positive(tol):
+    with pytest.raises(ValueError, match="tol must be > 0"):
+        ci.certify(one_row(), vector(0.5), tol=tol)
+
+
+# --- infeasibility --------------------------------------------------------------------------------
+
+RAYS = [pytest.param(case, instance, id=repr(case)) for case, instance in cases.worked() if instance.ray is not None]
+
+
+@pytest.mark.parametrize(("case", "instance"), RAYS)
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_a_ray_proves_infeasibility(case, instance, factor):
+    ray = factor * torch.as_tensor(instance.ray)[None]
+    assert ci.certify(case.problem, torch.zeros(1, case.problem.n), ray).status[0] == "infeasible"
+
+
+@pytest.mark.parametrize(("case", "instance"), RAYS)
+def test_a_fake_ray_proves_nothing(case, instance):
+    ray, zero = torch.as_tensor(instance.ray)[None], torch.zeros(1, case.problem.n)
+    scrambled = ray + 0.01 * torch.where(case.rows.off, 1 + torch.arange(ray.shape[1]), 0)
+    fakes = [-ray, 0 * ray, torch.where(case.rows.on, 1.0, 0.0), ray * torch.nan]
+    if case.rows.off.sum() > 1:
+        fakes += [ray.where(torch.arange(ray.shape[1]) != int(ray.argmax()), 0 * ray), scrambled]
+    for fake in fakes:
+        assert ci.certify(case.problem, zero, fake).status[0] != "infeasible", fake
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_p_calls_a_feasible_problem_infeasible(case):
+    draw = cases.seeded(12)
+    h = torch.zeros(case.problem.N, case.problem.n)
+    for size in (1e-6, 1.0, 1e6, 1e150):
+        p = size * cases.normal(*case.rows.y.shape, draw=draw).abs()
+        for dual in (p, p * case.rows.off, size * case.reference.p):
+            assert (ci.certify(case.problem, h, dual).status != "infeasible").all()
+
+
+# --- the object -----------------------------------------------------------------------------------
+
+
+def test_counts_take_and_text_of_a_certificate():
+    case = cases.dense_case(LASSO, cases.DENSE[0])
+    h = case.reference.h.clone()
+    h[3] = 0
+    judged = ci.certify(case.problem, h, case.reference.p)
+    assert judged.counts() == {"optimal": 4, "user_limit": 1} and len(judged) == 5
+    assert judged.holds.tolist() == [True, True, True, False, True]
+    part = judged.take(torch.tensor([3, 0]))
+    assert part.status.tolist() == ["user_limit", "optimal"] and float(part.gap[1]) == float(judged.gap[0])
+    assert "4 optimal, 1 user_limit" in repr(judged)
+
+
+def test_remark_says_why_no_bound_is_known():
+    """lam = 0 and h1 - h2 alone on the on rows: h1 = h2 moves nothing, no u has W'u >= 1."""
+    W = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), torch.zeros(1, dtype=torch.float64), vector(1.0), torch.tensor([[True]]))
+    judged = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(3.0, 0.0))
+    assert judged.status[0] == "user_limit" and "lacks full column rank" in judged.remark[0]
+    assert ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(1.0, 0.0)).remark[0] == ""
