@@ -12,9 +12,9 @@ At the optimum p_on = w (W h + b - y), h_j (W'p + lam)_j = 0 and p_off (W h + b)
 
 `dual` turns any p into a feasible one: p_off is clipped to >= 0; then either all of p is scaled by the best s in
 [0, min_j lam / (-W'p)_j], which is feasible because (D) is star-shaped about 0 when lam > 0; or p is translated by
-a u with W'u >= 1 and u_off >= 0, with the a that repairs the worst entry (the only way when lam = 0): u = w W_on
-(W_on' w W_on)^-1 1 where W_on has full column rank, else one that uses the off rows, where there is one. Both are then
-checked in rounded arithmetic, and (P) >= 0 bounds from below for free.
+a u with u_off >= 0 and W'u >= c, c the lengths of the columns, with the a that repairs the worst entry (the only way
+when lam = 0): u = w W_on (W_on' w W_on)^-1 c where W_on has full column rank, else one that uses the off rows, where there
+is one. Both are then checked in rounded arithmetic, and (P) >= 0 bounds from below for free.
 
 Paper's letters: x -> h, lambda_i -> lam, S -> on, its complement -> off, x_{i+1} -> y.
 Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (9), and eq. (8) for an
@@ -22,7 +22,6 @@ identity output, which has no off rows; changed: biases, row weights, rows that 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ from ..layer_problem import (
     spd_factor,
     spd_solve,
 )
-from ..rows import Rows, Sample
+from ..rows import Rows, Sample, weighted_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +91,11 @@ class NonnegativeLasso(AbstractLayerProblem):
         # a huge p overflows: what is no number proves nothing
         bound = torch.nan_to_num(self._scaled_bound(p), nan=0.0, posinf=0.0).clamp(min=0)
         enough = torch.full_like(bound, torch.inf) if enough is None else enough
-        short = bound < enough
-        if short.any() and self.rows.n <= 2048:
-            part = self if bool(short.all()) else self.take(short)
-            bound[short] = torch.maximum(bound[short], part._translated_bound(p[short]))
+        short = (bound < enough).nonzero()[:, 0]
+        if len(short) and self.rows.n <= 2048:
+            u, usable = self._lifts(short)
+            moved = self.take(short)._translated_bound(p[short], u, usable)
+            bound[short] = torch.maximum(bound[short], moved)
         return bound
 
     def _clipped(self, p: Tensor) -> Tensor:
@@ -126,61 +126,25 @@ class NonnegativeLasso(AbstractLayerProblem):
         linear, square, _ = self._parts(p)
         return self._value(p, _best_scale(linear, square, top))
 
-    @cached_property
-    def _lift(self) -> tuple[Tensor, Tensor]:
-        """u `(N, m)` with u_off >= 0 and W'u >= 1 but on columns no seen row reads; whether one was found `(N,)`."""
-        rows = self.rows
-        live = self._live
-        gram = rows.gram()
-        if not live.all():
-            gram = gram + torch.diag_embed((~live).to(gram.dtype))
-        L, definite = spd_factor(gram)
-        usable = definite.expand(rows.N).clone()
-        u = torch.where(usable[:, None], rows.fit * rows.W(spd_solve(L, live.to(gram.dtype))), 0.0)
-        for i in (~usable).nonzero()[:, 0].tolist():
-            u[i], usable[i] = self._lift_with_off_rows(i)
-        return u, usable
+    def _lifts(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """u `(len(index), m)` with u_off >= 0 and W'u >= the columns' lengths, and whether one was found; computed once."""
+        u, usable, known = self.__dict__.get("_kept_lifts") or (
+            torch.zeros_like(self.rows.y),
+            torch.zeros(self.rows.N, dtype=torch.bool, device=self.rows.y.device),
+            torch.zeros(self.rows.N, dtype=torch.bool, device=self.rows.y.device),
+        )
+        new = index[~known[index]]
+        if len(new):
+            u[new], usable[new] = _lift(self.rows.take(new))
+            known[new] = True
+            self.__dict__["_kept_lifts"] = (u, usable, known)
+        return u[index], usable[index]
 
-    @cached_property
-    def _live(self) -> Tensor:
-        """Columns that some seen row reads, bool `(N, n)`; on the others W'p is exactly 0 and needs no repair."""
-        seen = (self.rows.on | self.rows._off).to(self.rows.y.dtype)
-        return self.rows.W.magnitude().adjoint(seen) > 0
-
-    def _lift_with_off_rows(self, i: int) -> tuple[Tensor, bool]:
-        """The same for a signal whose W_on lacks full column rank, with the help of its off rows.
-
-        NNLS min_{h, s >= 0} |W_on h|^2 + |W_off h + s|^2 + (1 - 1'h)^2 over the live columns: its optimality conditions
-        say that u = (W_on h, W_off h + s) has u_off >= 0 and W'u >= (1 - 1'h) 1. It exists unless some h >= 0 besides 0
-        has W_on h = 0 and W_off h <= 0.
-        """
-        from scipy.optimize import nnls
-
-        on, off = self.rows.on[i], self.rows._off[i]
-        none = torch.zeros_like(self.rows.y[i])
-        k, n = int(off.sum()), self.rows.n
-        if n + k > 1200:
-            return none, False
-        W = torch.cat([self.rows.W.matrix()[on], self.rows.W.matrix()[off]]).cpu()
-        A = torch.zeros(len(W) + 1, n + k, dtype=W.dtype)
-        A[:-1, :n], A[len(W) - k : -1, n:] = W, torch.eye(k, dtype=W.dtype)
-        A[-1, :n] = self._live[i].to(A)
-        target = torch.zeros(len(A), dtype=W.dtype)
-        target[-1] = 1.0
-        x = torch.as_tensor(nnls(A.numpy(), target.numpy(), maxiter=20 * (n + k))[0])
-        left = float(1 - x[:n].sum())
-        if left < 1e-10:
-            return none, False
-        value = ((A[:-1] @ x) / left).to(none)
-        none[on], none[off] = value[: int(on.sum())], value[int(on.sum()) :].clamp(min=0)
-        return none, True
-
-    def _translated_bound(self, p: Tensor) -> Tensor:
-        u, usable = self._lift
-        lam = self._lam
+    def _translated_bound(self, p: Tensor, u: Tensor, usable: Tensor) -> Tensor:
+        lam, length = self._lam, _column_lengths(self.rows).clamp(min=torch.finfo(p.dtype).tiny)
         moved, a = p, torch.zeros_like(lam)
         for _ in range(3):  # the second and third pass absorb the rounding of the first
-            short = (-self._reduced_cost(moved) - lam[:, None]).amax(1).clamp(min=0)
+            short = ((-self._reduced_cost(moved) - lam[:, None]) / length).amax(1).clamp(min=0)
             a = a + 2 * short
             moved = p + a[:, None] * u
         feasible = usable & ((self._reduced_cost(moved) + lam[:, None]).amin(1) >= 0)
@@ -205,8 +169,9 @@ class NonnegativeLasso(AbstractLayerProblem):
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
+        usable = self._lifts(torch.arange(self.N, device=self.rows.y.device))[1]
         text = "lam = 0 and W_on lacks full column rank, off rows included: no bound above 0 is known"
-        return ["" if ok or lam > 0 else text for ok, lam in zip(self._lift[1], self._lam, strict=True)]
+        return ["" if ok or lam > 0 else text for ok, lam in zip(usable, self._lam, strict=True)]
 
     # --- proximal pieces ---
 
@@ -233,7 +198,10 @@ class NonnegativeLasso(AbstractLayerProblem):
     # --- the same problem elsewhere ---
 
     def take(self, index: Tensor) -> "NonnegativeLasso":
-        return NonnegativeLasso(self.rows.take(index), self._lam[index])
+        part = NonnegativeLasso(self.rows.take(index), self._lam[index])
+        if kept := self.__dict__.get("_kept_lifts"):
+            part.__dict__["_kept_lifts"] = tuple(t[index] for t in kept)
+        return part
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NonnegativeLasso":
         rows = self.rows.to(dtype, device)
@@ -250,3 +218,52 @@ def _best_scale(linear: Tensor, square: Tensor, top: Tensor) -> Tensor:
     # without curvature the best s is an end of the interval; an infinite end proves infeasibility, not a bound
     best = torch.where(square > 0, best, torch.where((linear > 0) & torch.isfinite(top), top, 0.0))
     return torch.minimum(best.clamp(min=0), top)
+
+
+def _column_lengths(rows: Rows) -> Tensor:
+    """Length of each column of W on the rows that a signal sees, `(N, n)`."""
+    seen = (rows.on | rows._off).to(rows.y.dtype)
+    return (seen @ rows.W.matrix() ** 2).sqrt()
+
+
+def _lift(rows: Rows) -> tuple[Tensor, Tensor]:
+    """u `(N, m)` with u_off >= 0 and W'u >= the columns' lengths, and whether one was found `(N,)`."""
+    L, definite = spd_factor(rows.gram())
+    usable = definite.expand(rows.N).clone()
+    u = torch.where(usable[:, None], rows.fit * rows.W(spd_solve(L, _column_lengths(rows))), 0.0)
+    weak = (~usable).nonzero()[:, 0]
+    if len(weak):
+        u[weak], usable[weak] = _lift_with_off_rows(rows.take(weak))
+    return u, usable
+
+
+def _lift_with_off_rows(rows: Rows, rounds: int = 60) -> tuple[Tensor, Tensor]:
+    """The same for signals whose W_on lacks full column rank, with the help of their off rows.
+
+    With the columns brought to length 1, min_{h >= 0} |W_on h|^2 + |(W_off h)_+|^2 + (1 - 1'h)^2 is solved by active-set
+    rounds: its optimality conditions say that u = (W_on h, (W_off h)_+) has u_off >= 0 and W'u >= (1 - 1'h) 1. Such a u
+    exists unless some h >= 0 besides 0 has W_on h = 0 and W_off h <= 0. Columns that the signal does not see stay out.
+    """
+    off, length = rows._off, _column_lengths(rows)
+    live = length > 0
+    unit = torch.where(live, 1 / torch.where(live, length, 1.0), 0.0)
+    free, pushed = live.clone(), off.clone()
+    best, quality = torch.zeros_like(rows.y), torch.zeros(rows.N, dtype=rows.y.dtype, device=rows.y.device)
+    for _ in range(rounds):
+        active = torch.where(off, pushed, rows.on).to(rows.y.dtype)
+        H = weighted_gram(rows.W, active) * unit[:, :, None] * unit[:, None, :] + 1.0
+        H = H * (free[:, :, None] & free[:, None, :]) + torch.diag_embed((~free).to(H.dtype) + 1e-13 * rows.n)
+        h = spd_solve(torch.linalg.cholesky_ex(H)[0], free.to(H.dtype))
+        v = rows.W(h * unit)
+        u = torch.where(rows.on, v, torch.where(off, v.clamp(min=0), torch.zeros_like(v)))
+        reached = rows.W.adjoint(u) * unit
+        worst = torch.nan_to_num(torch.where(live, reached, torch.inf).amin(1), nan=0.0, posinf=0.0)
+        better = worst > quality
+        best = torch.where(better[:, None], u / worst.clamp(min=1e-300)[:, None], best)
+        quality = torch.maximum(worst, quality)
+        slope = reached - (1 - h.sum(1, keepdim=True))
+        new_free, new_pushed = live & (h > slope), off & (v > 0)
+        if bool((new_free == free).all()) and bool((new_pushed == pushed).all()):
+            break
+        free, pushed = new_free, new_pushed
+    return best, quality > 1e-12

@@ -62,10 +62,20 @@ def _activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tens
     rows = problem.rows
     if bool(torch.isneginf(point.p).all()):  # `least_squares_start`
         return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on)
-    tight = rows._off & (point.p + rows.W(point.h) + rows.b > 0)
+    tight = _at_most(rows._off, point.p + rows.W(point.h) + rows.b, problem.n)
     if not problem.nonnegative:
         return torch.ones_like(point.h, dtype=torch.bool), tight
     return point.h > _reduced_cost(problem, point), tight
+
+
+def _at_most(rows: Tensor, push: Tensor, n: int) -> Tensor:
+    """The rows with push > 0, or the n hardest pushed of them: more than n can only be met by chance."""
+    tight = rows & (push > 0)
+    if int(tight.sum(1).max()) <= n:
+        return tight
+    ranked = torch.where(tight, push, torch.zeros_like(push))
+    least = ranked.topk(n, dim=1).values[:, -1:]
+    return tight & (ranked >= least)
 
 
 def _reduced_cost(problem: AbstractLayerProblem, point: Point) -> Tensor:

@@ -10,7 +10,7 @@
 
 import torch
 
-from ..certificate import certify
+from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, certify
 from ..layer_problem import AbstractLayerProblem, Point
 from .active_set import least_squares_start, polish
 from .graph_admm import GraphADMM
@@ -45,11 +45,11 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
         everyone = torch.arange(problem.N)
         offer(reached, everyone, problem, polish(problem, least_squares_start(problem), 10), tol, 1, polished=True)
     for method in (InteriorPoint, GraphADMM) if small else (GraphADMM,):
-        left = _open(reached)
+        left = _open(reached) if method is InteriorPoint or not small else _rough(reached)
         if len(left) == 0:
-            return reached, solver
+            break
         part = problem.take(left.to(rows.y.device))
-        limit = max_iter if max_iter is not None else min(method.max_iter, 5000)
+        limit = max_iter if max_iter is not None else min(method.max_iter, 2000 if small else 20_000)
         got = run(method, part, tol=tol, max_iter=limit, polish=True)
         _merge(reached, left, part, got, tol, solver, method.name)
     _look_for_rays(problem, reached, tol, solver)
@@ -57,7 +57,15 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
 
 
 def _open(reached: Reached) -> torch.Tensor:
-    done = {"optimal", "infeasible"}
+    return _with_other_status(reached, {OPTIMAL, INFEASIBLE})
+
+
+def _rough(reached: Reached) -> torch.Tensor:
+    """What a first-order method can still improve; it never beats an interior point that ended near the optimum."""
+    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, OPTIMAL_INACCURATE})
+
+
+def _with_other_status(reached: Reached, done: set[str]) -> torch.Tensor:
     return torch.as_tensor([i for i, s in enumerate(reached.certificate.status) if s not in done], dtype=torch.long)
 
 
