@@ -1,0 +1,411 @@
+"""The command line: what it prints and writes, its exit codes, and what it says of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+import cvxinv as ci
+from cvxinv import cli
+
+D = 20  # entries of a signal of the generator `tiny`
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with generators `tiny` and `sigmoid`, and signals, masks and matrices in files."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 10), nn.ReLU(), nn.Linear(10, D))
+    G = ci.load_generator(net)
+    ci.save_generator(G, "tiny")
+    ci.save_generator(G.with_output("sigmoid"), "sigmoid")
+    z = G.sample_latent(4, torch.Generator().manual_seed(3))
+    y = G(z).numpy()
+    np.save("z.npy", z.numpy())
+    np.save("y.npy", y)
+    np.save("y32.npy", y.astype(np.float32))
+    far = y.copy()
+    far[1] += 5.0
+    np.save("far.npy", far)
+    A = torch.randn(15, D, generator=torch.Generator().manual_seed(4), dtype=torch.float64).numpy()
+    np.save("A.npy", A)
+    np.save("Ay.npy", y @ A.T)
+    np.save("mask.npy", np.arange(D) < D - 3)
+    np.save("short.npy", np.arange(7) < 3)
+    np.save("hidden.npy", np.zeros(D, dtype=bool))
+    return tmp_path
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read_json(result: Any) -> dict:
+    """stdout as JSON: fails where anything else is on it."""
+    return json.loads(result.stdout)
+
+
+# --- invert ---------------------------------------------------------------------------------------
+
+
+def test_invert_writes_a_result_that_explains_the_signals(folder: Path):
+    result = run("invert", "tiny", "y.npy", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["result.json", "result.safetensors"]
+    loaded = ci.Inversion.load("out")
+    assert list(loaded.status) == ["explained"] * 4
+    assert torch.allclose(ci.load_generator("tiny")(loaded.z), torch.from_numpy(np.load("y.npy")), atol=1e-8)
+
+
+def test_the_tables_say_what_came_out(folder: Path):
+    words = flat(run("invert", "tiny", "y.npy", "-o", "out").stdout)
+    for part in ("hybrid: 4 signals", "4 explained", "median", "worst", "SNR", "none", "seconds", "layered 4", "written to"):
+        assert part in words, part
+    for part in ("NonnegativeLasso", "GaussianLatent", "4 optimal", "worst relative gap"):
+        assert part in words, part
+
+
+def test_one_signal_that_is_not_explained_makes_exit_code_1(folder: Path):
+    result = run("invert", "tiny", "far.npy", "-o", "out", "--json")
+    assert result.exit_code == 1 and read_json(result)["statuses"]["explained"] == 3
+    assert len(ci.Inversion.load("out")) == 4
+
+
+def test_invert_json_is_all_of_stdout(folder: Path):
+    found = read_json(run("invert", "tiny", "y.npy", "-o", "out", "--json", "--exact-check", "2"))
+    assert (found["method"], found["out"], found["signals"], found["statuses"]) == ("hybrid", "out", 4, {"explained": 4})
+    assert found["relative_misfit"]["worst"] < 1e-8 and found["status"] == ["explained"] * 4
+    assert [layer["index"] for layer in found["layers"]] == [1, 0]
+    assert [(row["signal"], row["layer"]) for row in found["exact_check"]] == [(0, 1), (0, 0), (1, 1), (1, 0)]
+    assert found["settings"]["seed"] == 0 and "torch" in found["versions"]
+
+
+def test_json_has_null_for_what_is_not_finite(folder: Path):
+    y = np.load("y.npy")
+    y[2, 0] = np.nan
+    np.save("nan.npy", y)
+    result = run("invert", "tiny", "nan.npy", "-o", "out", "--json")
+    assert result.exit_code == 1 and "NaN" not in result.stdout
+    assert read_json(result)["misfit"][2] is None and read_json(result)["status"][2] == "numerical_error"
+
+
+def test_quiet_is_quiet(folder: Path):
+    result = run("invert", "tiny", "y.npy", "-o", "out", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_options_reach_the_method(folder: Path):
+    result = run(
+        "invert", "tiny", "y.npy", "-o", "out", "--method", "levenberg_marquardt", "--seed", 3, "--restarts", 2,
+        "--chunk", 3, "--json",
+    )  # fmt: skip
+    found = read_json(result)
+    assert (found["method"], found["layers"]) == ("levenberg_marquardt", [])
+    assert found["settings"] == {"seed": 3, "restarts": 2, "chunk": 3}
+    assert read_json(run("invert", "tiny", "y.npy", "-o", "out", "--tol", "1e-5", "--json"))["settings"]["tol"] == 1e-5
+
+
+def test_without_layer_problems_the_exact_check_says_so(folder: Path):
+    result = run("invert", "tiny", "y.npy", "-o", "out", "--method", "levenberg_marquardt", "--exact-check", 2)
+    assert "solved no layer problems" in flat(result.stdout)
+
+
+def test_the_exact_check_prints_both_objectives(folder: Path):
+    words = flat(run("invert", "tiny", "far.npy", "-o", "out", "--exact-check", 2).stdout)
+    assert "fast against CVXPY" in words and "allowed" in words and "yes" in words and "NO" not in words
+
+
+def test_a_mask_and_a_matrix_are_used(folder: Path):
+    assert run("invert", "tiny", "y.npy", "-o", "masked", "--mask", "mask.npy").exit_code == 0
+    assert run("invert", "tiny", "Ay.npy", "-o", "measured", "--matrix", "A.npy").exit_code == 0
+    assert ci.Inversion.load("measured").signal.shape == (4, D)
+
+
+def test_noise_is_used(folder: Path):
+    np.save("noisy.npy", np.load("y.npy") + 1e-3)
+    assert run("invert", "tiny", "noisy.npy", "-o", "out", "--quiet").exit_code == 1
+    for noise in ("l2:0.01", "linf:0.005"):
+        assert run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--quiet").exit_code == 0
+
+
+def test_float32_rounds_float64_signals_aloud(folder: Path):
+    found = read_json(run("invert", "tiny", "y.npy", "-o", "out", "--dtype", "float32", "--json"))
+    assert found["versions"]["dtype"] == "torch.float32"
+    assert "float64 signals were rounded to float32, as --dtype float32 asks" in found["notes"]
+    again = read_json(run("invert", "tiny", "y32.npy", "-o", "out", "--dtype", "float32", "--json"))
+    assert not any("rounded" in note for note in again["notes"])
+
+
+def test_float32_signals_are_lifted_without_loss(folder: Path):
+    result = run("invert", "tiny", "y32.npy", "-o", "out", "--json")
+    found = read_json(result)
+    assert found["versions"]["dtype"] == "torch.float64" and found["versions"]["signals in"] == "torch.float32"
+    assert result.exit_code == 0
+
+
+def test_output_replaces_the_last_activation(folder: Path):
+    assert run("invert", "sigmoid", "y.npy", "-o", "out", "--output", "identity", "--quiet").exit_code == 0
+
+
+def test_a_result_is_replaced_by_the_next(folder: Path):
+    run("invert", "tiny", "y.npy", "-o", "out", "--quiet")
+    assert run("invert", "tiny", "far.npy", "-o", "out", "--quiet").exit_code == 1
+    assert ci.Inversion.load("out").status[1] != "explained"
+
+
+def test_the_shipped_generator_goes_by_its_name(folder: Path):
+    G = ci.load_generator(Path(ci.__file__).parent / "shipped" / "digits_8x8")
+    np.save("digits.npy", G(G.sample_latent(2, torch.Generator().manual_seed(0))).numpy())
+    assert run("invert", "digits_8x8", "digits.npy", "-o", "out", "--quiet").exit_code == 0
+
+
+# --- verify, inspect, demo, version ---------------------------------------------------------------
+
+
+def test_verify_judges_latents_and_results(folder: Path):
+    run("invert", "tiny", "y.npy", "-o", "out", "--quiet")
+    for latents in ("out", "z.npy", "out/result.safetensors"):
+        result = run("verify", "tiny", "y.npy", latents)
+        assert result.exit_code == 0 and "4 explained" in result.stdout
+    found = read_json(run("verify", "tiny", "y.npy", "z.npy", "--json"))
+    assert found["statuses"] == {"explained": 4} and max(found["misfit"]) == 0.0
+
+
+def test_verify_says_what_is_not_explained(folder: Path):
+    result = run("verify", "tiny", "far.npy", "z.npy", "--json")
+    assert result.exit_code == 1 and read_json(result)["status"][1] != "explained"
+    np.save("off.npy", np.load("z.npy") + 0.1)
+    assert run("verify", "tiny", "y.npy", "off.npy").exit_code == 1
+    assert run("verify", "tiny", "y.npy", "off.npy", "--noise", "l2:100").exit_code == 0
+
+
+def test_inspect_shows_layers_and_hopes(folder: Path):
+    result = run("inspect", "sigmoid", "--samples", 50)
+    words = flat(result.stdout)
+    assert result.exit_code == 0
+    for part in ("2 latents -> 20 entries", "Dense", "Sigmoid()", "s_1 > n0", "smallest rank", "latent pursuit"):
+        assert part in words, part
+    found = read_json(run("inspect", "sigmoid", "--output", "identity", "--samples", 50, "--json"))
+    assert found["layers"][1]["activation"] == "Identity()" and found["samples"] == 50
+
+
+def test_demo_hands_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def run_demo(out: Path, seed: int, console: object) -> dict:
+        console.print("words for people")
+        return {"out": out, "seed": seed}
+
+    monkeypatch.setattr("cvxinv.demo.run_demo", run_demo)
+    result = run("demo", "--out", "shown", "--seed", 5, "--json")
+    assert result.exit_code == 0 and read_json(result) == {"out": "shown", "seed": 5}
+    assert "words for people" in run("demo").stdout
+
+
+def test_version_and_help():
+    assert run("--version").stdout.startswith(f"cvxinv {ci.__version__}, torch ")
+    words = run("--help").stdout
+    assert all(name in words for name in ("demo", "invert", "verify", "inspect"))
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def bad_files() -> None:
+    """Files that are wrong in one way each, in the working folder."""
+    content = Path("y.npy").read_bytes()
+    Path("cut.npy").write_bytes(content[:-30])
+    Path("empty.npy").touch()
+    Path("words.npy").write_text("not numpy")
+    Path("y.csv").write_text("1,2")
+    Path("afile").write_text("mine")
+    np.save("bytes.npy", np.zeros((4, D), dtype=np.uint8))
+    np.save("complex.npy", np.zeros((4, D), dtype=complex))
+    np.save("strings.npy", np.array(["a"]))
+    np.save("objects.npy", np.array([{}], dtype=object))
+    np.save("wide.npy", np.zeros((4, D + 1)))
+    np.save("none.npy", np.zeros((0, D)))
+    np.save("nans.npy", np.full((4, D), np.nan))
+    np.savez("two.npz", a=np.zeros((4, D)), b=np.zeros((4, D)))
+    np.save("zeros.npy", np.zeros((3, D)))
+    save_file({"weight": torch.zeros(2, 2)}, "alone.safetensors")
+    save_file({"weight": torch.zeros(2, 2)}, "odd.safetensors")
+    Path("odd.json").write_text("{}")
+    Path("broken.safetensors").write_bytes(Path("tiny.safetensors").read_bytes()[:-8])
+    Path("broken.json").write_bytes(Path("tiny.json").read_bytes())
+    Path("model.pt").write_bytes(b"\x80")
+    (Path("half") / "x").mkdir(parents=True)
+    (Path("half") / "result.json").write_text("{")
+
+
+INVERT = ("invert", "tiny", "y.npy", "-o", "out")
+BAD = [
+    (("invert", "tny", "y.npy", "-o", "out"), "expected a file at tny, found none; near it: tiny.safetensors"),
+    (("invert", "digits_8x9", "y.npy", "-o", "out"), "shipped ones: digits_8x8"),
+    (("invert", "alone", "y.npy", "-o", "out"), "got no alone.json"),
+    (("invert", "odd", "y.npy", "-o", "out"), "list 'layers'"),
+    (("invert", "broken", "y.npy", "-o", "out"), "truncated or of another generator"),
+    (("invert", "model.pt", "y.npy", "-o", "out"), "got model.pt, a pickle"),
+    (("invert", "half", "y.npy", "-o", "out"), "got the folder half"),
+    (("invert", "y.npy", "y.npy", "-o", "out"), "error: "),
+    (("invert", "tiny", "x.npy", "-o", "out"), "expected a file at x.npy, found none; near it: "),
+    (("invert", "tiny", "no/x.npy", "-o", "out"), "there is no folder"),
+    (("invert", "tiny", "y.csv", "-o", "out"), "expected a file .npy, .npz, .safetensors, got y.csv"),
+    (("invert", "tiny", "cut.npy", "-o", "out"), "truncated or damaged"),
+    (("invert", "tiny", "empty.npy", "-o", "out"), "truncated or damaged"),
+    (("invert", "tiny", "words.npy", "-o", "out"), "expected a numpy file, got words.npy"),
+    (("invert", "tiny", "bytes.npy", "-o", "out"), "/ 255"),
+    (("invert", "tiny", "complex.npy", "-o", "out"), "got dtype complex128"),
+    (("invert", "tiny", "strings.npy", "-o", "out"), "got dtype <U1"),
+    (("invert", "tiny", "objects.npy", "-o", "out"), "got Python objects, which are never read"),
+    (("invert", "tiny", "two.npz", "-o", "out"), "got 2: a, b"),
+    (("invert", "tiny", "wide.npy", "-o", "out"), "got (4, 21)"),
+    (("invert", "tiny", "none.npy", "-o", "out"), "expected at least one signal"),
+    (("invert", "tiny", "nans.npy", "-o", "out"), "expected finite signals"),
+    (("invert", "tiny", "y.npy", "-o", "afile"), "expected a folder for the result, got the file"),
+    (("invert", "tiny", "y.npy", "-o", "afile/out"), "expected a folder for the result, got the file"),
+    ((*INVERT, "--mask", "short.npy"), "error: expected"),
+    ((*INVERT, "--mask", "hidden.npy"), "the mask hides everything"),
+    ((*INVERT, "--mask", "y.npy"), "expected a mask of bool in y.npy, got torch.float64"),
+    ((*INVERT, "--mask", "gone.npy"), "expected a file at gone.npy"),
+    ((*INVERT, "--mask", "mask.npy", "--matrix", "A.npy"), "expected --mask or --matrix, got both"),
+    ((*INVERT, "--matrix", "A.npy"), "expected y of shape (N, 15), got (4, 20)"),
+    ((*INVERT, "--matrix", "zeros.npy"), "got all zeros"),
+    ((*INVERT, "--matrix", "mask.npy"), "expected a matrix in float32 or float64"),
+    (
+        ("invert", "sigmoid", "Ay.npy", "-o", "out", "--matrix", "A.npy", "--method", "latent_pursuit"),
+        "a measurement matrix acts on the signal behind its Sigmoid",
+    ),
+    (("invert", "sigmoid", "y.npy", "-o", "out", "--method", "latent_pursuit"), "makes the image layer non-convex"),
+    ((*INVERT, "--method", "hybird"), "did you mean 'hybrid'?"),
+    ((*INVERT, "--methd", "hybrid"), "--method"),
+    ((*INVERT, "--output", "relo"), "relu"),
+    ((*INVERT, "--noise", "l3:0.1"), "unknown norm of --noise 'l3': did you mean 'l2'?"),
+    ((*INVERT, "--noise", "l2"), "expected --noise as NORM:BOUND, got 'l2'"),
+    ((*INVERT, "--noise", "l2:much"), "expected --noise as NORM:BOUND, got 'l2:much'"),
+    ((*INVERT, "--noise", "l2:-1"), "must be >= 0"),
+    ((*INVERT, "--noise", "l2:nan"), "must be >= 0 and finite"),
+    ((*INVERT, "--dtype", "float16"), "unknown dtype 'float16': did you mean"),
+    ((*INVERT, "--device", "gpu"), "expected a device as cpu, cuda or cuda:1, got 'gpu'"),
+    ((*INVERT, "--device", "cuda:99"), "CUDA devices here, got 'cuda:99'"),
+    ((*INVERT, "--tol", "2"), "tol must be"),
+    ((*INVERT, "--tol", "small"), "--tol"),
+    ((*INVERT, "--method", "gradient_descent", "--tol", "1e-3"), "has no option 'tol'"),
+    ((*INVERT, "--restarts", "-1"), "restarts must be an integer >= 0"),
+    ((*INVERT, "--chunk", "0"), "chunk must be an integer >= 1"),
+    ((*INVERT, "--seed", "-1"), "seed must be an integer >= 0"),
+    ((*INVERT, "--exact-check", "0"), "--exact-check"),
+    (("invert", "tiny", "y.npy"), "--out"),
+    (("verify", "tiny", "y.npy", "y.npy"), "expected z of shape (4, 2), got (4, 20)"),
+    (("verify", "tiny", "y.npy", "half"), "got no result.safetensors"),
+    (("verify", "tiny", "y.npy", "nowhere"), "got nowhere"),
+    (("verify", "tiny", "y.npy", "z.npy", "--noise", "inf:1"), "unknown norm of --noise"),
+    (("inspect", "nothing"), "expected a file at nothing"),
+    (("inspect", "tiny", "--samples", "0"), "--samples"),
+    (("demo", "--out", "afile"), "got the file"),
+    (("invrt", "tiny", "y.npy"), "invert"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=[" ".join(words[:3] + words[5:]) for words, _ in BAD])
+@pytest.mark.parametrize("as_json", [False, True], ids=["", "json"])
+def test_bad_input_is_one_line_and_exit_code_2(folder: Path, words: tuple[str, ...], said: str, as_json: bool):
+    bad_files()
+    before = sorted(folder.rglob("*"))
+    result = run(*words, *(["--json"] if as_json else []))
+    assert result.exit_code == 2, result.output
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert flat(said) in flat(result.stderr.replace("│", " ")), result.stderr
+    assert sorted(folder.rglob("*")) == before
+    if result.stderr.startswith("error: "):
+        assert result.stderr.count("\n") == 1
+
+
+def test_errors_of_usage_suggest_the_closest_command():
+    assert "invert" in run("invrt").stderr and run("invrt").exit_code == 2
+
+
+# --- interruptions and faults ---------------------------------------------------------------------
+
+
+def raising(error: BaseException) -> Callable:
+    def replacement(*_: object, **__: object) -> None:
+        raise error
+
+    return replacement
+
+
+def test_an_interrupted_run_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "invert", raising(KeyboardInterrupt()))
+    result = run(*INVERT)
+    assert result.exit_code == 130 and result.stderr == "interrupted, nothing was written\n" and result.stdout == ""
+    assert not (folder / "out").exists()
+
+
+def test_an_interrupted_write_leaves_no_unfinished_result(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Path, "write_bytes", raising(KeyboardInterrupt()))
+    result = run(*INVERT)
+    assert result.exit_code == 130 and "out holds no unfinished result" in result.stderr
+    assert list((folder / "out").iterdir()) == []
+
+
+def test_an_interrupted_check_keeps_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "check_against_cvxpy", raising(KeyboardInterrupt()))
+    result = run(*INVERT, "--exact-check", 1)
+    assert result.exit_code == 130 and "the result in out is complete" in result.stderr
+    assert len(ci.Inversion.load("out")) == 4
+
+
+def test_a_fault_of_the_program_asks_for_a_report(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "invert", raising(IndexError("no such thing")))
+    result = run(*INVERT)
+    assert result.exit_code == 3 and "Traceback" not in result.output
+    assert "internal error: IndexError: no such thing" in result.stderr and "please report it" in result.stderr
+
+
+def test_too_little_memory_has_a_cure(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")):
+        monkeypatch.setattr(cli, "invert", raising(error))
+        result = run(*INVERT)
+        assert result.exit_code == 2 and "pass a smaller --chunk" in result.stderr
+
+
+def test_a_traceback_is_shown_when_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CVXINV_DEBUG", "1")
+    monkeypatch.setattr(cli, "invert", raising(IndexError("no such thing")))
+    result = run(*INVERT)
+    assert result.exit_code == 3 and "Traceback" in result.stderr
+
+
+# --- as a process ---------------------------------------------------------------------------------
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from cvxinv.cli import main; main()"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
+
+
+def test_the_entry_point_works_and_is_named(folder: Path):
+    done = process("invert", "tiny", "y.npy", "-o", "out", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["statuses"] == {"explained": 4}
+    assert "Usage: cvxinv" in process("--help").stdout
+
+
+def test_bad_input_as_a_process_is_one_line(folder: Path):
+    done = process("invert", "tiny", "x.npy", "-o", "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: expected a file at x.npy") and done.stderr.count("\n") == 1
