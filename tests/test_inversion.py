@@ -394,6 +394,33 @@ def test_supports_handed_down_are_what_exceeds_the_threshold():
         assert not torch.equal(on, above.solution.h > 0), "noise must switch small units off, or the claim is empty"
 
 
+@pytest.mark.parametrize("method", ["hybrid", "latent_pursuit"])
+def test_noise_per_signal_survives_chunks(method: str):
+    G = net((5, 20, 40))
+    y, e = noisy(signals(G)[1])
+    bound = e.norm(dim=1) * torch.tensor([1.0, 1.0, 1.0, 1e-4, 1.0, 1e-4, 1.0, 1e-4]).double()
+    R = ci.invert(G, y, method, noise=("l2", bound), chunk=3, on_fail="ignore")
+    assert torch.equal(R.verdict.explained_below, bound)
+    S = ci.invert(G, y, method, noise=("l2", bound), on_fail="ignore")
+    assert torch.equal(R.starts, S.starts)
+    for a, b in zip(R.layers, S.layers, strict=True):
+        assert torch.allclose(a.penalty, b.penalty, rtol=1e-6) and torch.allclose(a.threshold, b.threshold, rtol=1e-6)
+
+
+def test_rows_of_the_image_layer_are_those_of_its_activation():
+    mask = torch.rand(40, generator=seeded(5)) < 0.75
+    G = net((5, 20, 40), "relu")
+    _, y = signals(G)
+    rows = ci.invert(G, y, measurement=mask).layers[0].problem.rows
+    assert torch.equal(rows.on, mask & (y > 0)) and torch.equal(rows.off, mask & (y <= 0))
+    G = net((5, 20, 40), "leaky_relu:0.25")
+    _, y = signals(G)
+    rows = ci.invert(G, y, measurement=mask, on_fail="ignore").layers[0].problem.rows
+    assert torch.equal(rows.on, mask.expand(8, 40)) and not rows.off.any()
+    assert torch.equal(rows.weight[rows.on], torch.where(y < 0, 0.25**2, torch.ones_like(y))[rows.on])
+    assert torch.equal(rows.y[rows.on], torch.where(y < 0, 4 * y, y)[rows.on])
+
+
 def test_without_noise_there_is_no_penalty():
     G = net((8, 30, 60, 100))
     _, y = signals(G)
