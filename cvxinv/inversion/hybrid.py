@@ -63,7 +63,7 @@ def run_latent_pursuit(task: Task, plan: Plan) -> Found:
 
 def run_levenberg_marquardt(task: Task, plan: Plan) -> Found:
     """Levenberg-Marquardt from random starts: the first for every signal, the others while it is not explained."""
-    return _random_starts(task, plan, _nothing(task), _by_newton)
+    return _settle(task, plan, _random_starts(task, plan, _nothing(task), _by_newton))
 
 
 def run_gradient_descent(task: Task, plan: Plan) -> Found:
@@ -75,7 +75,7 @@ def run_hybrid(task: Task, plan: Plan) -> Found:
     """Layered start, Levenberg-Marquardt, then random starts for the signals that are not explained."""
     layered, note = _layered_start(task, plan)
     if layered is None:
-        found = _random_starts(task, plan, _nothing(task), _by_newton)
+        found = _settle(task, plan, _random_starts(task, plan, _nothing(task), _by_newton))
         found.notes.append(f"no layered start: {note}")
         return found
     # small damping first keeps what the layers found; a full run follows where that does not explain the signal
@@ -88,7 +88,7 @@ def run_hybrid(task: Task, plan: Plan) -> Found:
     found = Found(z, ["layered"] * task.N, layered.starts, layered.layers)
     found.notes.extend(layered.notes)
     plan.tick()
-    return _random_starts(task, plan, found, _by_newton)
+    return _settle(task, plan, _random_starts(task, plan, found, _by_newton))
 
 
 def _nothing(task: Task) -> Found:
@@ -135,6 +135,14 @@ def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task,
             if float(misfit[k]) < float(best[i]):
                 found.z[i], best[i], found.used[i] = z[k], misfit[k], f"random start {number}"
         plan.tick()
+    return found
+
+
+def _settle(task: Task, plan: Plan, found: Found) -> Found:
+    """Go on from the best z of each signal that is not explained, to a local optimum: up to five times the iterations."""
+    open_ = (~task.explained(found.z) & task.usable).nonzero()[:, 0]
+    if len(open_):
+        found.z[open_] = descend(task.take(open_), found.z[open_], 5 * plan.max_iter).z
     return found
 
 
