@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .inputs import read_numbers
 from .layer_problem import AbstractLayerProblem, Point
 
 OPTIMAL = "optimal"
@@ -112,7 +113,8 @@ def certify(
     if not tol > 0:
         raise ValueError(f"tol must be > 0, got {tol}; pass e.g. tol=1e-6")
     if isinstance(point, Point):
-        point, p = point.h, point.p if p is None else p
+        p = point.p if p is None else p
+        point = point.h
     problem = problem.to(torch.float64)
     h = _vector(point, problem, problem.n, "h")
     finite = torch.isfinite(h).all(1)
@@ -146,11 +148,7 @@ def _remarks(problem: AbstractLayerProblem, status: np.ndarray) -> tuple[str, ..
 
 
 def _vector(value: Tensor | np.ndarray, problem: AbstractLayerProblem, length: int, name: str) -> Tensor:
-    if not isinstance(value, (Tensor, np.ndarray)):
-        raise TypeError(f"expected {name} as a torch tensor or a numpy array, got {type(value).__name__}")
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "fiu":
-        raise TypeError(f"expected {name} as an array of numbers, got dtype {value.dtype}")
-    tensor = torch.as_tensor(value).detach().to(problem.rows.W.device, torch.float64)
+    tensor = read_numbers(value, name, problem.rows.W.device, "fi").to(torch.float64)
     if tensor.ndim == 1 and problem.N == 1:
         tensor = tensor[None]
     if tensor.shape != (problem.N, length):

@@ -98,6 +98,8 @@ def demo_command(
         found = run_demo(out, seed, _console(stderr=as_json))
         if as_json:
             _print_json(found)
+        if not found["passed"]:
+            raise typer.Exit(1)
 
 
 @app.command("invert")
@@ -246,8 +248,9 @@ def _finish(verdict: Verdict) -> None:
 
 
 def _shipped() -> list[str]:
-    there = resources.files("cvxinv.shipped").iterdir()
-    return sorted(entry.name.removesuffix(".safetensors") for entry in there if entry.name.endswith(".safetensors"))
+    # a generator is a pair; the digits beside it are signals
+    names = {entry.name for entry in resources.files("cvxinv.shipped").iterdir()}
+    return sorted(name.removesuffix(".json") for name in names if name.replace(".json", ".safetensors") in names - {name})
 
 
 def _generator(name: str, output: str | None, dtype: torch.dtype, device: torch.device) -> Generator:

@@ -13,10 +13,6 @@ class ConvergenceWarning(CvxinvWarning):
     """Some signals of a call did not reach `optimal` or `explained`; the result says which."""
 
 
-class PrecisionWarning(CvxinvWarning):
-    """The asked accuracy lies below what the data's precision can give."""
-
-
 class UnsupportedLayerError(TypeError):
     """A part of a generator that cannot be read; the message names the module path and what to do."""
 

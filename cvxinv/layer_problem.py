@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from .inputs import describe
 from .rows import Rows, Sample
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
 
     Raises ValueError for a wrong shape, a negative or a non-finite value.
     """
+    if not isinstance(rows, Rows):
+        raise TypeError(f"expected rows as cvxinv.Rows, got {describe(rows)}; build Rows(W, b, y, on) first")
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"expected {name} as a float or a tensor (N,), got {type(value).__name__}; pass a number")
     if isinstance(value, Tensor) and value.device != rows.W.device:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .inputs import describe
+
 
 def _ieee_convolution():
     """Convolutions in full float32 for the time of a call: cuDNN may use TF32 (three digits) by default."""
@@ -76,6 +78,11 @@ class AbstractMap(ABC):
         return self._kept_matrix
 
     @cached_property
+    def finite(self) -> bool:
+        """Whether no weight is NaN or infinite: one would spread to what W makes of ones."""
+        return bool(torch.isfinite(self(torch.ones(1, self.n, dtype=self.dtype, device=self.device))).all())
+
+    @cached_property
     def _kept_norm(self) -> float:
         if min(self.m, self.n) == 0:
             return 0.0
@@ -106,6 +113,10 @@ class Dense(AbstractMap):
     weight: Tensor
 
     def __post_init__(self) -> None:
+        if not isinstance(self.weight, Tensor):
+            raise TypeError(f"expected a weight as a torch tensor, got {describe(self.weight)}; use torch.as_tensor(...)")
+        if not self.weight.dtype.is_floating_point:
+            raise TypeError(f"expected a weight of floats, got {describe(self.weight)}; use .double()")
         if self.weight.ndim != 2:
             raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
 

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .inputs import describe as _kind
+from .inputs import read_numbers
+
 
 class AbstractMeasurement(ABC):
     """What of a signal was seen. `length` is the number of entries of y per signal."""
@@ -134,22 +137,25 @@ class Matrix(AbstractMeasurement):
         return Matrix(self.A.to(device, dtype))
 
 
-def as_measurement(value: object, d: int, N: int) -> AbstractMeasurement:
+def as_measurement(value: object, d: int, N: int, device: torch.device | None = None) -> AbstractMeasurement:
     """The measurement that a user means: None is everything, a bool tensor a mask, a floating tensor (k, d) a matrix.
 
     Masks may come in the signal's picture shape. Raises TypeError or ValueError where it does not fit `d` and `N`.
     """
     if value is None or (isinstance(value, str) and value == "everything"):
         return Everything(d)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "bf":
-        value = torch.as_tensor(value)
-    if isinstance(value, Tensor):
-        value = _from_tensor(value, d, N)
+    device = device or torch.device("cpu")
+    if isinstance(value, (Tensor, np.ndarray)):
+        cure = "use mask.bool() or A.double()"
+        value = _from_tensor(read_numbers(value, "a mask or a measurement matrix", device, "bf", cure), d, N)
     if not isinstance(value, AbstractMeasurement):
         raise TypeError(
             f"expected measurement as None, a bool mask, a floating matrix (k, {d}) or a Measurement, "
             f"got {_kind(value)}; use torch.as_tensor for lists"
         )
+    inner = value.A if isinstance(value, Matrix) else value.visible if isinstance(value, Mask) else None
+    if inner is not None and inner.device != device:
+        raise ValueError(f"expected the measurement on {device}, got it on {inner.device}; move it with .to()")
     width = value.A.shape[1] if isinstance(value, Matrix) else value.length
     if width != d:
         raise ValueError(f"expected a measurement of signals of {d} numbers, got one of {width}; check its last axis")
@@ -167,12 +173,4 @@ def _from_tensor(value: Tensor, d: int, N: int) -> AbstractMeasurement:
         if value.ndim > 1 and value.numel() == N * d and len(value) == N:
             return Mask(value.reshape(N, d))
         return Mask(value)
-    if not value.dtype.is_floating_point:
-        raise TypeError(f"expected a mask of bool or a matrix of floats, got {value.dtype}; use mask.bool() or A.double()")
     return Matrix(value)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {value.dtype} of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"

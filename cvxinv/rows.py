@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .inputs import describe
 from .maps import AbstractMap
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
@@ -53,6 +54,8 @@ class Rows:
     weight: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.W, AbstractMap):
+            raise TypeError(f"expected W as a map, got {describe(self.W)}; wrap a matrix in cvxinv.Dense(...)")
         self._check_tensors()
         if self.off is None:
             object.__setattr__(self, "off", ~self.on)
@@ -100,6 +103,8 @@ class Rows:
         if both.any():
             i, row = (int(k) for k in both.nonzero()[0])
             raise ValueError(f"row {row} of signal {i} is both on and off; make the masks disjoint")
+        if not self.W.finite:
+            raise ValueError("expected finite weights, got NaN or inf in W; clean the weights")
         if not torch.isfinite(self.b).all():
             raise ValueError("expected a finite bias b, got NaN or inf in it; clean the weights")
         bad = self.on & ~torch.isfinite(self.y)

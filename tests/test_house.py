@@ -25,6 +25,7 @@ PACKAGE = ROOT / "cvxinv"
 # Which area stands on which: an area imports itself, its own rank and what is lower, never what is higher.
 RANKS = {
     "errors": 0,
+    "inputs": 0,
     "maps": 1,
     "activations": 1,
     "folding": 2,

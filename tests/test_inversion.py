@@ -579,7 +579,7 @@ def test_the_judge_does_not_trust_the_method(monkeypatch: pytest.MonkeyPatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("cvxinv.inversion.hybrid.descend_through", boast)
-        R = ci.invert(G, y, "levenberg_marquardt", on_fail="ignore")
+        R = ci.invert(G, y, "levenberg_marquardt", max_iter=100, on_fail="ignore")
     assert not R.verdict.explained.any()
     assert torch.allclose(R.verdict.misfit, (G(R.z) - y).norm(dim=1))
 

@@ -9,6 +9,8 @@ signal keeps the best z it has seen; the best of `restarts` random starts wins.
 Source: Bora et al. (2017) for the objective; Aberdam, Simon, Elad (2020), section 6: 10,000 steps, momentum, decay.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,7 @@ def descend_by_gradient(
     steps: tuple[float, ...] = STEP_GRID,
     momentum: float = 0.9,
     decay: float = 2.0,
-    tick=lambda: None,
+    tick: Callable[[], object] = lambda: None,
 ) -> Descent:
     """Gradient descent from `z` `(N, n0)`; see the module. `steps` in units of 1 / sigma_max(J(z))^2."""
     unit = _unit_step(task, z)
@@ -75,7 +77,15 @@ def _unit_step(task: Task, z: Tensor) -> Tensor:
     return 1 / torch.maximum(top, 1e-3 * floor) ** 2
 
 
-def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay: float, tick=lambda: None) -> Descent:
+def _run(
+    task: Task,
+    z: Tensor,
+    step: Tensor,
+    count: int,
+    momentum: float,
+    decay: float,
+    tick: Callable[[], object] = lambda: None,
+) -> Descent:
     z, v, step = z.clone(), torch.zeros_like(z), step.clone()
     best_z, best = z.clone(), torch.full_like(step, torch.inf)
     stale = torch.zeros_like(step)
@@ -118,7 +128,8 @@ class _Frozen:
         self.slopes = []
         for layer, mask in zip(layers[:-1], masks, strict=True):
             low = layer.activation.slope if isinstance(layer.activation, LeakyReLU) else 0.0
-            self.slopes.append(torch.where(mask, 1.0, low).to(task.y))
+            ones = torch.ones(mask.shape, dtype=task.y.dtype, device=task.y.device)
+            self.slopes.append(torch.where(mask, ones, low * ones))
 
     def _before_output(self, z: Tensor) -> Tensor:
         h = z

@@ -15,6 +15,7 @@ from ..measurement import Matrix
 from .gradient_descent import STEP_GRID, debias_by_gradient, descend_by_gradient
 from .latent_pursuit import LayerReport, Settings, obstacle, pursue, supports
 from .levenberg_marquardt import before_output, descend, descend_through
+from .minimax import flatten
 from .task import Task
 
 # the finish starts with so little damping that the first step is the least-squares solution of the piece
@@ -35,11 +36,12 @@ class Found:
 @dataclass(frozen=True)
 class Plan:
     """How a chunk is to be inverted. random: `(restarts, n0)` random starts, the same for every signal, so that a
-    signal's answer does not depend on its neighbours."""
+    signal's answer does not depend on its neighbours. settle: further iterations for what is not explained."""
 
     settings: Settings
     debias: str | None
     max_iter: int
+    settle: int
     random: Tensor
     steps: tuple[float, ...] = STEP_GRID
     momentum: float = 0.9
@@ -139,10 +141,15 @@ def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task,
 
 
 def _settle(task: Task, plan: Plan, found: Found) -> Found:
-    """Go on from the best z of each signal that is not explained, to a local optimum: up to five times the iterations."""
+    """Go on from the best z of each signal that is not explained, to a local optimum (in the maximum norm, if that is
+    what the noise is stated in)."""
     open_ = (~task.explained(found.z) & task.usable).nonzero()[:, 0]
-    if len(open_):
-        found.z[open_] = descend(task.take(open_), found.z[open_], 5 * plan.max_iter).z
+    if len(open_) == 0 or plan.settle == 0:
+        return found
+    part = task.take(open_)
+    found.z[open_] = descend(part, found.z[open_], plan.settle).z
+    if task.noise is not None and task.noise.norm == "linf":
+        found.z[open_] = flatten(part, found.z[open_])
     return found
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator import Generator
+from ..inputs import describe, read_numbers
 from ..solvers.solve import SOLVERS, Solution, check_choice
 from .hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
 from .latent_pursuit import LayerReport, Settings, obstacle
@@ -37,6 +38,7 @@ _OPTIONS = {
 }
 _ITERATIONS = {"hybrid": 100, "latent_pursuit": 2000, "levenberg_marquardt": 100, "gradient_descent": 2000}
 _RESTARTS = {"hybrid": 5, "latent_pursuit": 0, "levenberg_marquardt": 1, "gradient_descent": 1}
+_SETTLE = 5000
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 
 
@@ -65,24 +67,28 @@ def invert(
     None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or "ignore".
 
     Options of the methods: lam, gamma, support_threshold (as a fraction of max h), solver, tol, force (layered methods,
-    see `latent_pursuit` and `solve`); debias = "piece" (default), "gradient" or None (latent_pursuit); max_iter;
-    restarts (random starts at most); steps, momentum, decay (gradient descent).
+    see `latent_pursuit` and `solve`); debias = "piece" (default), "gradient" or None (latent_pursuit); max_iter (steps
+    per start; left out, signals that are not explained go on to a local optimum); restarts (random starts at most);
+    steps, momentum, decay (gradient descent).
 
-    Returns an `Inversion` in the generator's type; its verdict is `verify`'s, in float64. Raises TypeError or ValueError
-    for input that does not fit, before any arithmetic.
+    Computes in float64 and returns an `Inversion` in the generator's type; its verdict is `verify`'s. Raises TypeError
+    or ValueError for input that does not fit, before any arithmetic.
     """
     check_choice(method, tuple(METHODS), "method")
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     _check_options(method, options)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
     task = make_task(generator, y, measurement, noise)
+    # float32 is lifted without loss: its rounding would cost the certificates of every layer
+    dtype, task = task.y.dtype, task.to(torch.float64)
+    _check_numbers(options, task)
     truth = _check_truth(truth, task)
     _check_reachable(task, method)
     started = time.perf_counter()
     plan = _plan(method, task, options, seed)
     size = _chunk_size(task) if chunk is None else _positive(chunk, "chunk")
     found, marks = _run_chunks(task, METHODS[method], plan, size, progress, method)
-    result = _result(task, method, found, truth, options | {"seed": seed, "chunk": size})
+    result = _result(task, dtype, method, found, truth, options | {"seed": seed, "chunk": size})
     result.seconds.update(marks, total=time.perf_counter() - started)
     _report(result, task, on_fail)
     return result.one() if single else result
@@ -114,10 +120,17 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
     for name in ("max_iter", "restarts"):
         if name in options:
             _positive(options[name], name, least=0 if (name == "restarts" and method == "hybrid") else 1)
-    _check_numbers(options)
 
 
-def _check_numbers(options: dict[str, Any]) -> None:
+def _check_penalties(value: Tensor, name: str, task: Task) -> None:
+    value = read_numbers(value, name, task.y.device)
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != task.N):
+        raise ValueError(f"expected {name} as one number or of shape ({task.N},), got {tuple(value.shape)}; one per signal")
+    if not torch.isfinite(value).all() or (value < 0).any():
+        raise ValueError(f"{name} must be >= 0 and finite, got {float(value.min())}; pass 0 to leave the term out")
+
+
+def _check_numbers(options: dict[str, Any], task: Task) -> None:
     bounds = {"momentum": (0, 1), "decay": (1, np.inf), "tol": (0, 1), "support_threshold": (0, 1)}
     for name, (low, high) in bounds.items():
         value = options.get(name)
@@ -128,8 +141,10 @@ def _check_numbers(options: dict[str, Any]) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"expected {name} as a number or a tensor (N,), got {type(value).__name__}")
-        if not bool((torch.as_tensor(value, dtype=torch.float64) >= 0).all()):
+            raise TypeError(f"expected {name} as a number or a tensor (N,), got {describe(value)}")
+        if isinstance(value, Tensor):
+            _check_penalties(value, name, task)
+        elif not 0 <= value < np.inf:
             raise ValueError(f"{name} must be >= 0 and finite, got {value}; pass 0 to leave the term out")
     steps = options.get("steps", (1.0,))
     if not (isinstance(steps, (tuple, list)) and steps and all(isinstance(s, (int, float)) and s > 0 for s in steps)):
@@ -145,14 +160,14 @@ def _positive(value: object, name: str, least: int = 1) -> int:
 def _check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
     if truth is None:
         return None
-    if not isinstance(truth, (Tensor, np.ndarray)):
-        raise TypeError(f"expected the true latents as a tensor (N, n0), got {type(truth).__name__}")
-    truth = torch.as_tensor(truth)
+    truth = read_numbers(truth, "the true latents", task.y.device)
     n0 = task.generator.latent_dim
     truth = truth[None] if truth.ndim == 1 else truth
     if truth.shape != (task.N, n0):
         raise ValueError(f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}")
-    return truth.to(task.y.device, torch.float64)
+    if not torch.isfinite(truth).all():
+        raise ValueError("expected finite true latents, got NaN or inf in them; leave truth out where it is not known")
+    return truth.to(torch.float64)
 
 
 def _check_reachable(task: Task, method: str) -> None:
@@ -164,9 +179,15 @@ def _check_reachable(task: Task, method: str) -> None:
 def _plan(method: str, task: Task, options: dict[str, Any], seed: int) -> Plan:
     settings = Settings(**{k: v for k, v in options.items() if k in _LAYERED})
     source = torch.Generator().manual_seed(_positive(seed, "seed", least=0))
-    random = task.generator.sample_latent(options.get("restarts", _RESTARTS[method]), source)
+    # one by one: torch draws small and large batches differently, and start k must not depend on how many there are
+    count = options.get("restarts", _RESTARTS[method])
+    starts = [task.generator.sample_latent(1, source) for _ in range(count)]
+    random = torch.cat(starts) if starts else task.y.new_zeros(0, task.generator.latent_dim)
     descent = {k: options[k] for k in ("steps", "momentum", "decay") if k in options}
-    return Plan(settings, options.get("debias", "piece"), options.get("max_iter", _ITERATIONS[method]), random, **descent)
+    limit = options.get("max_iter", _ITERATIONS[method])
+    # whoever sets a limit means it; without one, a signal that is not explained goes on to a local optimum
+    settle = 0 if "max_iter" in options else _SETTLE
+    return Plan(settings, options.get("debias", "piece"), limit, settle, random, **descent)
 
 
 def _chunk_size(task: Task) -> int:
@@ -191,7 +212,7 @@ def _run_chunks(
 
 def _for_chunk(plan: Plan, index: Tensor) -> Plan:
     """The plan with per-signal penalties cut to the chunk's signals."""
-    cut = {}
+    cut: dict[str, Any] = {}
     for name in ("lam", "gamma"):
         value = getattr(plan.settings, name)
         if isinstance(value, Tensor) and value.ndim == 1:
@@ -212,7 +233,8 @@ def _join(parts: list[Found]) -> Found:
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
     solutions = [report.solution for report in reports]
     certificates = [s.certificate for s in solutions]
-    tensors = {k: torch.cat([getattr(c, k) for c in certificates]) for k in ("objective", "bound", "violation", "scale")}
+    names = ("objective", "bound", "violation", "scale")
+    tensors: dict[str, Any] = {k: torch.cat([getattr(c, k) for c in certificates]) for k in names}
     certificate = replace(
         certificates[0], status=np.concatenate([c.status for c in certificates]),
         remark=tuple(r for c in certificates for r in c.remark), **tensors,
@@ -240,21 +262,24 @@ def _join_problems(problems: list) -> Any:
     return replace(first, rows=replace(rows[0], **tensors), **{penalty: torch.cat([getattr(p, penalty) for p in problems])})
 
 
-def _result(task: Task, method: str, found: Found, truth: Tensor | None, settings: dict[str, Any]) -> Inversion:
+def _result(
+    task: Task, dtype: torch.dtype, method: str, found: Found, truth: Tensor | None, settings: dict[str, Any]
+) -> Inversion:
     started = time.perf_counter()
-    z = torch.where(task.usable[:, None], found.z, torch.nan)
-    verdict = judge(task, z)
-    clean = torch.nan_to_num(z)
+    z = torch.where(task.usable[:, None], found.z, torch.nan).to(dtype)
+    verdict = judge(task, z)  # on z as it is given back, rounding included
+    clean = torch.nan_to_num(z).to(torch.float64)
     hidden, signal = task.generator.hidden(clean), task.generator(clean)
     blank = (~task.usable)[:, None]
     hidden = [torch.where(blank, torch.nan, h) for h in hidden]
     signal = torch.where(blank, torch.nan, signal)
     return Inversion(
-        z, tuple(hidden), signal, method, verdict, tuple(found.layers), tuple(found.used), found.starts,
+        z, tuple(h.to(dtype) for h in hidden), signal.to(dtype), method, verdict, tuple(found.layers),
+        tuple(found.used), found.starts,
         {} if truth is None else _snrs(task, truth, z, hidden, signal),
         {"verify": time.perf_counter() - started},
         {k: v if isinstance(v, (int, float, str, type(None))) else repr(v) for k, v in settings.items()},
-        _versions(task), tuple(found.notes),
+        _versions(task, dtype), tuple(found.notes),
     )  # fmt: skip
 
 
@@ -267,14 +292,14 @@ def _snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Te
     return {name: value.cpu() for name, value in out.items()}
 
 
-def _versions(task: Task) -> dict[str, str]:
+def _versions(task: Task, dtype: torch.dtype) -> dict[str, str]:
     found = {}
     for name in ("cvxinv", "torch", "numpy", "scipy", "cvxpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found | {"dtype": str(task.y.dtype), "device": str(task.y.device), "signals in": str(task.born)}
+    return found | {"dtype": str(dtype), "device": str(task.y.device), "signals in": str(task.born)}
 
 
 def _report(result: Inversion, task: Task, on_fail: str) -> None:

@@ -14,6 +14,7 @@ correlates with a column, and the noise variance of a row.
 Source: Aberdam, Simon, Elad (2020), Algorithms 3 to 5; changed: biases, masks, matrices, LeakyReLU, exact solves, lam.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
@@ -94,7 +95,7 @@ def obstacle(task: Task) -> str | None:
     return None
 
 
-def pursue(task: Task, settings: Settings, tick=lambda: None) -> tuple[Tensor, list[LayerReport]]:
+def pursue(task: Task, settings: Settings, tick: Callable[[], object] = lambda: None) -> tuple[Tensor, list[LayerReport]]:
     """Run the layers from the image to the latent; returns z `(N, n0)` and a report per layer, image layer first.
 
     A layer that is infeasible or unfinished hands on its best point. Raises ValueError where `obstacle` has a reason.
@@ -148,7 +149,7 @@ def _cut(task: Task) -> Tensor:
 
 
 def _leaky(phi: LeakyReLU, y: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    slope = torch.where(y < 0, phi.slope, 1.0).to(y)
+    slope = torch.where(y < 0, torch.full_like(y, phi.slope), torch.ones_like(y))
     return y / slope, seen, torch.zeros_like(seen), slope**2
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
+from ..inputs import describe, read_numbers
 from ..measurement import AbstractMeasurement, Matrix, as_measurement
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
@@ -54,7 +55,8 @@ class Task:
             return torch.zeros_like(self.size)
         seen = self.measurement.seen(self.N).sum(1).to(self.y)
         bound = self.noise.bound if self.noise.norm == "l2" else self.noise.bound * seen.sqrt()
-        return bound / self.size.clamp(min=torch.finfo(self.y.dtype).tiny)
+        # a signal of length 0 says nothing of a relative size; it is inverted as if it were exact
+        return torch.where(self.size > 0, bound / torch.where(self.size > 0, self.size, 1.0), 0.0)
 
     def residual(self, x: Tensor) -> Tensor:
         """A x - y on what was seen, `(N, k)`."""
@@ -109,18 +111,15 @@ def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object 
             f"expected a Generator, got {type(generator).__name__}; read it with cvxinv.load_generator(...) first"
         )
     _refuse_constant(generator)
-    y = _signals(y)
+    y = _signals(y, generator.device)
     d = generator.signal_dim
-    y = _flat(y, generator, isinstance(measurement, Matrix) or _is_matrix(measurement))
-    seeing = as_measurement(measurement, d, len(y))
+    by_matrix = isinstance(measurement, Matrix) or _is_matrix(measurement)
+    y = _flat(y, generator, by_matrix)
+    seeing = as_measurement(measurement, d, len(y), generator.device)
     if y.shape[1] != seeing.length:
         raise ValueError(
             f"expected y of shape (N, {seeing.length}), got {tuple(y.shape)}; "
             f"the generator makes signals of {d} numbers in shape {generator.signal_shape}"
-        )
-    if y.device != generator.device:
-        raise ValueError(
-            f"expected y on {generator.device} as the generator is, got {y.device}; move one with .to(device=...)"
         )
     if y.dtype == torch.float64 and generator.dtype == torch.float32:
         raise ValueError(
@@ -146,9 +145,12 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
     norm, bound = noise
     if norm not in ("l2", "linf"):
         raise ValueError(f"expected the noise's norm as 'l2' or 'linf', got {norm!r}")
-    if isinstance(bound, bool) or not isinstance(bound, (int, float, Tensor, np.ndarray, np.floating)):
-        raise TypeError(f"expected the noise bound as a number or (N,) tensor, got {type(bound).__name__}")
-    value = torch.as_tensor(bound, dtype=y.dtype, device=y.device)
+    if isinstance(bound, (Tensor, np.ndarray)):
+        value = read_numbers(bound, "the noise bound", y.device, "fi").to(y.dtype)
+    elif isinstance(bound, (int, float, np.floating)) and not isinstance(bound, bool):
+        value = torch.as_tensor(float(bound), dtype=y.dtype, device=y.device)
+    else:
+        raise TypeError(f"expected the noise bound as a number or (N,) tensor, got {describe(bound)}")
     if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
         raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")
     if not torch.isfinite(value).all() or (value < 0).any():
@@ -156,13 +158,8 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
     return Noise(norm, value.expand(len(y)))
 
 
-def _signals(y: Tensor | np.ndarray) -> Tensor:
-    if isinstance(y, np.ndarray):
-        if y.dtype.kind not in "fiub":
-            raise TypeError(f"expected signals as an array of floats, got dtype {y.dtype}; convert them to numbers")
-        y = torch.as_tensor(y)
-    if not isinstance(y, Tensor):
-        raise TypeError(f"expected signals as a torch tensor or numpy array, got {type(y).__name__}; torch.as_tensor(y)")
+def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    y = read_numbers(y, "signals", device, "fib")
     if y.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"expected signals in float32 or float64, got {y.dtype}; convert them to the generator's output range, "
@@ -170,13 +167,16 @@ def _signals(y: Tensor | np.ndarray) -> Tensor:
         )
     if y.numel() == 0:
         raise ValueError(f"expected at least one signal, got an empty batch of shape {tuple(y.shape)}")
-    return y.detach()
+    return y
 
 
 def _is_matrix(measurement: object) -> bool:
+    """Whether a user means a matrix: numbers that are no mask (integers and complex ones are refused later)."""
     if isinstance(measurement, np.ndarray):
-        return measurement.dtype.kind == "f"
-    return isinstance(measurement, Tensor) and measurement.dtype.is_floating_point
+        return measurement.dtype.kind in "fc" or (measurement.ndim == 2 and measurement.dtype.kind in "iu")
+    if not isinstance(measurement, Tensor) or measurement.dtype == torch.bool:
+        return False
+    return measurement.ndim == 2 or measurement.dtype.is_floating_point
 
 
 def _flat(y: Tensor, generator: Generator, by_matrix: bool) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
+from ..inputs import read_numbers
 from .levenberg_marquardt import descend
 from .task import EXPLAINED, Task, make_task
 
@@ -83,17 +84,12 @@ def verify(
     generator's device. Raises TypeError or ValueError for input that does not fit.
     """
     task = make_task(generator, y, measurement, noise)
-    if isinstance(z, np.ndarray) and z.dtype.kind in "fiu":
-        z = torch.as_tensor(z)
-    if not isinstance(z, Tensor):
-        raise TypeError(f"expected latents as a torch tensor or numpy array of numbers, got {type(z).__name__}")
-    z = z.detach().reshape(-1, z.shape[-1]) if z.ndim <= 2 and z.numel() else z
+    z = read_numbers(z, "latents z", generator.device, "fi")
+    z = z[None] if z.ndim == 1 else z
     if z.shape != (task.N, generator.latent_dim):
         raise ValueError(
             f"expected z of shape ({task.N}, {generator.latent_dim}), got {tuple(z.shape)}; pass one latent per signal"
         )
-    if z.device != generator.device:
-        raise ValueError(f"expected z on {generator.device}, got {z.device}; move it with .to(device)")
     return judge(task, z)
 
 

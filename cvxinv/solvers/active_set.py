@@ -35,8 +35,9 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
     best_merit = torch.full((problem.N,), torch.inf, dtype=best.h.dtype, device=best.h.device)
     free, tight = _activity(problem, point)
     left, part = torch.arange(problem.N, device=best.h.device), problem
+    start = torch.zeros_like(best.h) if _is_least_squares_start(point) else point.h
     for _ in range(rounds):
-        trial = _solve_on(part, free, tight)
+        trial = _solve_on(part, free, tight, start)
         merit = _merit(part, trial, free, tight)
         better = merit < best_merit[left]
         best.h[left[better]], best.p[left[better]] = trial.h[better], trial.p[better]
@@ -47,7 +48,7 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
         if not open_.any():
             break
         if not open_.all():
-            left, part = left[open_], part.take(open_)
+            left, part, start = left[open_], part.take(open_), start[open_]
         free, tight = new_free[open_], new_tight[open_]
     return Point(best.h.clamp(min=0) if problem.nonnegative else best.h, best.p)
 
@@ -58,9 +59,13 @@ def least_squares_start(problem: AbstractLayerProblem) -> Point:
     return Point(h, torch.full_like(problem.rows.y, -torch.inf))
 
 
+def _is_least_squares_start(point: Point) -> bool:
+    return bool(torch.isneginf(point.p).all())
+
+
 def _activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tensor]:
     rows = problem.rows
-    if bool(torch.isneginf(point.p).all()):  # `least_squares_start`
+    if _is_least_squares_start(point):
         return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on)
     tight = _at_most(rows._off, point.p + rows.W(point.h) + rows.b, problem.n)
     if not problem.nonnegative:
@@ -109,6 +114,7 @@ class _Conditions:
         diagonal = torch.diagonal(H, dim1=-2, dim2=-1)
         diagonal += gamma + (0 if shared else (~free).to(H.dtype))
         self.L, definite = spd_factor(H)
+        self.weak = (~definite).expand(problem.N)
         if not definite.all():
             weak = ~definite
             eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
@@ -164,10 +170,11 @@ class _Conditions:
         return torch.where(self.valid, -torch.gather(v, 1, self.index), 0.0)
 
 
-def _solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor) -> Point:
+def _solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor, start: Tensor) -> Point:
+    """The conditions of (free, tight), solved by correcting `start`: where they leave h open it stays near `start`."""
     rows = problem.rows
     conditions = _Conditions(problem, free, tight)
-    h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+    h = torch.where(free & conditions.weak[:, None], start, torch.zeros_like(start))
     mu = torch.zeros(problem.N, conditions.k, dtype=h.dtype, device=h.device)
     for _ in range(1 + _REFINEMENTS):
         v = rows.W(h) + rows.b

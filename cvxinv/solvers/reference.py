@@ -8,6 +8,7 @@ What it says of its own success is kept in `solver_status` and never believed.
 import importlib.util
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ def solve_reference(
     max_iter: int | None,
     force: bool,
     options: dict[str, Any],
-    tick,
+    tick: Callable[[], object],
 ) -> tuple[Point, Tensor, list[str]]:
     """Solve every signal of a normalised problem; returns the points, iterations and the solver's own words.
 

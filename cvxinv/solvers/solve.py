@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..certificate import OPTIMAL, Certificate, certify
 from ..errors import ConvergenceWarning, UnsolvedError
+from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point
 from .choose import TORCH_SOLVERS, chunk_size, solve_auto
 from .loop import Reached, polish_left, run
@@ -95,7 +96,7 @@ def solve(
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option,
     ProblemTooLargeError, BackendNotInstalledError.
     """
-    _check_arguments(solver, tol, max_iter, on_fail, solver_options)
+    _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
     started = time.perf_counter()
     parts = []
     size = chunk_size(problem)
@@ -116,7 +117,11 @@ def solve(
     return solution
 
 
-def _check_arguments(solver: str, tol: float, max_iter: int | None, on_fail: str, options: dict | None) -> None:
+def _check_arguments(
+    problem: object, solver: str, tol: float, max_iter: int | None, on_fail: str, options: dict | None
+) -> None:
+    if not isinstance(problem, AbstractLayerProblem):
+        raise TypeError(f"expected a layer problem, got {describe(problem)}; e.g. cvxinv.NonnegativeLasso(rows, lam)")
     check_choice(solver, SOLVERS, "solver")
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     if not (isinstance(tol, (int, float)) and 0 < tol < 1):
