@@ -117,7 +117,11 @@ def offer(
 ) -> None:
     """Let the judge compare `point` (of the signals `left`) with the best so far, and keep the better per signal."""
     certificate = certify(problem, point, tol=tol)
-    better = merit(certificate) < merit(reached.certificate.take(left))
+    before = reached.certificate.take(left)
+    better = merit(certificate) < merit(before)
+    if polished:
+        # of two optimal points rounding would choose, and so the neighbours in the batch; the polished one is exact
+        better |= certificate.holds & before.holds & ~reached.polished[left]
     chosen = left[better]
     if len(chosen) == 0:
         return
