@@ -1,0 +1,278 @@
+"""What `solve` promises whatever the solver: honest statuses, independence of units, order and neighbours."""
+
+import importlib.util
+
+import cases
+import checks
+import cvxpy as cp
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+
+import cvxinv as ci
+
+NAMES = cases.NAMES
+INSTALLED = tuple(s for s in ci.SOLVERS if s != "ECOS" or importlib.util.find_spec("ecos") is not None)
+BATCH = cases.Spec("batch", 30, 10, N=7, masked=0.2, penalty="mixed")
+
+
+def batch(name):
+    return cases.dense_case(name, BATCH, 42)
+
+
+# --- against CLARABEL -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(6))
+def test_auto_agrees_with_clarabel_on_random_rows(name, seed):
+    spec = cases.Spec("random", 20 + 5 * seed, 6 + 3 * seed, N=4, masked=0.1 * seed, penalty=[0.0, 0.05][seed % 2])
+    checks.check_fast(cases.dense_case(name, spec, 60 + seed), "auto")
+
+
+@pytest.mark.generators
+@pytest.mark.parametrize("name", ["csinva_vae_20_400_784", "laug_vae_5_128_256_784", "jay_gan_bn_128_256_512_784"])
+def test_auto_agrees_with_clarabel_on_trained_layers(name, real_generator):
+    G = real_generator(name).to(torch.float64)
+    for index in range(G.depth - 1):
+        for case in cases.generator_cases(G, index):
+            checks.check_fast(case, "auto")
+
+
+# --- units, order, neighbours ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("factor", [1e-12, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("solver", ["auto", "graph_admm", "interior_point", "CLARABEL"])
+def test_scaled_data_scales_the_answer(name, factor, solver):
+    """y and b in other units: h in those units; lam has units signal^2 / h, gamma none here."""
+    case = cases.dense_case(name, cases.DENSE[1] if solver == "graph_admm" else BATCH, 1)
+    rows = case.rows
+    scaled = ci.Rows(rows.W, factor * rows.b, factor * rows.y, rows.on, rows.off)
+    penalty = case.penalty if name in cases.SIGNED else factor * torch.as_tensor(case.penalty)
+    one = ci.solve(case.problem, solver, on_fail="ignore")
+    other = ci.solve(cases.kind_of(name)(scaled, penalty), solver, on_fail="ignore")
+    assert (one.status == other.status).all() and (one.status == "optimal").all()
+    torch.testing.assert_close(other.h / factor, one.h, rtol=1e-8, atol=1e-8 * float(one.h.abs().max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", ["auto", "graph_admm", "interior_point", "linearized_admm"])
+def test_batch_is_loop_and_order_does_not_matter(name, solver):
+    problem = batch(name).problem
+    limit = {"graph_admm": 2000, "linearized_admm": 300}.get(solver)
+    together = ci.solve(problem, solver, on_fail="ignore", max_iter=limit)
+    order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
+    permuted = ci.solve(problem.take(order), solver, on_fail="ignore", max_iter=limit)
+    assert (permuted.status == together.status[order.numpy()]).all()
+    assert_same(permuted.h, together.h[order])
+    for i in range(problem.N):
+        alone = ci.solve(problem.take(torch.tensor([i])), solver, on_fail="ignore", max_iter=limit)
+        assert alone.status[0] == together.status[i]
+        # statuses never depend on neighbours; points do by rounding where an unpolished iteration is cut short
+        if alone.status[0] == "optimal" and together.polished[i]:
+            assert_same(alone.h, together.h[i : i + 1])
+
+
+def assert_same(h, expected):
+    size = expected.norm(dim=1).clamp(min=1e-300)
+    assert float(((h - expected).norm(dim=1) / size).max()) <= 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", INSTALLED)
+def test_two_runs_are_equal_bit_by_bit(name, solver):
+    problem = batch(name).problem.take(torch.arange(3))
+    one, two = (ci.solve(problem, solver, on_fail="ignore", max_iter=200) for _ in range(2))
+    assert torch.equal(one.h, two.h) and torch.equal(one.p, two.p) and (one.status == two.status).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", ["auto", "interior_point", "CLARABEL"])
+def test_an_infeasible_signal_costs_that_signal_only(name, solver):
+    case = cases.contradiction(name, (False, True, False, False))
+    solution = ci.solve(case.problem, solver, on_fail="ignore")
+    assert solution.status.tolist()[1] != "optimal" and (solution.status[[0, 2, 3]] == "optimal").all()
+    assert solver == "interior_point" or solution.status[1] == "infeasible"
+    healthy = torch.tensor([0, 2, 3])
+    assert_same(solution.h[healthy], ci.solve(case.problem.take(healthy), solver).h)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", ["auto", "graph_admm", "interior_point", "linearized_admm", "CLARABEL"])
+def test_solve_leaves_its_inputs_untouched(name, solver):
+    case = batch(name)
+    rows, penalty = case.rows, case.problem.linear + case.problem.quadratic
+    parts = [rows.W.matrix(), rows.b, rows.y, rows.on, rows.off, rows.weight, penalty]
+    before = [part.clone() for part in parts]
+    ci.solve(case.problem, solver, on_fail="ignore", max_iter=50)
+    after = [*parts[:-1], case.problem.linear + case.problem.quadratic]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- statuses are the judge's ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("polish", [True, False])
+@pytest.mark.parametrize("max_iter", [1, 2])
+@pytest.mark.parametrize("solver", INSTALLED)
+def test_truncated_solves_claim_nothing_that_does_not_hold(name, solver, max_iter, polish):
+    case = batch(name)
+    checks.assert_objective_of_reference(case, truncated(case, solver, max_iter, polish))
+
+
+def truncated(case, solver, max_iter, polish):
+    solution = ci.solve(case.problem, solver, max_iter=max_iter, polish=polish, on_fail="ignore")
+    assert set(solution.status) <= {"optimal", "optimal_inaccurate", "user_limit", "numerical_error"}
+    assert (ci.certify(case.problem, solution.point).status == solution.status).all()
+    if solver in ("graph_admm", "linearized_admm", "SCS") and not polish:
+        assert (solution.status != "optimal").any(), "one iteration cannot have solved all of these"
+    return solution
+
+
+def answers(value, status):
+    def solve(self, *args, **kwargs):
+        for variable in self.variables():
+            variable.value = np.full(variable.shape, value)
+        for constraint in self.constraints:
+            constraint.dual_variables[0].save_value(np.full(constraint.shape, value))
+        self._status = status
+        return 0.0
+
+    return solve
+
+
+def refuses(self, *args, **kwargs):
+    raise cp.SolverError("the solver gave up")
+
+
+LIES = {
+    "zeros, optimal": answers(0.0, "optimal"),
+    "ones, optimal": answers(1.0, "optimal"),
+    "huge, optimal": answers(1e200, "optimal"),
+    "NaN, optimal": answers(np.nan, "optimal"),
+    "zeros, infeasible": answers(0.0, "infeasible"),
+    "an exception": refuses,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_solver_that_lies_is_not_believed(name, lie, monkeypatch):
+    monkeypatch.setattr(cp.Problem, "solve", LIES[lie])
+    case = batch(name)
+    solution = ci.solve(case.problem, "CLARABEL", polish=False, on_fail="ignore")
+    assert set(solution.status) <= {"user_limit", "numerical_error"}
+    assert (solution.status == "numerical_error").all() or lie not in ("NaN, optimal", "an exception")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_false_claim_of_infeasibility_is_not_believed(name, monkeypatch):
+    def solve(self, *args, **kwargs):
+        self._status = "infeasible"
+
+    monkeypatch.setattr(cp.Problem, "solve", solve)
+    solution = ci.solve(batch(name).problem, "CLARABEL", polish=False, on_fail="ignore")
+    assert "infeasible" not in solution.status and "optimal" not in solution.status
+
+
+def test_failures_warn_raise_or_pass():
+    case = cases.contradiction("nonnegative_lasso", (False, True))
+    with pytest.warns(ci.ConvergenceWarning, match=r"1 of 2 signals are not optimal: 1 \(infeasible\)"):
+        ci.solve(case.problem)
+    with pytest.raises(ci.UnsolvedError, match="1 of 2 signals") as caught:
+        ci.solve(case.problem, on_fail="raise")
+    assert isinstance(caught.value.result, ci.Solution)
+    assert caught.value.result.status.tolist() == ["optimal", "infeasible"]
+    assert ci.solve(case.problem, on_fail="ignore").status[1] == "infeasible"
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "clarabel"}, r"unknown solver 'clarabel': did you mean 'CLARABEL'\?"),
+        ({"solver": "graph-admm"}, r"unknown solver 'graph-admm': did you mean 'graph_admm'\?"),
+        ({"solver": "MOSEK"}, "unknown solver 'MOSEK': .*expected one of 'auto'"),
+        ({"solver": None}, "unknown solver None"),
+        ({"on_fail": "rise"}, r"unknown on_fail 'rise': did you mean 'raise'\?"),
+        ({"tol": 0.0}, "tol must be between 0 and 1, got 0.0"),
+        ({"tol": float("nan")}, "tol must be between 0 and 1, got nan"),
+        ({"max_iter": 0}, "max_iter must be a positive integer or None, got 0"),
+        ({"solver_options": {"verbose": True}}, "solver_options are for CVXPY solvers"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_the_closest_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        ci.solve(batch("nonnegative_lasso").problem, **options)
+
+
+@pytest.mark.parametrize("solver", ["ECOS", "HIGHS"])
+def test_a_missing_backend_says_how_to_install_it(solver, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    with pytest.raises(ci.BackendNotInstalledError, match=r"not installed: .*pip install"):
+        ci.solve(batch("nonnegative_lasso").problem, solver)
+
+
+def test_solver_options_reach_the_solver():
+    solution = ci.solve(
+        batch("nonnegative_lasso").problem, "CLARABEL", solver_options={"max_iter": 2}, polish=False, on_fail="ignore"
+    )
+    assert (solution.status == "numerical_error").all() and int(solution.iterations.max()) <= 2
+
+
+def test_tolerance_is_met():
+    for tol in (1e-3, 1e-9):
+        judged = ci.solve(batch("nonnegative_lasso").problem, tol=tol).certificate
+        assert judged.tol == tol and (judged.gap <= judged.allowed_gap).all()
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+
+@st.composite
+def drawn_cases(draw):
+    m, n = draw(st.integers(1, 12)), draw(st.integers(1, 10))
+    rank = draw(st.one_of(st.none(), st.integers(1, min(m, n))))
+    spec = cases.Spec(
+        "drawn", m, n, N=draw(st.integers(1, 3)),
+        rank=rank if n >= 3 else None,
+        masked=draw(st.sampled_from([0.0, 0.5])),
+        bias=draw(st.sampled_from([0.0, 0.5])),
+        noise=draw(st.sampled_from([0.01, 0.5])),
+        slope=draw(st.sampled_from([None, 0.1])),
+        penalty=draw(st.sampled_from([0.01, 1.0])),
+    )  # fmt: skip
+    case = cases.dense_case(draw(st.sampled_from(NAMES)), spec, draw(st.integers(0, 10_000)))
+    return with_spoiled_rows(case, draw(st.sampled_from([1e-9, 1.0, 1e9])), draw(st.booleans()), draw(st.booleans()))
+
+
+def with_spoiled_rows(case, scale, zero_row, copied_row):
+    """The same case at another scale of W, with a row of zeros in W and a row that stands twice."""
+    rows = case.rows
+    W, b, y, on, off = rows.W.matrix().clone(), rows.b, rows.y, rows.on, rows.off
+    if zero_row:
+        W[0], b = 0.0, torch.where(torch.arange(len(b)) == 0, 0.0, b)
+    if copied_row:
+        W, b = torch.cat([W, W[-1:]]), torch.cat([b, b[-1:]])
+        y, on, off = (torch.cat([part, part[:, -1:]], 1) for part in (y, on, off))
+    weight = torch.cat([rows.weight, rows.weight[:, -1:]], 1) if copied_row else rows.weight
+    spoiled = ci.Rows(ci.Dense(scale * W), b, y, on, off, weight)
+    penalty = case.penalty * scale ** (2 if case.name in cases.SIGNED else 1)
+    return cases.Case(case.name, case.label, spoiled, penalty, case.feasible / scale)
+
+
+@hypothesis.given(drawn_cases())
+def test_auto_certifies_whatever_the_rows(case):
+    solution = ci.solve(case.problem, on_fail="ignore")
+    judged = solution.certificate
+    assert (solution.status == "optimal").all(), judged
+    excess = torch.where(case.rows.off, solution.p, 0.0) * case.rows.excess(solution.h)
+    slack = 1e-12 * judged.objective.abs() + 1e-14 * judged.scale**2 + excess.sum(1)
+    assert (judged.bound <= judged.objective + slack).all()
