@@ -64,13 +64,16 @@ def natural_size(problem: AbstractLayerProblem) -> Tensor:
 
 
 def check_bound(case: Case) -> None:
-    """dual(p) is below the objective of every feasible point, whatever p is."""
+    """dual(p) is below the objective, infeasibility(p) below the length, of every feasible point, whatever p is."""
     problem = case.problem
     assert case.feasible is not None, "only problems with a feasible point have anything to bound"
     ceiling = torch.stack([ceilings(case, h) for h in feasible_points(case)]).amin(0)
     for what, p in adversarial_duals(case):
         bound = problem.dual(p)
         assert bool((bound <= ceiling).all()), f"dual of {what} is {bound - ceiling} above a feasible objective"
+        away = problem.infeasibility(p)
+        # the l1 norm is the longer of the two that a problem may mean; 1e-9: known points break rows by a rounding
+        assert bool((away <= case.feasible.abs().sum(1) * (1 + 1e-9)).all()), f"{what} forbids a feasible point: {away}"
         enough = problem.dual(p, enough=torch.zeros_like(bound))
         assert bool((enough <= ceiling).all()), f"cheap dual of {what} is {enough - ceiling} above"
 
