@@ -150,7 +150,7 @@ def layer_case(name: str, spec: Spec, W: Any, b: Tensor, h: Tensor, draw: torch.
     """What the layer W, b shows of `h`, which stays feasible: noise touches what passed, not what was cut."""
     u = W(h) + b  # (N, m)
     seen = torch.rand(u.shape, generator=draw, dtype=torch.float64) >= spec.masked
-    size = u.std() if spec.noise else u.new_tensor(1.0)
+    size = u.std(correction=0)
     y = (u + spec.noise * size * normal(*u.shape, draw=draw)).to(u.dtype)
     if spec.slope is not None:
         none = torch.zeros_like(seen)

@@ -224,7 +224,7 @@ def test_solver_options_reach_the_solver():
     solution = ci.solve(
         batch("nonnegative_lasso").problem, "CLARABEL", solver_options={"max_iter": 2}, polish=False, on_fail="ignore"
     )
-    assert (solution.status == "numerical_error").all() and int(solution.iterations.max()) <= 2
+    assert (solution.status != "optimal").all() and int(solution.iterations.max()) <= 2
 
 
 def test_tolerance_is_met():
