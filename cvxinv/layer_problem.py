@@ -192,6 +192,25 @@ def spd_solve(L: Tensor, v: Tensor) -> Tensor:
     return torch.cholesky_solve(v[..., None], L)[..., 0]
 
 
+def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tensor) -> Tensor:
+    """`p` corrected on the on rows so that `gradient` = W'p + ... vanishes on the `free` unknowns to p's own precision.
+
+    Where the misfit is tiny, p is a small difference of large numbers, and the digits that rounding took from it decide
+    the bound. ridge: the problem's quadratic weight `(N, 1)`. Returns p as it is for signals whose W_on has no full
+    column rank on the free unknowns, and beyond 2048 unknowns.
+    """
+    if rows.n > 2048:
+        return p
+    H = rows.gram() * (free[:, :, None] & free[:, None, :])
+    L, definite = spd_factor(H + torch.diag_embed(torch.where(free, ridge, torch.ones_like(gradient))))
+    moved = p
+    for _ in range(2):
+        dh = spd_solve(L, torch.where(free, -gradient, torch.zeros_like(gradient)))
+        step = rows.fit * rows.W(dh)
+        moved, gradient = moved + step, gradient + rows.W.adjoint(step)
+    return torch.where(definite[:, None], moved, p)
+
+
 def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
     """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
 

@@ -207,12 +207,13 @@ def test_inspect_shows_layers_and_hopes(folder: Path):
 def test_demo_hands_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch):
     def run_demo(out: Path, seed: int, console: object) -> dict:
         console.print("words for people")
-        return {"out": out, "seed": seed}
+        return {"out": out, "seed": seed, "passed": seed == 5}
 
     monkeypatch.setattr("cvxinv.demo.run_demo", run_demo)
     result = run("demo", "--out", "shown", "--seed", 5, "--json")
-    assert result.exit_code == 0 and read_json(result) == {"out": "shown", "seed": 5}
-    assert "words for people" in run("demo").stdout
+    assert result.exit_code == 0 and read_json(result) == {"out": "shown", "seed": 5, "passed": True}
+    failed = run("demo")
+    assert "words for people" in failed.stdout and failed.exit_code == 1
 
 
 def test_version_and_help():

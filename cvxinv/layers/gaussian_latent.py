@@ -36,6 +36,7 @@ from ..layer_problem import (
     AbstractLayerProblem,
     Scaled,
     Statement,
+    balanced,
     multipliers_of_tight_rows,
     normalised_rows,
     per_signal,
@@ -173,7 +174,9 @@ class GaussianLatent(AbstractLayerProblem):
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._gamma[:, None] * h
-        return p + multipliers_of_tight_rows(self.rows, h, gradient, torch.ones_like(h, dtype=torch.bool))
+        free = torch.ones_like(h, dtype=torch.bool)
+        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+        return balanced(self.rows, p, self.rows.W.adjoint(p) + self._gamma[:, None] * h, free, self.quadratic)
 
     def infeasibility(self, p: Tensor) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))

@@ -30,6 +30,7 @@ from ..layer_problem import (
     AbstractLayerProblem,
     Scaled,
     Statement,
+    balanced,
     multipliers_of_tight_rows,
     normalised_rows,
     per_signal,
@@ -157,7 +158,8 @@ class NonnegativeLasso(AbstractLayerProblem):
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._lam[:, None]
         free = h > 1e-6 * h.amax(1, keepdim=True)
-        return p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+        return balanced(self.rows, p, self.rows.W.adjoint(p) + self._lam[:, None], free, self.quadratic)
 
     def infeasibility(self, p: Tensor) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))

@@ -183,4 +183,9 @@ def _solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor, start:
         dh, dmu = conditions.solve(r1, conditions.gap_on_tight(v))
         h, mu = h + dh, mu + dmu
     p = rows.fit * rows.residual(h) + conditions.scatter(mu)
+    for _ in range(2):
+        # p is a difference of numbers of size 1; where it is tiny, h can no longer carry its last digits, p itself can
+        left = -(rows.W.adjoint(p) + problem.linear + problem.quadratic * h)
+        dh, dmu = conditions.solve(left, torch.zeros_like(mu))
+        p = p + rows.fit * rows.W(dh) + conditions.scatter(dmu)
     return Point(h, p)

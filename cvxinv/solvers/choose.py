@@ -2,16 +2,20 @@
 
 1. Active-set rounds from the least-squares point. On realizable data it is exact whatever the conditioning, because its
    equations are refined against W itself, and one factorisation often serves the whole batch.
+   Where lam = 0 leaves h open (fewer on rows than unknowns), the minimiser with the least sum is looked for next.
 2. Interior point with polish, where n x n matrices per signal fit: insensitive to conditioning, which on trained layers is
    where first-order methods stall (linearised ADMM needs 20,000 to 60,000 iterations at condition 9e4).
 3. Graph-form ADMM with polish for what is left, and alone beyond `LARGEST_NEWTON` unknowns.
 4. For what is still left and has off rows that 0 breaks: a linear program for a Farkas ray, checked by the judge.
 """
 
+from dataclasses import replace
+
 import torch
 
 from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, certify
 from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.nonnegative_lasso import NonnegativeLasso
 from .active_set import least_squares_start, polish
 from .graph_admm import GraphADMM
 from .interior_point import InteriorPoint
@@ -23,6 +27,7 @@ TORCH_SOLVERS: dict[str, type[AbstractMethod]] = {
     method.name: method for method in (GraphADMM, InteriorPoint, LinearizedADMM)
 }
 LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
+_TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
 
@@ -44,6 +49,7 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
     if small:
         everyone = torch.arange(problem.N)
         offer(reached, everyone, problem, polish(problem, least_squares_start(problem), 10), tol, 1, polished=True)
+        _look_for_sparse(problem, reached, tol, solver)
     for method in (InteriorPoint, GraphADMM) if small else (GraphADMM,):
         left = _open(reached) if method is InteriorPoint or not small else _rough(reached)
         if len(left) == 0:
@@ -54,6 +60,23 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
         _merge(reached, left, part, got, tol, solver, method.name)
     _look_for_rays(problem, reached, tol, solver)
     return reached, solver
+
+
+def _look_for_sparse(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
+    """Where lam = 0 and h is not unique, offer the minimiser with the least 1'h: the one a sparse truth would be."""
+    if not isinstance(problem, NonnegativeLasso):
+        return
+    left = _open(reached)
+    left = left[(problem.linear[:, 0] == 0).cpu()[left]]
+    if len(left) == 0:
+        return
+    part = problem.take(left.to(problem.rows.y.device))
+    tilted = run(InteriorPoint, replace(part, lam=_TILT), tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
+    before = list(reached.certificate.status)
+    offer(reached, left, part, polish(part, tilted.point), tol, int(tilted.iterations.max()), polished=True)
+    for i in left.tolist():
+        if reached.certificate.status[i] != before[i]:
+            solver[i] = InteriorPoint.name
 
 
 def _open(reached: Reached) -> torch.Tensor:
