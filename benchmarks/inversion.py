@@ -4,7 +4,7 @@
 
 Data: the trained generators of the folder CVXINV_DATA (output read before its last activation, and as trained),
 random Gaussian nets, and the shipped digits generator. Signals: the first latents of torch.Generator().manual_seed(0).
-Seen: everything, 45 % of the pixels hidden at random, the upper 13 of 28 rows hidden, m = 4 n0 Gaussian measurements, and 1 %
+Seen: everything, 45 % of the pixels hidden at random, the upper 13 of 28 rows hidden, m = 4 n0 Gaussian measurements, 1 %
 noise. `recovered`: relative error of z <= 1e-6, of the signals whose z is determined at the true latent. `misfit`: signals
 whose misfit is at most that of the true z (noise) or <= 1e-8 |y|. Wall seconds of one call with `--threads` threads: for
 orientation, not a claim of speed.
@@ -31,6 +31,7 @@ METHODS = {
     "LM, one start": ("levenberg_marquardt", {"restarts": 1}),
     "gradient descent": ("gradient_descent", {"max_iter": 2000}),
     "hybrid": ("hybrid", {}),
+    "hybrid, 5 starts": ("hybrid", {"restarts": 5}),
 }
 DENSE = (
     ("lei_vae_relu_20_60_784_nobias", "identity"),

@@ -273,7 +273,7 @@ def _reading(report: dict[str, Any]) -> str:
         "explained: |G(z) - y| on the seen pixels is at most 1e-8 |y|. stationary: a local optimum that does not explain y. "
         "z within 1e-6: relative error, of those whose z the seen pixels determine. SNR: of z, median. misfit: |G(z) - y| "
         "in % of |y| on the seen pixels, median. layers optimal: convex layer problems whose duality gap is certified. "
-        "Gradient descent and Levenberg-Marquardt have one random start, hybrid a layered one and at most five random "
+        "Gradient descent and Levenberg-Marquardt have one random start, hybrid a layered one and at most ten random "
         "ones.\n\n"
         "Real digits are not in the generator's range, so nothing explains them: the answer is the nearest G(z) found, and "
         f"nothing proves that there is no nearer one. noise stated: an l2 error of up to {_percent(_NOISE)} of |y| is "

@@ -183,15 +183,11 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (3,),
     ),
     "norm per position behind a convolution": (
-        lambda: nn.Sequential(
-            nn.ConvTranspose2d(3, 2, 3), nn.Flatten(), nn.BatchNorm1d(18), nn.ReLU(), nn.Linear(18, 20)
-        ),
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 2, 3), nn.Flatten(), nn.BatchNorm1d(18), nn.ReLU(), nn.Linear(18, 20)),
         (3, 1, 1),
     ),
     "linear to convolution, nothing between": (
-        lambda: nn.Sequential(
-            nn.Linear(3, 16), nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ReLU()
-        ),
+        lambda: nn.Sequential(nn.Linear(3, 16), nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ReLU()),
         (3,),
     ),
     "convolution to linear, nothing between": (
@@ -205,9 +201,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "groups, dilation, output padding": (
         lambda: nn.Sequential(
             nn.BatchNorm2d(6),
-            nn.ConvTranspose2d(
-                6, 4, (3, 2), stride=(3, 2), padding=(1, 0), output_padding=(1, 1), groups=2, dilation=2
-            ),
+            nn.ConvTranspose2d(6, 4, (3, 2), stride=(3, 2), padding=(1, 0), output_padding=(1, 1), groups=2, dilation=2),
             nn.BatchNorm2d(4),
             nn.LeakyReLU(0.1),
             nn.BatchNorm2d(4),
@@ -347,9 +341,7 @@ def test_reading_leaves_module_and_random_state_alone():
 
 
 @pytest.mark.parametrize("before_output", [False, True])
-@pytest.mark.parametrize(
-    "name", ["leaky", "functional", "norm before a padded convolution", "plu output", "one linear"]
-)
+@pytest.mark.parametrize("name", ["leaky", "functional", "norm before a padded convolution", "plu output", "one linear"])
 def test_linearize_gives_value_and_jacobian(name: str, before_output: bool):
     G = load_generator(settle(MODULES[name][0]()))
     target = G.with_output("identity") if before_output else G

@@ -1,8 +1,8 @@
 """The methods that find z, and `hybrid`, which puts them together.
 
-`hybrid`: layered start where the layers allow one, then Levenberg-Marquardt from it, then random starts only for the
-signals that are not explained yet. A layered start is convex and needs no luck; Levenberg-Marquardt repairs what a wrong
-support left; random starts are for what neither explains.
+`hybrid`: layered start where the layers allow one, then Levenberg-Marquardt from it, then random starts, each the best of
+a hundred latents, only for the signals that are not explained yet. A layered start is convex and needs no luck;
+Levenberg-Marquardt repairs what a wrong support left; random starts are for what neither explains.
 """
 
 from collections.abc import Callable
@@ -35,8 +35,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a chunk is to be inverted. random: `(restarts, n0)` random starts, the same for every signal, so that a
-    signal's answer does not depend on its neighbours. settle: further iterations for what is not explained."""
+    """How a chunk is to be inverted.
+
+    random: `(restarts, candidates, n0)` random latents, the same for every signal, so that a signal's answer does not
+    depend on its neighbours; a start is the candidate with the smallest misfit. settle: further iterations for what is
+    not explained.
+    """
 
     settings: Settings
     debias: str | None
@@ -124,13 +128,13 @@ def _by_gradient(task: Task, plan: Plan, z: Tensor) -> Tensor:
 def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task, Plan, Tensor], Tensor]) -> Found:
     """Try the plan's random starts on the signals that are not explained; keep the best z of each."""
     best = torch.where(torch.tensor([u != "" for u in found.used], device=task.y.device), task.misfit(found.z), torch.inf)
-    for number, start in enumerate(plan.random, 1):
+    for number, start in enumerate(plan.random, 1):  # start: (candidates, n0)
         explained = task.explained(found.z) & torch.isfinite(best)
         open_ = (~explained & task.usable).nonzero()[:, 0]
         if len(open_) == 0:
             break
         part = task.take(open_)
-        z = search(part, plan, start.to(task.y).expand(len(open_), -1))
+        z = search(part, plan, _most_promising(part, start.to(task.y)))
         misfit = part.misfit(z)
         for k, i in enumerate(open_.tolist()):
             found.starts[i] += 1
@@ -138,6 +142,17 @@ def _random_starts(task: Task, plan: Plan, found: Found, search: Callable[[Task,
                 found.z[i], best[i], found.used[i] = z[k], misfit[k], f"random start {number}"
         plan.tick()
     return found
+
+
+def _most_promising(task: Task, candidates: Tensor) -> Tensor:
+    """The candidate `(K, n0)` with the smallest misfit for each signal, `(N, n0)`."""
+    best = torch.full((task.N,), torch.inf, dtype=task.y.dtype, device=task.y.device)
+    z = candidates[0].expand(task.N, -1).clone()
+    for candidate, x in zip(candidates, task.generator(candidates), strict=True):
+        misfit = task.residual(x.expand(task.N, -1)).norm(dim=1)
+        better = misfit < best
+        z[better], best[better] = candidate, misfit[better]
+    return z
 
 
 def _settle(task: Task, plan: Plan, found: Found) -> Found:

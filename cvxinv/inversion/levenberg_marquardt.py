@@ -9,11 +9,13 @@ which is how the iteration ends at machine precision (the active-piece finish is
 J'J is damped from below, because J of a real GAN can be rank deficient.
 
 Behind an invertible output phi (tanh, sigmoid, PLU) the same iteration first runs on phi^-1(y) where that is well
-conditioned, which is a ReLU network without the saturating output, and then through phi.
+conditioned, which is a ReLU network without the saturating output, and then through phi. Behind a ReLU output it first
+runs on u = y where y > 0, u <= 0 elsewhere.
 
 Source: exactness note, section 1; Marquardt (1963). The damping rule is the note's.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -144,9 +146,23 @@ def _middle(phi: object, y: Tensor) -> Tensor:
     return torch.full_like(y, 0.5 if isinstance(phi, Sigmoid) else 0.0)
 
 
+def one_sided(task: Task) -> Task | None:
+    """The same task behind a ReLU output as u = y where y > 0 and u <= 0 elsewhere, or None where it does not apply.
+
+    It has the same solutions, and a pixel that should be on pulls also where the current z leaves it off, which the ReLU
+    itself would not let it.
+    """
+    if not isinstance(task.generator.layers[-1].activation, ReLU) or isinstance(task.measurement, Matrix):
+        return None
+    return replace(task, generator=task.generator.with_output("identity"), cut=task.y <= 0)
+
+
 def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3) -> Descent:
-    """`descend`, first before a saturating output where there is one, then on the task itself."""
-    inner = before_output(task)
+    """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
+
+    Easier: before a saturating output, or one-sided behind a ReLU.
+    """
+    inner = before_output(task) or one_sided(task)
     if inner is None:
         return descend(task, z, max_iter, mu)
     first = descend(inner, z, max_iter, mu, target=1e-12)

@@ -29,6 +29,7 @@ class Task:
     """What to invert: `y` `(N, k)` with hidden entries 0, in the generator's type and on its device.
 
     usable: `(N,)`, False for signals that hold NaN or inf, or of which nothing was seen. born: the type y came in.
+    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`).
     """
 
     generator: Generator
@@ -37,6 +38,7 @@ class Task:
     noise: Noise | None
     usable: Tensor
     born: torch.dtype
+    cut: Tensor | None = None
 
     @property
     def N(self) -> int:
@@ -60,7 +62,8 @@ class Task:
 
     def residual(self, x: Tensor) -> Tensor:
         """A x - y on what was seen, `(N, k)`."""
-        return self.measurement.observe(x) - self.y
+        seen = self.measurement.observe(x)
+        return (seen if self.cut is None else torch.where(self.cut, seen.clamp(min=0), seen)) - self.y
 
     def misfit(self, z: Tensor) -> Tensor:
         """|A G(z) - y| in the l2 norm, `(N,)`."""
@@ -78,13 +81,21 @@ class Task:
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
         x, J = self.generator.linearize(z)
-        return self.residual(x), self.measurement.push(J)
+        J = self.measurement.push(J)
+        if self.cut is not None:
+            J = J * ~(self.cut & (self.measurement.observe(x) <= 0))[..., None]
+        return self.residual(x), J
 
     def take(self, index: Tensor) -> "Task":
         """The signals at `index`."""
         noise = None if self.noise is None else Noise(self.noise.norm, self.noise.bound[index])
         return replace(
-            self, y=self.y[index], measurement=self.measurement.take(index), noise=noise, usable=self.usable[index]
+            self,
+            y=self.y[index],
+            measurement=self.measurement.take(index),
+            noise=noise,
+            usable=self.usable[index],
+            cut=None if self.cut is None else self.cut[index],
         )
 
     def to(self, dtype: torch.dtype) -> "Task":

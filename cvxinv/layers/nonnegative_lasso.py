@@ -91,8 +91,12 @@ class NonnegativeLasso(AbstractLayerProblem):
         p = self._clipped(p)
         # a huge p overflows: what is no number proves nothing
         bound = torch.nan_to_num(self._scaled_bound(p), nan=0.0, posinf=0.0).clamp(min=0)
-        enough = torch.full_like(bound, torch.inf) if enough is None else enough
-        short = (bound < enough).nonzero()[:, 0]
+        short = self._lam == 0
+        if enough is not None:
+            # scaling serves lam > 0; far from feasible a translation costs more than it saves, and finding one is not cheap
+            worst = (-self.rows.W.adjoint(p)).amax(1)
+            short = short & (bound < enough) & (worst <= 1e-3 * p.norm(dim=1) * self.rows.W.norm())
+        short = short.nonzero()[:, 0]
         if len(short) and self.rows.n <= 2048:
             u, usable = self._lifts(short)
             moved = self.take(short)._translated_bound(p[short], u, usable)

@@ -43,12 +43,13 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
     rows = problem.rows
     zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
     none = torch.zeros(problem.N, dtype=torch.long)
-    reached = Reached(zero, certify(problem, zero, tol=tol), none, none.bool())
+    reached = Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
     solver = ["active_set"] * problem.N
     small = problem.n <= LARGEST_NEWTON
     if small:
         everyone = torch.arange(problem.N)
-        offer(reached, everyone, problem, polish(problem, least_squares_start(problem), 10), tol, 1, polished=True)
+        first = polish(problem, least_squares_start(problem), 10)
+        offer(reached, everyone, problem, first, tol, 1, polished=True)
         _look_for_sparse(problem, reached, tol, solver)
     for method in (InteriorPoint, GraphADMM) if small else (GraphADMM,):
         left = _open(reached) if method is InteriorPoint or not small else _rough(reached)

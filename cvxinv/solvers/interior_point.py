@@ -56,6 +56,10 @@ class InteriorPoint(AbstractMethod):
     def next_check(self, iteration: int) -> int:
         return iteration + 2
 
+    def worth_polishing(self, iteration: int) -> bool:
+        # a polish costs several iterations; before the tenth the activity is rarely right
+        return iteration in (10, 14, 20, 28, 40, 60)
+
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
         self.off = self.problem.rows._off

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..certificate import LAYER_STATUSES, Certificate, certify
+from ..certificate import LAYER_STATUSES, OPTIMAL, Certificate, certify
 from ..layer_problem import AbstractLayerProblem, Point
 from .active_set import polish as polish_active_set
 
@@ -37,6 +37,10 @@ class AbstractMethod(ABC):
     @abstractmethod
     def next_check(self, iteration: int) -> int:
         """The iteration at which the judge looks again."""
+
+    def worth_polishing(self, iteration: int) -> bool:
+        """Whether the activity may have settled since the last polish."""
+        return True
 
 
 @dataclass(eq=False)
@@ -74,7 +78,7 @@ def run(
     rows = problem.rows
     zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
     reached = Reached(
-        zero, certify(problem, zero, tol=tol),
+        zero, certify(problem, zero, tol=tol, thorough=False),
         torch.zeros(problem.N, dtype=torch.long), torch.zeros(problem.N, dtype=torch.bool),
     )  # fmt: skip
     left, left_problem = torch.arange(problem.N), problem
@@ -83,9 +87,14 @@ def run(
         stop = min(max_iter, method.first_check if iteration == 0 else method.next_check(iteration))
         method.advance(stop - iteration)
         iteration = stop
-        offer(reached, left, left_problem, method.point(), tol, iteration, polished=False)
+        # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
+        offer(reached, left, left_problem, method.point(), tol, iteration, polished=False, thorough=not polish)
         if polish:
-            polish_left(reached, left, left_problem, tol, iteration)
+            everyone = method.worth_polishing(iteration) or stop == max_iter
+            ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in left.tolist()])
+            if ripe.any():
+                part = left_problem if ripe.all() else left_problem.take(ripe.to(rows.y.device))
+                polish_left(reached, left[ripe], part, tol, iteration)
         done = torch.as_tensor([s in ("optimal", "infeasible") for s in reached.certificate.status])[left]
         if done.any():
             keep = (~done).to(rows.y.device)
@@ -114,9 +123,10 @@ def offer(
     tol: float,
     iteration: int,
     polished: bool,
+    thorough: bool = True,
 ) -> None:
     """Let the judge compare `point` (of the signals `left`) with the best so far, and keep the better per signal."""
-    certificate = certify(problem, point, tol=tol)
+    certificate = certify(problem, point, tol=tol, thorough=thorough)
     before = reached.certificate.take(left)
     better = merit(certificate) < merit(before)
     if polished:

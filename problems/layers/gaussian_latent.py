@@ -568,10 +568,7 @@ def equation(instance: Instance) -> str:
     """Equation (16) with the numbers of one instance."""
     W, b, y = instance.W, instance.b, instance.y
     z = [f"z{j + 1}" for j in range(W.shape[1])]
-    terms = [
-        f"{instance.weight[i] / 2:g} ({affine([*W[i], b[i], -y[i]], z)})^2"
-        for i in np.flatnonzero(instance.on)
-    ]
+    terms = [f"{instance.weight[i] / 2:g} ({affine([*W[i], b[i], -y[i]], z)})^2" for i in np.flatnonzero(instance.on)]
     if instance.penalty:
         terms.append(f"{instance.penalty / 2:g} ({' + '.join(f'{z_j}^2' for z_j in z)})")
     conditions = [f"{affine([*W[i], b[i]], z)} <= 0" for i in np.flatnonzero(instance.off)]
@@ -594,8 +591,7 @@ def solved_lines(instance: Instance) -> list[str]:
     import cvxinv as ci
 
     W, b, y, on, off, weight = (
-        torch.as_tensor(part)
-        for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
+        torch.as_tensor(part) for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
     )
     rows = ci.Rows(ci.Dense(W), b, y[None], on[None], off[None], weight[None])
     problem = ci.GaussianLatent(rows, instance.penalty)

@@ -176,9 +176,7 @@ def large_lam() -> Instance:
     W'y = (1 + 2, 2 + 1) = (3, 3) and lam = 4, so at h = 0: g = -(3, 3) + 4 = (1, 1) > 0.
     value = 1/2 (1 + 1) = 1.
     """
-    return instance(
-        "large_lam", "on on", W=[[1, 2], [2, 1]], b=[0, 0], y=[1, 1], lam=4, answer=[0, 0], value=1
-    )
+    return instance("large_lam", "on on", W=[[1, 2], [2, 1]], b=[0, 0], y=[1, 1], lam=4, answer=[0, 0], value=1)
 
 
 def leaky_rows() -> Instance:
@@ -618,10 +616,7 @@ def equation(instance: Instance) -> str:
     """Equation (9) with the numbers of one instance."""
     W, b, y = instance.W, instance.b, instance.y
     h = [f"h{j + 1}" for j in range(W.shape[1])]
-    terms = [
-        f"{instance.weight[i] / 2:g} ({affine([*W[i], b[i], -y[i]], h)})^2"
-        for i in np.flatnonzero(instance.on)
-    ]
+    terms = [f"{instance.weight[i] / 2:g} ({affine([*W[i], b[i], -y[i]], h)})^2" for i in np.flatnonzero(instance.on)]
     if instance.penalty:
         terms.append(f"{instance.penalty:g} ({' + '.join(h)})")
     conditions = ["h >= 0", *(f"{affine([*W[i], b[i]], h)} <= 0" for i in np.flatnonzero(instance.off))]
@@ -643,8 +638,7 @@ def solved_lines(instance: Instance) -> list[str]:
     import cvxinv as ci
 
     W, b, y, on, off, weight = (
-        torch.as_tensor(part)
-        for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
+        torch.as_tensor(part) for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
     )
     rows = ci.Rows(ci.Dense(W), b, y[None], on[None], off[None], weight[None])
     problem = ci.NonnegativeLasso(rows, instance.penalty)
