@@ -121,6 +121,7 @@ def adversarial_duals(case: Case) -> Iterator[tuple[str, Tensor]]:
     yield "the best p, off rows 0", torch.where(rows.on, best, 0.0)
     yield "the best p, on rows 0", torch.where(rows.off, best, 0.0)
     yield "the best p, unseen rows filled", torch.where(rows.on | rows.off, best, unit)
+    yield "the target", -rows.fit * rows.target
     h = natural_size(problem)[:, None] * cases.normal(problem.N, problem.n, draw=draw)
     residual = rows.fit * rows.residual(h)
     for t in (1e-3, 1.0, 1e3):

@@ -244,5 +244,5 @@ def test_remark_says_why_no_bound_is_known():
     W = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
     rows = ci.Rows(ci.Dense(W), torch.zeros(1, dtype=torch.float64), vector(1.0), torch.tensor([[True]]))
     judged = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(3.0, 0.0))
-    assert judged.status[0] == "user_limit" and "lacks full column rank" in judged.remark[0]
+    assert judged.status[0] == "user_limit" and "no rows lift every column" in judged.remark[0]
     assert ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(1.0, 0.0)).remark[0] == ""

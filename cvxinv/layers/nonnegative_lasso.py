@@ -14,7 +14,9 @@ At the optimum p_on = w (W h + b - y), h_j (W'p + lam)_j = 0 and p_off (W h + b)
 [0, min_j lam / (-W'p)_j], which is feasible because (D) is star-shaped about 0 when lam > 0; or p is translated by
 a u with u_off >= 0 and W'u >= c, c the lengths of the columns, with the a that repairs the worst entry (the only way
 when lam = 0): u = w W_on (W_on' w W_on)^-1 c where W_on has full column rank, else one that uses the off rows, where there
-is one. Both are then checked in rounded arithmetic, and (P) >= 0 bounds from below for free.
+is one. Both are then
+checked in rounded arithmetic, and (P) >= 0 bounds from below for free. Where there is no such u (some h >= 0 besides 0 has
+W_on h = 0 and W_off h <= 0) the bound is taken over 1'h <= 1e6 s_y / |W| instead, and `bound_remarks` says so.
 
 Paper's letters: x -> h, lambda_i -> lam, S -> on, its complement -> off, x_{i+1} -> y.
 Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (9), and eq. (8) for an
@@ -156,7 +158,15 @@ class NonnegativeLasso(AbstractLayerProblem):
         linear, square, _ = self._parts(moved)
         # shrinking keeps (D) feasible whatever lam is
         value = self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
-        return torch.where(feasible & torch.isfinite(value), value, torch.zeros_like(value))
+        value = torch.where(feasible & torch.isfinite(value), value, torch.zeros_like(value))
+        return value if usable.all() else torch.where(usable, value, self._bound_in_a_ball(p))
+
+    def _bound_in_a_ball(self, p: Tensor) -> Tensor:
+        """(D) at p over 1'h <= 1e6 s_y / |W|, where an infeasible p costs at most that times its worst entry."""
+        radius = 1e6 * self.rows.scale() / (self.rows.W.norm() or 1.0)
+        worst = (-self._reduced_cost(p) - self._lam[:, None]).amax(1).clamp(min=0)
+        value = self._value(p, torch.ones_like(worst)) - radius * worst
+        return torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)
@@ -176,7 +186,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         if self.rows.n > 2048:
             return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
         usable = self._lifts(torch.arange(self.N, device=self.rows.y.device))[1]
-        text = "lam = 0 and W_on lacks full column rank, off rows included: no bound above 0 is known"
+        text = "lam = 0 and no rows lift every column: the bound holds for 1'h <= 1e6 s_y / |W| only"
         return ["" if ok or lam > 0 else text for ok, lam in zip(usable, self._lam, strict=True)]
 
     # --- proximal pieces ---

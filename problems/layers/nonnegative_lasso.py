@@ -355,6 +355,25 @@ def lam0_dependent_columns_off_row() -> Instance:
     )
 
 
+def lam0_opposite_columns() -> Instance:
+    """No l1 term and columns that cancel: h runs off to infinity at no cost, and no translation can repair a dual point.
+
+    Columns (1, 0) and (-1, 0), y = (1, 1): row one is met by every h1 - h2 = 1, row two by none.
+    value = 1/2 1^2 = 1/2, reached by (1 + t, t) for every t >= 0; noted is (1, 0). The dual point is p = (0, -1).
+    """
+    return instance(
+        "lam0_opposite_columns",
+        "on on",
+        W=[[1, -1], [0, 0]],
+        b=[0, 0],
+        y=[1, 1],
+        lam=0,
+        answer=[1, 0],
+        value=1 / 2,
+        unique=False,
+    )
+
+
 # ---- instances: off rows -----------------------------------------------------------------------------------
 
 
@@ -585,6 +604,7 @@ WORKED: tuple[Callable[[], Instance], ...] = (
     lam0_fewer_rows_than_unknowns,
     lam0_off_row_binds,
     lam0_dependent_columns_off_row,
+    lam0_opposite_columns,
     off_row_binds,
     unseen_row,
     off_row_without_bias,
