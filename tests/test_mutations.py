@@ -78,7 +78,7 @@ FAULTS = {
         Fault("sign of the reduced cost", "worst = (-self._reduced_cost(p)).amax(1)",
               "worst = self._reduced_cost(p).amax(1)"),
         Fault("translated too little", "a = a + 2 * short", "a = a + 0.5 * short"),
-        Fault("translated p not checked", "feasible = usable & (", "feasible = torch.ones_like(usable) | ("),
+        Fault("a ball at no price", "- radius * worst", "- 0 * worst"),
         Fault("sign of lam in prox", "(h - self.linear / rho).clamp(min=0)", "(h + self.linear / rho).clamp(min=0)"),
         Fault("rho dropped from prox", "(h - self.linear / rho).clamp(min=0)", "(h - self.linear).clamp(min=0)"),
         Fault("prox without clamp", "(h - self.linear / rho).clamp(min=0)", "h - self.linear / rho"),

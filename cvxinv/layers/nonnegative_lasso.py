@@ -154,7 +154,7 @@ class NonnegativeLasso(AbstractLayerProblem):
             short = ((-self._reduced_cost(moved) - lam[:, None]) / length).amax(1).clamp(min=0)
             a = a + 2 * short
             moved = p + a[:, None] * u
-        feasible = usable & ((self._reduced_cost(moved) + lam[:, None]).amin(1) >= 0)
+        feasible = (self._reduced_cost(moved) + lam[:, None]).amin(1) >= 0
         linear, square, _ = self._parts(moved)
         # shrinking keeps (D) feasible whatever lam is
         value = self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
