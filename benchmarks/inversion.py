@@ -158,7 +158,9 @@ def main() -> None:
             continue
         rows = []
         for case in tqdm(CASES, desc=name, leave=False):
-            rows.extend(measure(G, arguments.signals, case, method) for method in METHODS)
+            # the claim about five starts is about the ReLU output, where starts matter most
+            names = [m for m in METHODS if m != "hybrid, 5 starts" or output == "relu"]
+            rows.extend(measure(G, arguments.signals, case, method) for method in names)
         show(console, f"{name}, output {output}", rows, arguments.signals)
         results[f"{name}, output {output}"] = rows
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
