@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..measurement import Matrix
 from .gradient_descent import STEP_GRID, debias_by_gradient, descend_by_gradient
 from .latent_pursuit import LayerReport, Settings, obstacle, pursue, supports
 from .levenberg_marquardt import before_output, descend, descend_through
@@ -166,14 +165,3 @@ def _settle(task: Task, plan: Plan, found: Found) -> Found:
     if task.noise is not None and task.noise.norm == "linf":
         found.z[open_] = flatten(part, found.z[open_])
     return found
-
-
-__all__ = [
-    "Found",
-    "Matrix",
-    "Plan",
-    "run_gradient_descent",
-    "run_hybrid",
-    "run_latent_pursuit",
-    "run_levenberg_marquardt",
-]

@@ -20,7 +20,7 @@ from .active_set import least_squares_start, polish
 from .graph_admm import GraphADMM
 from .interior_point import InteriorPoint
 from .linearized_admm import LinearizedADMM
-from .loop import AbstractMethod, Reached, offer, polish_left, run
+from .loop import AbstractMethod, Reached, offer, run
 from .reference import farkas_ray
 
 TORCH_SOLVERS: dict[str, type[AbstractMethod]] = {
@@ -125,6 +125,3 @@ def _look_for_rays(problem: AbstractLayerProblem, reached: Reached, tol: float, 
         offer(reached, torch.tensor([i]), part, Point(reached.point.h[i][None], ray[None]), tol, 0, polished=False)
         if reached.certificate.status[i] != before:
             solver[i] = "farkas_ray"
-
-
-__all__ = ["LARGEST_NEWTON", "TORCH_SOLVERS", "chunk_size", "polish_left", "solve_auto"]
