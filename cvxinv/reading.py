@@ -67,6 +67,8 @@ def save_generator(generator: Generator, path: str | Path) -> None:
 
     Loading them in the generator's own dtype gives the same maps, bit for bit.
     """
+    if not isinstance(generator, Generator):
+        raise TypeError(f"expected a Generator, got {type(generator).__name__}; pass load_generator(module) for a module")
     weights_path, json_path = _pair(path)
     tensors: dict[str, Tensor] = {}
     layers = _write_layers(generator, tensors)

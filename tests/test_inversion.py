@@ -880,7 +880,8 @@ def test_settings_and_versions_say_what_ran():
     _, y = signals(G, 6)
     R = ci.invert(G, y.float(), "latent_pursuit", lam=0.5, debias="gradient", seed=3, chunk=4, on_fail="ignore")
     assert R.method == "latent_pursuit"
-    assert R.settings == {"lam": 0.5, "debias": "gradient", "seed": 3, "chunk": 4}
+    task = {"noise": None, "measurement": "Everything", "generator": "a module"}
+    assert R.settings == {"lam": 0.5, "debias": "gradient", "seed": 3, "chunk": 4} | task
     assert R.versions["torch"] == torch.__version__ and R.versions["cvxinv"] == ci.__version__
     assert R.versions["dtype"] == "torch.float64" and R.versions["signals in"] == "torch.float32"
     assert R.seconds["total"] >= R.seconds["solve"] > 0

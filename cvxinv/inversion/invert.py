@@ -91,7 +91,7 @@ def invert(
     plan = _plan(method, task, options, seed)
     size = _chunk_size(task) if chunk is None else _positive(chunk, "chunk")
     found, marks = _run_chunks(task, METHODS[method], plan, size, progress, method)
-    result = _result(task, dtype, method, found, truth, options | {"seed": seed, "chunk": size})
+    result = _result(task, dtype, method, found, truth, options | {"seed": seed, "chunk": size} | _said(task))
     result.seconds.update(marks, total=time.perf_counter() - started)
     _report(result, task, on_fail)
     return result.one() if single else result
@@ -286,6 +286,16 @@ def _result(
         {k: v if isinstance(v, (int, float, str, type(None))) else repr(v) for k, v in settings.items()},
         _versions(task, dtype), tuple(found.notes),
     )  # fmt: skip
+
+
+def _said(task: Task) -> dict[str, Any]:
+    """The task in words, for the result: a stored latent means little without the noise it was judged by."""
+    noise = None
+    if task.noise is not None:
+        low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
+        noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
+    name = str(task.generator.description.get("name", "a module"))
+    return {"noise": noise, "measurement": type(task.measurement).__name__, "generator": name}
 
 
 def _snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:

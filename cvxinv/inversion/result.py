@@ -115,8 +115,8 @@ class Inversion:
             extra = f"; {report.remark}" if report.remark else ""
             lines.append(f"  layer {report.index} ({report.kind}): {words}; worst relative gap {gap:.1e}{extra}")
         if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):
-            counts = {name: self.used.count(name) for name in dict.fromkeys(self.used)}
-            lines.append("  answers by: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+            counts = {name: self.used.count(name) for name in sorted(set(self.used), key=lambda n: (n[:6], len(n), n))}
+            lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
         for name, value in self.snr.items():
             low, mid, high = (float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9]).double()))
             lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")

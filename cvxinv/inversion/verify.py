@@ -67,7 +67,9 @@ class Verdict:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         undetermined = int((~self.determined).sum())
         tail = f"; z not determined for {undetermined}" if undetermined else ""
-        return f"Verdict on {len(self)} signals: {words}; median misfit {float(self.relative_misfit.median()):.1e} |y|{tail}"
+        return (
+            f"Verdict on {len(self)} signals: {words}; median misfit {float(self.relative_misfit.nanmedian()):.1e} |y|{tail}"
+        )
 
 
 def verify(
