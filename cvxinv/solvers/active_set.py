@@ -17,7 +17,7 @@ Source: `sparse` note 5.1, 5.4, 5.5 (polish); the revision rule is Hintermueller
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point, spd_factor
+from ..layer_problem import AbstractLayerProblem, Point, spd_factor, spd_solve
 from ..rows import weighted_gram
 
 _REFINEMENTS = 3
@@ -146,17 +146,12 @@ class _Conditions:
         if self.k:
             r1 = r1 + (self.B.mT @ r2[..., None])[..., 0]
         r1 = torch.where(self.free, r1, torch.zeros_like(r1))
-        dh = self._base(r1)
+        dh = spd_solve(self.L, r1)
         if not self.k:
             return dh, r2
         left = (self.B @ dh[..., None])[..., 0] - r2
         dmu = torch.cholesky_solve(torch.where(self.valid, left, 0.0)[..., None], self.S)[..., 0]
         return dh - (self.HB @ dmu[..., None])[..., 0], dmu
-
-    def _base(self, r: Tensor) -> Tensor:
-        if len(self.L) == 1:
-            return torch.cholesky_solve(r.T, self.L[0]).T
-        return torch.cholesky_solve(r[..., None], self.L)[..., 0]
 
     def scatter(self, mu: Tensor) -> Tensor:
         """Multipliers `(N, k)` as rows `(N, m)`."""

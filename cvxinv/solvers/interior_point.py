@@ -14,7 +14,7 @@ Source: Mehrotra (1992), as in Nocedal and Wright, Numerical Optimization (2006)
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layer_problem import AbstractLayerProblem, Point, spd_solve
 from ..rows import weighted_gram
 from .loop import AbstractMethod
 
@@ -42,7 +42,7 @@ class InteriorPoint(AbstractMethod):
         eye = torch.eye(problem.n, dtype=rows.y.dtype, device=rows.y.device)
         # a ridge of 1 % of |W|^2 keeps the start moderate whatever the conditioning
         L = torch.linalg.cholesky_ex(self.gram + 0.01 * eye)[0]
-        h = _solve(L, rows.W.adjoint(rows.fit * rows.target) - problem.linear)
+        h = spd_solve(L, rows.W.adjoint(rows.fit * rows.target) - problem.linear)
         shift = 0.1 * h.abs().amax(1, keepdim=True).clamp(min=1e-3)
         self.h = h.clamp(min=0) + shift if problem.nonnegative else h
         v = rows.W(self.h) + rows.b
@@ -126,7 +126,7 @@ class InteriorPoint(AbstractMethod):
         right = -r_dual - rows.W.adjoint(from_slack)
         if nonnegative:
             right = right - r_h / self.h
-        dh = _solve(L, right)
+        dh = spd_solve(L, right)
         dv = rows.W(dh)
         ds = torch.where(self.off, -r_slack - dv, torch.zeros_like(dv))
         dmu = torch.where(self.off, (-r_s - self.mu * ds) / self.s, torch.zeros_like(dv))
@@ -142,9 +142,3 @@ class InteriorPoint(AbstractMethod):
             ratio = torch.where(d < 0, -x / d, torch.ones_like(x)).amin(1, keepdim=True)
             step = torch.minimum(step, ratio)
         return step
-
-
-def _solve(L: Tensor, r: Tensor) -> Tensor:
-    if len(L) == 1:
-        return torch.cholesky_solve(r.T, L[0]).T
-    return torch.cholesky_solve(r[..., None], L)[..., 0]
