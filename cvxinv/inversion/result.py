@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..generator import Generator
+from .explain import explain
 from .latent_pursuit import LayerReport
 from .verify import Verdict
 
@@ -121,6 +123,16 @@ class Inversion:
             low, mid, high = (float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9]).double()))
             lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def explain(self, i: int = 0, *, generator: Generator | None = None) -> str:
+        """Signal i in words: can z be trusted, and if not, is it the signal, the generator or the solver; what to do.
+
+        generator: the one that was inverted; with it more can be said, e.g. how many directions of z are open, or a proof
+        that the signal is out of its range. i counts from the end where negative. Raises IndexError, or ValueError for
+        another generator.
+        """
+        position = i + len(self) if i < 0 else i
+        return str(explain(self, [position], generator)[0])
 
     def __repr__(self) -> str:
         return self.summary()
