@@ -8,14 +8,17 @@ every bias is one number per output.
 
 from dataclasses import dataclass, field, replace
 from math import prod
+from operator import index
+from typing import SupportsIndex
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .activations import AbstractActivation, Identity, LeakyReLU, ReLU
 from .errors import UnsupportedLayerError
 from .generator import Generator, Layer
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 # a product with a dense factor is multiplied out up to this many entries (32 MB in float64)
 _DENSE_ENTRIES = 4_000_000
@@ -67,6 +70,17 @@ class Chain:
             self.pending = _Diagonal(scale * before.scale, scale * before.shift + shift)
         else:
             self.pending = _Affine(_scale_rows(before.W, scale), scale * before.b + shift)
+
+    def add_channels(self, before: Tensor, after: Tensor) -> None:
+        """Put fixed channels `before` and `after` those of the signal, shapes (k, ...) with ... as in `shape`."""
+        channels, rest = self.shape[0], self.shape[1:]
+        weight = F.pad(torch.eye(channels, dtype=before.dtype), (0, 0, before.shape[0], after.shape[0]))
+        b = torch.cat([before, before.new_zeros(self.shape), after]).reshape(-1)
+        if len(rest) == 2:
+            W: AbstractMap = Conv2d(weight[:, :, None, None], (channels, *rest))
+        else:
+            W = Dense(torch.kron(weight, torch.eye(prod(rest), dtype=before.dtype)))
+        self.add_map(W, b, (weight.shape[0], *rest))
 
     def add_activation(self, activation: AbstractActivation, place: str) -> None:
         """Append an activation; it closes a layer. Raises: UnsupportedLayerError where no map stands before
@@ -146,6 +160,10 @@ def _scale_rows(W: AbstractMap, scale: Tensor) -> AbstractMap:
         channels = per_channel(scale, W.shape_out[0])
         if channels is not None:
             return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d)))
+    if isinstance(W, Resampling2d):
+        channels = per_channel(scale, W.channels)
+        if channels is not None:
+            return Composition(W, _channel_scale(channels, W.shape_in))  # it commutes with what is done in each channel
     return compose(_diagonal_map(scale), W)
 
 
@@ -154,11 +172,20 @@ def _scale_columns(W: AbstractMap, scale: Tensor) -> AbstractMap:
         return Dense(W.weight * scale)
     if isinstance(W, Composition):
         return Composition(W.outer, _scale_columns(W.inner, scale))
+    if isinstance(W, Resampling2d):
+        channels = per_channel(scale, W.channels)
+        if channels is not None:
+            return Composition(W, _channel_scale(channels, W.shape_in))
     if isinstance(W, Conv2d | ConvTranspose2d):
         channels = per_channel(scale, W.shape_in[0])
         if channels is not None:
             return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, ConvTranspose2d)))
     return compose(W, _diagonal_map(scale))
+
+
+def _channel_scale(channels: Tensor, shape: tuple[int, int, int]) -> Conv2d:
+    """One number per channel as a map of pictures."""
+    return Conv2d(channels.reshape(-1, 1, 1, 1), shape, groups=channels.numel())
 
 
 def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bool) -> Tensor:
@@ -167,3 +194,25 @@ def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bo
         return W.weight * channels.reshape(-1, 1, 1, 1)
     grouped = W.weight.reshape(W.groups, -1, *W.weight.shape[1:])
     return (grouped * channels.reshape(W.groups, 1, -1, 1, 1)).reshape(W.weight.shape)
+
+
+def fixed_label(label: object, classes: int | None) -> int:
+    """`label` as an integer in 0, ..., `classes` - 1; None is not known how many.
+
+    Raises: ValueError for a missing label and one out of range, TypeError for what is no integer.
+    """
+    known = "label=0" if classes is None else f"label=0 ... label={classes - 1}"
+    if label is None:
+        raise ValueError(f"expected a label, because this generator is conditional, got none; pass {known}")
+    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
+        raise TypeError(f"expected a label as one integer, got {label!r}; pass {known}")
+    number = index(label)
+    if number < 0 or (classes is not None and number >= classes):
+        raise ValueError(f"expected a label of this generator's {classes or ''} classes, got {number}; pass {known}")
+    return number
+
+
+def no_label(label: object) -> None:
+    """Raises: ValueError if there is a label, for a generator that takes none."""
+    if label is not None:
+        raise ValueError(f"expected no label, because this generator is not conditional, got label={label!r}; leave it out")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 # what one block of pictures may take while a Jacobian is pushed through a map
 _BLOCK_BYTES = 500_000_000
@@ -34,7 +34,8 @@ class Generator:
     """A chain of layers from latents `(N, n0)` to flat signals `(N, d)`.
 
     `signal_shape` is the shape of one signal, for pictures; `description` is what the file said about the
-    generator (name, latent distribution, output range, source), and empty for a module.
+    generator (name, latent distribution, output range, source), the label that was folded in, and for an ONNX file what
+    the reading was compared with; it is empty for a plain module.
     """
 
     layers: tuple[Layer, ...]
@@ -157,9 +158,11 @@ class Generator:
         return (low + (high - low) * unit).to(self.device)
 
     def __repr__(self) -> str:
-        name = self.description.get("name")
-        head = f"Generator{f' {name}' if name else ''}: {self.latent_dim} -> {self.signal_dim}"
+        name, label, check = (self.description.get(key) for key in ("name", "label", "conversion_check"))
+        head = f"Generator{f' {name}' if name else ''}{'' if label is None else f', label {label}'}"
+        head = f"{head}: {self.latent_dim} -> {self.signal_dim}"
         lines = [f"  {i}: {_words(layer.W)}, {layer.activation!r}" for i, layer in enumerate(self.layers)]
+        lines += [] if check is None else [f"  {check}"]
         return "\n".join([f"{head}, {str(self.dtype).removeprefix('torch.')}, {self.device}", *lines])
 
     def _batch(self, z: Tensor) -> Tensor:
@@ -180,9 +183,13 @@ def factors(W: AbstractMap) -> list[AbstractMap]:
 
 
 def _weights(W: AbstractMap) -> list[Tensor]:
-    return [
-        factor.weight if isinstance(factor, Dense | Conv2d | ConvTranspose2d) else factor.matrix() for factor in factors(W)
-    ]
+    return [weight for factor in factors(W) for weight in _own_weights(factor)]
+
+
+def _own_weights(W: AbstractMap) -> list[Tensor]:
+    if isinstance(W, Resampling2d):
+        return [W.rows, W.columns]
+    return [W.weight if isinstance(W, Dense | Conv2d | ConvTranspose2d) else W.matrix()]
 
 
 def _check_layer(index: int, layer: Layer, dtype: torch.dtype, device: torch.device) -> None:
@@ -243,7 +250,21 @@ def _push(W: AbstractMap, columns: Tensor) -> Tensor:
 def _words(W: AbstractMap) -> str:
     if isinstance(W, Composition):
         return " then ".join(_words(factor) for factor in factors(W))
-    if isinstance(W, Conv2d | ConvTranspose2d):
-        before, after, kernel = ("x".join(map(str, sizes)) for sizes in (W.shape_in, W.shape_out, W.weight.shape[2:]))
-        return f"{type(W).__name__} {before} -> {after}, kernel {kernel}, stride {W.stride}, padding {W.padding}"
+    if isinstance(W, Conv2d | ConvTranspose2d | Resampling2d):
+        before, after = ("x".join(map(str, shape)) for shape in (W.shape_in, W.shape_out))
+        return f"{type(W).__name__} {before} -> {after}{'' if isinstance(W, Resampling2d) else _kernel_words(W)}"
     return f"{type(W).__name__} {W.n} -> {W.m}"
+
+
+def _kernel_words(W: Conv2d | ConvTranspose2d) -> str:
+    kernel = "x".join(map(str, W.weight.shape[2:]))
+    unusual = "".join(
+        f", {name} {value}"
+        for name, value, usual in (
+            ("dilation", W.dilation, (1, 1)),
+            ("groups", W.groups, 1),
+            ("output padding", W.output_padding, (0, 0)),
+        )
+        if value != usual
+    )
+    return f", kernel {kernel}, stride {W.stride}, padding {W.padding}{unusual}"

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .inputs import describe
 
+_PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
+
 
 def _ieee_convolution():
     """Convolutions in full float32 for the time of a call: cuDNN may use TF32 (three digits) by default."""
@@ -263,6 +265,126 @@ class Conv2d(_Convolution):
             image = p.reshape(-1, *self.shape_out)
             h = F.conv_transpose2d(image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
         return h.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling2d(AbstractMap):
+    """Y = `rows` X `columns`' in each of `channels` pictures X: padding, cropping, upsampling.
+
+    `rows` is (height out, height in), `columns` (width out, width in). Where they only pick pixels, as `picking`,
+    `padding` and `nearest` make them, pixels are copied without rounding and the adjoint sums what was copied.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    channels: int
+
+    def __post_init__(self) -> None:
+        for name, matrix in (("rows", self.rows), ("columns", self.columns)):
+            if not isinstance(matrix, Tensor) or not matrix.dtype.is_floating_point or matrix.ndim != 2:
+                raise TypeError(
+                    f"expected {name} as a float matrix (size out, size in), got {describe(matrix)}; use .double()"
+                )
+        if (self.rows.dtype, self.rows.device) != (self.columns.dtype, self.columns.device):
+            raise ValueError(
+                f"expected rows and columns of one dtype and device, got {describe(self.rows)} and {describe(self.columns)}; "
+                "convert one of them"
+            )
+        if self.channels < 1:
+            raise ValueError(f"expected channels >= 1, got {self.channels}; pass the number of pictures of a signal")
+
+    @classmethod
+    def picking(
+        cls, shape_in: tuple[int, int, int], rows: Tensor, columns: Tensor, dtype: torch.dtype = torch.float64
+    ) -> "Resampling2d":
+        """Output pixel (i, j) is input pixel (rows[i], columns[j]), or 0 where either is -1; both are integers."""
+        channels, height, width = shape_in
+        return cls(_picks(rows, height, dtype), _picks(columns, width, dtype), channels)
+
+    @classmethod
+    def padding(
+        cls, shape_in: tuple[int, int, int], pads: tuple[int, int, int, int], mode: str = "zeros",
+        dtype: torch.dtype = torch.float64,
+    ) -> "Resampling2d":  # fmt: skip
+        """`pads` pixels more at (left, right, top, bottom), negative ones less; `mode` is a padding_mode of nn.Conv2d.
+
+        Raises: ValueError for an unknown mode, and for pads that the mode cannot make of the picture.
+        """
+        if mode not in _PADDING_MODES:
+            raise ValueError(f"expected a padding mode of {', '.join(_PADDING_MODES)}, got {mode!r}; pass one of these")
+        left, right, top, bottom = pads
+        rows, columns = _padded(shape_in[1], top, bottom, mode), _padded(shape_in[2], left, right, mode)
+        return cls.picking(shape_in, rows, columns, dtype)
+
+    @classmethod
+    def nearest(
+        cls, shape_in: tuple[int, int, int], scale: tuple[int, int], dtype: torch.dtype = torch.float64
+    ) -> "Resampling2d":
+        """Every pixel `scale` = (down, across) times: nearest-neighbour upsampling."""
+        rows, columns = (torch.arange(size).repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True))
+        return cls.picking(shape_in, rows, columns, dtype)
+
+    @property
+    def shape_in(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it takes."""
+        return (self.channels, self.rows.shape[1], self.columns.shape[1])
+
+    @property
+    def shape_out(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it gives."""
+        return (self.channels, self.rows.shape[0], self.columns.shape[0])
+
+    @property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @property
+    def m(self) -> int:
+        return prod(self.shape_out)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return (self.rows.T @ (p.reshape(-1, *self.shape_out) @ self.columns)).flatten(1)
+
+    def magnitude(self) -> "Resampling2d":
+        return replace(self, rows=self.rows.abs(), columns=self.columns.abs())
+
+    def scaled(self, factor: float) -> "Resampling2d":
+        return replace(self, rows=self.rows * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Resampling2d":
+        rows = self.rows.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if rows is self.rows else replace(self, rows=rows, columns=self.columns.to(rows))
+
+    def _matrix(self) -> Tensor:
+        one = torch.kron(self.rows.contiguous(), self.columns.contiguous())
+        return torch.kron(torch.eye(self.channels, dtype=self.dtype, device=self.device), one)
+
+
+def _picks(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """One row per entry of `index`, with a 1 where it points, all 0 for -1."""
+    return (index[:, None] == torch.arange(size, device=index.device)).to(dtype)
+
+
+def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
+    numbers = torch.arange(size, dtype=torch.float64)[None, None]
+    fill = -1.0 if mode == "zeros" else None
+    try:
+        return F.pad(numbers, (before, after), _PADDING_MODES[mode], fill)[0, 0].long()
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected {mode} padding that fits {size} pixels, got {before} before and {after} after; pad less"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
