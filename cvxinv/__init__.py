@@ -20,11 +20,16 @@ from .inversion.latent_pursuit import LayerReport
 from .inversion.result import Inversion
 from .inversion.verify import Verdict, verify
 from .layer_problem import AbstractLayerProblem, Point, Statement
+from .layers.activated_lasso import ActivatedLasso
+from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from .layers.gaussian_latent import GaussianLatent
+from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
+from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
-from .maps import Composition, Conv2d, ConvTranspose2d, Dense
+from .maps import Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .measurement import Everything, Mask, Matrix
 from .reading import load_generator, save_generator
+from .report import write_report
 from .rows import Rows, Sample
 from .solvers.solve import SOLVERS, Solution, solve
 
@@ -35,7 +40,10 @@ __all__ = [
     "PLU",
     "SOLVERS",
     "AbstractLayerProblem",
+    "ActivatedLasso",
     "BackendNotInstalledError",
+    "BasisPursuitL2",
+    "BasisPursuitLinf",
     "Certificate",
     "Composition",
     "Conv2d",
@@ -47,17 +55,22 @@ __all__ = [
     "GaussianLatent",
     "Generator",
     "Identity",
+    "IntervalBasisPursuit",
     "Inversion",
+    "Lasso",
     "Layer",
     "LayerReport",
     "LeakyReLU",
     "Mask",
     "Matrix",
+    "NonnegativeBasisPursuitL2",
+    "NonnegativeBasisPursuitLinf",
     "NonnegativeLasso",
     "PLUModule",
     "Point",
     "ProblemTooLargeError",
     "ReLU",
+    "Resampling2d",
     "Rows",
     "Sample",
     "Sigmoid",
@@ -73,4 +86,5 @@ __all__ = [
     "save_generator",
     "solve",
     "verify",
+    "write_report",
 ]

@@ -39,7 +39,7 @@ class Explanation:
     """What can be said of signal `index`.
 
     trust: "yes" (z and G(z)), "signal only" (G(z), but not z) or "no". cause: "signal", "generator" or "solver", and ""
-    where trust is "yes". verdict: one sentence; reasons: facts with numbers and units; advice: what to do, empty where nothing is.
+    where trust is "yes". verdict: one sentence; reasons: facts with numbers and units; advice: what to do, if anything.
     """
 
     index: int
@@ -271,7 +271,7 @@ def _reach_words(f: _Facts) -> list[str]:
 
 def _singular_words(f: _Facts) -> str:
     low, high = f.number("sigma_min"), f.number("sigma_max")
-    head = f"singular values of the Jacobian of what was seen: {low:.2g} to {high:.2g} signal per latent unit"
+    head = f"singular values of the Jacobian of what was seen: {low:.3g} to {high:.3g} signal per latent unit"
     if not f.determined:
         return f"{head}; z is not determined"
     error = _first_order_error(f)
