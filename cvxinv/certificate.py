@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from .inputs import read_numbers
-from .layer_problem import AbstractLayerProblem, Point
+from .layer_problem import AbstractCurvedProblem, AbstractLayerProblem, Point
 
 OPTIMAL = "optimal"
 OPTIMAL_INACCURATE = "optimal_inaccurate"
 INFEASIBLE = "infeasible"
 USER_LIMIT = "user_limit"
 NUMERICAL_ERROR = "numerical_error"
-LAYER_STATUSES = (OPTIMAL, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
+STATIONARY = "stationary"
+LAYER_STATUSES = (OPTIMAL, STATIONARY, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
 
 _INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
-_FLOOR = 1e-10  # a residual this small relative to s_y counts as none
 _FAR = 1e8  # an h this many times its natural size s_y / |W| counts as infinitely far
 
 
@@ -29,9 +29,13 @@ class Certificate:
     constraint violation, signal units. scale: s_y, signal units. allowed_gap, allowed_violation: what `optimal`
     asks for. status: numpy array of str, one of `LAYER_STATUSES`. remark: why a bound may be weak, or "".
 
-    `optimal`: violation <= tol s_y and gap <= max(tol |objective|, (1e-10 s_y)^2 / 2). `optimal_inaccurate`: within
-    1000 times that. `infeasible`: p_off proves that no feasible h is shorter than 1e8 s_y / |W|. Else `user_limit`,
-    or `numerical_error` where the point is not finite. The gap may be negative by at most |p|' violation.
+    unit: natural size of the objective, s_y^2 / 2 for squared misfits, s_y / |W| for the basis pursuits. floor: the gap
+    that counts as none whatever the objective is: 1e-20 s_y^2 / 2, or tol 1e-10 s_y / |W|.
+
+    `optimal`: violation <= tol s_y and gap <= max(tol |objective|, floor). `optimal_inaccurate`: within 1000 times that.
+    `infeasible`: p proves that every h shorter than 1e8 s_y / |W| breaks some bound by more than tol s_y. `stationary`:
+    only for the one problem that is not convex, where a proximal gradient step no longer moves h. Else `user_limit`, or
+    `numerical_error` where the point is not finite. The gap may be negative by at most |p|' violation.
     """
 
     objective: Tensor
@@ -41,6 +45,8 @@ class Certificate:
     tol: float
     status: np.ndarray
     remark: tuple[str, ...]
+    unit: Tensor
+    floor: Tensor
 
     @property
     def gap(self) -> Tensor:
@@ -50,7 +56,7 @@ class Certificate:
     @property
     def allowed_gap(self) -> Tensor:
         """The largest gap that is `optimal`, `(N,)`."""
-        return torch.maximum(self.tol * self.objective.abs(), (_FLOOR * self.scale) ** 2 / 2)
+        return torch.maximum(self.tol * self.objective.abs(), self.floor)
 
     @property
     def allowed_violation(self) -> Tensor:
@@ -59,8 +65,8 @@ class Certificate:
 
     @property
     def relative_gap(self) -> Tensor:
-        """Gap over max(|objective|, s_y^2 / 2), `(N,)`, no unit: for tables; statuses use `allowed_gap`."""
-        return self.gap / torch.maximum(self.objective.abs(), self.scale**2 / 2).clamp(min=1e-300)
+        """Gap over max(|objective|, unit), `(N,)`, no unit: for tables; statuses use `allowed_gap`."""
+        return self.gap / torch.maximum(self.objective.abs(), self.unit).clamp(min=1e-300)
 
     @property
     def holds(self) -> Tensor:
@@ -81,6 +87,8 @@ class Certificate:
             scale=self.scale[index],
             status=self.status[positions],
             remark=tuple(self.remark[k] for k in positions),
+            unit=self.unit[index],
+            floor=self.floor[index],
         )
 
     def counts(self) -> dict[str, int]:
@@ -124,7 +132,8 @@ def certify(
     dual = problem.complete(h) if p is None else _vector(p, problem, problem.rows.m, "p")
 
     objective, violation, scale = problem.objective(h), problem.violation(h), problem.rows.scale()
-    allowed = torch.maximum(tol * objective.abs(), (_FLOOR * scale) ** 2 / 2)
+    floor = problem.floor(tol)
+    allowed = torch.maximum(tol * objective.abs(), floor)
     # repairs that cost a factorisation are worth it only where the cheap bound does not settle the matter
     enough = objective - 0.5 * allowed
     bound = problem.dual(dual, enough if thorough else torch.full_like(enough, -torch.inf))
@@ -132,19 +141,25 @@ def certify(
     far = _FAR * (scale + problem.rows.b.norm(dim=-1)) / (problem.rows.W.norm() or 1.0)
     status = np.full(problem.N, USER_LIMIT, dtype=object)
     loose = (violation <= _INACCURATE * tol * scale) & (gap <= _INACCURATE * allowed)
-    status[(problem.infeasibility(dual) > far).cpu().numpy()] = INFEASIBLE
+    status[(problem.infeasibility(dual, tol * scale) > far).cpu().numpy()] = INFEASIBLE
     status[loose.cpu().numpy()] = OPTIMAL_INACCURATE
     status[((violation <= tol * scale) & (gap <= allowed)).cpu().numpy()] = OPTIMAL
+    if isinstance(problem, AbstractCurvedProblem):
+        still = (violation <= tol * scale) & (problem.movement(h) <= tol) & (gap > allowed)
+        status[still.cpu().numpy()] = STATIONARY
     status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
     remark = _remarks(problem, status) if thorough else ("",) * problem.N
     nan = torch.where(finite, 0.0, torch.nan).to(objective)
     return Certificate(
-        (objective + nan).cpu(), bound.cpu(), (violation + nan).cpu(), scale.cpu(), tol, status.astype("<U18"), remark
-    )
+        (objective + nan).cpu(), bound.cpu(), (violation + nan).cpu(), scale.cpu(), tol, status.astype("<U18"), remark,
+        problem.unit().cpu(), floor.cpu(),
+    )  # fmt: skip
 
 
 def _remarks(problem: AbstractLayerProblem, status: np.ndarray) -> tuple[str, ...]:
-    open_ = (status != OPTIMAL) & (status != INFEASIBLE)
+    open_ = (status != OPTIMAL) & (status != STATIONARY)
+    if problem.form != "interval":  # only there a remark can say what is infeasible
+        open_ &= status != INFEASIBLE
     if not open_.any():
         return ("",) * len(status)
     return tuple(r if o else "" for r, o in zip(problem.bound_remarks(), open_, strict=True))

@@ -33,7 +33,7 @@ TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-_CERTIFICATE = ("objective", "bound", "violation", "scale")
+_CERTIFICATE = ("objective", "bound", "violation", "scale", "unit", "floor")
 _SOLUTION = ("h", "p", "iterations", "polished")
 _REPORT = ("penalty", "threshold")
 _SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -184,8 +184,13 @@ def _inversion(spec: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
 
 
 def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
+    prefix = f"layer.{entry['index']}."
+    if f"{prefix}floor" not in tensors:  # written when all layer problems had a squared misfit
+        scale = tensors[f"{prefix}scale"]
+        tensors = tensors | {f"{prefix}unit": scale**2 / 2, f"{prefix}floor": (1e-10 * scale) ** 2 / 2}
+
     def named(names: tuple[str, ...]) -> dict[str, Any]:
-        return {name: tensors[f"layer.{entry['index']}.{name}"] for name in names}
+        return {name: tensors[prefix + name] for name in names}
 
     certificate = Certificate(
         tol=entry["tol"],

@@ -6,8 +6,9 @@ p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from .rows import Rows, Sample
 if TYPE_CHECKING:
     import cvxpy as cp
 
+_NONE = 1e-10  # a residual this small relative to s_y counts as none
+
 
 class Point(NamedTuple):
     """A primal and a dual vector: `h` `(N, n)` and `p` `(N, m)`. Nothing is claimed about them."""
@@ -25,13 +28,28 @@ class Point(NamedTuple):
     p: Tensor
 
 
+class Bound(NamedTuple):
+    """A constraint of a statement on W h + b: which rows `(k,)` it bounds, and the sign its multiplier has in p.
+
+    sign 1: an upper bound, or an equality; -1: a lower bound.
+    """
+
+    constraint: "cp.Constraint"
+    rows: np.ndarray
+    sign: int
+
+
 @dataclass(frozen=True)
 class Statement:
-    """The CVXPY problem of one signal, its variable, and the constraint on the off rows (None without off rows)."""
+    """The CVXPY problem of one signal, its variable, and the constraints on its rows.
+
+    bounds: constraints row by row, see `Bound`. ball: the constraint on the length of the misfit, or None.
+    """
 
     problem: "cp.Problem"
     h: "cp.Variable"
-    off: "cp.Constraint | None"
+    bounds: tuple[Bound, ...] = ()
+    ball: "cp.Constraint | None" = None
 
 
 class Scaled(NamedTuple):
@@ -43,9 +61,17 @@ class Scaled(NamedTuple):
 
 
 class AbstractLayerProblem(ABC):
-    """One convex layer inversion for a batch of signals."""
+    """One layer inversion for a batch of signals.
+
+    form: what F is on the on rows: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is
+    bounded), "interval" (each row is bounded), or "curved" (a squared misfit behind an activation, not convex).
+    nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign.
+    """
 
     rows: Rows
+    form: ClassVar[str] = "quadratic"
+    nonnegative: ClassVar[bool]
+    absolute: ClassVar[bool] = False
 
     # --- statement ---
 
@@ -75,8 +101,15 @@ class AbstractLayerProblem(ABC):
         """A `p` `(N, m)` for an `h` that came without one: the residual, and multipliers of the rows at their bound."""
 
     @abstractmethod
-    def infeasibility(self, p: Tensor) -> Tensor:
-        """How far away `p_off` pushes every feasible h: none has a norm below this, `(N,)`; 0 where nothing is shown."""
+    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
+        """How far away `p` pushes every h that breaks no bound by more than `slack` `(N,)`, signal units.
+
+        None has a norm below this, `(N,)`; 0 where nothing is shown.
+        """
+
+    def opened(self, width: Tensor) -> Self:
+        """The same problem with every bound on the rows wider by `width` `(N,)`, where it has bounds that data set."""
+        return self
 
     @abstractmethod
     def bound_remarks(self) -> list[str]:
@@ -95,17 +128,37 @@ class AbstractLayerProblem(ABC):
     @property
     @abstractmethod
     def linear(self) -> Tensor:
-        """Weight of 1'h in g, `(N, 1)`."""
+        """Weight of 1'h in g, of |h|_1 where `absolute`, `(N, 1)`."""
 
     @property
     @abstractmethod
     def quadratic(self) -> Tensor:
         """Weight of |h|^2 / 2 in g, `(N, 1)`."""
 
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value that each row W h + b may have, `(N, m)` each; infinite where it is not bounded."""
+        none = torch.full_like(self.rows.y, torch.inf)
+        return -none, torch.where(self.rows._off, torch.zeros_like(none), none)
+
     @property
-    @abstractmethod
-    def nonnegative(self) -> bool:
-        """Whether g asks for h >= 0."""
+    def fit(self) -> Tensor:
+        """Weight of each row's squared misfit in F, `(N, m)`; 0 on all rows where F only bounds."""
+        return self.rows.fit if self.form == "quadratic" else torch.zeros_like(self.rows.y)
+
+    # --- units ---
+
+    def unit(self) -> Tensor:
+        """Natural size of the objective, `(N,)`: s_y^2 / 2, or s_y / |W| where the objective is a length of h."""
+        scale = self.rows.scale()
+        if self.form in ("quadratic", "curved"):
+            return scale**2 / 2
+        return scale / (self.rows.W.norm() or 1.0)
+
+    def floor(self, tol: float) -> Tensor:
+        """The gap that counts as none whatever the objective is, `(N,)`: see `Certificate`."""
+        if self.form in ("quadratic", "curved"):
+            return _NONE**2 * self.unit()
+        return tol * _NONE * self.unit()
 
     # --- the same problem elsewhere ---
 
@@ -130,6 +183,16 @@ class AbstractLayerProblem(ABC):
     def n(self) -> int:
         """Length of the unknown."""
         return self.rows.n
+
+
+class AbstractCurvedProblem(AbstractLayerProblem):
+    """A layer problem that is not convex: no statement, no bound but 0, and `stationary` as its word for an answer."""
+
+    form: ClassVar[str] = "curved"
+
+    @abstractmethod
+    def movement(self, h: Tensor) -> Tensor:
+        """How far one proximal gradient step from `h` `(N, n)` moves it, relative to its natural size s_y / |W|, `(N,)`."""
 
 
 def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
@@ -211,22 +274,31 @@ def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tenso
     return torch.where(definite[:, None], moved, p)
 
 
-def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
-    """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
+def multipliers_of_tight_rows(
+    problem: AbstractLayerProblem, h: Tensor, gradient: Tensor, free: Tensor, width: float = 1e-5
+) -> Tensor:
+    """Multipliers of the bounded rows at their bound that best balance `gradient` on the `free` unknowns.
 
-    Solves min_{mu >= 0} |gradient_A + W_IA' mu| signal by signal (Lawson-Hanson); I = off rows within 1e-5 s_y of 0.
-    h, gradient: `(N, n)`; free: bool `(N, n)`. Returns `(N, m)`. Source: `sparse` note 5.4 (ii), any mu >= 0 is valid.
+    Solves min |gradient_A + W_IA'q| over q >= 0 on rows at their upper limit and q <= 0 on rows at their lower one, signal
+    by signal (Lawson-Hanson); I = rows within `width` s_y of a limit. h, gradient: `(N, n)`; free: bool `(N, n)`.
+    Returns `(N, m)`. Source: `sparse` note 5.3 (ii) and 5.4 (ii); any q of these signs is valid.
     """
     from scipy.optimize import nnls
 
-    mu = torch.zeros_like(rows.y)
-    tight = rows._off & (rows.W(h) + rows.b >= -1e-5 * rows.scale()[:, None])
+    rows = problem.rows
+    q = torch.zeros_like(rows.y)
+    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, width * rows.scale()[:, None]
+    upper, lower = v >= hi - near, v <= lo + near
     W = rows.W.matrix()
     for i in range(rows.N):
-        I, A = tight[i].nonzero()[:, 0], free[i].nonzero()[:, 0]
-        if len(I) and len(A):
-            block = W[I][:, A].T.cpu().numpy()
-            if block.any():
-                value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * (len(I) + len(A)))
-                mu[i, I] = torch.as_tensor(value, dtype=mu.dtype, device=mu.device)
-    return mu
+        I, A = (upper[i] | lower[i]).nonzero()[:, 0], free[i].nonzero()[:, 0]
+        if not len(I) or not len(A):
+            continue
+        up, low = upper[i, I], lower[i, I]
+        block = torch.cat([W[I[up]][:, A], -W[I[low]][:, A]]).T.cpu().numpy()
+        if block.any():
+            value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * block.shape[1] + 10 * len(A))
+            value = torch.as_tensor(value, dtype=q.dtype, device=q.device)
+            q[i, I[up]] += value[: int(up.sum())]
+            q[i, I[low]] -= value[int(up.sum()) :]
+    return q

@@ -20,7 +20,10 @@ _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 
 
 @dataclass(frozen=True)
 class Sample:
-    """One signal's rows as float64 numpy arrays, sliced: what a statement is written in."""
+    """One signal's rows as float64 numpy arrays, sliced: what a statement is written in.
+
+    on, off: the positions of its on and off rows among all rows.
+    """
 
     W_on: np.ndarray
     b_on: np.ndarray
@@ -28,6 +31,8 @@ class Sample:
     weight_on: np.ndarray
     W_off: np.ndarray
     b_off: np.ndarray
+    on: np.ndarray
+    off: np.ndarray
 
     @property
     def n(self) -> int:
@@ -176,7 +181,8 @@ class Rows:
         W = self.W.matrix()
         b = self.b if self.b.ndim == 1 else self.b[i]
         arrays = (W[on], b[on], self.y[i, on], self._weight[i, on], W[off], b[off])
-        return Sample(*(a.detach().cpu().double().numpy() for a in arrays))
+        positions = (mask.nonzero()[:, 0].cpu().numpy() for mask in (on, off))
+        return Sample(*(a.detach().cpu().double().numpy() for a in arrays), *positions)
 
     def take(self, index: Tensor) -> "Rows":
         """The signals at `index` (a bool mask `(N,)` or positions)."""

@@ -238,7 +238,7 @@ def _join(parts: list[Found]) -> Found:
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
     solutions = [report.solution for report in reports]
     certificates = [s.certificate for s in solutions]
-    names = ("objective", "bound", "violation", "scale")
+    names = ("objective", "bound", "violation", "scale", "unit", "floor")
     tensors: dict[str, Any] = {k: torch.cat([getattr(c, k) for c in certificates]) for k in names}
     certificate = replace(
         certificates[0], status=np.concatenate([c.status for c in certificates]),

@@ -28,12 +28,14 @@ row weights, rows that were not seen, gamma = 0.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..layer_problem import (
     AbstractLayerProblem,
+    Bound,
     Scaled,
     Statement,
     balanced,
@@ -57,6 +59,7 @@ class GaussianLatent(AbstractLayerProblem):
 
     rows: Rows
     gamma: float | Tensor = 0.0
+    nonnegative: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", per_signal(self.gamma, self.rows, "gamma"))
@@ -82,7 +85,8 @@ class GaussianLatent(AbstractLayerProblem):
             misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ z + s.b_on - s.y_on)) / 2
         off = s.W_off @ z + s.b_off <= 0 if len(s.b_off) else None
         prior = gamma / 2 * cp.sum_squares(z)
-        return Statement(cp.Problem(cp.Minimize(misfit + prior), [off] if off is not None else []), z, off)
+        bounds = (Bound(off, s.off, 1),) if off is not None else ()
+        return Statement(cp.Problem(cp.Minimize(misfit + prior), [off] if off is not None else []), z, bounds)
 
     # --- certificate ---
 
@@ -175,14 +179,14 @@ class GaussianLatent(AbstractLayerProblem):
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._gamma[:, None] * h
         free = torch.ones_like(h, dtype=torch.bool)
-        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+        p = p + multipliers_of_tight_rows(self, h, gradient, free)
         return balanced(self.rows, p, self.rows.W.adjoint(p) + self._gamma[:, None] * h, free, self.quadratic)
 
-    def infeasibility(self, p: Tensor) -> Tensor:
+    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
         u = rounding(self.rows.m, p.dtype)
-        value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1)
-        # 0 >= mu'(W z + b) >= value - |W'mu| |z| for every feasible z
+        value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1) - slack * mu.sum(1)
+        # slack 1'mu >= mu'(W z + b) for every z, and the right side is at least mu'b - |W'mu| |z|
         slope = self.rows.W.adjoint(mu).norm(dim=1) + u * self.rows.W.magnitude().adjoint(mu).norm(dim=1)
         slope = slope.clamp(min=torch.finfo(p.dtype).tiny)
         return torch.where(value > 0, value / slope, torch.zeros_like(value))
@@ -210,10 +214,6 @@ class GaussianLatent(AbstractLayerProblem):
     @property
     def quadratic(self) -> Tensor:
         return self._gamma[:, None]
-
-    @property
-    def nonnegative(self) -> bool:
-        return False
 
     # --- the same problem elsewhere ---
 

@@ -24,12 +24,14 @@ identity output, which has no off rows; changed: biases, row weights, rows that 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..layer_problem import (
     AbstractLayerProblem,
+    Bound,
     Scaled,
     Statement,
     balanced,
@@ -53,6 +55,7 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     rows: Rows
     lam: float | Tensor = 0.0
+    nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lam", per_signal(self.lam, self.rows, "lam"))
@@ -78,7 +81,8 @@ class NonnegativeLasso(AbstractLayerProblem):
             misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ h + s.b_on - s.y_on)) / 2
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [h >= 0] + ([off] if off is not None else [])
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * cp.sum(h)), constraints), h, off)
+        bounds = (Bound(off, s.off, 1),) if off is not None else ()
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * cp.sum(h)), constraints), h, bounds)
 
     # --- certificate ---
 
@@ -172,13 +176,14 @@ class NonnegativeLasso(AbstractLayerProblem):
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._lam[:, None]
         free = h > 1e-6 * h.amax(1, keepdim=True)
-        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
+        p = p + multipliers_of_tight_rows(self, h, gradient, free)
         return balanced(self.rows, p, self.rows.W.adjoint(p) + self._lam[:, None], free, self.quadratic)
 
-    def infeasibility(self, p: Tensor) -> Tensor:
+    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
         value = (mu * self.rows.b).sum(1) - (mu * self.rows.b.abs()).sum(1) * rounding(self.rows.m, p.dtype)
-        # 0 >= mu'(W h + b) >= value - max(-W'mu) 1'h for every feasible h
+        value = value - slack * mu.sum(1)
+        # slack 1'mu >= mu'(W h + b) for every h, and the right side is at least mu'b - max(-W'mu) 1'h
         slope = (-self._reduced_cost(mu)).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
         return torch.where(value > 0, value / slope, torch.zeros_like(value))
 
@@ -206,10 +211,6 @@ class NonnegativeLasso(AbstractLayerProblem):
     @property
     def quadratic(self) -> Tensor:
         return torch.zeros_like(self.linear)
-
-    @property
-    def nonnegative(self) -> bool:
-        return True
 
     # --- the same problem elsewhere ---
 

@@ -33,16 +33,16 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
     """
     best = Point(point.h.clone(), torch.nan_to_num(point.p, neginf=0.0))
     best_merit = torch.full((problem.N,), torch.inf, dtype=best.h.dtype, device=best.h.device)
-    free, tight = _activity(problem, point)
+    free, tight = activity(problem, point)
     left, part = torch.arange(problem.N, device=best.h.device), problem
     start = torch.zeros_like(best.h) if _is_least_squares_start(point) else point.h
     for _ in range(rounds):
-        trial = _solve_on(part, free, tight, start)
+        trial = solve_on(part, free, tight, start)
         merit = _merit(part, trial, free, tight)
         better = merit < best_merit[left]
         best.h[left[better]], best.p[left[better]] = trial.h[better], trial.p[better]
         best_merit[left] = torch.minimum(merit, best_merit[left])
-        new_free, new_tight = _activity(part, trial)
+        new_free, new_tight = activity(part, trial)
         moved = (new_free != free).any(1) | (new_tight != tight).any(1)
         open_ = moved & (merit > _SIGNS)
         if not open_.any():
@@ -63,7 +63,8 @@ def _is_least_squares_start(point: Point) -> bool:
     return bool(torch.isneginf(point.p).all())
 
 
-def _activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tensor]:
+def activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tensor]:
+    """Which unknowns `(N, n)` the point leaves free, and which off rows `(N, m)` it holds at their bound."""
     rows = problem.rows
     if _is_least_squares_start(point):
         return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on)
@@ -165,7 +166,7 @@ class _Conditions:
         return torch.where(self.valid, -torch.gather(v, 1, self.index), 0.0)
 
 
-def _solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor, start: Tensor) -> Point:
+def solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor, start: Tensor) -> Point:
     """The conditions of (free, tight), solved by correcting `start`: where they leave h open it stays near `start`."""
     rows = problem.rows
     conditions = _Conditions(problem, free, tight)
@@ -184,3 +185,19 @@ def _solve_on(problem: AbstractLayerProblem, free: Tensor, tight: Tensor, start:
         dh, dmu = conditions.solve(left, torch.zeros_like(mu))
         p = p + rows.fit * rows.W(dh) + conditions.scatter(dmu)
     return Point(h, p)
+
+
+def direction(problem: AbstractLayerProblem, free: Tensor, tight: Tensor) -> tuple[Tensor, Tensor]:
+    """How h `(N, n)` and the multipliers `(N, m)` of the tight rows move on one guess with the weight of 1'h.
+
+    Solves H_AA d_A + W_IA'e = -1, W_IA d_A = 0 for a problem with gamma = 0, refined against W itself.
+    """
+    rows, conditions = problem.rows, _Conditions(problem, free, tight)
+    d = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+    e = torch.zeros(problem.N, conditions.k, dtype=d.dtype, device=d.device)
+    for _ in range(1 + _REFINEMENTS):
+        v = rows.W(d)
+        left = -(rows.W.adjoint(rows.fit * v + conditions.scatter(e)) + 1)
+        dd, de = conditions.solve(left, conditions.gap_on_tight(v))
+        d, e = d + dd, e + de
+    return d, conditions.scatter(e)

@@ -1,32 +1,49 @@
 """`solver="auto"`: which method for what, and why.
 
+Squared misfits:
 1. Active-set rounds from the least-squares point. On realizable data it is exact whatever the conditioning, because its
    equations are refined against W itself, and one factorisation often serves the whole batch.
    Where lam = 0 leaves h open (fewer on rows than unknowns), the minimiser with the least sum is looked for next.
 2. Interior point with polish, where n x n matrices per signal fit: insensitive to conditioning, which on trained layers is
    where first-order methods stall (linearised ADMM needs 20,000 to 60,000 iterations at condition 9e4).
 3. Graph-form ADMM with polish for what is left, and alone beyond `LARGEST_NEWTON` unknowns.
-4. For what is still left and has off rows that 0 breaks: a linear program for a Farkas ray, checked by the judge.
+
+An l2 bound: root finding on the penalty; without its bound (interior point) where off rows alone decide; then ADMM.
+Linear programs: interior point with crossover; then PDHG. Behind an activation, not convex: FISTA.
+Whatever is still left: a p that proves infeasibility is looked for, and checked by the judge.
+Problems that weigh |h| are solved in their two halves (`signed`).
 """
 
 from dataclasses import replace
 
 import torch
 
-from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, certify
+from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, certify
 from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from .active_set import least_squares_start, polish
+from .fista import FISTA
 from .graph_admm import GraphADMM
+from .infeasible import find_ray
 from .interior_point import InteriorPoint
 from .linearized_admm import LinearizedADMM
 from .loop import AbstractMethod, Reached, offer, run
-from .reference import farkas_ray
+from .pdhg import PDHG
+from .root_finding import RootFinding
+from .signed import halves, together
 
 TORCH_SOLVERS: dict[str, type[AbstractMethod]] = {
-    method.name: method for method in (GraphADMM, InteriorPoint, LinearizedADMM)
+    method.name: method for method in (GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA)
+}
+_CASCADE: dict[str, tuple[type[AbstractMethod], ...]] = {
+    "quadratic": (InteriorPoint, GraphADMM),
+    "ball": (RootFinding, GraphADMM),
+    "interval": (InteriorPoint, PDHG),
+    "curved": (FISTA,),
 }
 LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
+_EQUAL = 1e-6  # an l2 bound in units of s_y that is tried as 0 first
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
@@ -38,29 +55,81 @@ def chunk_size(problem: AbstractLayerProblem) -> int:
     return max(1, _MEMORY // per_signal)
 
 
+def run_method(
+    method: type[AbstractMethod], problem: AbstractLayerProblem, *, tol: float, max_iter: int, polish: bool
+) -> Reached:
+    """Run one method on a normalised problem, in its two halves where the method wants h >= 0."""
+    if not (problem.absolute and method.on_halves):
+        return run(method, problem, tol=tol, max_iter=max_iter, polish=polish)
+    return _joined(problem, run(method, halves(problem), tol=tol, max_iter=max_iter, polish=polish), tol)
+
+
+def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reached:
+    point = together(reached.point)
+    return Reached(point, certify(problem, point, tol=tol), reached.iterations, reached.polished)
+
+
 def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) -> tuple[Reached, list[str]]:
     """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal."""
+    if problem.absolute and problem.n <= LARGEST_NEWTON:
+        reached, solver = solve_auto(halves(problem), tol, max_iter)
+        return _joined(problem, reached, tol), solver
     rows = problem.rows
     zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
     none = torch.zeros(problem.N, dtype=torch.long)
     reached = Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
-    solver = ["active_set"] * problem.N
-    small = problem.n <= LARGEST_NEWTON
-    if small:
+    solver = ["active_set" if problem.form == "quadratic" else "zero"] * problem.N
+    small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
+    if small and problem.form == "quadratic":
         everyone = torch.arange(problem.N)
         first = polish(problem, least_squares_start(problem), 10)
         offer(reached, everyone, problem, first, tol, 1, polished=True)
         _look_for_sparse(problem, reached, tol, solver)
-    for method in (InteriorPoint, GraphADMM) if small else (GraphADMM,):
-        left = _open(reached) if method is InteriorPoint or not small else _rough(reached)
+    if problem.form == "ball":
+        _look_for_equalities(problem, reached, tol, solver)
+    for number, method in enumerate(_CASCADE[problem.form]):
+        if not small and method.needs_float64:
+            continue
+        left = _rough(reached) if number and small else _open(reached)
         if len(left) == 0:
             break
         part = problem.take(left.to(rows.y.device))
-        limit = max_iter if max_iter is not None else min(method.max_iter, 2000 if small else 20_000)
+        short = small and number > 0  # what a first-order method has not got by then it will not get
+        limit = max_iter if max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
         got = run(method, part, tol=tol, max_iter=limit, polish=True)
         _merge(reached, left, part, got, tol, solver, method.name)
+        if method is RootFinding:
+            _look_without_ball(problem, reached, tol, solver)
+        if problem.form in ("ball", "interval"):
+            _look_for_rays(problem, reached, tol, solver)
     _look_for_rays(problem, reached, tol, solver)
     return reached, solver
+
+
+def _look_for_equalities(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
+    """An l2 bound of next to nothing asks for W h + b = y: a linear program, whose LASSO for lam -> 0 is degenerate."""
+    eps = problem.__dict__["eps"].cpu()
+    left = _open(reached)
+    left = left[(eps <= _EQUAL)[left]]
+    if len(left) == 0:
+        return
+    part = problem.take(left.to(problem.rows.y.device))
+    linear = NonnegativeBasisPursuitLinf(part.rows, 0.0)
+    got = run(InteriorPoint, linear, tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
+    _merge(reached, left, part, got, tol, solver, InteriorPoint.name)
+
+
+def _look_without_ball(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
+    """Where off rows push h so far that the misfit's bound is slack, the answer is that of the off rows alone."""
+    left = _open(reached)
+    left = left[((problem.rows._off & (problem.rows.b > 0)).any(1)).cpu()[left]]
+    if len(left) == 0:
+        return
+    part = problem.take(left.to(problem.rows.y.device))
+    lo, hi = part.limits()
+    alone = IntervalBasisPursuit(replace(part.rows, on=torch.zeros_like(part.rows.on)), lo, hi)
+    got = run(InteriorPoint, alone, tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
+    _merge(reached, left, part, got, tol, solver, InteriorPoint.name)
 
 
 def _look_for_sparse(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
@@ -81,12 +150,12 @@ def _look_for_sparse(problem: AbstractLayerProblem, reached: Reached, tol: float
 
 
 def _open(reached: Reached) -> torch.Tensor:
-    return _with_other_status(reached, {OPTIMAL, INFEASIBLE})
+    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, STATIONARY})
 
 
 def _rough(reached: Reached) -> torch.Tensor:
     """What a first-order method can still improve; it never beats an interior point that ended near the optimum."""
-    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, OPTIMAL_INACCURATE})
+    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, STATIONARY, OPTIMAL_INACCURATE})
 
 
 def _with_other_status(reached: Reached, done: set[str]) -> torch.Tensor:
@@ -112,15 +181,14 @@ def _merge(
 
 
 def _look_for_rays(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    rows = problem.rows
-    for i in _open(reached).tolist():
-        if (
-            reached.certificate.status[i] == "optimal_inaccurate"
-            or not (rows._off[i] & (rows.b.expand_as(rows.y)[i] > 0)).any()
-        ):
-            continue
-        part = problem.take(torch.tensor([i], device=rows.y.device))
-        ray = farkas_ray(part.rows.sample(0), part, 0).to(rows.y)
+    """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
+    if problem.form == "curved":
+        return
+    broken = problem.violation(torch.zeros_like(reached.point.h)) > 0
+    left = _rough(reached)
+    for i in left[broken.cpu()[left]].tolist():
+        part = problem.take(torch.tensor([i], device=problem.rows.y.device))
+        ray = find_ray(part, 0).to(problem.rows.y)
         before = reached.certificate.status[i]
         offer(reached, torch.tensor([i]), part, Point(reached.point.h[i][None], ray[None]), tol, 0, polished=False)
         if reached.certificate.status[i] != before:

@@ -36,6 +36,10 @@ class LinearizedADMM(AbstractMethod):
         self.a = torch.where(rows._off, (rows.W(self.h) + rows.b).clamp(max=0), torch.zeros_like(rows.y))
         self.u = torch.zeros_like(rows.y)
 
+    @classmethod
+    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
+        return None if problem.form == "quadratic" else "it serves squared misfits"
+
     def next_check(self, iteration: int) -> int:
         return iteration + max(50, iteration // 2)
 

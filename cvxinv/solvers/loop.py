@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..certificate import LAYER_STATUSES, OPTIMAL, Certificate, certify
+from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certificate, certify
 from ..layer_problem import AbstractLayerProblem, Point
-from .active_set import polish as polish_active_set
+from .polishing import polish as polish_point
+
+_EXACT = 1e-9  # a polished point that breaks its bounds by more, in units of s_y, solved the wrong equations
 
 
 class AbstractMethod(ABC):
@@ -18,6 +20,12 @@ class AbstractMethod(ABC):
     max_iter: int
     first_check: int
     needs_float64: bool = False
+    on_halves: bool = False  # serves h >= 0 only: a problem that weighs |h| is given to it in its two halves
+
+    @classmethod
+    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
+        """Why this method cannot serve the problem, or None."""
+        return "it is not convex" if problem.form == "curved" else None
 
     @abstractmethod
     def __init__(self, problem: AbstractLayerProblem): ...
@@ -38,6 +46,11 @@ class AbstractMethod(ABC):
     def next_check(self, iteration: int) -> int:
         """The iteration at which the judge looks again."""
 
+    @property
+    def patience(self) -> int:
+        """How many iterations an optimal point waits for a polish that makes it exact."""
+        return 0
+
     def worth_polishing(self, iteration: int) -> bool:
         """Whether the activity may have settled since the last polish."""
         return True
@@ -54,13 +67,14 @@ class Reached:
 
 
 def merit(certificate: Certificate) -> Tensor:
-    """How far a point is from `optimal`, `(N,)`: statuses first, then the larger of gap and violation in units of s_y.
+    """How far a point is from `optimal`, `(N,)`: statuses first, then the larger of gap and violation in natural units.
 
     The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point.
     """
     rank = torch.as_tensor([LAYER_STATUSES.index(s) for s in certificate.status], dtype=torch.float64)
     scale = certificate.scale.clamp(min=1e-300)
-    worst = torch.maximum(certificate.gap.clamp(min=0) / scale**2, certificate.violation / scale)
+    gap = certificate.gap.clamp(min=0) / certificate.unit.clamp(min=1e-300)
+    worst = torch.maximum(gap, certificate.violation / scale)
     worst = torch.nan_to_num(worst, nan=1e40)
     return rank + (torch.log10(worst.clamp(1e-40, 1e40)) + 40) / 81  # strictly below the next rank
 
@@ -82,6 +96,8 @@ def run(
         torch.zeros(problem.N, dtype=torch.long), torch.zeros(problem.N, dtype=torch.bool),
     )  # fmt: skip
     left, left_problem = torch.arange(problem.N), problem
+    patience = method.patience if polish else 0
+    first = torch.full((problem.N,), -1)
     iteration = 0
     while iteration < max_iter and len(left):
         stop = min(max_iter, method.first_check if iteration == 0 else method.next_check(iteration))
@@ -95,7 +111,14 @@ def run(
             if ripe.any():
                 part = left_problem if ripe.all() else left_problem.take(ripe.to(rows.y.device))
                 polish_left(reached, left[ripe], part, tol, iteration)
-        done = torch.as_tensor([s in ("optimal", "infeasible") for s in reached.certificate.status])[left]
+        status = reached.certificate.status
+        settled = [s in (STATIONARY, INFEASIBLE) or (s == OPTIMAL and not patience) for s in status]
+        done = torch.as_tensor(settled)[left]
+        if patience and polish:
+            # a vertex shows itself a few iterations after the tolerance is met
+            first[left] = torch.where(torch.as_tensor(status == OPTIMAL)[left] & (first[left] < 0), iteration, first[left])
+            waited = (first[left] >= 0) & (iteration >= first[left] + patience)
+            done |= torch.as_tensor(status == OPTIMAL)[left] & (reached.polished[left] | waited)
         if done.any():
             keep = (~done).to(rows.y.device)
             left = left[~done]
@@ -112,7 +135,7 @@ def polish_left(
     """Polish the best points of the signals `left`, whose problem is `problem`; the judge keeps what is better."""
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
     start = Point(reached.point.h[where].double(), reached.point.p[where].double())
-    offer(reached, left, part, polish_active_set(part, start, rounds), tol, iteration, polished=True)
+    offer(reached, left, part, polish_point(part, start, rounds), tol, iteration, polished=True)
 
 
 def offer(
@@ -131,7 +154,8 @@ def offer(
     better = merit(certificate) < merit(before)
     if polished:
         # of two optimal points rounding would choose, and so the neighbours in the batch; the polished one is exact
-        better |= certificate.holds & before.holds & ~reached.polished[left]
+        exact = certificate.violation <= _EXACT * certificate.scale
+        better |= certificate.holds & before.holds & ~reached.polished[left] & exact
     chosen = left[better]
     if len(chosen) == 0:
         return

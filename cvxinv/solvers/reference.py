@@ -16,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..certificate import INFEASIBLE, certify
 from ..errors import BackendNotInstalledError, ProblemTooLargeError
 from ..layer_problem import AbstractLayerProblem, Point, Statement
 from ..rows import Sample
+from .infeasible import find_ray
 
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
 _MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos"}
+_WITHOUT_CONES = ("OSQP", "HIGHS")
 _SECONDS_ALLOWED = 600.0
+_OPENING = 0.3  # of the violation that the judge allows
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ def require(solver: str) -> None:
         raise BackendNotInstalledError(f"solver {solver} needs the package {module}, which is not installed: {extra}")
 
 
+def refuses(problem: AbstractLayerProblem, solver: str) -> str | None:
+    """Why a CVXPY solver cannot take this problem, or None."""
+    name = type(problem).__name__
+    if problem.form == "curved":
+        return f"expected a convex layer problem for {solver}, got {name}; use solver='auto' or 'fista'"
+    if problem.form == "ball" and solver in _WITHOUT_CONES:
+        return f"{solver} takes no l2 bound ({name}); use CLARABEL, SCS or ECOS, or solver='auto'"
+    return None
+
+
 def predicted_seconds(problem: AbstractLayerProblem) -> float:
     """Rough time of one CVXPY interior-point solve of the largest signal, seconds.
 
@@ -81,44 +95,60 @@ def solve_reference(
     ray where it claims `infeasible`. `tick()` is called after each signal.
     """
     require(solver)
+    refusal = refuses(problem, solver)
+    if refusal:
+        raise ValueError(refusal)
     seconds = predicted_seconds(problem) * problem.N
     if seconds > _SECONDS_ALLOWED and not force:
         raise ProblemTooLargeError(
             f"CVXPY with {solver} on {problem.N} signals with {problem.n} unknowns would take about {seconds:.0f} s; "
             "pass force=True to run it all the same, fewer signals, or solver='auto'"
         )
-    settings = _settings(solver, tol, max_iter) | options
+    settings = _settings(problem, solver, tol, max_iter) | options
     h = torch.full((problem.N, problem.n), torch.nan, dtype=torch.float64)
     p = torch.zeros(problem.N, problem.rows.m, dtype=torch.float64)
     iterations = torch.zeros(problem.N, dtype=torch.long)
     words = []
     for i in range(problem.N):
-        word, iterations[i] = _solve_one(problem, i, solver, settings, h, p)
+        word, iterations[i] = _solve_one(problem, i, solver, settings, tol, h, p)
         words.append(word)
         tick()
     return Point(h.to(problem.rows.y.device), p.to(problem.rows.y.device)), iterations, words
 
 
-def _settings(solver: str, tol: float, max_iter: int | None) -> dict[str, Any]:
+def _settings(problem: AbstractLayerProblem, solver: str, tol: float, max_iter: int | None) -> dict[str, Any]:
     spelling = _SPELLING[solver]
     # the optimum may be 0: only a tolerance far below `tol` lets the judge's relative gap hold there
-    inner = max(tol * 1e-6, _FLOORS.get(solver, 0.0))
+    inner = max(tol * (1e-6 if problem.form == "quadratic" else 1e-3), _FLOORS.get(solver, 0.0))
     settings: dict[str, Any] = dict.fromkeys(spelling.tolerances, inner) | spelling.extra
     if spelling.iterations is not None:
         settings[spelling.iterations] = max_iter or _DEFAULT_ITERATIONS[solver]
     elif max_iter is not None:
-        settings["qp_iteration_limit"] = max_iter
+        settings["qp_iteration_limit" if problem.form == "quadratic" else "simplex_iteration_limit"] = max_iter
+    if solver == "HIGHS" and problem.form == "interval":
+        settings |= dict.fromkeys(("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10)
     return settings
 
 
 def _solve_one(
-    problem: AbstractLayerProblem, i: int, solver: str, settings: dict[str, Any], h: Tensor, p: Tensor
+    problem: AbstractLayerProblem,
+    i: int,
+    solver: str,
+    settings: dict[str, Any],
+    tol: float,
+    h: Tensor,
+    p: Tensor,
+    retry: bool = True,
 ) -> tuple[str, int]:
     import cvxpy as cp
 
+    h[i] = 0.0
+    if _proved(problem, i, h, p, tol):
+        return "infeasible: not asked, a bound is empty", 0
+    h[i] = torch.nan
     sample = problem.rows.sample(i)
     started = time.perf_counter()
-    gram = len(sample.y_on) > sample.n
+    gram = problem.form == "quadratic" and len(sample.y_on) > sample.n
     statement, error = _attempt(problem, sample, i, gram, solver, settings)
     if error and gram:
         # the normal equations square the condition number, which an interior point may not survive
@@ -129,12 +159,21 @@ def _solve_one(
     value = statement.h.value
     if value is not None and np.isfinite(value).all():
         h[i] = torch.as_tensor(value).clamp(min=0) if problem.nonnegative else torch.as_tensor(value)
-        p[i] = _dual_point(problem, i, h[i], None if statement.off is None else statement.off.dual_value)
+        p[i] = _dual_point(problem, i, h[i], statement)
     elif statement.problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
         h[i] = 0.0
-        p[i] = farkas_ray(sample, problem, i)
+        p[i] = find_ray(problem, i).cpu()
+        if retry and not _proved(problem, i, h, p, tol):
+            # bounds that rounding made contradictory: open them within what the judge allows
+            return _solve_one(problem.opened(_OPENING * tol * problem.rows.scale()), i, solver, settings, tol, h, p, False)
     stats = statement.problem.solver_stats
     return word, int(stats.num_iters or 0) if stats is not None else 0
+
+
+def _proved(problem: AbstractLayerProblem, i: int, h: Tensor, p: Tensor, tol: float) -> bool:
+    """Whether p of signal i proves that it is infeasible."""
+    one = problem.take(torch.tensor([i], device=problem.rows.y.device))
+    return bool(certify(one, Point(h[i : i + 1], p[i : i + 1]), tol=tol, thorough=False).status[0] == INFEASIBLE)
 
 
 def _attempt(
@@ -154,32 +193,19 @@ def _attempt(
     return statement, ""
 
 
-def _dual_point(problem: AbstractLayerProblem, i: int, h: Tensor, multipliers: np.ndarray | None) -> Tensor:
-    """p of signal i: the residual on the on rows, the solver's multipliers on the off rows."""
+def _dual_point(problem: AbstractLayerProblem, i: int, h: Tensor, statement: Statement) -> Tensor:
+    """p of signal i: the gradient of the misfit, and the solver's multipliers of whatever bounds W h + b."""
     one = problem.take(torch.tensor([i], device=problem.rows.y.device))
-    p = (one.rows.fit * one.rows.residual(h[None].to(one.rows.y)))[0].cpu()
-    if multipliers is not None and np.isfinite(multipliers).all():
-        p[one.rows._off[0].cpu()] = torch.as_tensor(multipliers, dtype=p.dtype)
+    r = one.rows.residual(h[None].to(one.rows.y))
+    p = (one.fit * r)[0].cpu()
+    for bound in statement.bounds:
+        value = bound.constraint.dual_value
+        if value is not None and np.isfinite(value).all():
+            p[torch.as_tensor(bound.rows)] += bound.sign * torch.as_tensor(value, dtype=p.dtype)
+    if statement.ball is not None and statement.ball.dual_value is not None:
+        # L = ... - (t, u)'(eps, w^(1/2) misfit) for the cone's dual (t, u)
+        u = np.asarray(statement.ball.dual_value[1], dtype=float).reshape(-1)
+        on = one.rows.on[0].cpu()
+        if np.isfinite(u).all():
+            p[on] -= one.rows._weight[0].cpu()[on].sqrt() * torch.as_tensor(u, dtype=p.dtype)
     return p
-
-
-def farkas_ray(sample: Sample, problem: AbstractLayerProblem, i: int) -> Tensor:
-    """A p whose off part shows that W_off h + b_off <= 0 has no solution, `(m,)`; 0 where none is found.
-
-    Maximises b_off'mu over mu >= 0, sum mu <= 1 with W_off'mu >= 0 (h >= 0) or = 0 (h of any sign), a linear program
-    for HiGHS. The judge checks what comes back.
-    """
-    from scipy.optimize import linprog
-
-    ray = torch.zeros(problem.rows.m, dtype=torch.float64)
-    if len(sample.b_off) == 0:
-        return ray
-    k, n = len(sample.b_off), sample.n
-    W = sample.W_off.T
-    limits = {"A_ub": np.vstack([-W, np.ones(k)]), "b_ub": np.append(np.zeros(n), 1.0)}
-    if not problem.nonnegative:
-        limits = {"A_ub": np.ones((1, k)), "b_ub": np.ones(1), "A_eq": W, "b_eq": np.zeros(n)}
-    answer = linprog(-sample.b_off, bounds=(0, None), method="highs", **limits)
-    if answer.x is not None and -answer.fun > 0:
-        ray[problem.rows._off[i].cpu()] = torch.as_tensor(answer.x)
-    return ray

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..certificate import OPTIMAL, Certificate, certify
+from ..certificate import OPTIMAL, STATIONARY, Certificate, certify
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point
-from .choose import TORCH_SOLVERS, chunk_size, solve_auto
-from .loop import Reached, polish_left, run
+from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
+from .loop import Reached, polish_left
 from .reference import CVXPY_SOLVERS, solve_reference
 
 SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
@@ -86,17 +86,19 @@ def solve(
 ) -> Solution:
     """Solve a layer problem for a whole batch and judge every signal.
 
-    solver: "auto", a torch method ("graph_admm", "interior_point", "linearized_admm"), or a CVXPY solver by its name
-    ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS"). tol: relative tolerance of the certificate. max_iter: iterations per
-    signal; None takes the method's own. polish: finish with the active-set polish. on_fail: "warn", "raise"
-    (UnsolvedError, which carries the solution) or "ignore". progress: a bar; None shows it on a terminal when a CVXPY
-    loop is long. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed to a CVXPY
-    solver as they are.
+    solver: "auto", a torch method ("interior_point", "graph_admm", "pdhg", "root_finding" for l2 bounds, "fista" for squared
+    misfits without off rows, "linearized_admm" for those with them), or a CVXPY solver by its name ("CLARABEL", "OSQP",
+    "SCS", "HIGHS", "ECOS"; l2 bounds by CLARABEL, SCS and ECOS). tol: relative tolerance of the certificate. max_iter:
+    iterations per signal; None takes the method's own. polish: finish with the polish that fits the problem. on_fail:
+    "warn", "raise" (UnsolvedError, which carries the solution) or "ignore". progress: a bar; None shows it on a terminal
+    when a CVXPY loop is long. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed
+    to a CVXPY solver as they are.
 
-    Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option,
-    ProblemTooLargeError, BackendNotInstalledError.
+    Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
+    cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
     """
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
+    _check_served(problem, solver)
     started = time.perf_counter()
     parts = []
     size = chunk_size(problem)
@@ -132,6 +134,15 @@ def _check_arguments(
         raise ValueError(f"solver_options are for CVXPY solvers, got {options} with solver={solver!r}; leave them out")
 
 
+def _check_served(problem: AbstractLayerProblem, solver: str) -> None:
+    reason = TORCH_SOLVERS[solver].refuses(problem) if solver in TORCH_SOLVERS else None
+    if reason:
+        others = [name for name, method in TORCH_SOLVERS.items() if method.refuses(problem) is None]
+        raise ValueError(
+            f"solver {solver!r} cannot serve {type(problem).__name__}: {reason}; use 'auto', {', '.join(map(repr, others))}"
+        )
+
+
 def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
     """Raise ValueError with the closest name if `value` is not one of `choices`."""
     if isinstance(value, str) and value in choices:
@@ -145,14 +156,15 @@ def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
 def _solve_chunk(problem, solver, tol, max_iter, polish, force, options, tick):
     """Points in original units, iterations, polished, who, own words."""
     dtype = problem.rows.W.dtype
-    work = problem if solver in ("graph_admm", "linearized_admm") else problem.to(torch.float64)
+    single = solver in TORCH_SOLVERS and not TORCH_SOLVERS[solver].needs_float64
+    work = problem if single else problem.to(torch.float64)
     scaled = work.normalised()
     small, words = scaled.problem, [""] * problem.N
     if solver == "auto":
         reached, who = solve_auto(small, tol, max_iter)
     elif solver in TORCH_SOLVERS:
         method = TORCH_SOLVERS[solver]
-        reached = run(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
+        reached = run_method(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
         who = [solver] * problem.N
     else:
         point, iterations, words = solve_reference(
@@ -169,7 +181,7 @@ def _solve_chunk(problem, solver, tol, max_iter, polish, force, options, tick):
 
 
 def _report_failures(solution: Solution, on_fail: str) -> None:
-    bad = np.flatnonzero(solution.status != OPTIMAL)
+    bad = np.flatnonzero((solution.status != OPTIMAL) & (solution.status != STATIONARY))
     if len(bad) == 0 or on_fail == "ignore":
         return
     first = ", ".join(f"{i} ({solution.status[i]})" for i in bad[:5])

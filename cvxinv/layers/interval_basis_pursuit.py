@@ -1,0 +1,330 @@
+"""Basis pursuits in which every row is bounded by itself: linear programs.
+
+    minimise    1'h  (|h|_1 where h has any sign)                                           (P)
+    subject to  lo_i <= (W h + b)_i <= hi_i  on `on`,   (W h + b)_i <= hi_i  on `off`,   [h >= 0]
+
+    maximise    b'p - sum_i (p_i > 0 ? hi_i : lo_i) p_i                                     (D)
+    subject to  W'p + 1 >= 0  (|W'p| <= 1 where h has any sign),
+                p_i <= 0 where hi_i = inf,   p_i >= 0 where lo_i = -inf
+
+F(v) is the indicator of lo <= v <= hi, so F*(p) = sum_i max(hi_i p_i, lo_i p_i), and rows that were not seen have the ends
+-inf and inf, which forces p_i = 0. At the optimum p_i > 0 only where the row is at hi, p_i < 0 only where it is at lo, and
+(W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: `dual` clips the signs of p and divides the
+value by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
+has |h|_1 >= value / M, so `infeasibility` is the same number. lo_i > hi_i, which no v meets, is told by `infeasibility` too.
+
+The l_inf bound is lo = y - eps / w^(1/2), hi = y + eps / w^(1/2) on `on` and hi = eps on `off`. The interval form is the
+convex form of an image layer behind an increasing phi: |phi(W h + b) - y| <= eps says phi^-1(y - eps) <= W h + b <=
+phi^-1(y + eps), with an infinite end beyond phi's range: see `IntervalBasisPursuit.behind`.
+
+Source: `sparse` note 5.3 and 5.6 for the l_inf bounds, with the off rows of Lei, Jalal, Dhillon, Dimakis, "Inverting
+Deep Generative Models, One Layer at a Time" (2019); derived here: intervals, biases, row weights, unseen rows.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..activations import AbstractActivation
+from ..inputs import describe
+from ..layer_problem import (
+    AbstractLayerProblem,
+    Bound,
+    Scaled,
+    Statement,
+    multipliers_of_tight_rows,
+    normalised_rows,
+    per_signal,
+    rounding,
+)
+from ..maps import AbstractMap
+from ..rows import Rows, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class AbstractIntervalBasisPursuit(AbstractLayerProblem):
+    """What the basis pursuits with bounds row by row share; `limits` says what the bounds are."""
+
+    rows: Rows
+    form: ClassVar[str] = "interval"
+
+    @abstractmethod
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each row, `(N, m)`."""
+
+    # --- certificate ---
+
+    def objective(self, h: Tensor) -> Tensor:
+        return h.abs().sum(1)
+
+    def violation(self, h: Tensor) -> Tensor:
+        (lo, hi), v = self.limits(), self.rows.W(h) + self.rows.b
+        beyond = torch.maximum(v - hi, lo - v).amax(1).clamp(min=0)
+        return torch.maximum(beyond, (-h).clamp(min=0).amax(1)) if self.nonnegative else beyond
+
+    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+        return self._bound(p, 0.0)
+
+    def _bound(self, p: Tensor, slack: float | Tensor) -> Tensor:
+        """The bound on |h|_1 that p gives for every h that breaks no bound by more than `slack`."""
+        p = self._clipped(p)
+        value = torch.nan_to_num(self._value(p) - slack * p.abs().sum(1), nan=0.0, posinf=0.0, neginf=0.0)
+        slope = self._slope(p).clamp(min=torch.finfo(p.dtype).tiny)
+        bound = torch.where(value > 0, value / slope, torch.zeros_like(value)) * (1 - 4 * torch.finfo(p.dtype).eps)
+        return torch.nan_to_num(bound, nan=0.0, posinf=torch.finfo(p.dtype).max)
+
+    def _clipped(self, p: Tensor) -> Tensor:
+        """p with the signs that (D) asks for, at length 1: (D) is homogeneous, and a huge p would overflow."""
+        lo, hi = self.limits()
+        p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
+        p = torch.where(torch.isinf(hi), p.clamp(max=0), p)
+        p = torch.where(torch.isinf(lo), p.clamp(min=0), p)
+        return p / p.abs().amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
+
+    def _value(self, p: Tensor) -> Tensor:
+        """(D) at p, less what rounding may have added."""
+        lo, hi = self.limits()
+        end = torch.where(p > 0, hi, torch.where(p < 0, lo, torch.zeros_like(p)))
+        doubt = (p * end).abs().sum(1) + (p * self.rows.b).abs().sum(1)
+        return (p * (self.rows.b - end)).sum(1) - rounding(self.rows.m, p.dtype) * doubt
+
+    def _slope(self, p: Tensor) -> Tensor:
+        """max -(W'p), or max |W'p| where h has any sign, with its rounding error added, `(N,)`."""
+        doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
+        slope = self.rows.W.adjoint(p)
+        return ((-slope if self.nonnegative else slope.abs()) + doubt).amax(1)
+
+    def complete(self, h: Tensor) -> Tensor:
+        size = h.abs()
+        free = size > 1e-6 * size.amax(1, keepdim=True)
+        return multipliers_of_tight_rows(self, h, h.sign(), free)
+
+    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
+        return torch.where(self._empty(slack).any(1), torch.inf, self._bound(p, slack))
+
+    def _empty(self, slack: float | Tensor) -> Tensor:
+        """Rows that no number meets, not even one that breaks their bounds by `slack`, `(N, m)`."""
+        (lo, hi), width = self.limits(), 2 * torch.as_tensor(slack).to(self.rows.y).reshape(-1, 1)
+        return (lo - hi > width) | torch.isposinf(lo) | torch.isneginf(hi)
+
+    def bound_remarks(self) -> list[str]:
+        empty, (lo, hi) = self._empty(0.0), self.limits()
+        first = empty.to(torch.int8).argmax(1).tolist()
+        return [
+            f"row {k} asks for a number from {float(lo[i, k]):g} to {float(hi[i, k]):g}, and there is none" if any_ else ""
+            for i, (k, any_) in enumerate(zip(first, empty.any(1).tolist(), strict=True))
+        ]
+
+    # --- proximal pieces ---
+
+    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
+        lo, hi = self.limits()
+        return torch.minimum(torch.maximum(v, lo), hi)
+
+    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
+        if self.nonnegative:
+            return (h - self.linear / rho).clamp(min=0)
+        return h.sign() * (h.abs() - self.linear / rho).clamp(min=0)
+
+    @property
+    def linear(self) -> Tensor:
+        return torch.ones_like(self.rows.y[:, :1])
+
+    @property
+    def quadratic(self) -> Tensor:
+        return torch.zeros_like(self.linear)
+
+
+@dataclass(frozen=True, eq=False)
+class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
+    """What both basis pursuits with an l_inf bound share."""
+
+    eps: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", per_signal(self.eps, self.rows, "eps"))
+
+    @property
+    def _eps(self) -> Tensor:
+        assert isinstance(self.eps, Tensor)
+        return self.eps
+
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        import cvxpy as cp
+
+        s, eps = sample, float(self._eps[i])
+        h = cp.Variable(s.n)
+        misfit, width = s.W_on @ h + s.b_on - s.y_on, eps * s.weight_on**-0.5
+        above = misfit <= width if eps > 0 else misfit == 0
+        below = -width <= misfit if eps > 0 else None
+        off = s.W_off @ h + s.b_off <= eps if len(s.b_off) else None
+        return _statement(h, self.nonnegative, (above, s.on, 1), (below, s.on, -1), (off, s.off, 1))
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
+        eps = self._eps[:, None]
+        width = eps / rows._weight.sqrt()
+        hi = torch.where(rows.on, rows.y + width, torch.where(rows._off, eps.expand_as(none), none))
+        return torch.where(rows.on, rows.y - width, -none), hi
+
+    def opened(self, width: Tensor) -> Self:
+        return replace(self, eps=self._eps + width)
+
+    def take(self, index: Tensor) -> Self:
+        return replace(self, rows=self.rows.take(index), eps=self._eps[index])
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        rows = self.rows.to(dtype, device)
+        return self if rows is self.rows else replace(self, rows=rows, eps=self._eps.to(rows.W.device, rows.W.dtype))
+
+    def normalised(self) -> Scaled:
+        rows, data, k = normalised_rows(self.rows)
+        h_unit = (data / k)[:, None]
+        return Scaled(replace(self, rows=rows, eps=self._eps / data), h_unit, torch.full_like(h_unit, 1 / k))
+
+
+@dataclass(frozen=True, eq=False)
+class BasisPursuitLinf(AbstractBasisPursuitLinf):
+    """min |h|_1 with |W h + b - y|_i <= eps on `on` and W h + b <= eps on `off`; h of any sign.
+
+    rows: see `Rows`; a row's misfit is weighed by weight^(1/2). eps: bound on each misfit, >= 0, signal units, one for all
+    signals or `(N,)`. Source: `sparse` note 5.3 (c), with the off rows of 5.6. Raises ValueError if eps < 0.
+    """
+
+    nonnegative: ClassVar[bool] = False
+    absolute: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, eq=False)
+class NonnegativeBasisPursuitLinf(AbstractBasisPursuitLinf):
+    """min 1'h over h >= 0 with |W h + b - y|_i <= eps on `on` and W h + b <= eps on `off`.
+
+    rows: see `Rows`; a row's misfit is weighed by weight^(1/2). eps: bound on each misfit, >= 0, signal units, one for all
+    signals or `(N,)`. Source: `sparse` note 5.3 (c+) and 5.6. Raises ValueError if eps < 0.
+    """
+
+    nonnegative: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, eq=False)
+class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
+    """min 1'h over h >= 0 with lo <= W h + b <= hi on `on` and W h + b <= hi on `off`.
+
+    rows: see `Rows`; its y and weights are not read. lo, hi: `(N, m)`, signal units, read on the on rows (lo) and on both
+    kinds (hi); -inf and inf where an end is open. A signal with lo > hi in a row, or lo = inf, or hi = -inf, is infeasible.
+
+    Derived here, see the module. Raises ValueError for shapes that do not fit and for NaN.
+    """
+
+    lo: Tensor
+    hi: Tensor
+    nonnegative: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, Rows):
+            raise TypeError(f"expected rows as cvxinv.Rows, got {describe(self.rows)}; build Rows(W, b, y, on) first")
+        for name in ("lo", "hi"):
+            object.__setattr__(self, name, _checked_end(getattr(self, name), name, self.rows))
+        rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
+        lo = torch.where(rows.on, self.lo, -none)
+        hi = torch.where(rows.on | rows._off, self.hi, none)
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+        # s_y is read off the rows: the middle of an interval, or the end that b itself breaks
+        b = rows.b.expand_as(lo)
+        middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), (lo + hi) / 2, torch.minimum(torch.maximum(b, lo), hi))
+        y = torch.where(torch.isfinite(middle), middle, torch.zeros_like(b))
+        object.__setattr__(self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=None))
+
+    @classmethod
+    def behind(
+        cls, phi: AbstractActivation, W: AbstractMap, b: Tensor, y: Tensor, eps: float | Tensor, seen: Tensor | None = None
+    ) -> "IntervalBasisPursuit":
+        """The layer problem of |phi(W h + b) - y| <= eps on the `seen` rows (all by default), phi increasing.
+
+        y: `(N, m)`, phi's output units; eps: >= 0, the same units, one for all or `(N,)`. Both ends are moved out by one
+        rounding of y: a tanh that is 1 in floating point is some u above 18, and no contradiction. A pixel further than
+        eps outside phi's range makes its signal infeasible. Raises ValueError where phi has no inverse.
+        """
+        on = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+        plain = Rows(W, b, torch.where(on, y, torch.zeros_like(y)), on, torch.zeros_like(on))
+        width = per_signal(eps, plain, "eps")[:, None]
+        low, high = (_preimage(phi, plain.y + sign * width, sign * torch.inf) for sign in (-1, 1))
+        return cls(replace(plain, y=torch.zeros_like(y)), low, high)
+
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        import cvxpy as cp
+
+        s, lo, hi = sample, *(end[i].detach().cpu().double().numpy() for end in self.limits())
+        h = cp.Variable(s.n)
+        W, b = np.vstack([s.W_on, s.W_off]), np.concatenate([s.b_on, s.b_off])
+        k = np.concatenate([s.on, s.off])
+        same, above, below = lo[k] == hi[k], np.isfinite(hi[k]), np.isfinite(lo[k])
+        above, below = above & ~same, below & ~same
+        equal = W[same] @ h + b[same] == hi[k][same] if same.any() else None
+        upper = W[above] @ h + b[above] <= hi[k][above] if above.any() else None
+        lower = lo[k][below] <= W[below] @ h + b[below] if below.any() else None
+        return _statement(
+            h, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)
+        )  # fmt: skip
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        return self.lo, self.hi
+
+    def opened(self, width: Tensor) -> "IntervalBasisPursuit":
+        return IntervalBasisPursuit(self.rows, self.lo - width[:, None], self.hi + width[:, None])
+
+    def take(self, index: Tensor) -> "IntervalBasisPursuit":
+        return IntervalBasisPursuit(self.rows.take(index), self.lo[index], self.hi[index])
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "IntervalBasisPursuit":
+        rows = self.rows.to(dtype, device)
+        if rows is self.rows:
+            return self
+        lo, hi = (end.to(rows.W.device, rows.W.dtype) for end in (self.lo, self.hi))
+        return IntervalBasisPursuit(rows, lo, hi)
+
+    def normalised(self) -> Scaled:
+        rows, data, k = normalised_rows(self.rows)
+        h_unit = (data / k)[:, None]
+        scaled = IntervalBasisPursuit(rows, self.lo / data[:, None], self.hi / data[:, None])
+        return Scaled(scaled, h_unit, torch.full_like(h_unit, 1 / k))
+
+
+def _statement(h: Any, nonnegative: bool, *bounds: tuple[Any, np.ndarray, int]) -> Statement:
+    """min 1'h over h >= 0, or min |h|_1, under the bounds (constraint or None, rows, sign) that are there."""
+    import cvxpy as cp
+
+    there = tuple(Bound(*bound) for bound in bounds if bound[0] is not None)
+    constraints = [bound.constraint for bound in there] + ([h >= 0] if nonnegative else [])
+    length = cp.sum(h) if nonnegative else cp.norm(h, 1)
+    return Statement(cp.Problem(cp.Minimize(length), constraints), h, there)
+
+
+def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+    if value.dtype != rows.W.dtype or value.device != rows.W.device:
+        raise ValueError(
+            f"expected {name} in {rows.W.dtype} on {rows.W.device} as W is, got {value.dtype} on {value.device}; use .to()"
+        )
+    if value.shape != rows.y.shape:
+        raise ValueError(
+            f"expected {name} of shape {tuple(rows.y.shape)} as y has, got {tuple(value.shape)}; one end per row and signal"
+        )
+    used = rows.on if name == "lo" else rows.on | rows._off
+    if torch.isnan(value[used]).any():
+        raise ValueError(f"expected numbers or infinities in {name}, got NaN; take rows that were not seen out of `on`")
+    return value
+
+
+def _preimage(phi: AbstractActivation, y: Tensor, outward: float) -> Tensor:
+    """phi^-1 of the number next to y on its outer side: infinite at and beyond the ends of phi's range."""
+    y = torch.nextafter(y, torch.full_like(y, outward))
+    inner = phi.inverse(y)
+    beyond = torch.where(y > phi(torch.zeros_like(y)), torch.inf, -torch.inf).to(y)
+    return torch.where(torch.isnan(inner), beyond, inner)

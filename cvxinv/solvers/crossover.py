@@ -1,0 +1,52 @@
+"""Crossover: from a point near the optimum of a linear program to the vertex it stands for.
+
+With A the unknowns that are free and I the rows at a limit t, the vertex solves W_IA h_A = t_I - b_I and its dual
+W_IA'p_I = -1. Both are corrections of least length of the point at hand, so that a system with more rows or more columns
+than it needs (a degenerate vertex, an edge of optima) keeps the point where the system leaves it open.
+
+A = {h > reduced cost W'p + 1}, I = {p > hi - W h - b} and {-p > W h + b - lo}, and all rows with lo = hi. Works in float64
+on a problem with |W| = 1 and s_y = 1. Source: `sparse` note 5.3 (vertex crossover).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..layer_problem import AbstractLayerProblem, Point
+
+_REFINEMENTS = 2
+_RANK = 1e-13  # columns below this are dependent on those before them
+
+
+def polish(problem: AbstractLayerProblem, point: Point) -> Point:
+    """The vertex of each signal's guess; `point` as it is where the guess is empty or its equations fail."""
+    rows, (lo, hi) = problem.rows, problem.limits()
+    p = torch.nan_to_num(point.p, posinf=0.0, neginf=0.0)
+    v = rows.W(point.h) + rows.b
+    free = point.h > rows.W.adjoint(p) + problem.linear
+    upper = torch.isfinite(hi) & (p > hi - v)
+    lower = torch.isfinite(lo) & (-p > v - lo)
+    tight = upper | lower | (lo == hi)
+    limit = torch.where(upper | (lo == hi), hi, lo) - rows.b
+    h, q, W = point.h.clone(), p.clone(), rows.W.matrix().cpu().numpy()
+    for i in range(problem.N):
+        A, I = free[i].cpu().numpy(), tight[i].cpu().numpy()
+        if not A.any() or not I.any():
+            h[i] = torch.where(free[i], h[i], 0.0)
+            continue
+        h[i], q[i] = _vertex(W[np.ix_(I, A)], A, I, point.h[i], p[i], limit[i])
+    return Point(h.clamp(min=0), q)
+
+
+def _vertex(block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """h `(n,)` and p `(m,)` of the vertex (A, I); `block` is W_IA."""
+    from scipy.linalg import lstsq
+
+    new_h, new_p = np.zeros(len(A)), np.zeros(len(I))
+    x, q = h.cpu().numpy()[A], p.cpu().numpy()[I]
+    t = limit.cpu().numpy()[I]
+    for _ in range(_REFINEMENTS):
+        x = x + lstsq(block, t - block @ x, cond=_RANK, lapack_driver="gelsy")[0]
+        q = q + lstsq(block.T, -1 - block.T @ q, cond=_RANK, lapack_driver="gelsy")[0]
+    new_h[A], new_p[I] = x, q
+    return torch.as_tensor(new_h).to(h), torch.as_tensor(new_p).to(p)

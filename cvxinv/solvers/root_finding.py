@@ -1,0 +1,90 @@
+"""Basis pursuit with an l2 bound by root finding on the penalty of the LASSO that has the same answer.
+
+The LASSO min 1/2 |misfit|^2 + lam 1'h (with the same off rows) has a misfit that grows with lam, from the smallest that is
+possible at lam = 0 to that of h = 0. The lam at which it is eps gives the basis pursuit, with p = p_lasso / lam. Each round
+solves the LASSO exactly at the current lam, by active-set rounds from the last point or by interior point, and reads the
+next lam in closed form off its activity (`ball`): where the activity stays, that is the answer. A lam outside the bracket
+that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps do
+without such a bracket, and stop at 1e-2 on wide layers.
+
+Source: `sparse` note 5.2 (link to the LASSO); van den Berg and Friedlander (2008) for root finding on the trade-off curve.
+"""
+
+import torch
+from torch import Tensor
+
+from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.nonnegative_lasso import NonnegativeLasso
+from .active_set import polish as polish_active_set
+from .ball import piece_of
+from .interior_point import InteriorPoint
+from .loop import AbstractMethod, certify, run
+
+_LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
+
+
+class RootFinding(AbstractMethod):
+    """See the module. One LASSO per round; about 5 to 15 rounds."""
+
+    name = "root_finding"
+    max_iter = 40
+    first_check = 1
+    needs_float64 = True
+    on_halves = True
+
+    def __init__(self, problem: AbstractLayerProblem):
+        self.problem, rows = problem, problem.rows
+        self.eps = problem.__dict__["eps"]
+        slope = rows.W.adjoint(rows.fit * rows.target).amax(1).clamp(min=_LOWEST)
+        self.high, self.low = 1.01 * slope, torch.full_like(slope, _LOWEST)
+        share = self.eps / rows.target.norm(dim=1).clamp(min=1e-300)
+        self.lam = slope * share.clamp(1e-6, 0.5)
+        self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+        self.p = torch.zeros_like(rows.y)  # of the LASSO
+        self.best = Point(self.h, self.p)
+
+    @classmethod
+    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
+        return None if problem.form == "ball" else "it serves l2 bounds on the misfit"
+
+    def next_check(self, iteration: int) -> int:
+        return iteration + 1
+
+    def worth_polishing(self, iteration: int) -> bool:
+        return False  # its points are polished
+
+    def keep(self, index: Tensor) -> None:
+        self.problem = self.problem.take(index)
+        for name in ("eps", "high", "low", "lam", "h", "p"):
+            setattr(self, name, getattr(self, name)[index])
+        self.best = Point(self.best.h[index], self.best.p[index])
+
+    def point(self) -> Point:
+        return self.best
+
+    def advance(self, steps: int) -> None:
+        for _ in range(steps):
+            self._round()
+
+    def _round(self) -> None:
+        rows = self.problem.rows
+        self._solve_lasso()
+        r = rows.residual(self.h)
+        long = (rows.fit * r * r).sum(1).sqrt() > self.eps
+        self.high = torch.where(long, torch.minimum(self.high, self.lam), self.high)
+        self.low = torch.where(long, self.low, torch.maximum(self.low, self.lam))
+        piece = piece_of(self.problem, Point(self.h, self.p / self.lam[:, None]))
+        self.best = piece.point
+        inside = (piece.lam > self.low) & (piece.lam < self.high)
+        middle = (self.low.clamp(min=1e-8 * self.high) * self.high).sqrt().clamp(min=_LOWEST)
+        self.lam = torch.where(inside, piece.lam, middle)
+
+    def _solve_lasso(self) -> None:
+        """h and p of the LASSO at the current lam, exactly."""
+        lasso = NonnegativeLasso(self.problem.rows, self.lam)
+        point = polish_active_set(lasso, Point(self.h, self.p), 8)
+        left = (~certify(lasso, point, tol=1e-9, thorough=False).holds).to(self.h.device).nonzero()[:, 0]
+        self.h, self.p = point.h.clone(), point.p.clone()
+        if len(left):
+            found = run(InteriorPoint, lasso.take(left), tol=1e-9, max_iter=InteriorPoint.max_iter, polish=True).point
+            self.h[left], self.p[left] = found.h, found.p
