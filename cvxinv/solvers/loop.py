@@ -152,9 +152,9 @@ def offer(
     certificate = certify(problem, point, tol=tol, thorough=thorough)
     before = reached.certificate.take(left)
     better = merit(certificate) < merit(before)
+    exact = certificate.violation <= _EXACT * certificate.scale
     if polished:
         # of two optimal points rounding would choose, and so the neighbours in the batch; the polished one is exact
-        exact = certificate.violation <= _EXACT * certificate.scale
         better |= certificate.holds & before.holds & ~reached.polished[left] & exact
     chosen = left[better]
     if len(chosen) == 0:
@@ -163,7 +163,7 @@ def offer(
     reached.point.h[to] = point.h[source].to(reached.point.h.dtype)
     reached.point.p[to] = point.p[source].to(reached.point.p.dtype)
     reached.iterations[chosen] = iteration
-    reached.polished[chosen] = polished
+    reached.polished[chosen] = exact[better] & polished
     best = reached.certificate
     for name in ("objective", "bound", "violation", "scale"):
         getattr(best, name)[chosen] = getattr(certificate, name)[better]
