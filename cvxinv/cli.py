@@ -1,6 +1,7 @@
-"""The command line: `cvxinv demo`, `invert`, `verify`, `inspect`.
+"""The command line: `cvxinv demo`, `invert`, `verify`, `inspect`, `doctor`.
 
-Exit codes: 0 all signals explained, 1 some are not, 2 usage or bad input, 3 a fault of the program, 130 interrupted.
+Exit codes: 0 all signals explained (doctor: all solvers work), 1 some are not, 2 usage or bad input, 3 a fault of the
+program, 130 interrupted.
 Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
 """
 
@@ -11,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -25,15 +27,18 @@ from rich.text import Text
 from torch import Tensor
 
 from . import __version__
+from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
 from .errors import BackendNotInstalledError
 from .exact_check import check_against_cvxpy
 from .files import check_writable, missing, read_latents, read_mask, read_matrix, read_signals, save_inversion
 from .generator import Generator
-from .inspection import Inspection, inspect_generator
+from .inspection import Inspection, inspect_and_sample
 from .inversion.invert import METHODS, invert
 from .inversion.result import Inversion
 from .inversion.verify import Verdict, verify
+from .png import RECOVERED, is_pictures, picture_shape, read_mask_pictures, read_pictures, write_pictures, write_whole
 from .reading import load_generator
+from .report import write_report
 from .solvers.solve import check_choice
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -50,10 +55,14 @@ app = typer.Typer(
 GeneratorName = Annotated[
     str, typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, or digits_8x8, which is shipped.")
 ]
-Signals = Annotated[Path, typer.Argument(metavar="SIGNALS", help=".npy, .npz or .safetensors, one signal per row.")]
+Signals = Annotated[
+    Path, typer.Argument(metavar="SIGNALS", help=".npy, .npz or .safetensors, one signal per row; a .png or a folder.")
+]
 Latents = Annotated[Path, typer.Argument(metavar="LATENTS", help=".npy, .npz, .safetensors, or a result folder.")]
 Output = Annotated[str | None, typer.Option(help="Last activation in place of the file's: identity, relu, leaky_relu:0.1.")]
-MaskFile = Annotated[Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen.")]
+MaskFile = Annotated[
+    Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen; or .png, white.")
+]
 MatrixFile = Annotated[Path | None, typer.Option("--matrix", metavar="FILE", help="A (k, d); SIGNALS then hold y = A x.")]
 NoiseBound = Annotated[str | None, typer.Option("--noise", metavar="NORM:BOUND", help="l2:0.1 or linf:0.01, signal units.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
@@ -122,6 +131,11 @@ def invert_command(
     restarts: Annotated[int | None, typer.Option(help="Random starts at most.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Signals at a time.")] = None,
     exact_check: Annotated[int | None, typer.Option(min=1, metavar="N", help="Compare N signals with CVXPY.")] = None,
+    truth: Annotated[Path | None, typer.Option(metavar="LATENTS", help="True latents, for SNRs alone.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write everything on one page.")] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Write G(z) as pictures, into OUT/recovered; as of PNG signals.")
+    ] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No tables, no progress bar.")] = False,
 ) -> None:
@@ -130,23 +144,32 @@ def invert_command(
         check_choice(method, tuple(METHODS), "method")
         check_choice(dtype, tuple(_DTYPES), "dtype")
         check_writable(out)
+        _check_report(report)
         G = _generator(generator, output, _DTYPES[dtype], _device(device))
-        y, notes = _signals_for(G, signals)
+        signal = _signals_for(G, signals)
+        seen = _measurement(G, mask, matrix)
+        names = _picture_names(G, signal, png)
+        known = None if truth is None else read_latents(truth)
         options: dict[str, Any] = {
             name: value for name, value in (("tol", tol), ("restarts", restarts)) if value is not None
         }
         inversion = invert(
-            G, y, method, measurement=_measurement(mask, matrix), noise=_noise(noise), seed=seed, chunk=chunk,
+            G, signal.y, method, measurement=seen, noise=_noise(noise), truth=known, seed=seed, chunk=chunk,
             progress=False if quiet else None, on_fail="ignore", **options,
         )  # fmt: skip
         outcome.may_write = out
         save_inversion(inversion, out)
         outcome.written = out
+        files = {"out": out}
+        if names:
+            files["pictures"] = write_pictures(inversion.signal, G, out / RECOVERED, names)
+        if report is not None:
+            files["report"] = write_report(inversion, report, y=signal.y, generator=G, measurement=seen, truth=known)
         rows = check_against_cvxpy(inversion, exact_check) if exact_check else None
         if as_json:
-            _print_json(_inversion_dict(inversion, out, rows, notes))
+            _print_json(_inversion_dict(inversion, files, rows, signal.notes))
         elif not quiet:
-            _print_inversion(inversion, out, rows, notes)
+            _print_inversion(inversion, files, rows, signal.notes)
         _finish(inversion.verdict)
 
 
@@ -164,8 +187,8 @@ def verify_command(
     """Judge anybody's latents in float64: do they explain the signals, and are they determined?"""
     with _Outcome():
         G = _generator(generator, output, torch.float64, torch.device("cpu"))
-        y, z = read_signals(signals), read_latents(latents)
-        verdict = verify(G, y, z, measurement=_measurement(mask, matrix), noise=_noise(noise))
+        y, z = _signals_for(G, signals).y, read_latents(latents)
+        verdict = verify(G, y, z, measurement=_measurement(G, mask, matrix), noise=_noise(noise))
         if as_json:
             _print_json(_verdict_dict(verdict))
         else:
@@ -181,16 +204,39 @@ def inspect_command(
     output: Output = None,
     samples: Annotated[int, typer.Option(min=1, help="Random latents for the hidden layers.")] = 2000,
     seed: Seed = 0,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw samples, supports, singular values.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look at a generator: its layers, how sparse it is, and what an inversion may hope for."""
     with _Outcome():
+        if picture is not None:
+            _check_picture(picture)
         G = _generator(generator, output, torch.float64, torch.device("cpu"))
-        inspection = inspect_generator(G, samples, seed=seed)
+        inspection, sample = inspect_and_sample(G, samples, seed=seed)
+        if picture is not None:
+            from .plots import inspection_picture, png_bytes
+
+            write_whole(picture, png_bytes(inspection_picture(inspection, sample)))
         if as_json:
-            _print_json(inspection.to_dict())
+            _print_json(inspection.to_dict() | ({} if picture is None else {"picture": picture}))
         else:
             _print_inspection(inspection)
+            if picture is not None:
+                _console().print(f"wrote {picture}", markup=False, soft_wrap=True)
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Check the installation: versions, solvers, devices, precision, and a self-test of every solver."""
+    with _Outcome():
+        checkup = run_doctor()
+        if as_json:
+            _print_json(checkup.to_dict())
+        else:
+            _print_checkup(checkup)
+        raise typer.Exit(0 if checkup.passed else 1)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
@@ -289,20 +335,71 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _signals_for(G: Generator, path: Path) -> tuple[Tensor, list[str]]:
-    """Signals on the generator's device, in float32 for a float32 generator; and what was done to them."""
-    y = read_signals(path)
+@dataclass(frozen=True, eq=False)
+class _Signals:
+    """Signals as they are inverted; the file names of pictures, None for arrays; what was done to them."""
+
+    y: Tensor
+    names: list[str] | None
+    notes: list[str]
+
+
+def _signals_for(G: Generator, path: Path) -> _Signals:
+    """Signals on the generator's device, in float32 for a float32 generator."""
+    names: list[str] | None = None
+    notes: list[str] = []
+    if is_pictures(path):
+        y, names, notes = read_pictures(path, G)
+    elif path.is_dir():
+        raise FileNotFoundError(f"expected PNG files in the folder {path}, found none")
+    else:
+        y = read_signals(path)
     if y.dtype == torch.float64 and G.dtype == torch.float32:
-        return y.to(G.device, torch.float32), ["float64 signals were rounded to float32, as --dtype float32 asks"]
-    return y.to(G.device), []
+        notes = [*notes, "float64 signals were rounded to float32, as --dtype float32 asks"]
+        y = y.float()
+    return _Signals(y.to(G.device), names, notes)
 
 
-def _measurement(mask: Path | None, matrix: Path | None) -> Tensor | None:
+def _measurement(G: Generator, mask: Path | None, matrix: Path | None) -> Tensor | None:
     if mask is not None and matrix is not None:
         raise ValueError("expected --mask or --matrix, got both; leave out the entries in the rows of the matrix")
     if mask is not None:
-        return read_mask(mask)
-    return None if matrix is None else read_matrix(matrix)
+        return (read_mask_pictures(mask, G) if is_pictures(mask) else read_mask(mask)).to(G.device)
+    return None if matrix is None else read_matrix(matrix).to(G.device)
+
+
+def _picture_names(G: Generator, signals: _Signals, wanted: bool) -> list[str] | None:
+    """Names of the pictures to be written, or None; raises where there can be none."""
+    if signals.names is not None:
+        return signals.names
+    if not wanted:
+        return None
+    if picture_shape(G.signal_shape) is None:
+        raise ValueError(f"expected a generator of pictures for --png, got signals of shape {G.signal_shape}; leave it out")
+    count = signals.y.shape[0] if signals.y.ndim > 1 else 1
+    return [f"{k:0{max(3, len(str(count - 1)))}d}.png" for k in range(count)]
+
+
+def _check_report(path: Path | None) -> None:
+    if path is not None:
+        check_writable(path.absolute().parent)
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(
+                f"expected a folder for the report at {path.absolute().parent}, found none; make it first"
+            )
+        if path.is_dir():
+            raise IsADirectoryError(
+                f"expected a file for the report, got the folder {path}; pass e.g. {path / 'report.html'}"
+            )
+
+
+def _check_picture(path: Path) -> None:
+    from .plots import require_matplotlib
+
+    require_matplotlib()
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"expected a picture FILE.png, got {path}")
+    _check_report(path)
 
 
 def _noise(text: str | None) -> tuple[str, float] | None:
@@ -355,7 +452,9 @@ def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _inversion_dict(inversion: Inversion, out: Path, rows: list[dict] | None, notes: list[str]) -> dict[str, Any]:
+def _inversion_dict(
+    inversion: Inversion, files: dict[str, Path], rows: list[dict] | None, notes: list[str]
+) -> dict[str, Any]:
     layers = [
         {
             "index": report.index,
@@ -368,7 +467,7 @@ def _inversion_dict(inversion: Inversion, out: Path, rows: list[dict] | None, no
     ]
     return {
         "method": inversion.method,
-        "out": out,
+        **files,
         **_verdict_dict(inversion.verdict),
         "used": inversion.used,
         "starts": inversion.starts,
@@ -403,22 +502,28 @@ def _add_verdict(table: Table, verdict: Verdict) -> None:
     table.add_row("z determined", f"{int(verdict.determined.sum())} of {len(verdict)}")
 
 
-def _print_inversion(inversion: Inversion, out: Path, rows: list[dict] | None, notes: list[str]) -> None:
+def _print_inversion(inversion: Inversion, files: dict[str, Path], rows: list[dict] | None, notes: list[str]) -> None:
     console = _console()
     table = _pairs(f"{inversion.method}: {len(inversion)} signals")
     _add_verdict(table, inversion.verdict)
     answers = {name: inversion.used.count(name) for name in dict.fromkeys(inversion.used) if name}
     table.add_row("answers by", ", ".join(f"{name} {count}" for name, count in answers.items()) or "none")
-    table.add_row("SNR", "none, the true latents are not known here")
+    table.add_row("SNR", _snr_words(inversion))
     table.add_row("seconds", ", ".join(f"{name} {value:.2f}" for name, value in inversion.seconds.items()))
     for note in (*notes, *inversion.notes):
-        table.add_row("note", note)
-    table.add_row("written to", str(out))
+        table.add_row("note", Text(note))
+    table.add_row("written to", Text(", ".join(str(path) for path in files.values())))
     console.print(table)
     if inversion.layers:
         console.print(_layer_table(inversion))
     if rows is not None:
         console.print(_exact_table(rows) if rows else "exact check: this inversion solved no layer problems to compare")
+
+
+def _snr_words(inversion: Inversion) -> str:
+    if not inversion.snr:
+        return "none, the true latents are not known here"
+    return ", ".join(f"{name} median {float(value.nanmedian()):.0f} dB" for name, value in inversion.snr.items())
 
 
 def _layer_table(inversion: Inversion) -> Table:
@@ -484,3 +589,29 @@ def _print_hopes(console: Console, inspection: Inspection) -> None:
         name, _, text = ("z", "", expectation) if expectation.startswith("z is") else expectation.partition(": ")
         table.add_row(name, text)
     console.print(table)
+
+
+def _print_checkup(checkup: Checkup) -> None:
+    console = _console()
+    tables = (("versions", checkup.versions), ("CVXPY's solvers", checkup.solvers), ("devices", checkup.devices))
+    for title, rows in (*tables, ("precision, as it is set", checkup.precision)):
+        table = _pairs(title)
+        for name, words in rows.items():
+            table.add_row(name, Text(words))  # no markup: a cure may hold brackets
+        console.print(table)
+    for warning in checkup.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    console.print(_trial_table(checkup))
+    failed = [trial.solver for trial in checkup.trials if trial.status == FAILED]
+    console.print(f"failed: {', '.join(failed)}" if failed else "every installed solver gives certified answers")
+
+
+def _trial_table(checkup: Checkup) -> Table:
+    names = ("solver", "device", "answer", "problem", "off by", "iterations", "seconds", "")
+    table = _table("self-test, judged by certify", *names)
+    styles = {CERTIFIED: "green", FAILED: "red"}
+    for trial in checkup.trials:
+        numbers = (_number(trial.error, "{:.0e}"), _number(trial.iterations, "{}"), _number(trial.seconds, "{:.2f}"))
+        status = Text(trial.status, style=styles.get(trial.status, ""))
+        table.add_row(trial.solver, trial.device, status, trial.problem, *numbers, Text(trial.words))
+    return table

@@ -17,6 +17,7 @@ from .inversion.task import make_task
 
 _LARGEST_SIDE = 2000  # singular values of a larger dense matrix take minutes
 _BATCH_NUMBERS = 20_000_000  # numbers in the hidden layers of one batch of latents, or in its Jacobians
+_SHOWN = 24  # signals kept for a picture
 _ILL = 1e6  # a condition number beyond which float32 signals no longer fix z
 
 
@@ -94,6 +95,20 @@ class Inspection:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The numbers behind an `Inspection`.
+
+    generator: in float64; signals: the first few `(K, d)`; counts: positive entries per latent of each hidden layer,
+    `(samples,)` each; values: singular values of the Jacobians `(latents, n0)`, largest first.
+    """
+
+    generator: Generator
+    signals: Tensor
+    counts: tuple[Tensor, ...]
+    values: Tensor
+
+
 def inspect_generator(
     generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
 ) -> Inspection:
@@ -101,6 +116,13 @@ def inspect_generator(
 
     Runs in float64 on the generator's device. seed: of the random latents. progress: a bar; None shows it on a terminal.
     """
+    return inspect_and_sample(generator, samples, latents, seed, progress=progress)[0]
+
+
+def inspect_and_sample(
+    generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
+) -> tuple[Inspection, Samples]:
+    """`inspect_generator`, and the numbers behind it, for a picture."""
     _check_counts(samples, latents)
     G = generator.to(torch.float64)
     z = G.sample_latent(max(samples, latents), torch.Generator().manual_seed(seed))
@@ -120,10 +142,11 @@ def inspect_generator(
         *_unit_words(hidden),
     )
     name = str(G.description.get("name", ""))
-    return Inspection(
+    inspection = Inspection(
         name, G.latent_dim, G.signal_dim, samples, latents, seed,
         layers, hidden, growth, share, int(ranks.min()), condition, words,
     )  # fmt: skip
+    return inspection, Samples(G, G(z[:_SHOWN]), tuple(counts), values)
 
 
 def _check_counts(samples: int, latents: int) -> None:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from .errors import BackendNotInstalledError
+from .inspection import Inspection, Samples
 from .inversion.result import Inversion
 from .inversion.verify import EXPLAINED_WORD
+from .png import output_range, picture_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,6 +125,31 @@ def overview(grids: Sequence[Grid], curves: Mapping[str, Inversion], *, title: s
     return figure
 
 
+def inspection_picture(inspection: Inspection, samples: Samples) -> "Figure":
+    """What `inspect_and_sample` found: samples of the generator, active units per layer, singular values of the Jacobian.
+
+    Raises BackendNotInstalledError without matplotlib.
+    """
+    figure = _figure(9.6, 5.6)
+    above, below = figure.subfigures(2, 1, height_ratios=[0.8, 1.3], squeeze=False)[:, 0]
+    _draw_samples(above, samples)
+    left, right = below.subplots(1, 2)
+    _draw_counts(left, inspection, samples)
+    _draw_singular_values(right, samples)
+    name = inspection.name or "generator"
+    figure.suptitle(f"{name}: {inspection.latent_dim} latents to {inspection.signal_dim} entries", fontsize=12)
+    return figure
+
+
+def png_bytes(figure: "Figure") -> bytes:
+    """A figure as the bytes of a PNG file."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
 def require_matplotlib() -> None:
     """Raise BackendNotInstalledError, with the install command, where matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -197,6 +224,77 @@ def _hidden_legend(figure: "FigureBase") -> None:
         handles=[Patch(facecolor=HIDDEN_COLOUR, edgecolor="#bbbbbb", label="hidden pixel, not given to any method")],
         loc="outside lower center", fontsize=8.5, frameon=False,
     )  # fmt: skip
+
+
+def _draw_samples(figure: "FigureBase", samples: Samples) -> None:
+    """Pictures where the signals are some, else a few curves."""
+    shape = picture_shape(samples.generator.signal_shape)
+    if shape is None:
+        ax = figure.subplots()
+        for k, signal in enumerate(samples.signals[: len(_LINES)].cpu()):
+            colour, dashes, _ = _LINES[k]
+            ax.plot(signal, color=colour, linestyle=dashes, linewidth=1, label=f"sample {k}")
+        _plain_axes(ax, "entry of the signal", "value (signal units)", "samples")
+        ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return
+    low, high = output_range(samples.generator) or (float(samples.signals.min()), float(samples.signals.max()))
+    axes = figure.subplots(2, 12, squeeze=False)
+    for ax, signal in zip(axes.flat, samples.signals.cpu(), strict=False):
+        value = ((signal - low) / (high - low)).clamp(0, 1).reshape(shape).movedim(0, -1)
+        ax.imshow(value if shape[0] == 3 else 1 - value.expand(*shape[1:], 3), interpolation="nearest")
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set(color="#bbbbbb", linewidth=0.6)
+    figure.suptitle(f"samples, values {low:.3g} to {high:.3g} (signal units)", fontsize=9.5)
+
+
+def _draw_counts(ax: "Axes", inspection: Inspection, samples: Samples) -> None:
+    """Histograms of the share of active units, one per hidden layer."""
+    for k, (hidden, counts) in enumerate(zip(inspection.hidden, samples.counts, strict=True)):
+        colour, _, _ = _LINES[k % len(_LINES)]
+        label = f"hidden {hidden.index}, {hidden.size} units, {hidden.activation}"
+        # whole numbers of units per bar, or bars and gaps would tell of nothing but rounding
+        edges = np.arange(-0.5, hidden.size + 1, max(1, round(hidden.size / 50)))
+        share = 100 * counts.cpu().numpy() / hidden.size
+        bins = (100 * edges / hidden.size).tolist()
+        ax.hist(share, bins=bins, histtype="step", color=colour, linewidth=1.6, label=label)
+    _plain_axes(ax, "active units (% of the layer)", f"latents, of {inspection.samples}", "active units per hidden layer")
+    ax.set_xlim(0, 100)
+    if inspection.hidden:
+        ax.legend(fontsize=8, frameon=False, loc="best")
+
+
+def _draw_singular_values(ax: "Axes", samples: Samples) -> None:
+    """Median and extremes over the latents of every singular value of the Jacobian before the output activation."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    values = samples.values.cpu().clamp(min=_FLOOR)
+    number = np.arange(1, values.shape[1] + 1)
+    low, mid, high = values.amin(0), values.median(0).values, values.amax(0)
+    colour, _, _ = _LINES[0]
+    ax.fill_between(number, low, high, color=colour, alpha=0.25, linewidth=0, label="smallest to largest")
+    ax.plot(number, mid, color=colour, marker="o", markersize=3, linewidth=1.4, label="median")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if float(high.max() / low.min()) < 1e3 else (1.0,)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    title = f"singular values of the Jacobian before the output activation, {len(values)} latents"
+    _plain_axes(ax, "number of the singular value", "singular value (signal / latent unit)", title)
+    ax.legend(fontsize=8, frameon=False)
+
+
+def _plain_axes(ax: "Axes", x: str, y: str, title: str) -> None:
+    ax.set_xlabel(x, fontsize=9)
+    ax.set_ylabel(y, fontsize=9)
+    ax.set_title(title, fontsize=9.5)
+    ax.tick_params(labelsize=8)
+    ax.grid(True, which="major", color="#eeeeee", linewidth=0.7)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
 
 
 def _draw_curves(figure: "FigureBase", inversions: Mapping[str, Inversion], quantity: str, title: str) -> None:

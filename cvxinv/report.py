@@ -541,7 +541,7 @@ def _gap_chart(page: _Page) -> dict[str, Any]:
         title = f"layer {report.index}, {report.kind}: gap against iterations"
         words = "gap over the largest gap that is optimal, against iterations; points below the dashed line are optimal"
         charts.append({"title": f"layer {report.index} ({report.kind})", "svg": chart(plane, marks, title, words)})
-    order = [s for s in (*LAYER_STATUSES, "stationary") if s in statuses]
+    order = [s for s in LAYER_STATUSES if s in statuses]
     keys = [Mark(_LAYER_MARKS[s].shape, _LAYER_MARKS[s].colour, s) for s in order]
     return {"charts": charts, "legend": legend(keys)}
 

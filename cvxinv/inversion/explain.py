@@ -314,7 +314,7 @@ def _one_layer(report: "LayerReport", i: int) -> str:
     if c.status[i] == "stationary":
         return f"{head}: a local optimum, all that a non-convex layer gives"
     numbers = (
-        f"gap {float(c.gap[i]):.1e} where {float(c.allowed_gap[i]):.1e} is allowed (signal^2), violation "
+        f"gap {float(c.gap[i]):.1e} where {float(c.allowed_gap[i]):.1e} is allowed (objective), violation "
         f"{float(c.violation[i]):.1e} where {float(c.allowed_violation[i]):.1e} is allowed (signal)"
     )
     remark = f"; {c.remark[i]}" if c.remark[i] else ""
