@@ -18,7 +18,7 @@ class UnsupportedLayerError(TypeError):
 
 
 class BackendNotInstalledError(ImportError):
-    """A solver was asked for by name and its package is not installed; the message gives the install command."""
+    """What a solver or a file format needs is not installed; the message gives the install command."""
 
 
 class ProblemTooLargeError(ValueError):

@@ -133,9 +133,11 @@ def per_channel(values: Tensor, channels: int) -> Tensor | None:
 
 
 def compose(outer: AbstractMap, inner: AbstractMap) -> AbstractMap:
-    """`outer` after `inner`: a matrix where one is dense and the product small, else a Composition."""
+    """`outer` after `inner`: one map where both resample, or one is dense and the product small; else a Composition."""
     if isinstance(outer, Dense) and isinstance(inner, Dense):
         return Dense(outer.weight @ inner.weight)
+    if isinstance(outer, Resampling2d) and isinstance(inner, Resampling2d) and outer.shape_in == inner.shape_out:
+        return Resampling2d(outer.rows @ inner.rows, outer.columns @ inner.columns, inner.channels)
     if outer.m * inner.n <= _DENSE_ENTRIES:
         if isinstance(outer, Dense):
             return Dense(inner.adjoint(outer.weight))

@@ -287,8 +287,8 @@ class Resampling2d(AbstractMap):
                 )
         if (self.rows.dtype, self.rows.device) != (self.columns.dtype, self.columns.device):
             raise ValueError(
-                f"expected rows and columns of one dtype and device, got {describe(self.rows)} and {describe(self.columns)}; "
-                "convert one of them"
+                f"expected rows and columns of one dtype and device, got {describe(self.rows)} and "
+                f"{describe(self.columns)}; convert one of them"
             )
         if self.channels < 1:
             raise ValueError(f"expected channels >= 1, got {self.channels}; pass the number of pictures of a signal")

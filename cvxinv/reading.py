@@ -17,16 +17,17 @@ from torch import Tensor, nn
 
 from .activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
 from .errors import UnsupportedLayerError
-from .folding import Chain, per_channel, per_output
+from .folding import Chain, fixed_label, no_label, per_channel, per_output
 from .generator import Generator, Layer, factors
-from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense
+from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .onnx_reading import read_onnx
 from .tracing import fold_batch_norm, leaky, read_module
 
 _FORMAT = "cvxinv generator format"
 _VERSION = 1
 # what the format says about its own files: not part of a generator's description
 _OWN_KEYS = ("format", "version", "layers", "tensors", "parameters", "sha256", "bytes")
-_KNOWN_FOREIGN = ("concat_label_embedding", "upsample_nearest")
+_LABEL_OP = "concat_label_embedding"
 
 
 def load_generator(
@@ -36,27 +37,34 @@ def load_generator(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     latent_dim: int | None = None,
+    label: int | None = None,
 ) -> Generator:
-    """The generator that a torch module computes, or that a file pair NAME.safetensors + NAME.json holds.
+    """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
 
     Batch norms are folded in float64; the result is cast to `dtype` last. `output` replaces the last
     activation ("identity", "relu", "leaky_relu", "leaky_relu:0.2", ... or an activation object). `latent_dim`
-    says how many latent coordinates a module takes, where its layers do not. The module is not changed.
+    says how many latent coordinates a module takes, where its layers do not. `label` chooses the class of a conditional
+    generator and is folded in. The module is not changed.
 
-    Raises: UnsupportedLayerError (a TypeError), with the module path or the layer of the file, for what
-    cannot be read; FileNotFoundError for a missing file; ValueError for a damaged one, and for a module that
-    is not ready.
+    A module is compared with what was read from it on random latents, in float64. An ONNX file (extra `[onnx]`) is
+    compared with onnxruntime where that is installed; the description says what it was compared with.
+
+    Raises: UnsupportedLayerError (a TypeError), with the module path, the layer or the node of the file, for what
+    cannot be read; FileNotFoundError for a missing file; ValueError for a damaged one, for a module that
+    is not ready, and for a missing or wrong label; BackendNotInstalledError for an ONNX file without the extra.
     """
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
     if isinstance(source, nn.Module):
-        generator = read_module(source, latent_dim)
+        generator = read_module(source, latent_dim, label)
+    elif isinstance(source, str | Path) and Path(source).suffix == ".onnx":
+        generator = read_onnx(Path(source), latent_dim, label)
     elif isinstance(source, str | Path):
-        generator = _read_pair(source, latent_dim)
+        generator = _read_pair(source, latent_dim, label)
     else:
         raise TypeError(
             f"expected an nn.Module or a path, got {type(source).__name__}; "
-            "pass the module itself (not its state_dict) or the path of a NAME.safetensors with its NAME.json"
+            "pass the module itself (not its state_dict), or the path of NAME.safetensors with NAME.json, or of NAME.onnx"
         )
     generator = generator.to(dtype, device)
     return generator if output is None else generator.with_output(output)
@@ -104,7 +112,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _read_pair(path: str | Path, latent_dim: int | None) -> Generator:
+def _read_pair(path: str | Path, latent_dim: int | None, label: int | None) -> Generator:
     weights_path, json_path = _pair(path)
     for needed in (json_path, weights_path):
         if not needed.is_file():
@@ -117,15 +125,19 @@ def _read_pair(path: str | Path, latent_dim: int | None) -> Generator:
     n0 = spec["latent"]["dim"]
     if latent_dim not in (None, n0):
         raise ValueError(f"expected latent_dim={n0} as {json_path} says, got {latent_dim}; leave latent_dim out")
+    if not any(op["op"] == _LABEL_OP for op in spec["layers"]):
+        no_label(label)
     chain = Chain((n0,))
     for index, op in enumerate(spec["layers"]):
-        _FileStep(chain, op, index, json_path, tensors).append()
+        _FileStep(chain, op, index, json_path, tensors, label).append()
     if tensors:
         raise ValueError(
             f"expected tensors of the layers that {json_path} lists, got also {', '.join(sorted(tensors))}; "
             "use the two files that belong together"
         )
     description = {key: value for key, value in spec.items() if key not in _OWN_KEYS}
+    if label is not None:
+        description["label"] = int(label)
     shape = description.get("output", {}).get("image_shape", chain.shape)
     if prod(shape) != prod(chain.shape):
         raise ValueError(
@@ -176,8 +188,10 @@ def _read_tensors(path: Path, spec: dict[str, Any]) -> dict[str, Tensor]:
 class _FileStep:
     """One entry of `layers`, appended to a chain; it takes its tensors out of `tensors`."""
 
-    def __init__(self, chain: Chain, op: dict[str, Any], index: int, path: Path, tensors: dict[str, Tensor]):
-        self.chain, self.op, self.index, self.tensors = chain, op, index, tensors
+    def __init__(
+        self, chain: Chain, op: dict[str, Any], index: int, path: Path, tensors: dict[str, Tensor], label: int | None
+    ):
+        self.chain, self.op, self.index, self.tensors, self.label = chain, op, index, tensors, label
         self.place = f"layer {index} ({op['op']}) of {path}"
 
     def append(self) -> None:
@@ -189,6 +203,9 @@ class _FileStep:
             "batch_norm1d": self._batch_norm,
             "batch_norm2d": self._batch_norm,
             "reshape": self._reshape,
+            "upsample_nearest": self._upsample,
+            "resample2d": self._resample,
+            _LABEL_OP: self._label,
         }
         kind = self.op["op"]
         if kind in kinds:
@@ -203,9 +220,8 @@ class _FileStep:
         if kind == "plu":
             return PLU(self._number("a"), self._number("c"))
         if kind not in ("relu", "leaky_relu"):
-            known = "cvxinv cannot invert" if kind in _KNOWN_FOREIGN else "is unknown"
             raise UnsupportedLayerError(
-                f"expected an op of docs/format.md, got {self.place}, which {known}; "
+                f"expected an op of docs/format.md, got {self.place}, which is unknown; "
                 "build the generator without it, or save the part of it that does without"
             )
         slope = self._number("negative_slope") if kind == "leaky_relu" else 0.0
@@ -222,28 +238,68 @@ class _FileStep:
 
     def _convolution(self) -> None:
         weight, transposed = self._tensor("weight", 4), self.op["op"] == "conv_transpose2d"
-        if self.op.get("padding_mode", "zeros") != "zeros":
-            raise UnsupportedLayerError(
-                f"expected padding_mode 'zeros', got {self.op['padding_mode']!r} in {self.place}; "
-                "only zero padding can be read: retrain with it"
-            )
-        if len(self.chain.shape) != 3:
-            raise self._wrong("an input (channels, height, width)", f"{self.chain.shape} (put a reshape before it)")
+        self._picture()
         stride, padding, dilation = (self._two(*key) for key in (("stride", 1), ("padding", 0), ("dilation", 1)))
-        groups = int(self.op.get("groups", 1))
+        groups = self.op.get("groups", 1)
         channels = weight.shape[0] if transposed else weight.shape[1] * groups
         if channels != self.chain.shape[0] or groups < 1 or weight.shape[0] % groups:
             raise self._wrong(f"a weight for {self.chain.shape[0]} channels", f"{tuple(weight.shape)} with groups={groups}")
+        padding = self._padded(padding)
         try:
             W: AbstractMap
             if transposed:
                 extra = self._two("output_padding", 0)
-                W = ConvTranspose2d(weight, self.chain.shape, stride, padding, dilation, groups, extra)
+                W = ConvTranspose2d(weight, self._picture(), stride, padding, dilation, groups, extra)
             else:
-                W = Conv2d(weight, self.chain.shape, stride, padding, dilation, groups)
+                W = Conv2d(weight, self._picture(), stride, padding, dilation, groups)
         except RuntimeError as error:
             raise self._wrong("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
         self.chain.add_map(W, self._bias(W.shape_out), W.shape_out, self._flag("composed"))
+
+    def _padded(self, padding: tuple[int, int]) -> tuple[int, int]:
+        """What is left for the convolution to pad with zeros; padding by edges becomes a map in front of it."""
+        mode = self.op.get("padding_mode", "zeros")
+        if mode == "zeros":
+            return padding
+        if mode != "replicate" or self.op["op"] != "conv2d":
+            raise UnsupportedLayerError(
+                f"expected padding_mode 'zeros', or 'replicate' of a conv2d, got {mode!r} in {self.place}; "
+                "retrain with one of these"
+            )
+        top, left = padding
+        W = Resampling2d.padding(self._picture(), (left, left, top, top), mode)
+        self.chain.add_map(W, torch.zeros(W.m, dtype=W.dtype), W.shape_out, self._flag("composed"))
+        return 0, 0
+
+    def _picture(self) -> tuple[int, int, int]:
+        if len(self.chain.shape) != 3:
+            raise self._wrong("an input (channels, height, width)", f"{self.chain.shape} (put a reshape before it)")
+        channels, height, width = self.chain.shape
+        return channels, height, width
+
+    def _upsample(self) -> None:
+        scale = self._two("scale", 0)
+        if min(scale) < 1:
+            raise self._wrong("scale as one integer >= 1 or two", f"{self.op.get('scale')!r}")
+        W = Resampling2d.nearest(self._picture(), scale)
+        self.chain.add_map(W, torch.zeros(W.m, dtype=W.dtype), W.shape_out)
+
+    def _resample(self) -> None:
+        channels, *picture = self._picture()
+        rows, columns = self._tensor("rows", 2), self._tensor("columns", 2)
+        if [rows.shape[1], columns.shape[1]] != picture:
+            raise self._wrong(
+                f"rows and columns for pictures of {picture}", f"{tuple(rows.shape)} and {tuple(columns.shape)}"
+            )
+        W = Resampling2d(rows, columns, channels)
+        self.chain.add_map(W, self._bias(W.shape_out), W.shape_out, self._flag("composed"))
+
+    def _label(self) -> None:
+        embedding = self._tensor("embedding", 2)
+        if len(self.chain.shape) != 1:
+            raise self._wrong("a flat signal", f"{self.chain.shape} (put it before the reshape)")
+        chosen = embedding[fixed_label(self.label, embedding.shape[0])]
+        self.chain.add_channels(chosen[:0], chosen)
 
     def _batch_norm(self) -> None:
         channels = (self.chain.shape[0],)
@@ -318,12 +374,12 @@ def _write_layers(generator: Generator, tensors: dict[str, Tensor]) -> list[dict
             shape_in, shape_out = _shapes(W)
             if shape_in != shape:
                 ops.append({"op": "reshape", "shape": list(shape_in)})
-            entry, weight = _map_entry(W)
+            entry, weights = _map_entry(W)
             shape = shape_out
             if position > 0:
                 entry["composed"] = True
             key = f"layers.{len(ops)}"
-            tensors[f"{key}.weight"] = _plain(weight)
+            tensors.update({f"{key}.{name}": _plain(weight) for name, weight in weights.items()})
             if position == len(parts) - 1:
                 entry["bias"] = True
                 tensors[f"{key}.bias"] = _short_bias(layer, shape_out)
@@ -333,23 +389,25 @@ def _write_layers(generator: Generator, tensors: dict[str, Tensor]) -> list[dict
 
 
 def _shapes(W: AbstractMap) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if isinstance(W, Conv2d | ConvTranspose2d):
+    if isinstance(W, Conv2d | ConvTranspose2d | Resampling2d):
         return W.shape_in, W.shape_out
     return (W.n,), (W.m,)
 
 
-def _map_entry(W: AbstractMap) -> tuple[dict[str, Any], Tensor]:
+def _map_entry(W: AbstractMap) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if isinstance(W, Dense):
-        return {"op": "linear", "bias": False}, W.weight
+        return {"op": "linear", "bias": False}, {"weight": W.weight}
+    if isinstance(W, Resampling2d):
+        return {"op": "resample2d", "bias": False}, {"rows": W.rows, "columns": W.columns}
     if not isinstance(W, Conv2d | ConvTranspose2d):
         raise ValueError(
-            f"expected maps Dense, Conv2d, ConvTranspose2d and their compositions, got {type(W).__name__}; "
+            f"expected maps Dense, Conv2d, ConvTranspose2d, Resampling2d and their compositions, got {type(W).__name__}; "
             "save Dense(W.matrix()) in its place"
         )
     entry: dict[str, Any] = {"op": "conv2d" if isinstance(W, Conv2d) else "conv_transpose2d", "bias": False}
     for name in ("stride", "padding", "dilation", "output_padding"):
         entry[name] = list(getattr(W, name))
-    return {**entry, "groups": W.groups}, W.weight
+    return {**entry, "groups": W.groups}, {"weight": W.weight}
 
 
 def _short_bias(layer: Layer, shape: tuple[int, ...]) -> Tensor:

@@ -122,6 +122,23 @@ def dcgan(*between: nn.Module) -> nn.Module:
     )
 
 
+class Enlarging(nn.Module):
+    """Functional padding and upsampling."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.conv = nn.Linear(3, 16), nn.Conv2d(4, 2, 3)
+
+    def forward(self, z):
+        h = F.relu(self.fc(z)).view(-1, 4, 2, 2)
+        h = F.pad(F.interpolate(h, scale_factor=2), (1, 1, 1, 1), mode="replicate")
+        return F.pad(F.relu(self.conv(h)), (0, 1, 2, 0))
+
+
+def upsampling(*parts: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 24), nn.ReLU(), nn.Unflatten(1, (4, 2, 3)), *parts)
+
+
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "one linear": (lambda: nn.Linear(3, 5), (3,)),
     "no bias": (
@@ -211,12 +228,71 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (6, 1, 1),
     ),
     "same padding": (lambda: dcgan(nn.Conv2d(4, 4, 3, padding="same"), nn.ReLU()), (5, 1, 1)),
+    "even same padding": (
+        lambda: dcgan(nn.Conv2d(4, 3, (2, 4), padding="same", dilation=(3, 1)), nn.ReLU(), nn.Conv2d(3, 4, 1)),
+        (5, 1, 1),
+    ),
+    "replicate padding": (
+        lambda: dcgan(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=(1, 2), padding_mode="replicate"), nn.ReLU()),
+        (5, 1, 1),
+    ),
+    "replicate padding, groups, dilation, stride": (
+        lambda: upsampling(nn.Conv2d(4, 6, 2, (1, 2), (2, 1), (2, 1), 2, padding_mode="replicate"), nn.BatchNorm2d(6)),
+        (3,),
+    ),
+    "replicate same, reflect and circular padding": (
+        lambda: upsampling(
+            nn.Conv2d(4, 4, (2, 3), padding="same", padding_mode="replicate"),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+            nn.ReLU(),
+            nn.Conv2d(4, 1, 3, padding=1, padding_mode="circular"),
+        ),
+        (3,),
+    ),
+    "upsampling": (
+        lambda: upsampling(
+            nn.BatchNorm2d(4), nn.Upsample(scale_factor=2), nn.Conv2d(4, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()
+        ),
+        (3,),
+    ),
+    "upsampling last": (
+        lambda: upsampling(nn.Conv2d(4, 1, 1), nn.UpsamplingNearest2d(scale_factor=(2, 3)), nn.BatchNorm2d(1), nn.Tanh()),
+        (3,),
+    ),
+    "upsampling to a size, upsampling alone": (
+        lambda: upsampling(nn.Upsample(size=(5, 4)), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2.0), nn.ReLU()),
+        (3,),
+    ),
+    "linear to upsampling": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 2, 2)), nn.Upsample(scale_factor=3), nn.Sigmoid()),
+        (3,),
+    ),
+    "padding": (
+        lambda: upsampling(
+            nn.ZeroPad2d((1, 0, 2, 1)),
+            nn.Conv2d(4, 4, 3),
+            nn.ReLU(),
+            nn.ReplicationPad2d((1, 2, 0, 3)),
+            nn.Conv2d(4, 4, 2),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(4, 2, 2),
+            nn.ReLU(),
+            nn.CircularPad2d((0, 1, 1, 0)),
+            nn.Conv2d(2, 1, 2),
+        ),
+        (3,),
+    ),
+    "functional padding and upsampling": (Enlarging, (3,)),
     "functional": (Decoder, (4,)),
     "methods": (Methods, (3,)),
     "first reshape": (FirstReshape, (12,)),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", MODULES)
 def test_module_is_read_exactly(name: str):
     build, shape = MODULES[name]
@@ -443,6 +519,7 @@ def assert_same_bits(got: Generator, expected: Generator) -> None:
         assert torch.equal(one.W.matrix(), other.W.matrix()) and torch.equal(one.b, other.b)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", MODULES)
 def test_saved_generator_comes_back_bit_for_bit(name: str, dtype: torch.dtype, tmp_path: Path):
@@ -518,6 +595,207 @@ def forward_module(data_dir: Path):
     return module
 
 
+def test_file_of_the_first_version_is_read(tmp_path: Path):
+    # what version 0.1.0 wrote, with every map it had; the values are drawn here
+    ops = [
+        {"op": "linear", "bias": True},
+        {"op": "leaky_relu", "negative_slope": 0.2},
+        {"op": "reshape", "shape": [4, 2, 2]},
+        {"op": "conv_transpose2d", "bias": False, "stride": [2, 2], "padding": [1, 1], "dilation": [1, 1],
+         "output_padding": [1, 1], "groups": 2},
+        {"op": "conv2d", "bias": True, "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "output_padding": [0, 0],
+         "groups": 1, "composed": True},
+        {"op": "tanh"},
+    ]  # fmt: skip
+    spec = {"format": "cvxinv generator format", "version": 1, "latent": {"dim": 3}, "layers": ops}
+    shapes = {"0.weight": (16, 3), "0.bias": (16,), "3.weight": (4, 3, 3, 3), "4.weight": (1, 6, 3, 3), "4.bias": (1, 4, 4)}
+    t = {f"layers.{name}": torch.randn(shape, generator=seeded(4)).double() for name, shape in shapes.items()}
+    (tmp_path / "old.json").write_text(json.dumps(spec))
+    save_file(t, tmp_path / "old.safetensors")
+    z = latents(4, 3)
+    h = F.leaky_relu(F.linear(z, t["layers.0.weight"], t["layers.0.bias"]), 0.2).reshape(4, 4, 2, 2)
+    h = F.conv_transpose2d(h, t["layers.3.weight"], None, 2, 1, 1, 2)
+    expected = torch.tanh(F.conv2d(h, t["layers.4.weight"], None, 1, 1) + t["layers.4.bias"])
+    assert relative(load_generator(tmp_path / "old")(z), expected.flatten(1)) < RTOL
+
+
+def test_file_with_upsampling_and_replicate_padding_is_read(tmp_path: Path):
+    ops = [
+        {"op": "linear"},
+        {"op": "relu"},
+        {"op": "reshape", "shape": [2, 2, 3]},
+        {"op": "upsample_nearest", "scale": [2, 1]},
+        {"op": "conv2d", "padding": 1, "padding_mode": "replicate"},
+        {"op": "relu"},
+        {"op": "upsample_nearest", "scale": 2},
+    ]
+    t = {
+        "layers.0.weight": latents(12, 4),
+        "layers.4.weight": latents(3, 18).reshape(3, 2, 3, 3),
+        "layers.4.bias": latents(1, 3)[0],
+    }
+    (tmp_path / "net.json").write_text(json.dumps({"latent": {"dim": 4}, "layers": ops}))
+    save_file(t, tmp_path / "net.safetensors")
+    z = latents(5, 4, seed=6)
+    h = F.interpolate((z @ t["layers.0.weight"].T).relu().reshape(5, 2, 2, 3), scale_factor=(2, 1))
+    h = F.conv2d(F.pad(h, (1, 1, 1, 1), mode="replicate"), t["layers.4.weight"], t["layers.4.bias"])
+    G = load_generator(tmp_path / "net")
+    assert relative(G(z), F.interpolate(h.relu(), scale_factor=2).flatten(1)) < RTOL
+    save_generator(G, tmp_path / "again")
+    assert_same_bits(load_generator(tmp_path / "again"), G)
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+class Beside(nn.Module):
+    """Embedding of the label beside the latent; with `first`, in front of it."""
+
+    def __init__(self, first: bool = False):
+        super().__init__()
+        self.embedding, self.first = nn.Embedding(10, 4), first
+        self.net = nn.Sequential(nn.Linear(9, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 7))
+
+    def forward(self, z, labels):
+        e = self.embedding(labels)
+        return self.net(torch.cat((e, z) if self.first else (z, e), -1))
+
+
+class Factor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.label_emb = nn.Embedding(10, 5)
+        self.net = nn.Sequential(nn.Linear(5, 12), nn.LeakyReLU(0.2), nn.Linear(12, 7), nn.Tanh())
+
+    def forward(self, noise, mask=None, labels=None):
+        return self.net(torch.mul(self.label_emb(labels), noise))
+
+
+class OneHot(nn.Module):
+    """One-hot numbers through a layer of their own, and the label in front of the latent in the call."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_label, self.first, self.last = nn.Linear(10, 3), nn.Linear(8, 6), nn.Linear(6, 4)
+
+    def forward(self, label, z):
+        one = F.one_hot(label.long(), 10).to(z.dtype)
+        return self.last(F.relu(self.first(torch.cat([z, F.relu(self.of_label(one))], dim=1))))
+
+
+class LabelPictures(nn.Module):
+    """A picture of the label as one more channel, a batch norm with the label's scale and shift."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.up = nn.Linear(3, 8), nn.ConvTranspose2d(3, 4, 4, 2, 1)
+        self.picture, self.gamma, self.beta = (nn.Embedding(10, 4) for _ in range(3))
+        self.norm, self.out = nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, z, label):
+        h = F.relu(self.fc(z)).view(z.size(0), 2, 2, 2)
+        h = self.up(torch.cat([h, self.picture(label).view(label.shape[0], 1, 2, 2)], 1))
+        h = self.gamma(label)[:, :, None, None] * self.norm(h) + self.beta(label).unflatten(1, (4, 1, 1))
+        return torch.sigmoid(self.out(F.relu(h)))
+
+
+CONDITIONAL: dict[str, Callable[[], nn.Module]] = {
+    "beside": Beside,
+    "in front": lambda: Beside(first=True),
+    "factor": Factor,
+    "one-hot": OneHot,
+    "pictures": LabelPictures,
+}
+
+
+@pytest.mark.parametrize("label", [0, 3, 9])
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_label_is_folded_in(name: str, label: int, tmp_path: Path):
+    module = settle(CONDITIONAL[name]())
+    G = load_generator(module, label=label)
+    z = latents(6, G.latent_dim)
+    labels = torch.full((6,), label)
+    given = {"one-hot": (labels, z), "factor": (z, None, labels)}.get(name, (z, labels))
+    with torch.no_grad():
+        assert relative(G(z), module(*given).flatten(1)) < RTOL
+    assert G.description == {"label": label} and f"label {label}" in repr(G)
+    save_generator(G, tmp_path / "net")
+    assert_same_bits(load_generator(tmp_path / "net"), G)
+
+
+def test_embedding_beside_the_latent_becomes_a_bias_and_as_factor_scales_the_columns():
+    beside, factor = settle(Beside()), settle(Factor())
+    G = load_generator(beside, label=2)
+    assert isinstance(G.layers[0].W, Dense) and G.layers[0].W.weight.shape == (12, 5)
+    weight = (factor.net[0].weight * factor.label_emb.weight[2]).detach()
+    assert relative(load_generator(factor, label=2).layers[0].W.matrix(), weight) < RTOL
+
+
+def embedded(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    ops = [{"op": "concat_label_embedding", "num_classes": 3}, {"op": "linear"}, {"op": "relu"}, {"op": "linear"}]
+    shapes = {"0.embedding": (3, 2), "1.weight": (8, 6), "1.bias": (8,), "3.weight": (5, 8)}
+    t = {f"layers.{name}": torch.randn(shape, generator=seeded(4)).double() for name, shape in shapes.items()}
+    (folder / "net.json").write_text(json.dumps({"latent": {"dim": 4}, "layers": ops}))
+    save_file(t, folder / "net.safetensors")
+    return folder / "net", t
+
+
+def test_label_of_a_file_is_folded_in(tmp_path: Path):
+    path, t = embedded(tmp_path)
+    z = latents(6, 4)
+    h = torch.cat([z, t["layers.0.embedding"][[1] * 6]], 1)
+    expected = F.linear(F.linear(h, t["layers.1.weight"], t["layers.1.bias"]).relu(), t["layers.3.weight"])
+    G = load_generator(path, label=1)
+    assert relative(G(z), expected) < RTOL and G.description["label"] == 1 and G.latent_dim == 4
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "message"),
+    [
+        (None, ValueError, "this generator is conditional, got none; pass label=0 ... label={last}"),
+        (-1, ValueError, "got -1; pass label=0 ... label={last}"),
+        (10, ValueError, "classes, got 10; pass label=0"),
+        (1.0, TypeError, "one integer, got 1.0; pass label=0"),
+        (True, TypeError, "one integer, got True"),
+        ("3", TypeError, "one integer, got '3'"),
+    ],
+)
+def test_missing_or_wrong_label_is_named(label: object, kind: type[Exception], message: str, tmp_path: Path):
+    for source, last in [*((build(), 9) for build in CONDITIONAL.values()), (embedded(tmp_path)[0], 2)]:
+        with pytest.raises(kind, match=re.escape(message.format(last=last))):
+            load_generator(source if isinstance(source, Path) else source.eval(), label=label)
+
+
+def test_label_of_a_generator_without_labels_is_refused(tmp_path: Path):
+    module = settle(nn.Linear(3, 5))
+    save_generator(load_generator(module), tmp_path / "net")
+    for source in (module, tmp_path / "net"):
+        with pytest.raises(ValueError, match="no label, .* got label=3; leave it out"):
+            load_generator(source, label=3)
+
+
+class Mixed(Beside):
+    """What stands beside the latent is not the label's alone."""
+
+    def forward(self, z, labels):
+        e = self.embedding(labels)
+        return self.net(torch.cat((z, e + torch.rand_like(e)), 1))
+
+
+class Attended(Beside):
+    def forward(self, z, labels):
+        return self.net(torch.cat((z, self.embedding(labels)), 1) - self.embedding(labels).sum())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [(Mixed, "not the same for every signal"), (Attended, r"connection at forward \(sub\)")],
+)
+def test_label_in_another_form_is_refused(build: type[nn.Module], message: str):
+    with pytest.raises(UnsupportedLayerError, match=message):
+        load_generator(build().eval(), label=0)
+
+
 # --- what cannot be read --------------------------------------------------------------------------
 
 
@@ -530,6 +808,15 @@ class Call(nn.Module):
 
     def forward(self, z):
         return self.b(self.between(self.a(z)))
+
+
+class Padded(nn.Module):
+    def __init__(self, pads: tuple[int, ...]):
+        super().__init__()
+        self.pads = pads
+
+    def forward(self, u):
+        return F.pad(u, self.pads)
 
 
 class TwoInputs(nn.Module):
@@ -574,16 +861,26 @@ BAD_MODULES: dict[str, tuple[Callable[[], nn.Module], type[Exception], str]] = {
     "hidden plu": (lambda: unfit(PLUModule()), UnsupportedLayerError, r"1 \(PLUModule\)"),
     "layer norm": (lambda: unfit(nn.LayerNorm(4)), UnsupportedLayerError, r"1 \(LayerNorm\)"),
     "slope": (lambda: unfit(nn.LeakyReLU(1.5)), UnsupportedLayerError, r"1 \(LeakyReLU\) with slope 1\.5"),
-    "upsample": (lambda: pictures(nn.Upsample(scale_factor=2)), UnsupportedLayerError, r"2 \(Upsample\)"),
-    "replicate": (
-        lambda: pictures(nn.Conv2d(4, 2, 3, padding=1, padding_mode="replicate")),
+    "smooth upsampling": (
+        lambda: pictures(nn.Upsample(scale_factor=2, mode="bilinear")),
         UnsupportedLayerError,
-        r"2 \(Conv2d\) with padding_mode 'replicate'",
+        r"2 \(Upsample\) with mode 'bilinear', only 'nearest'",
     ),
-    "even same": (
-        lambda: pictures(nn.Conv2d(4, 2, 2, padding="same")),
+    "padding with ones": (
+        lambda: pictures(nn.ConstantPad2d(1, 1.0)),
         UnsupportedLayerError,
-        "'same' and an even",
+        r"2 \(ConstantPad2d\) with value 1\.0",
+    ),
+    "padding flat": (lambda: Call(lambda u: F.pad(u[:, :3], (0, 1))), UnsupportedLayerError, r"forward \(getitem\)"),
+    "flat padding": (
+        lambda: Call(lambda u: F.pad(u, (0, 0))),
+        UnsupportedLayerError,
+        r"\(pad\) on a signal of shape \(4,\)",
+    ),
+    "padding channels": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(2, 4, 3), Padded((0, 0, 0, 0, 1, 0))),
+        UnsupportedLayerError,
+        r"\(pad\) on other axes than height and width",
     ),
     "linear on rows": (
         lambda: pictures(nn.Linear(3, 2)),
@@ -644,7 +941,6 @@ BAD_MODULES: dict[str, tuple[Callable[[], nn.Module], type[Exception], str]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", BAD_MODULES)
 def test_unreadable_module_is_named(name: str):
     build, kind, message = BAD_MODULES[name]
@@ -684,12 +980,22 @@ BAD_FILES: dict[str, tuple[Callable, type[Exception], str]] = {
         UnsupportedLayerError,
         r"layer 1 \(gelu\) of .*net\.json, which is unknown",
     ),
-    "label": (
+    "no embedding": (
         op(1, op="concat_label_embedding"),
-        UnsupportedLayerError,
-        r"\(concat_label_embedding\).*cannot invert",
+        ValueError,
+        r"a tensor layers\.1\.embedding in layer 1 \(concat_label_embedding\)",
     ),
-    "upsample": (op(1, op="upsample_nearest"), UnsupportedLayerError, r"\(upsample_nearest\).*cannot invert"),
+    "no scale": (op(4, op="upsample_nearest"), ValueError, r"scale as one integer >= 1 or two in layer 4.*got None"),
+    "flat upsampling": (op(1, op="upsample_nearest", scale=2), ValueError, r"\(channels, height, width\) in layer 1"),
+    "no rows": (op(4, op="resample2d"), ValueError, r"layers\.4\.rows in layer 4 \(resample2d\)"),
+    "rows": (
+        lambda s, t: (
+            s["layers"][4].update(op="resample2d"),
+            t.update({"layers.4.rows": torch.ones(4, 3), "layers.4.columns": torch.ones(4, 2)}),
+        ),
+        ValueError,
+        r"for pictures of \[2, 2\] in layer 4 .*got \(4, 3\) and \(4, 2\)",
+    ),
     "replicate": (op(3, padding_mode="replicate"), UnsupportedLayerError, r"'replicate' in layer 3"),
     "hidden tanh": (op(1, op="tanh"), UnsupportedLayerError, r"layer 1 \(tanh\)"),
     "missing weight": (

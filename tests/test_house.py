@@ -30,6 +30,8 @@ RANKS = {
     "activations": 1,
     "folding": 2,
     "generator": 2,
+    "onnx_nodes": 2,
+    "onnx_reading": 2,
     "reading": 2,
     "tracing": 2,
     "measurement": 3,
@@ -75,6 +77,7 @@ LICENCES = {
     "rich": "MIT",
     "jinja2": "BSD-3-Clause",
     "matplotlib": "PSF-2.0",
+    "onnx": "Apache-2.0",
     "pillow": "MIT-CMU",
 }
 IMPORTED_AS = {"PIL": "pillow"}  # packages whose import has another name
@@ -221,6 +224,8 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module == "cvxinv.png", f"{found}: only png.py reads pictures"
         if top in ("matplotlib", "ecos", "PIL", "jinja2"):
             assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
+        if top in ("onnx", "onnxruntime"):
+            assert found.module.startswith("cvxinv.onnx_") and found.in_function, f"{found}: it may be missing"
         assert top != "sklearn", f"{found}: scikit-learn is for tests alone"
 
 
@@ -229,6 +234,7 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared = set(requirements(options["options"]["install_requires"]))
     declared |= set(requirements(options["options.extras_require"]["plot"]))
     declared |= set(requirements(options["options.extras_require"]["ecos"]))
+    declared |= {"onnx", "onnxruntime"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
         top = found.target.split(".")[0]
         known = inner(found) or top in sys.stdlib_module_names or IMPORTED_AS.get(top, top) in declared
@@ -268,7 +274,7 @@ def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
 
 
 def test_import_is_cheap():
-    heavy = ["cvxpy", "matplotlib", "sklearn", "ecos", "typer", "clarabel", "osqp", "scs"]
+    heavy = ["cvxpy", "matplotlib", "sklearn", "ecos", "typer", "clarabel", "osqp", "scs", "onnx", "onnxruntime"]
     code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not loaded.split(), f"import cvxinv also imports {loaded}"
@@ -323,7 +329,8 @@ def test_the_wheel_does_not_require_ecos(wheel: zipfile.ZipFile):
 def test_requirements_have_licences_without_copyleft():
     options = setup_cfg()
     names = requirements(options["options"]["install_requires"])
-    names += requirements(options["options.extras_require"]["plot"])
+    for extra in ("plot", "onnx"):
+        names += requirements(options["options.extras_require"][extra])
     for name in names:
         assert name in LICENCES, f"expected the licence of {name} in LICENCES, got none; look it up"
         assert "GPL" not in LICENCES[name], f"{name} is under {LICENCES[name]}; make it an extra"
