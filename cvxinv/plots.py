@@ -233,7 +233,7 @@ def _draw_samples(figure: "FigureBase", samples: Samples) -> None:
         ax = figure.subplots()
         for k, signal in enumerate(samples.signals[: len(_LINES)].cpu()):
             colour, dashes, _ = _LINES[k]
-            ax.plot(signal, color=colour, linestyle=dashes, linewidth=1, label=f"sample {k}")
+            ax.plot(signal.numpy(), color=colour, linestyle=dashes, linewidth=1, label=f"sample {k}")
         _plain_axes(ax, "entry of the signal", "value (signal units)", "samples")
         ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return
@@ -241,7 +241,8 @@ def _draw_samples(figure: "FigureBase", samples: Samples) -> None:
     axes = figure.subplots(2, 12, squeeze=False)
     for ax, signal in zip(axes.flat, samples.signals.cpu(), strict=False):
         value = ((signal - low) / (high - low)).clamp(0, 1).reshape(shape).movedim(0, -1)
-        ax.imshow(value if shape[0] == 3 else 1 - value.expand(*shape[1:], 3), interpolation="nearest")
+        picture = value if shape[0] == 3 else 1 - value.expand(*shape[1:], 3)
+        ax.imshow(picture.numpy(), interpolation="nearest")
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])
@@ -270,9 +271,9 @@ def _draw_singular_values(ax: "Axes", samples: Samples) -> None:
     """Median and extremes over the latents of every singular value of the Jacobian before the output activation."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    values = samples.values.cpu().clamp(min=_FLOOR)
+    values = samples.values.cpu().clamp(min=_FLOOR).numpy()
     number = np.arange(1, values.shape[1] + 1)
-    low, mid, high = values.amin(0), values.median(0).values, values.amax(0)
+    low, mid, high = values.min(0), np.median(values, 0), values.max(0)
     colour, _, _ = _LINES[0]
     ax.fill_between(number, low, high, color=colour, alpha=0.25, linewidth=0, label="smallest to largest")
     ax.plot(number, mid, color=colour, marker="o", markersize=3, linewidth=1.4, label="median")

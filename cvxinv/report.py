@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .certificate import LAYER_STATUSES
+from .certificate import INFEASIBLE, LAYER_STATUSES
 from .generator import Generator
 from .inputs import read_numbers
 from .inversion.explain import NO, SIGNAL_ONLY, YES, Explanation, explain
@@ -414,12 +414,12 @@ def _signal_curve(page: _Page, i: int) -> str:
     hidden = [] if seen is None else (~seen).nonzero()[:, 0].tolist()
     marks += [plane.box(k - 0.5, plane.y.low, k + 0.5, plane.y.high, GREY, 0.25) for k in hidden]
     if true:
-        marks.append(plane.line(list(enumerate(true)), BLACK, 3))
-        keys.append(Mark("dash", BLACK, "true"))
-    if observed:
-        marks += [plane.point(Mark("circle", BLUE), k, v, size=2.5) for k, v in enumerate(observed) if isfinite(v)]
-        keys.append(Mark("circle", BLUE, "observed"))
+        marks.append(plane.line(list(enumerate(true)), GREY, 4))
+        keys.append(Mark("dash", GREY, "true"))
     marks.append(plane.line(list(enumerate(recovered)), ORANGE, 1.6))
+    if observed:
+        marks += [plane.point(Mark("circle", BLUE), k, v, size=3) for k, v in enumerate(observed) if isfinite(v)]
+        keys.append(Mark("circle", BLUE, "observed"))
     return chart(plane, marks, f"signal {i}", "recovered, true and observed entries") + legend(keys)
 
 
@@ -427,8 +427,8 @@ def _measured_curve(page: _Page, i: int) -> str:
     assert page.y is not None
     y, found = page.y[i].tolist(), page.measurement.observe(page.signal[i][None])[0].tolist()
     plane = Plane(index_axis("measurement", len(y)), linear_axis("signal units", [*y, *found]), 190)
-    marks = [plane.point(Mark("circle", BLUE), k, v, size=2.5) for k, v in enumerate(y) if isfinite(v)]
-    marks.append(plane.line(list(enumerate(found)), ORANGE, 1.2))
+    marks = [plane.line(list(enumerate(found)), ORANGE, 1.6)]
+    marks += [plane.point(Mark("circle", BLUE), k, v, size=4) for k, v in enumerate(y) if isfinite(v)]
     keys = [Mark("circle", BLUE, "y"), Mark("dash", ORANGE, "A G(z)")]
     return chart(plane, marks, f"measurements of signal {i}", "what was measured, and the same of G(z)") + legend(keys)
 
@@ -457,16 +457,16 @@ def _misfit_part(page: _Page) -> dict[str, Any]:
     # a bound in the largest entry is no length; it is not comparable with |y|
     largest = str(page.inversion.settings.get("noise")).startswith("linf")
     misfit, allowed = verdict.relative_misfit.tolist(), (verdict.explained_below / size).tolist()
-    charted = page.charted
+    charted = [i for i in page.charted if isfinite(misfit[i])]
     drawn = [misfit[i] for i in charted] + ([] if largest else [allowed[i] for i in charted])
-    plane = Plane(index_axis("signal", len(charted)), log_axis("misfit / |y|, no unit", drawn, _FLOOR))
+    plane = Plane(index_axis("signal", len(page.charted)), log_axis("misfit / |y|, no unit", drawn, _FLOOR))
     marks = [] if largest else [plane.point(Mark("dash", BLACK), i, allowed[i], f"signal {i}: allowed") for i in charted]
     marks += [
         plane.point(_SIGNAL_MARKS[str(verdict.status[i])], i, misfit[i], f"signal {i}: {verdict.status[i]}, {misfit[i]:.1e}")
         for i in charted
-        if isfinite(misfit[i])
     ]
-    there = [_SIGNAL_MARKS[s] for s in INVERSION_STATUSES if (verdict.status == s).any()]
+    drawn_statuses = {str(verdict.status[i]) for i in charted}
+    there = [_SIGNAL_MARKS[s] for s in INVERSION_STATUSES if s in drawn_statuses]
     keys = there + ([] if largest else [Mark("dash", BLACK, "largest misfit that counts as explained")])
     return {
         "chart": chart(
@@ -484,9 +484,14 @@ def _layer_part(page: _Page) -> dict[str, Any] | None:
     layers = page.inversion.layers
     if not layers:
         return None
-    remarks = [f"layer {report.index}: {report.remark}" for report in layers if report.remark]
-    seconds = ", ".join(f"layer {report.index} {report.solution.seconds:.2f} s" for report in layers)
-    return {"rows": [_layer_row(page, r) for r in layers], "remarks": remarks, "seconds": seconds, **_gap_chart(page)}
+    return {"rows": [_layer_row(page, r) for r in layers], "effort": [_effort(r) for r in layers], **_gap_chart(page)}
+
+
+def _effort(report: LayerReport) -> str:
+    solvers = report.solution.solver
+    words = ", ".join(f"{solvers.count(name)} by {name}" for name in dict.fromkeys(solvers))
+    remark = f"; {report.remark}" if report.remark else ""
+    return f"layer {report.index}: {report.solution.seconds:.2f} s, {words}{remark}"
 
 
 def _layer_row(page: _Page, report: LayerReport) -> dict[str, Any]:
@@ -494,18 +499,17 @@ def _layer_row(page: _Page, report: LayerReport) -> dict[str, Any]:
     first = page.inversion.layers[0].index
     role = "latent" if report.index == 0 else "image" if report.index == first else "hidden"
     iterations = solution.iterations.double()
-    solvers = {name: solution.solver.count(name) for name in dict.fromkeys(solution.solver)}
+    gap = torch.where(torch.as_tensor(c.status == INFEASIBLE), torch.nan, c.gap)  # a bound above every objective is no gap
     return {
         "index": report.index,
         "role": role,
         "kind": report.kind,
         "size": solution.h.shape[1],
         "counts": ", ".join(f"{count} {status}" for status, count in c.counts().items()),
-        "gap": f"{_short(float(c.gap.nanmedian()))} / {_short(_largest(c.gap))}",
+        "gap": f"{_short(float(gap.nanmedian()))} / {_short(_largest(gap))}",
         "allowed": _short(float(c.allowed_gap.nanmedian())),
         "violation": f"{_short(_largest(c.violation))} of {_short(float(c.allowed_violation.nanmedian()))}",
         "iterations": f"{iterations.median():.0f} / {iterations.max():.0f}",
-        "solvers": ", ".join(f"{count} {name}" for name, count in solvers.items()),
     }
 
 
@@ -530,8 +534,8 @@ def _gap_chart(page: _Page) -> dict[str, Any]:
         marks = [plane.line([(x_axis.low, 1.0), (x_axis.high, 1.0)], BLACK, 1, "4 3")]
         for i in charted:
             value, status = float(ratio[report.index][i]), str(report.solution.status[i])
-            statuses.add(status)
-            if isfinite(value):
+            if isfinite(value) and status != INFEASIBLE:
+                statuses.add(status)
                 tip = f"signal {i}: {status}, gap {float(report.solution.certificate.gap[i]):.1e}"
                 # points of equal counts side by side, the same way every time
                 beside = 1 + 0.25 * ((0.618 * i) % 1 - 0.5)
@@ -559,7 +563,7 @@ def _support_part(page: _Page) -> dict[str, Any] | None:
             continue
         width = h.shape[1]
         cells = [f"{v:.0f}" for v in np.quantile(count, QUANTILES)]
-        rows.append({"name": f"hidden {k}", "width": width, "cells": cells, "same": _agreement(page, k)})
+        rows.append({"name": f"hidden {k}", "width": width, "cells": cells})
         spreads.append((f"hidden {k}", 100 * count / width))
         every = max(1, -(-len(shown) // 16))
         names = [str(i) if j % every == 0 else "" for j, i in enumerate(shown)]
@@ -573,6 +577,7 @@ def _support_part(page: _Page) -> dict[str, Any] | None:
         "rows": rows,
         "chart": spread_chart(spreads, axis, "sizes of the supports", "quantiles over the signals, in % of the layer"),
         "rasters": rasters,
+        "same": [words for k in range(1, len(page.hidden) + 1) if (words := _agreement(page, k))],
         "n0": page.inversion.z.shape[-1],
     }
 
@@ -581,11 +586,11 @@ def _agreement(page: _Page, k: int) -> str:
     """For how many signals the layered start found the support of hidden layer k that z has."""
     reports = [r for r in page.inversion.layers if r.index == k]
     if not reports:
-        return "no layered start"
+        return ""
     solution, threshold = reports[0].solution, reports[0].threshold.detach().cpu().double()
     found = solution.h.detach().cpu().double() > threshold[:, None]
     same = (found == (page.hidden[k - 1] > 0)).all(1)
-    return f"{int(same.sum())} of {len(same)}"
+    return f"hidden {k} for {int(same.sum())} of {len(same)} signals"
 
 
 def _singular_part(page: _Page) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, its exit codes, and what it says of bad input."""
 
+import html
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import cvxinv as ci
 from cvxinv import cli
+from cvxinv.png import encode, read_pictures, write_pictures
 
 D = 20  # entries of a signal of the generator `tiny`
 
@@ -176,6 +178,101 @@ def test_the_shipped_generator_goes_by_its_name(folder: Path):
     assert run("invert", "digits_8x8", "digits.npy", "-o", "out", "--quiet").exit_code == 0
 
 
+# --- reports and pictures -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(folder: Path) -> Path:
+    """Beside `folder`'s files: a generator `small` of 4 x 4 pictures in [0, 1], and a folder `in` with two samples."""
+    torch.manual_seed(0)
+    G = ci.load_generator(
+        nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 16), nn.Unflatten(1, (1, 4, 4)), nn.Sigmoid())
+    )
+    ci.save_generator(G, "small")
+    write_pictures(G(G.sample_latent(2, torch.Generator().manual_seed(0))), G, folder / "in", ["b.png", "a.png"])
+    return folder
+
+
+def test_a_report_is_written_beside_the_result(folder: Path):
+    result = run("invert", "tiny", "far.npy", "-o", "out", "--truth", "z.npy", "--report", "r.html", "--json")
+    assert result.exit_code == 1 and read_json(result)["report"] == "r.html" and len(read_json(result)["snr"]["z"]) == 4
+    text = html.unescape(Path("r.html").read_text())
+    assert ci.Inversion.load("out").explain(0, generator=ci.load_generator("tiny")).splitlines()[1].strip() in text
+    assert "SNR in dB" in text and "3 of 4" in text
+    assert "SNR" in run("invert", "tiny", "y.npy", "-o", "out", "--truth", "z.npy").stdout
+
+
+def test_a_report_of_masked_and_of_measured_signals(folder: Path):
+    for words in (("y.npy", "--mask", "mask.npy"), ("Ay.npy", "--matrix", "A.npy")):
+        assert run("invert", "tiny", *words, "-o", "out", "--report", "r.html").exit_code == 0
+        assert "4 of 4" in Path("r.html").read_text()
+
+
+def test_a_report_of_float32_signals(folder: Path):
+    assert run("invert", "tiny", "y32.npy", "-o", "out", "--dtype", "float32", "--report", "r.html").exit_code == 0
+
+
+def test_a_folder_of_pictures_comes_back_under_the_same_names(pictures: Path):
+    result = run("invert", "small", "in", "-o", "out", "--noise", "linf:0.002", "--json")
+    found = read_json(result)
+    assert result.exit_code == 0 and found["statuses"] == {"explained": 2} and found["pictures"] == "out/recovered"
+    assert sorted(p.name for p in Path("out/recovered").iterdir()) == ["a.png", "b.png"]
+    assert any("0 (black) to 1 (white)" in note for note in found["notes"])
+    assert any("--noise linf:0.002" in note for note in found["notes"])
+    G = ci.load_generator("small")
+    given, back = (read_pictures(Path(place), G)[0] for place in ("in", "out/recovered"))
+    # within the stated noise, and half a step of 8 bits more
+    assert float((given - back).abs().max()) <= 0.002 + 0.5 / 255 + 1e-9
+
+
+def test_one_picture_is_one_signal_and_a_mask_may_be_one(pictures: Path):
+    seen = np.full((4, 4), 255, np.uint8)
+    seen[0] = 0
+    Path("mask.png").write_bytes(encode(seen))
+    result = run("invert", "small", "in/a.png", "-o", "out", "--mask", "mask.png", "--noise", "linf:0.002", "--json")
+    assert read_json(result)["signals"] == 1 and read_json(result)["settings"]["measurement"] == "Mask"
+    assert [p.name for p in Path("out/recovered").iterdir()] == ["a.png"]
+    verdict = run("verify", "small", "in/a.png", "out", "--mask", "mask.png", "--noise", "linf:0.002", "--json")
+    assert read_json(verdict)["statuses"] == read_json(result)["statuses"]
+
+
+def test_arrays_become_pictures_where_that_is_asked_for(pictures: Path):
+    G = ci.load_generator("small")
+    np.save("x.npy", G(G.sample_latent(3)).numpy())
+    assert run("invert", "small", "x.npy", "-o", "plain").exit_code == 0 and not Path("plain/recovered").exists()
+    assert run("invert", "small", "x.npy", "-o", "out", "--png").exit_code == 0
+    assert sorted(p.name for p in Path("out/recovered").iterdir()) == ["000.png", "001.png", "002.png"]
+
+
+def test_inspect_draws_a_picture(pictures: Path):
+    result = run("inspect", "small", "--samples", 30, "--picture", "p.png")
+    assert result.exit_code == 0 and "wrote p.png" in result.stdout
+    assert Path("p.png").read_bytes()[:4] == b"\x89PNG"
+    assert read_json(run("inspect", "tiny", "--samples", 30, "--picture", "c.png", "--json"))["picture"] == "c.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "none/r.html"), "expected a folder for the report"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "."), "expected a file for the report, got the folder"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--png"), "expected a generator of pictures for --png"),
+        (("invert", "tiny", "in", "-o", "out"), "expected a generator of pictures to read in"),
+        (("invert", "small", "empty", "-o", "out"), "expected PNG files in the folder empty, found none"),
+        (("invert", "small", "wide.png", "-o", "out"), "got 5 x 4 in wide.png"),
+        (("invert", "small", "in", "-o", "out", "--mask", "in/a.png"), "black and white pixels in in/a.png"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--truth", "A.npy"), "expected the true latents of shape (4, 2)"),
+        (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png, got p.jpg"),
+    ],
+)
+def test_bad_reports_and_pictures_are_one_line_and_write_nothing(pictures: Path, words: tuple[str, ...], expected: str):
+    Path("empty").mkdir()
+    Path("wide.png").write_bytes(encode(np.zeros((4, 5), np.uint8)))
+    result = run(*words)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and expected in result.stderr
+    assert not Path("out").exists()
+
+
 # --- verify, inspect, demo, version ---------------------------------------------------------------
 
 
@@ -221,7 +318,7 @@ def test_demo_hands_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_version_and_help():
     assert run("--version").stdout.startswith(f"cvxinv {ci.__version__}, torch ")
     words = run("--help").stdout
-    assert all(name in words for name in ("demo", "invert", "verify", "inspect"))
+    assert all(name in words for name in ("demo", "invert", "verify", "inspect", "doctor"))
 
 
 # --- bad input ------------------------------------------------------------------------------------
