@@ -53,12 +53,14 @@ app = typer.Typer(
 )
 
 GeneratorName = Annotated[
-    str, typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, or digits_8x8, which is shipped.")
+    str,
+    typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, NET.onnx, or digits_8x8 (shipped)."),
 ]
 Signals = Annotated[
     Path, typer.Argument(metavar="SIGNALS", help=".npy, .npz or .safetensors, one signal per row; a .png or a folder.")
 ]
 Latents = Annotated[Path, typer.Argument(metavar="LATENTS", help=".npy, .npz, .safetensors, or a result folder.")]
+Label = Annotated[int | None, typer.Option(help="Class of a conditional generator.")]
 Output = Annotated[str | None, typer.Option(help="Last activation in place of the file's: identity, relu, leaky_relu:0.1.")]
 MaskFile = Annotated[
     Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen; or .png, white.")
@@ -121,6 +123,7 @@ def invert_command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the result.")],
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "hybrid",
     output: Output = None,
+    label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
     noise: NoiseBound = None,
@@ -145,7 +148,7 @@ def invert_command(
         check_choice(dtype, tuple(_DTYPES), "dtype")
         check_writable(out)
         _check_report(report)
-        G = _generator(generator, output, _DTYPES[dtype], _device(device))
+        G = _generator(generator, output, label, _DTYPES[dtype], _device(device))
         signal = _signals_for(G, signals)
         seen = _measurement(G, mask, matrix)
         names = _picture_names(G, signal, png)
@@ -179,6 +182,7 @@ def verify_command(
     signals: Signals,
     latents: Latents,
     output: Output = None,
+    label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
     noise: NoiseBound = None,
@@ -186,7 +190,7 @@ def verify_command(
 ) -> None:
     """Judge anybody's latents in float64: do they explain the signals, and are they determined?"""
     with _Outcome():
-        G = _generator(generator, output, torch.float64, torch.device("cpu"))
+        G = _generator(generator, output, label, torch.float64, torch.device("cpu"))
         y, z = _signals_for(G, signals).y, read_latents(latents)
         verdict = verify(G, y, z, measurement=_measurement(G, mask, matrix), noise=_noise(noise))
         if as_json:
@@ -202,6 +206,7 @@ def verify_command(
 def inspect_command(
     generator: GeneratorName,
     output: Output = None,
+    label: Label = None,
     samples: Annotated[int, typer.Option(min=1, help="Random latents for the hidden layers.")] = 2000,
     seed: Seed = 0,
     picture: Annotated[
@@ -213,7 +218,7 @@ def inspect_command(
     with _Outcome():
         if picture is not None:
             _check_picture(picture)
-        G = _generator(generator, output, torch.float64, torch.device("cpu"))
+        G = _generator(generator, output, label, torch.float64, torch.device("cpu"))
         inspection, sample = inspect_and_sample(G, samples, seed=seed)
         if picture is not None:
             from .plots import inspection_picture, png_bytes
@@ -302,9 +307,9 @@ def _shipped() -> list[str]:
     return sorted(name.removesuffix(".json") for name in names if name.replace(".json", ".safetensors") in names - {name})
 
 
-def _generator(name: str, output: str | None, dtype: torch.dtype, device: torch.device) -> Generator:
+def _generator(name: str, output: str | None, label: int | None, dtype: torch.dtype, device: torch.device) -> Generator:
     with _generator_file(name) as path:
-        return load_generator(path, output, dtype=dtype, device=device)
+        return load_generator(path, output, dtype=dtype, device=device, label=label)
 
 
 @contextmanager
