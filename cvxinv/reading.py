@@ -21,6 +21,7 @@ from .folding import Chain, fixed_label, no_label, per_channel, per_output
 from .generator import Generator, Layer, factors
 from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .onnx_reading import read_onnx
+from .shipped import shipped_file, shipped_generators
 from .tracing import fold_batch_norm, leaky, read_module
 
 _FORMAT = "cvxinv generator format"
@@ -40,6 +41,8 @@ def load_generator(
     label: int | None = None,
 ) -> Generator:
     """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
+
+    "digits_8x8" and "mnist_gan" ship with the package; a file pair of that name in the current folder comes first.
 
     Batch norms are folded in float64; the result is cast to `dtype` last. `output` replaces the last
     activation ("identity", "relu", "leaky_relu", "leaky_relu:0.2", ... or an activation object). `latent_dim`
@@ -114,6 +117,9 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 def _read_pair(path: str | Path, latent_dim: int | None, label: int | None) -> Generator:
     weights_path, json_path = _pair(path)
+    if str(path) in shipped_generators() and not (weights_path.is_file() or json_path.is_file()):
+        with shipped_file(str(path)) as inside:
+            return _read_pair(inside, latent_dim, label)
     for needed in (json_path, weights_path):
         if not needed.is_file():
             raise FileNotFoundError(

@@ -26,6 +26,7 @@ PACKAGE = ROOT / "cvxinv"
 RANKS = {
     "errors": 0,
     "inputs": 0,
+    "shipped": 0,
     "maps": 1,
     "activations": 1,
     "folding": 2,
@@ -36,7 +37,6 @@ RANKS = {
     "tracing": 2,
     "measurement": 3,
     "rows": 3,
-    "shipped": 3,
     "layer_problem": 4,
     "layers": 5,
     "certificate": 6,
