@@ -285,10 +285,7 @@ class Step:
         if not self._attribute("allowzero", 0):
             target = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(target)]
         known = prod(size for size in target if size != -1)
-        sizes = [prod(before) // known if size == -1 and known else size for size in target]
-        if prod(sizes) != prod(before):
-            raise self._wrong(f"a shape of {prod(before)} numbers", f"{sizes}")
-        self._set_shape(sizes)
+        self._set_shape([prod(before) // known if size == -1 and known else size for size in target])
 
     def _flatten(self) -> None:
         axis = self._attribute("axis", 1)
@@ -324,7 +321,7 @@ class Step:
         return axes if count is None else [axis % count for axis in axes]
 
     def _set_shape(self, sizes: list[int]) -> None:
-        if not sizes or sizes[0] != self.signal.batch:
+        if not sizes or sizes[0] != self.signal.batch or prod(sizes[1:]) != prod(self.chain.shape):
             raise self._unsupported(f"which gives the shape {sizes} for {self.signal.batch} signals and so mixes them")
         self.chain.shape = tuple(sizes[1:])
 
@@ -358,7 +355,7 @@ class Step:
             raise self._wrong(f"finite numbers in input {place}", "NaN or infinite ones")
         if axes not in (None, array.ndim):
             raise self._unsupported(f"with a weight of shape {array.shape}, only {axes} axes can be read")
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+        return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))  # a copy, which may be written to
 
     def _integers(self, place: int) -> list[int]:
         return [int(number) for number in self._constant(place).reshape(-1)]

@@ -770,7 +770,7 @@ def test_label_of_a_generator_without_labels_is_refused(tmp_path: Path):
     module = settle(nn.Linear(3, 5))
     save_generator(load_generator(module), tmp_path / "net")
     for source in (module, tmp_path / "net"):
-        with pytest.raises(ValueError, match="no label, .* got label=3; leave it out"):
+        with pytest.raises(ValueError, match=r"no label, .* got label=3; leave it out"):
             load_generator(source, label=3)
 
 
