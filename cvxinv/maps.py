@@ -158,6 +158,17 @@ class Dense(AbstractMap):
         return self.weight
 
 
+def _by_columns(W: AbstractMap) -> Tensor:
+    """W as a matrix, column by column in blocks, so that a wide map does not need n pictures at once."""
+    columns = []
+    for start in range(0, W.n, 1024):
+        stop = min(start + 1024, W.n)
+        units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
+        units[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        columns.append(W(units))
+    return torch.cat(columns).T.contiguous()
+
+
 @dataclass(frozen=True, eq=False)
 class _Convolution(AbstractMap):
     """Common part of the two convolutions: picture shapes and the dense matrix.
@@ -201,14 +212,7 @@ class _Convolution(AbstractMap):
         return self if weight is self.weight else replace(self, weight=weight)
 
     def _matrix(self) -> Tensor:
-        # column by column in blocks, so that a wide layer does not need n pictures at once
-        columns = []
-        for start in range(0, self.n, 1024):
-            stop = min(start + 1024, self.n)
-            units = torch.zeros(stop - start, self.n, dtype=self.dtype, device=self.device)
-            units[torch.arange(stop - start), torch.arange(start, stop)] = 1
-            columns.append(self(units))
-        return torch.cat(columns).T.contiguous()
+        return _by_columns(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -432,4 +436,7 @@ class Composition(AbstractMap):
         return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))
 
     def _matrix(self) -> Tensor:
-        return self.outer(self.inner.matrix().T).T.contiguous()
+        # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
+        if isinstance(self.inner, Dense):
+            return self.outer(self.inner.weight.T).T.contiguous()
+        return _by_columns(self)
