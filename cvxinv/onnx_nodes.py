@@ -260,8 +260,8 @@ class Step:
     def _leaky(self, slope: float) -> None:
         if not 0 <= slope < 1:
             raise self._unsupported(f"with slope {slope}, only slopes in [0, 1) can be read")
-        # the file holds a float32: 0.2 reads as 0.20000000298
-        self._activation(ReLU() if slope == 0 else LeakyReLU(float(slope)))
+        # the file holds a float32, which prints as the number that was meant: 0.2, not 0.20000000298
+        self._activation(ReLU() if slope == 0 else LeakyReLU(float(str(np.float32(slope)))))
 
     def _learned_leaky(self) -> None:
         slopes = self._value(1)
