@@ -178,14 +178,15 @@ class _Inputs:
     places: tuple[fx.Node, ...]
     latent: fx.Node
     label_node: fx.Node | None = None
-    label: int = 0
+    label: int | None = None
     labelled: frozenset[fx.Node] = frozenset()
     aside: frozenset[fx.Node] = frozenset()
 
     def arguments(self, z: Tensor) -> list[Any]:
         """What the forward pass is called with for latents `z`; inputs that it does not need keep their default."""
-        labels = torch.full((z.shape[0],), self.label, dtype=torch.int64)
-        given = {self.latent: z, self.label_node: labels}
+        given = {self.latent: z}
+        if self.label_node is not None and self.label is not None:
+            given[self.label_node] = torch.full((z.shape[0],), self.label, dtype=torch.int64)
         return [given.get(node, node.args[0] if node.args else None) for node in self.places]
 
 
@@ -293,8 +294,9 @@ def _probe(
             reason = str(error).strip().splitlines()[0]
             continue
         return shape, recorder
+    called = "" if inputs.label_node is None else f", with a label of shape ({_PROBES},) as {inputs.label_node.target}"
     raise ValueError(
-        f"expected a module that runs on latents of a shape it implies, got none among {tried} ({reason}); "
+        f"expected a module that runs on latents of a shape it implies, got none among {tried}{called} ({reason}); "
         "pass latent_dim=..., or mend the module if the shapes of its layers do not meet"
     )
 

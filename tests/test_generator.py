@@ -768,10 +768,30 @@ def test_missing_or_wrong_label_is_named(label: object, kind: type[Exception], m
 
 def test_label_of_a_generator_without_labels_is_refused(tmp_path: Path):
     module = settle(nn.Linear(3, 5))
-    save_generator(load_generator(module), tmp_path / "net")
+    G = load_generator(module)
+    assert G.description == {} and "label" not in repr(G)
+    save_generator(G, tmp_path / "net")
     for source in (module, tmp_path / "net"):
         with pytest.raises(ValueError, match=r"no label, .* got label=3; leave it out"):
             load_generator(source, label=3)
+
+
+class OneHotInput(nn.Module):
+    """Takes the one-hot numbers themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(5, 4)
+
+    def forward(self, z, y):
+        return self.net(torch.cat([z, y], 1))
+
+
+def test_label_that_comes_as_numbers_is_named():
+    with pytest.raises(UnsupportedLayerError, match=r"a latent and a class label, got the inputs z, y; wrap"):
+        load_generator(OneHotInput())
+    with pytest.raises(ValueError, match=r"got none among .*, with a label of shape \(3,\) as y"):
+        load_generator(OneHotInput(), label=1)
 
 
 class Mixed(Beside):
