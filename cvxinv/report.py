@@ -262,10 +262,27 @@ def _signal_row(page: _Page, i: int) -> dict[str, Any]:
         "trust_words": _TRUST[word.trust],
         "cause": word.cause,
         "status": str(inversion.status[i]),
-        "misfit": _short(float(inversion.verdict.relative_misfit[i])),
-        "snr": f"{float(page.snr['z'][i]):.1f}" if "z" in page.snr else "",
+        "misfit": _misfit_words(page, i),
+        "snr": _snr_words(float(page.snr["z"][i])) if "z" in page.snr else "",
         "words": str(word),
     }
+
+
+def _relative_misfit(page: _Page) -> Tensor:
+    """misfit / |y|, NaN where nothing was seen or all of it is 0, `(N,)`."""
+    verdict = page.inversion.verdict
+    return torch.where(verdict.size > 0, verdict.relative_misfit, torch.nan)
+
+
+def _misfit_words(page: _Page, i: int) -> str:
+    share, misfit = float(_relative_misfit(page)[i]), float(page.inversion.verdict.misfit[i])
+    if isfinite(share):
+        return f"{share:.1e} |y|"
+    return f"{misfit:.1e}, y is 0" if isfinite(misfit) else "unknown"
+
+
+def _snr_words(value: float) -> str:
+    return f"{value:.1f} dB" if isfinite(value) else "unknown"
 
 
 def _short(value: float) -> str:
@@ -379,14 +396,10 @@ class _Drawing:
 
 
 def _limits(values: Tensor, said: tuple[float, float] | None) -> tuple[float, float]:
-    """Values that are drawn white and black: the range that is said, unless the values are of another one."""
+    """Values that are drawn white and black: the range that is said, unless nearly nothing of it would be seen."""
     low, high = float(values.min()), float(values.max())
-    if said is not None:
-        # a generator read before its sigmoid still says [0, 1]
-        ends = np.quantile(values.numpy(), [0.02, 0.98])
-        room = 0.5 * (said[1] - said[0])
-        if said[0] - room <= ends[0] and ends[1] <= said[1] + room:
-            return said
+    if said is not None and said[0] < np.quantile(values.numpy(), 0.98) and np.quantile(values.numpy(), 0.02) < said[1]:
+        return said
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
@@ -456,7 +469,8 @@ def _misfit_part(page: _Page) -> dict[str, Any]:
     size = verdict.size.clamp(min=1e-300)
     # a bound in the largest entry is no length; it is not comparable with |y|
     largest = str(page.inversion.settings.get("noise")).startswith("linf")
-    misfit, allowed = verdict.relative_misfit.tolist(), (verdict.explained_below / size).tolist()
+    relative = _relative_misfit(page)
+    misfit, allowed = relative.tolist(), (verdict.explained_below / size).tolist()
     charted = [i for i in page.charted if isfinite(misfit[i])]
     drawn = [misfit[i] for i in charted] + ([] if largest else [allowed[i] for i in charted])
     plane = Plane(index_axis("signal", len(page.charted)), log_axis("misfit / |y|, no unit", drawn, _FLOOR))
@@ -474,8 +488,8 @@ def _misfit_part(page: _Page) -> dict[str, Any]:
         ),
         "legend": legend(keys),
         "counts": verdict.counts(),
-        "median": _short(float(verdict.relative_misfit.nanmedian())),
-        "worst": _short(float(verdict.relative_misfit.nan_to_num(-1.0).max())),
+        "median": _short(float(relative.nanmedian())),
+        "worst": _short(_largest(relative)),
         "linf": largest,
     }
 

@@ -15,7 +15,7 @@ from .png import data_uri
 
 # colours that stay apart for colour-blind readers (Okabe and Ito)
 BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY = "#0072b2", "#d55e00", "#007d5a", "#a64d86", "#1a1a1a", "#6b6b6b"
-WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 64, 14, 10, 46
+WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 80, 14, 10, 46
 _MOST_TICKS = 7
 
 
@@ -206,7 +206,7 @@ def _grid_y(plane: Plane, rows: Sequence[str]) -> list[str]:
 def spread_chart(rows: Sequence[tuple[str, np.ndarray]], axis: Axis, title: str, description: str) -> str:
     """One row per name: a line from the 10 to the 90 % quantile, a box from 25 to 75 %, a bar at the median."""
     height = 34 * len(rows) + _TOP + _BOTTOM
-    plane = Plane(axis, Axis("", -len(rows) + 0.5, 0.5), height, 100)
+    plane = Plane(axis, Axis("", -len(rows) + 0.5, 0.5), height, 110)
     marks = []
     for k, (name, values) in enumerate(rows):
         low, q25, median, q75, high = np.quantile(values, [0.1, 0.25, 0.5, 0.75, 0.9])

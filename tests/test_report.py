@@ -299,6 +299,21 @@ def test_what_does_not_fit_the_inversion_is_refused(tmp_path: Path, digits):
     assert not path.exists()
 
 
+def test_a_signal_of_zeros_has_no_relative_misfit(tmp_path: Path):
+    G = generator()
+    inversion = ci.invert(G, torch.zeros(1, 36, dtype=torch.float64), on_fail="ignore", restarts=1)
+    text = write(tmp_path, inversion, y=torch.zeros(1, 36), generator=G)
+    assert f"misfit {float(inversion.verdict.misfit[0]):.1e}, y is 0" in text and "e+2" not in Page(text).text
+
+
+def test_no_number_on_the_page_is_nan(tmp_path: Path):
+    G = generator()
+    y = G(latents(G, 3))
+    y[1, 4] = torch.nan
+    text = Page(write(tmp_path, ci.invert(G, y, truth=latents(G, 3), on_fail="ignore"), y=y, generator=G)).text
+    assert not re.search(r"\b(nan|inf)\b", text.replace("NaN or inf", ""))
+
+
 # --- drawings -------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..activations import Identity, Sigmoid, Tanh
-from ..certificate import INFEASIBLE, NUMERICAL_ERROR, OPTIMAL, OPTIMAL_INACCURATE, USER_LIMIT, certify
+from ..certificate import INFEASIBLE, LAYER_STATUSES, NUMERICAL_ERROR, OPTIMAL, STATIONARY, USER_LIMIT, certify
 from ..generator import Generator
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
@@ -115,11 +115,13 @@ def _gather(inversion: "Inversion", positions: list[int], generator: Generator |
     hidden = [h.reshape(N, -1) for h in inversion.hidden]
     _check_sizes(generator, z, inversion)
     reach = _reach(inversion, positions, generator)
-    ranks, flats = _at_the_latents(generator, z[positions])
+    # a Jacobian per latent is the dear part; where all is well its rank is known
+    asked = [i for i in positions if not (inversion.determined[i] and inversion.status[i] == verify.EXPLAINED_WORD)]
+    more = dict(zip(asked, _at_the_latents(generator, z[asked]), strict=True))
     return [
         _Facts(
             i, inversion, [int((h[i] != 0).sum()) for h in hidden], any(bool((h[i] < 0).any()) for h in hidden),
-            z.shape[1], float(z[i].norm()), reach[k], ranks[k], flats[k],
+            z.shape[1], float(z[i].norm()), reach[k], *more.get(i, (None, None)),
         )
         for k, i in enumerate(positions)
     ]  # fmt: skip
@@ -153,21 +155,19 @@ def _without_penalty(problem: NonnegativeLasso | GaussianLatent) -> NonnegativeL
     return replace(problem, lam=0.0) if isinstance(problem, NonnegativeLasso) else replace(problem, gamma=0.0)
 
 
-def _at_the_latents(generator: Generator | None, z: Tensor) -> tuple[list[int | None], list[float | None]]:
+def _at_the_latents(generator: Generator | None, z: Tensor) -> list[tuple[int | None, float | None]]:
     """Rank of the Jacobian of the whole signal, and share of saturated outputs, per latent."""
     if generator is None:
-        return [None] * len(z), [None] * len(z)
+        return [(None, None)] * len(z)
     G = generator.to(torch.float64)
     phi = G.layers[-1].activation
-    ranks: list[int | None] = []
-    flats: list[float | None] = []
-    for one in z.nan_to_num(0.0).to(G.device).split(1):
+    found: list[tuple[int | None, float | None]] = []
+    for one in z.nan_to_num(0.0).to(G.device)[:, None]:
         values = torch.linalg.svdvals(G.linearize(one)[1][0])
-        ranks.append(int((values > _RANK * values[0]).sum()))
-        u = G.preactivations(one)[-1]
-        saturates = isinstance(phi, Sigmoid | Tanh)
-        flats.append(float((phi.derivative(u) < _FLAT).double().mean()) if saturates else 0.0)
-    return ranks, flats
+        slope = phi.derivative(G.preactivations(one)[-1])
+        flat = float((slope < _FLAT).double().mean()) if isinstance(phi, Sigmoid | Tanh) else 0.0
+        found.append((int((values > _RANK * values[0]).sum()), flat))
+    return found
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _put(f: _Facts, trust: str, cause: str, verdict: str, reasons: list[str], ad
 
 def _misfit_words(f: _Facts) -> str:
     misfit, size, noise = f.number("misfit"), f.number("size"), f.setting("noise")
-    share = f" = {misfit / size:.1e} |y|" if size > 0 else ""
+    share = f" = {misfit / size:.1e} |y|" if size > 0 else ", y is 0"
     source = f"the stated noise, {noise}" if noise else "no noise was stated: the signal's own precision"
     norm = " in the largest entry" if str(noise).startswith("linf") else ""
     return f"misfit {misfit:.2e}{share}; up to {f.number('explained_below'):.2e}{norm} counts as explained ({source})"
@@ -301,17 +301,19 @@ def _layer_words(f: _Facts) -> list[str]:
         return []
     good = len(f.layers(OPTIMAL))
     words = [f"layers: {good} of {len(layers)} certified optimal"]
-    for report in f.layers(OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR, "stationary"):
-        words.append(_one_layer(report, f.index))
+    for report in f.layers(*(status for status in LAYER_STATUSES if status != OPTIMAL)):
+        words.append(_one_layer(report, f.index, image=report is layers[0]))
     return words
 
 
-def _one_layer(report: "LayerReport", i: int) -> str:
+def _one_layer(report: "LayerReport", i: int, image: bool) -> str:
     solution, c = report.solution, report.solution.certificate
     head = f"layer {report.index} ({report.kind}) is {c.status[i]}"
+    if c.status[i] == INFEASIBLE and image:
+        return f"{head}: proved, no input of this layer gives what was asked of it"
     if c.status[i] == INFEASIBLE:
         return f"{head}: proved, the support that the layer above handed down fits no input; a consequence, not a fault"
-    if c.status[i] == "stationary":
+    if c.status[i] == STATIONARY:
         return f"{head}: a local optimum, all that a non-convex layer gives"
     numbers = (
         f"gap {float(c.gap[i]):.1e} where {float(c.allowed_gap[i]):.1e} is allowed (objective), violation "
