@@ -6,7 +6,8 @@ the on rows, and r0'w r1 = 0 by the conditions of h0; so |misfit| = eps at
 
     lam = ((eps^2 - |w^(1/2) r0|^2) / |w^(1/2) r1|^2)^(1/2),     p = (w (r0 + lam r1) + mu0) / lam + e.
 
-The point is the optimum of the basis pursuit if its signs hold. Source: `sparse` note 5.2 (polish); off rows added.
+The point is the optimum of the basis pursuit if its signs hold. Where eps = 0 there is no lam: the problem is a linear
+program, and its vertex is the closed form. Source: `sparse` note 5.2 (polish); off rows added.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.interval_basis_pursuit import NonnegativeBasisPursuitLinf
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from . import crossover
 from .active_set import activity, direction, solve_on
 
 
@@ -28,7 +31,13 @@ class Piece(NamedTuple):
 
 def polish(problem: AbstractLayerProblem, point: Point) -> Point:
     """The point that the activity of `point` gives in closed form."""
-    return piece_of(problem, point).point
+    found = piece_of(problem, point).point
+    exact = (problem.__dict__["eps"] == 0).nonzero()[:, 0]
+    if len(exact):
+        linear = NonnegativeBasisPursuitLinf(problem.rows.take(exact), 0.0)
+        vertex = crossover.polish(linear, Point(point.h[exact], point.p[exact]))
+        found.h[exact], found.p[exact] = vertex.h, vertex.p
+    return found
 
 
 def piece_of(problem: AbstractLayerProblem, point: Point) -> Piece:

@@ -2,7 +2,7 @@
 
 The LASSO min 1/2 |misfit|^2 + lam 1'h (with the same off rows) has a misfit that grows with lam, from the smallest that is
 possible at lam = 0 to that of h = 0. The lam at which it is eps gives the basis pursuit, with p = p_lasso / lam. Each round
-solves the LASSO exactly at the current lam, by active-set rounds from the last point or by interior point, and reads the
+solves the LASSO exactly at the current lam, by block pivoting from the last point or by interior point, and reads the
 next lam in closed form off its activity (`ball`): where the activity stays, that is the answer. A lam outside the bracket
 that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps do
 without such a bracket, and stop at 1e-2 on wide layers.
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .active_set import polish as polish_active_set
 from .ball import piece_of
 from .interior_point import InteriorPoint
-from .loop import AbstractMethod, certify, run
+from .loop import AbstractMethod, run
+from .pivoting import BlockPivoting, on_grams
 
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
@@ -42,6 +42,7 @@ class RootFinding(AbstractMethod):
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
+        self.grams, self.started = on_grams(rows), False
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
@@ -58,6 +59,8 @@ class RootFinding(AbstractMethod):
         for name in ("eps", "high", "low", "lam", "h", "p"):
             setattr(self, name, getattr(self, name)[index])
         self.best = Point(self.best.h[index], self.best.p[index])
+        if len(self.grams) > 1:
+            self.grams = self.grams[index]
 
     def point(self) -> Point:
         return self.best
@@ -82,9 +85,11 @@ class RootFinding(AbstractMethod):
     def _solve_lasso(self) -> None:
         """h and p of the LASSO at the current lam, exactly."""
         lasso = NonnegativeLasso(self.problem.rows, self.lam)
-        point = polish_active_set(lasso, Point(self.h, self.p), 8)
-        left = (~certify(lasso, point, tol=1e-9, thorough=False).holds).to(self.h.device).nonzero()[:, 0]
-        self.h, self.p = point.h.clone(), point.p.clone()
+        pivoting = BlockPivoting(lasso, self.grams, Point(self.h, self.p) if self.started else None)
+        self.started = True
+        pivoting.advance(20)
+        self.h, self.p = (x.clone() for x in pivoting.point())
+        left = (~pivoting.settled).nonzero()[:, 0]
         if len(left):
             found = run(InteriorPoint, lasso.take(left), tol=1e-9, max_iter=InteriorPoint.max_iter, polish=True).point
             self.h[left], self.p[left] = found.h, found.p
