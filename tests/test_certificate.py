@@ -224,6 +224,17 @@ def test_no_p_calls_a_feasible_problem_infeasible(case):
             assert (ci.certify(case.problem, h, dual).status != "infeasible").all()
 
 
+@pytest.mark.parametrize("name", cases.NAMES)
+@pytest.mark.parametrize("factor", [1e-305, 1e-300, 1e-150, 1e150, 1e300])
+def test_the_length_of_p_proves_nothing(name, factor):
+    """Squares of 1e-300 underflow and of 1e300 overflow: what a multiple of p shows stays what p shows."""
+    case = cases.dense_case(name, cases.DENSE[0])
+    p = case.reference.p.clamp(min=0)
+    shown, away = case.problem.dual(factor * p), case.problem.infeasibility(factor * p)
+    assert torch.isfinite(shown).all() and (shown <= case.reference.certificate.objective * (1 + 1e-6)).all()
+    assert (away <= case.problem.infeasibility(p) * (1 + 1e-3) + 1e-12).all()
+
+
 # --- the object -----------------------------------------------------------------------------------
 
 

@@ -120,7 +120,8 @@ class GaussianLatent(AbstractLayerProblem):
         slope = rows.W.adjoint(p).abs() + rows.W.magnitude().adjoint(p.abs()) * u
         prior = (slope * slope).sum(1) / (2 * self._gamma)
         value = (p * t).sum(1) - (1 + u) * (square + prior) - u * (p * t).abs().sum(1)
-        return torch.where(self._gamma > 0, value, torch.zeros_like(value))
+        # a huge p overflows: what is no number proves nothing
+        return torch.where((self._gamma > 0) & torch.isfinite(value), value, torch.zeros_like(value))
 
     @cached_property
     def _factor(self) -> tuple[Tensor, Tensor]:
@@ -184,6 +185,7 @@ class GaussianLatent(AbstractLayerProblem):
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
+        mu = mu / mu.amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)  # the squares of a tiny mu underflow
         u = rounding(self.rows.m, p.dtype)
         value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1) - slack * mu.sum(1)
         # slack 1'mu >= mu'(W z + b) for every z, and the right side is at least mu'b - |W'mu| |z|

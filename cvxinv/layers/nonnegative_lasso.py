@@ -181,6 +181,7 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
+        mu = mu / mu.amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)  # a ray has no length, a huge mu overflows
         value = (mu * self.rows.b).sum(1) - (mu * self.rows.b.abs()).sum(1) * rounding(self.rows.m, p.dtype)
         value = value - slack * mu.sum(1)
         # slack 1'mu >= mu'(W h + b) for every h, and the right side is at least mu'b - max(-W'mu) 1'h
