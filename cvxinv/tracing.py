@@ -200,7 +200,7 @@ def _read_inputs(graph: fx.Graph, twin: nn.Module, label: int | None) -> _Inputs
         names = ", ".join(str(node.target) for node in needed) or "none"
         raise UnsupportedLayerError(
             f"expected a forward pass of one input, the latent, or of a latent and a class label, got the inputs {names}; "
-            "wrap the module so that other inputs are fixed"
+            "wrap the module so that other inputs are fixed, or pass label=... if the second one is an integer class"
         )
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     places = tuple(inputs[: 1 + inputs.index(needed[-1])])

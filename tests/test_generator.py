@@ -625,7 +625,7 @@ def test_file_with_upsampling_and_replicate_padding_is_read(tmp_path: Path):
         {"op": "relu"},
         {"op": "reshape", "shape": [2, 2, 3]},
         {"op": "upsample_nearest", "scale": [2, 1]},
-        {"op": "conv2d", "padding": 1, "padding_mode": "replicate"},
+        {"op": "conv2d", "padding": [2, 1], "padding_mode": "replicate"},
         {"op": "relu"},
         {"op": "upsample_nearest", "scale": 2},
     ]
@@ -638,7 +638,7 @@ def test_file_with_upsampling_and_replicate_padding_is_read(tmp_path: Path):
     save_file(t, tmp_path / "net.safetensors")
     z = latents(5, 4, seed=6)
     h = F.interpolate((z @ t["layers.0.weight"].T).relu().reshape(5, 2, 2, 3), scale_factor=(2, 1))
-    h = F.conv2d(F.pad(h, (1, 1, 1, 1), mode="replicate"), t["layers.4.weight"], t["layers.4.bias"])
+    h = F.conv2d(F.pad(h, (1, 1, 2, 2), mode="replicate"), t["layers.4.weight"], t["layers.4.bias"])
     G = load_generator(tmp_path / "net")
     assert relative(G(z), F.interpolate(h.relu(), scale_factor=2).flatten(1)) < RTOL
     save_generator(G, tmp_path / "again")
