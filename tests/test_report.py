@@ -397,6 +397,17 @@ def test_the_proved_misfit_is_below_that_of_every_latent(digits):
         assert found and float(found[1]) <= float(misfits.min()) * (1 + 1e-3)
 
 
+def test_the_penalty_that_noise_brings_proves_nothing(digits):
+    # lam 1'h belongs to the layer's objective and to no misfit: with and without it the same is proved
+    G, y, _, _ = digits
+    said = []
+    for noise in (None, ("l2", 0.1)):
+        inversion = ci.invert(G, y[3:4], noise=noise, on_fail="ignore", restarts=1)
+        assert bool((inversion.layers[0].penalty > 0).all()) == (noise is not None)
+        said.append(float(re.search(r"no latent has a misfit below ([\d.e+-]+)", inversion.explain(0, generator=G))[1]))
+    assert said[1] == pytest.approx(said[0], rel=0.01)
+
+
 def test_a_rank_deficient_generator_is_the_generators_fault_with_the_number_of_directions():
     # the first layer sees z_1 + z_2 and z_3 alone: 1 of 3 directions of z changes nothing
     head = nn.Linear(3, 12)
