@@ -225,9 +225,11 @@ def inspect_command(
 
             write_whole(picture, png_bytes(inspection_picture(inspection, sample)))
         if as_json:
-            _print_json(inspection.to_dict() | ({} if picture is None else {"picture": picture}))
+            _print_json(inspection.to_dict() | _reading(G) | ({} if picture is None else {"picture": picture}))
         else:
             _print_inspection(inspection)
+            for name, words in _reading(G).items():
+                _console().print(f"{name.replace('_', ' ')}: {words}", markup=False, soft_wrap=True)
             if picture is not None:
                 _console().print(f"wrote {picture}", markup=False, soft_wrap=True)
 
@@ -561,6 +563,11 @@ def _table(title: str, *columns: str) -> Table:
 
 def _number(value: float | None, form: str = "{:.3g}") -> str:
     return "-" if value is None else form.format(value)
+
+
+def _reading(G: Generator) -> dict[str, Any]:
+    """What is to be known of how a generator was read: its label, and what the reading was compared with."""
+    return {key: G.description[key] for key in ("label", "conversion_check") if key in G.description}
 
 
 def _print_inspection(inspection: Inspection) -> None:

@@ -3,6 +3,7 @@
 Needs `pip install "cvxinv[onnx]"` and onnxruntime, which the extra `[test]` brings.
 """
 
+import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -632,7 +633,11 @@ def test_command_line_takes_onnx_files_and_labels(tmp_path: Path):
     def run(*words: object):
         return CliRunner().invoke(cli.app, [str(word) for word in words])
 
-    assert run("inspect", path, "--label", 3, "--samples", 20).exit_code == 0
+    inspected = run("inspect", path, "--label", 3, "--samples", 20)
+    assert inspected.exit_code == 0 and "label: 3" in inspected.output
+    assert "conversion check: compared with onnxruntime" in inspected.output
+    in_json = json.loads(run("inspect", path, "--label", 3, "--samples", 20, "--json").stdout)
+    assert in_json["label"] == 3 and in_json["conversion_check"] == G.description["conversion_check"]
     found = run("invert", path, tmp_path / "y.npy", "--label", 3, "-o", tmp_path / "result", "--quiet")
     assert found.exit_code == 0, found.output
     assert run("verify", path, tmp_path / "y.npy", tmp_path / "result", "--label", 3).exit_code == 0
