@@ -25,7 +25,7 @@ def check_against_cvxpy(inversion: Inversion, count: int, solver: str = "CLARABE
     check_choice(solver, CVXPY_SOLVERS, "solver")
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"expected a count of signals >= 1, got {count!r}; pass e.g. count=5")
-    reports = [report for report in inversion.layers if report.problem is not None]
+    reports = [report for report in inversion.layers if report.problem is not None and report.problem.form != "curved"]
     return [_row(report, i, solver) for i in range(min(count, len(inversion))) for report in reports]
 
 

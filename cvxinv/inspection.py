@@ -236,20 +236,9 @@ def _pursuit_words(G: Generator, z: Tensor) -> str:
     task = make_task(G, G(z))
     reason, inner = obstacle(task), before_output(task)
     if reason is None:
-        return "latent pursuit: every layer is a convex problem that can be solved, with a certificate"
-    if inner is None:
-        return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
-    phi = type(G.layers[-1].activation).__name__
-    reason = obstacle(inner)
-    if reason is not None:
-        return (
-            f"latent pursuit: not possible even before the {phi}, where that is not flat: {reason}; "
-            "the hybrid method starts from random latents"
-        )
-    return (
-        f"latent pursuit: not on the signal itself, because its {phi} makes the image layer non-convex; "
-        f"the hybrid method solves the layers on the signal before its {phi}"
-    )
+        through = "" if inner is None else f", read before its {type(G.layers[-1].activation).__name__}"
+        return f"latent pursuit: every layer is a convex problem that can be solved, with a certificate{through}"
+    return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
 
 
 def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None) -> str:

@@ -258,8 +258,11 @@ LATENTS: dict[str, Case] = {
 }
 
 UNREACHABLE: dict[str, Case] = {
-    "tanh": (pursue(generator=TANH, y=Y.tanh()), ValueError, ("Tanh", "non-convex", "output='identity'", "'hybrid'")),
-    "sigmoid": (pursue(generator=SIGMOID, y=Y.sigmoid()), ValueError, ("Sigmoid", "non-convex", "output='identity'")),
+    "flat tanh": (
+        pursue(generator=TANH, y=torch.ones_like(Y), image_layer="preactivation"),
+        ValueError,
+        ("layer 1 has 0 seen rows", "'hybrid'"),
+    ),
     "matrix behind a sigmoid": (
         pursue(generator=SIGMOID, y=Y.sigmoid() @ A.T, measurement=A),
         ValueError,

@@ -389,7 +389,6 @@ BAD = [
         ("invert", "sigmoid", "Ay.npy", "-o", "out", "--matrix", "A.npy", "--method", "latent_pursuit"),
         "a measurement matrix acts on the signal behind its Sigmoid",
     ),
-    (("invert", "sigmoid", "y.npy", "-o", "out", "--method", "latent_pursuit"), "makes the image layer non-convex"),
     ((*INVERT, "--method", "hybird"), "did you mean 'hybrid'?"),
     ((*INVERT, "--methd", "hybrid"), "--method"),
     ((*INVERT, "--output", "relo"), "relu"),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .gradient_descent import STEP_GRID, debias_by_gradient, descend_by_gradient
-from .latent_pursuit import LayerReport, Settings, obstacle, pursue, supports
-from .levenberg_marquardt import before_output, descend, descend_through
+from .latent_pursuit import LayerReport, Settings, image_form, obstacle, pursue, supports
+from .levenberg_marquardt import descend, descend_through
 from .minimax import flatten
 from .task import Task
 
@@ -38,7 +38,7 @@ class Plan:
 
     random: `(restarts, candidates, n0)` random latents, the same for every signal, so that a signal's answer does not
     depend on its neighbours; a start is the candidate with the smallest misfit. settle: further iterations for what is
-    not explained.
+    not explained. supports, form: of the oracle. cardinalities: of layered basis pursuit.
     """
 
     settings: Settings
@@ -50,20 +50,28 @@ class Plan:
     momentum: float = 0.9
     decay: float = 2.0
     tick: Callable[[], object] = lambda: None
+    supports: tuple[Tensor, ...] = ()
+    form: str = "joint"
+    cardinalities: tuple[int | Tensor, ...] = ()
 
 
 def run_latent_pursuit(task: Task, plan: Plan) -> Found:
     """The layered inversion, with the debiasing that was asked for."""
     z, reports = pursue(task, plan.settings)
+    z = debiased(task, z, supports(task, reports), plan)
+    return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports, notes_of(task, plan))
+
+
+def debiased(task: Task, z: Tensor, masks: list[Tensor], plan: Plan) -> Tensor:
+    """`z` after the plan's debiasing, where that lowers the misfit; masks: supports of the hidden layers `(N, n_i)`."""
     before = z
     if plan.debias == "gradient":
-        z = debias_by_gradient(task, z, supports(task, reports), plan.max_iter)
+        z = debias_by_gradient(task, z, masks, plan.max_iter)
     elif plan.debias == "piece":
         z = descend(task, z, max_iter=30, mu=_FINISH_MU).z
     # debiasing may only help: the support it freezes can be wrong
     worse = ~(task.misfit(z) <= task.misfit(before))
-    z = torch.where(worse[:, None], before, z)
-    return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports)
+    return torch.where(worse[:, None], before, z)
 
 
 def run_levenberg_marquardt(task: Task, plan: Plan) -> Found:
@@ -103,17 +111,25 @@ def _nothing(task: Task) -> Found:
 
 def _layered_start(task: Task, plan: Plan) -> tuple[Found | None, str]:
     """The layered latents, read before a saturating output where there is one; or None and the reason."""
-    inner = before_output(task)
-    reading = task if inner is None else inner
-    reason = obstacle(reading)
+    reason = obstacle(task, plan.settings)
     if reason is not None:
         return None, reason
-    z, reports = pursue(reading, plan.settings)
-    found = Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports)
-    if inner is not None:
-        phi = type(task.generator.layers[-1].activation).__name__
-        found.notes.append(f"layers solved on the signal before its {phi}, where that is well conditioned")
-    return found, ""
+    z, reports = pursue(task, plan.settings)
+    return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports, notes_of(task, plan)), ""
+
+
+def notes_of(task: Task, plan: Plan) -> list[str]:
+    """What a layered start says of the way it read the output."""
+    if task.generator.depth - 1 in (plan.settings.layer_problems or {}):
+        return []
+    phi = type(task.generator.layers[-1].activation).__name__
+    words = {
+        "preactivation": f"layers solved on the signal before its {phi}, where that is well conditioned",
+        "interval": f"image layer solved with bounds that each entry sets on the signal before its {phi}",
+        "activated": f"image layer solved through its {phi}, which is not convex",
+    }
+    form = image_form(task, plan.settings)
+    return [words[form]] if form in words else []
 
 
 def _by_newton(task: Task, plan: Plan, z: Tensor) -> Tensor:

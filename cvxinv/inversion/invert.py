@@ -3,8 +3,8 @@
 import difflib
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,12 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..certificate import OPTIMAL, STATIONARY
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator import Generator
 from ..inputs import describe, read_numbers
+from ..measurement import Matrix
 from ..solvers.solve import SOLVERS, Solution, check_choice
 from .hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
-from .latent_pursuit import LayerReport, Settings, obstacle
+from .latent_pursuit import IMAGE_LAYERS, LayerReport, Settings, image_form, obstacle
+from .layered_basis_pursuit import check_cardinalities, no_layered_basis_pursuit, run_layered_basis_pursuit
+from .oracle import FORMS, check_supports, run_oracle, supports_of
 from .result import Inversion, snr
 from .task import Task, make_task
 from .verify import EXPLAINED_WORD, judge
@@ -28,20 +32,27 @@ METHODS: dict[str, Callable[[Task, Plan], Found]] = {
     "latent_pursuit": run_latent_pursuit,
     "levenberg_marquardt": run_levenberg_marquardt,
     "gradient_descent": run_gradient_descent,
+    "layered_basis_pursuit": run_layered_basis_pursuit,
+    "oracle": run_oracle,
 }
-_LAYERED = ("lam", "gamma", "support_threshold", "solver", "tol", "force")
+_SOLVING = ("solver", "tol", "force")
+_LAYERED = ("lam", "gamma", "support_threshold", *_SOLVING, "image_layer", "layer_problems")
 _OPTIONS = {
     "hybrid": (*_LAYERED, "max_iter", "restarts"),
     "latent_pursuit": (*_LAYERED, "debias", "max_iter"),
     "levenberg_marquardt": ("max_iter", "restarts"),
     "gradient_descent": ("max_iter", "restarts", "steps", "momentum", "decay"),
+    "layered_basis_pursuit": ("lam", "support_threshold", *_SOLVING, "cardinalities", "debias", "max_iter"),
+    "oracle": ("supports", "form", "debias", "max_iter"),
 }
-_ITERATIONS = {"hybrid": 100, "latent_pursuit": 2000, "levenberg_marquardt": 100, "gradient_descent": 2000}
-_RESTARTS = {"hybrid": 10, "latent_pursuit": 0, "levenberg_marquardt": 1, "gradient_descent": 1}
+_ITERATIONS = {"hybrid": 100, "levenberg_marquardt": 100}
+_MOST_ITERATIONS = 2000  # of the methods that take many cheap steps
+_RESTARTS = {"hybrid": 10, "levenberg_marquardt": 1, "gradient_descent": 1}
+_DEBIAS = {"oracle": None}
 _SETTLE = 5000
 _STREAM = 0x5DEECE66D1234567
 # latents that a random start is the best of; one for the baselines, which are to be what the papers ran
-_CANDIDATES = {"hybrid": 100, "latent_pursuit": 1, "levenberg_marquardt": 1, "gradient_descent": 1}
+_CANDIDATES = {"hybrid": 100}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 
 
@@ -62,17 +73,22 @@ def invert(
     """Find z with G(z) = y on what was seen of y, for any number of signals.
 
     generator: from `load_generator`. y: `(N, d)`, `(N, *signal_shape)` or one signal; torch or numpy, float32 or
-    float64; with a matrix measurement `(N, k)`. method: "hybrid" (default), "latent_pursuit", "levenberg_marquardt",
-    "gradient_descent". measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, or a matrix A
-    `(k, d)` with y = A x. noise: None (the signals are in G's range to their own precision), or ("l2" | "linf", bound)
-    on y - A G(z), signal units, one bound or `(N,)`. truth: true latents `(N, n0)`, for SNRs only. seed: of the random
-    starts, which are the same for every signal. chunk: signals at a time; None takes what fits 1 GB. progress: a bar;
-    None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or "ignore".
+    float64; with a matrix measurement `(N, k)`. method: one of `METHODS`, "hybrid" by default. measurement: None
+    (everything), a bool mask `(d,)` or `(N, d)`, True where seen, or a matrix A `(k, d)` with y = A x. noise: None (the
+    signals are in G's range to their own precision), or ("l2" | "linf", bound) on y - A G(z), signal units, one bound or
+    `(N,)`. truth: true latents `(N, n0)`, for SNRs only, and for the supports of the oracle. seed: of the random starts,
+    which are the same for every signal. chunk: signals at a time; None takes what fits 1 GB. progress: a bar; None shows
+    it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or "ignore".
 
     Options of the methods: lam, gamma, support_threshold (as a fraction of max h), solver, tol, force (layered methods,
-    see `latent_pursuit` and `solve`); debias = "piece" (default), "gradient" or None (latent_pursuit); max_iter (steps
-    per start; left out, signals that are not explained go on to a local optimum); restarts (random starts at most: 10
-    for hybrid, each the best of 100 latents; 1 for the baselines); steps, momentum, decay (gradient descent).
+    see `latent_pursuit` and `solve`); image_layer = "preactivation", "interval" or "activated" behind tanh, sigmoid or
+    PLU; layer_problems = {layer index: callable of its Rows that gives a layer problem}, index 0 the latent's (hybrid and
+    latent_pursuit; the callable sees a chunk of the signals, and the image layer's y in output units behind tanh, sigmoid
+    or PLU); supports = bool masks `(N, n_i)` of the hidden layers, first first, and form = "joint" or "layered" (oracle);
+    cardinalities (layered_basis_pursuit); debias = "piece", "gradient" or None (the layered ones; None for the oracle
+    where left out, else "piece"); max_iter (steps per start; left out, signals that are not explained go on to a local
+    optimum); restarts (random starts at most: 10 for hybrid, each the best of 100 latents; 1 for the baselines); steps,
+    momentum, decay (gradient descent).
 
     Computes in float64 and returns an `Inversion` in the generator's type; its verdict is `verify`'s. Raises TypeError
     or ValueError for input that does not fit, before any arithmetic.
@@ -85,10 +101,11 @@ def invert(
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
     dtype, task = task.y.dtype, task.to(torch.float64)
     _check_numbers(options, task)
+    _check_layer_problems(options.get("layer_problems"), task)
     truth = _check_truth(truth, task)
-    _check_reachable(task, method)
+    _check_reachable(task, method, _settings(options))
     started = time.perf_counter()
-    plan = _plan(method, task, options, seed)
+    plan = _plan(method, task, options, seed, _supports(method, task, options, truth))
     size = _chunk_size(task) if chunk is None else _positive(chunk, "chunk")
     found, marks = _run_chunks(task, METHODS[method], plan, size, progress, method)
     result = _result(task, dtype, method, found, truth, options | {"seed": seed, "chunk": size} | _said(task))
@@ -118,6 +135,9 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
         raise TypeError(f"unknown option {name!r}: {hint}{method} takes {', '.join(allowed)}")
     if "debias" in options and options["debias"] is not None:
         check_choice(options["debias"], ("piece", "gradient"), "debias")
+    for name, choices in (("image_layer", IMAGE_LAYERS), ("form", FORMS)):
+        if options.get(name) is not None:
+            check_choice(options[name], choices, name)
     if "solver" in options:
         check_choice(options["solver"], SOLVERS, "solver")
     for name in ("max_iter", "restarts"):
@@ -173,26 +193,71 @@ def _check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None
     return truth.to(torch.float64)
 
 
-def _check_reachable(task: Task, method: str) -> None:
-    reason = obstacle(task) if method == "latent_pursuit" else None
+def _check_layer_problems(chosen: object, task: Task) -> None:
+    if chosen is None:
+        return
+    if not isinstance(chosen, Mapping):
+        raise TypeError(
+            f"expected layer_problems as a mapping of layer index to a callable of its rows, got {describe(chosen)}; "
+            "e.g. {1: lambda rows: cvxinv.NonnegativeLasso(rows, 0.1)}"
+        )
+    depth = task.generator.depth
+    for index, make in chosen.items():
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < depth:
+            raise ValueError(
+                f"expected layer indices from 0 (the latent's) to {depth - 1} (the image's) in layer_problems, got {index!r}"
+            )
+        if not callable(make):
+            raise TypeError(
+                f"expected layer_problems[{index}] as a callable that makes a layer problem of rows, got {describe(make)}; "
+                "e.g. lambda rows: cvxinv.NonnegativeLasso(rows, 0.1)"
+            )
+
+
+def _check_reachable(task: Task, method: str, settings: Settings) -> None:
+    if method in ("hybrid", "latent_pursuit") and not isinstance(task.measurement, Matrix):
+        image_form(task, settings)  # refuses an image_layer that does not apply
+    reason = obstacle(task, settings) if method == "latent_pursuit" else None
+    reason = no_layered_basis_pursuit(task) if method == "layered_basis_pursuit" else reason
     if reason is not None:
-        raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
+        raise ValueError(f"{method} cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
 
 
-def _plan(method: str, task: Task, options: dict[str, Any], seed: int) -> Plan:
-    settings = Settings(**{k: v for k, v in options.items() if k in _LAYERED})
+def _supports(method: str, task: Task, options: dict[str, Any], truth: Tensor | None) -> tuple[Tensor, ...]:
+    """The supports for the oracle: those given, else those of the true latents."""
+    check_cardinalities(options.get("cardinalities"), task)
+    if method != "oracle":
+        return ()
+    if options.get("supports") is not None:
+        return check_supports(options["supports"], task)
+    if truth is None:
+        raise ValueError(
+            "the oracle needs the supports of the hidden layers, got neither supports= nor truth=; pass bool masks "
+            "(N, n_i), first hidden layer first, or the true latents, or use another method"
+        )
+    return supports_of(task, truth)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return Settings(**{k: v for k, v in options.items() if k in _LAYERED})
+
+
+def _plan(method: str, task: Task, options: dict[str, Any], seed: int, supports: tuple[Tensor, ...] = ()) -> Plan:
+    settings = _settings(options)
     # a stream of its own: latents that a user drew with the same small seed must never be among the starts
     source = torch.Generator().manual_seed(_positive(seed, "seed", least=0) ^ _STREAM)
     # one by one: torch draws small and large batches differently, and start k must not depend on how many there are
-    count = options.get("restarts", _RESTARTS[method])
-    latents = [task.generator.sample_latent(1, source) for _ in range(count * _CANDIDATES[method])]
+    count = options.get("restarts", _RESTARTS.get(method, 0))
+    latents = [task.generator.sample_latent(1, source) for _ in range(count * _CANDIDATES.get(method, 1))]
     random = torch.cat(latents) if latents else task.y.new_zeros(0, task.generator.latent_dim)
     random = random.reshape(count, -1, task.generator.latent_dim) if latents else random[:, None]
     descent = {k: options[k] for k in ("steps", "momentum", "decay") if k in options}
-    limit = options.get("max_iter", _ITERATIONS[method])
+    limit = options.get("max_iter", _ITERATIONS.get(method, _MOST_ITERATIONS))
     # whoever sets a limit means it; without one, a signal that is not explained goes on to a local optimum
     settle = 0 if "max_iter" in options else _SETTLE
-    return Plan(settings, options.get("debias", "piece"), limit, settle, random, **descent)
+    known = {k: options[k] for k in ("form", "cardinalities") if k in options}
+    debias = options.get("debias", _DEBIAS.get(method, "piece"))
+    return Plan(settings, debias, limit, settle, random, supports=supports, **descent, **known)
 
 
 def _chunk_size(task: Task) -> int:
@@ -216,13 +281,15 @@ def _run_chunks(
 
 
 def _for_chunk(plan: Plan, index: Tensor) -> Plan:
-    """The plan with per-signal penalties cut to the chunk's signals."""
+    """The plan with what it holds per signal cut to the chunk's signals."""
     cut: dict[str, Any] = {}
     for name in ("lam", "gamma"):
         value = getattr(plan.settings, name)
         if isinstance(value, Tensor) and value.ndim == 1:
             cut[name] = value[index]
-    return replace(plan, settings=replace(plan.settings, **cut)) if cut else plan
+    counts = tuple(c[index] if isinstance(c, Tensor) and c.ndim == 1 else c for c in plan.cardinalities)
+    supports = tuple(mask[index] for mask in plan.supports)
+    return replace(plan, settings=replace(plan.settings, **cut), supports=supports, cardinalities=counts)
 
 
 def _join(parts: list[Found]) -> Found:
@@ -260,11 +327,37 @@ def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
 
 
 def _join_problems(problems: list) -> Any:
+    """One layer problem from those of the chunks: tensors that hold one entry per signal are put together.
+
+    None where that cannot be done: a problem that is no dataclass, or maps that differ.
+    """
     first = problems[0]
+    if not all(is_dataclass(p) and type(p) is type(first) for p in problems):
+        return None
     rows = [p.rows for p in problems]
-    tensors = {k: torch.cat([getattr(r, k) for r in rows]) for k in ("y", "on", "off", "weight")}
-    penalty = "gamma" if hasattr(first, "gamma") else "lam"
-    return replace(first, rows=replace(rows[0], **tensors), **{penalty: torch.cat([getattr(p, penalty) for p in problems])})
+    if not all(r.W is rows[0].W or _same_weights(r.W, rows[0].W) for r in rows):
+        return None
+    return replace(first, rows=_join_fields(rows), **_joined_tensors(problems, leave=("rows",)))
+
+
+def _same_weights(a: Any, b: Any) -> bool:
+    return (a.m, a.n) == (b.m, b.n) and torch.equal(a.matrix(), b.matrix())
+
+
+def _join_fields(parts: list) -> Any:
+    return replace(parts[0], **_joined_tensors(parts))
+
+
+def _joined_tensors(parts: list, leave: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The fields of dataclasses over signals that hold one entry per signal, put together."""
+    out = {}
+    for name in (f.name for f in fields(parts[0]) if f.init and f.name not in leave):
+        values = [getattr(p, name) for p in parts]
+        # a bias (m,) is shared, also by m signals
+        least = 2 if name == "b" else 1
+        if all(isinstance(v, Tensor) and v.ndim >= least and len(v) == p.N for v, p in zip(values, parts, strict=True)):
+            out[name] = torch.cat(values)
+    return out
 
 
 def _result(
@@ -283,9 +376,20 @@ def _result(
         tuple(found.used), found.starts,
         {} if truth is None else _snrs(task, truth, z, hidden, signal),
         {"verify": time.perf_counter() - started},
-        {k: v if isinstance(v, (int, float, str, type(None))) else repr(v) for k, v in settings.items()},
+        {k: _in_words(v) for k, v in settings.items()},
         _versions(task, dtype), tuple(found.notes),
     )  # fmt: skip
+
+
+def _in_words(value: Any) -> Any:
+    """A setting as it is stored: numbers and names as they are, callables and masks only as what was given."""
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    if isinstance(value, Mapping):
+        return f"given for {', '.join(str(k) for k in sorted(value))}"
+    if isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) for v in value):
+        return f"{len(value)} given"
+    return repr(value)
 
 
 def _said(task: Task) -> dict[str, Any]:
@@ -320,7 +424,7 @@ def _versions(task: Task, dtype: torch.dtype) -> dict[str, str]:
 def _report(result: Inversion, task: Task, on_fail: str) -> None:
     bad = np.flatnonzero(result.status != EXPLAINED_WORD)
     left_out = (~task.usable).nonzero()[:, 0].tolist()
-    layers = int((result.layer_status != "optimal").any(1).sum()) if result.layers else 0
+    layers = int((~np.isin(result.layer_status, (OPTIMAL, STATIONARY))).any(1).sum()) if result.layers else 0
     if on_fail == "ignore" or (len(bad) == 0 and layers == 0):
         return
     words = []
