@@ -10,7 +10,7 @@ from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certi
 from ..layer_problem import AbstractLayerProblem, Point
 from .polishing import polish as polish_point
 
-_EXACT = 1e-9  # a polished point that breaks its bounds by more, in units of s_y, solved the wrong equations
+_EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
 
 
 class AbstractMethod(ABC):
@@ -152,7 +152,8 @@ def offer(
     certificate = certify(problem, point, tol=tol, thorough=thorough)
     before = reached.certificate.take(left)
     better = merit(certificate) < merit(before)
-    exact = certificate.violation <= _EXACT * certificate.scale
+    natural = torch.maximum(certificate.objective.abs(), certificate.unit)
+    exact = (certificate.violation <= _EXACT * certificate.scale) & (certificate.gap <= _EXACT * natural)
     if polished:
         # of two optimal points rounding would choose, and so the neighbours in the batch; the polished one is exact
         better |= certificate.holds & before.holds & ~reached.polished[left] & exact

@@ -51,6 +51,10 @@ class RootFinding(AbstractMethod):
     def next_check(self, iteration: int) -> int:
         return iteration + 1
 
+    @property
+    def patience(self) -> int:
+        return 4
+
     def worth_polishing(self, iteration: int) -> bool:
         return False  # its points are polished
 
