@@ -20,6 +20,7 @@ from ..layers.interval_basis_pursuit import NonnegativeBasisPursuitLinf
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from . import crossover
 from .active_set import activity, direction, solve_on
+from .guesses import Guess, slope_and_rows
 
 
 class Piece(NamedTuple):
@@ -27,6 +28,34 @@ class Piece(NamedTuple):
 
     point: Point
     lam: Tensor
+
+
+class Guessed(NamedTuple):
+    """One guess as a function of lam: h = h0 + lam d, p = p0 + lam e, the lam that meets eps (NaN without room), and whether
+    its equations were definite."""
+
+    h0: Tensor
+    d: Tensor
+    p0: Tensor
+    e: Tensor
+    lam: Tensor
+    sound: Tensor
+
+
+def guess_at(grams: Tensor, problem: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor, c: Tensor) -> Guessed:
+    """The closed form on (free, tight), at the size of each signal's support; see `pivoting` for `grams` and `left`."""
+    rows, eps = problem.rows, problem.__dict__["eps"]
+    guess = Guess(grams, problem, left, free, tight)
+    h0, mu0 = guess.solve(c, -rows.b)
+    nearest = NonnegativeLasso(rows, 0.0)
+    slope, v = slope_and_rows(nearest, h0, mu0)
+    dh, dmu = guess.solve(torch.where(free, -slope, torch.zeros_like(slope)), -v)
+    h0, mu0 = h0 + dh, mu0 + dmu
+    d, e = guess.solve(-free.to(c.dtype), torch.zeros_like(rows.y))
+    r0, r1 = rows.residual(h0), torch.where(rows.on, rows.W(d), torch.zeros_like(rows.y))
+    room = eps**2 - (rows.fit * r0 * r0).sum(1)
+    lam = (room / (rows.fit * r1 * r1).sum(1).clamp(min=1e-300)).sqrt()
+    return Guessed(h0, d, rows.fit * r0 + mu0, rows.fit * r1 + e, lam, guess.sound)
 
 
 def polish(problem: AbstractLayerProblem, point: Point) -> Point:

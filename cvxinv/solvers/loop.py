@@ -20,6 +20,7 @@ class AbstractMethod(ABC):
     max_iter: int
     first_check: int
     needs_float64: bool = False
+    exact: bool = False  # its points solve the equations of their guess exactly: no polish can improve them
     on_halves: bool = False  # serves h >= 0 only: a problem that weighs |h| is given to it in its two halves
 
     @classmethod
@@ -104,8 +105,9 @@ def run(
         method.advance(stop - iteration)
         iteration = stop
         # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
-        offer(reached, left, left_problem, method.point(), tol, iteration, polished=False, thorough=not polish)
-        if polish:
+        thorough = method.exact or not polish
+        offer(reached, left, left_problem, method.point(), tol, iteration, polished=method.exact, thorough=thorough)
+        if polish and not method.exact:
             everyone = method.worth_polishing(iteration) or stop == max_iter
             ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in left.tolist()])
             if ripe.any():

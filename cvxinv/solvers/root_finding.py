@@ -7,6 +7,9 @@ next lam in closed form off its activity (`ball`): where the activity stays, tha
 that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps do
 without such a bracket, and stop at 1e-2 on wide layers.
 
+Before that, lam is tried as one more unknown of block pivoting: each guess of what is active gives lam in closed form, and
+h at that lam the next guess. Where a guess repeats, it is the answer; most signals end there, after five to ten rounds.
+
 Source: `sparse` note 5.2 (link to the LASSO); van den Berg and Friedlander (2008) for root finding on the trade-off curve.
 """
 
@@ -15,11 +18,13 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .ball import piece_of
+from .ball import guess_at, piece_of
+from .guesses import on_grams
 from .interior_point import InteriorPoint
 from .loop import AbstractMethod, run
-from .pivoting import BlockPivoting, on_grams
+from .pivoting import BlockPivoting
 
+_ROUNDS = 20  # of block pivoting with lam as an unknown
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
 
@@ -30,6 +35,7 @@ class RootFinding(AbstractMethod):
     max_iter = 40
     first_check = 1
     needs_float64 = True
+    exact = True
     on_halves = True
 
     def __init__(self, problem: AbstractLayerProblem):
@@ -55,9 +61,6 @@ class RootFinding(AbstractMethod):
     def patience(self) -> int:
         return 4
 
-    def worth_polishing(self, iteration: int) -> bool:
-        return False  # its points are polished
-
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
         for name in ("eps", "high", "low", "lam", "h", "p"):
@@ -71,7 +74,36 @@ class RootFinding(AbstractMethod):
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
-            self._round()
+            if self.started:
+                self._round()
+            else:
+                self._pivot()
+                self.started = True
+
+    def _pivot(self) -> None:
+        """Block pivoting with lam as an unknown; keeps what settled, and the last lam of what did not."""
+        problem, rows = self.problem, self.problem.rows
+        c = rows.W.adjoint(rows.fit * rows.target)
+        diagonal = torch.diagonal(self.grams, dim1=-2, dim2=-1)
+        free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
+        left, lam = torch.arange(problem.N, device=c.device), self.lam.clone()
+        best_h, best_p = self.best.h.clone(), self.best.p.clone()
+        for _ in range(_ROUNDS):
+            part = problem if len(left) == problem.N else problem.take(left)
+            piece = guess_at(self.grams, part, left, free, tight, c[left])
+            got = torch.where(piece.lam > 0, piece.lam, 0.3 * lam[left])  # no room on this guess: it frees too little
+            h, p = piece.h0 + got[:, None] * piece.d, piece.p0 + got[:, None] * piece.e
+            slope = part.rows.W.adjoint(p) + got[:, None]
+            new_free = h * (diagonal if len(diagonal) == 1 else diagonal[left]) > slope
+            new_tight = part.rows._off & (torch.where(part.rows._off, p, 0.0) + part.rows.W(h) + part.rows.b > 0)
+            settled = piece.sound & (piece.lam > 0) & (new_free == free).all(1) & (new_tight == tight).all(1)
+            best_h[left], best_p[left], lam[left] = h.clamp(min=0), p / got[:, None], got
+            going = piece.sound & ~settled
+            left, free, tight = left[going], new_free[going], new_tight[going]
+            if len(left) == 0:
+                break
+        self.best = Point(best_h, best_p)
+        self.lam = torch.where(torch.isfinite(lam) & (lam > self.low) & (lam < self.high), lam, self.lam)
 
     def _round(self) -> None:
         rows = self.problem.rows
