@@ -207,7 +207,13 @@ class NormalisedBasisPursuit(_AbstractNormalised):
         return torch.nan_to_num(value / slope * (1 - 4 * torch.finfo(p.dtype).eps), posinf=torch.finfo(p.dtype).max)
 
     def complete(self, h: Tensor) -> Tensor:
-        return self._plain.complete(h)
+        r, wanted = self.rows.residual(h), self.linear * h.sign()
+        free = h.abs() > 1e-6 * h.abs().amax(1, keepdim=True)
+        # with eps > 0 the optimal p is r over the lam of the LASSO with the same h; with eps = 0 any p may do
+        lam = (-self.rows.W.adjoint(r) * wanted * free).sum(1) / (wanted.square() * free).sum(1).clamp(min=1e-300)
+        active = ((lam > 0) & (self._plain._eps > 0))[:, None]
+        p = torch.where(active, r / torch.where(active, lam[:, None], torch.ones_like(r)), torch.zeros_like(r))
+        return balanced(self.rows, p, self.rows.W.adjoint(p) + wanted, free, self.quadratic)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         return self._plain.infeasibility(p, slack)
