@@ -82,7 +82,7 @@ LICENCES = {
 }
 IMPORTED_AS = {"PIL": "pillow"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
-ALLOWED_LARGE: set[str] = set()
+ALLOWED_LARGE: set[str] = {"cvxinv/shipped/mnist_gan.safetensors"}
 
 
 # --- imports --------------------------------------------------------------------------------------

@@ -471,7 +471,7 @@ def write(net: nn.Sequential, figures: dict, variant: str, recipe: Recipe, secon
     replace(folder / f"{NAME}.json", (json.dumps(spec, indent=1) + "\n").encode())
 
 
-def samples(source: nn.Module | pathlib.Path, rows: int = 4, columns: int = 24) -> Tensor:
+def samples(source: nn.Module | pathlib.Path, rows: int = 2, columns: int = 24) -> Tensor:
     """The first samples of seed 0, unchosen, as one picture (28 rows, 28 columns) with values in [-1, 1]."""
     G = ci.load_generator(source)
     made = G(G.sample_latent(rows * columns, torch.Generator().manual_seed(0))).clamp(-1, 1)
@@ -489,7 +489,7 @@ def draw(pictures: dict[str, Tensor], path: pathlib.Path) -> None:
         ax.imshow(picture.numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
         ax.set_title(name, fontsize=8, loc="left")
         ax.set_axis_off()
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"optimize": True})
 
 
 def compare(folder: pathlib.Path, picture: pathlib.Path | None) -> None:
