@@ -134,6 +134,13 @@ def test_samples_can_be_read_as_digits_and_all_ten_occur(G, data_dir: Path):
     assert float((share >= 0.8).double().mean()) >= 0.75
 
 
+def test_what_ships_was_trained_with_the_recipe_that_the_script_runs(said):
+    script = training_script()
+    recipe = script.dataclasses.asdict(script.VARIANTS[script.CHOSEN])
+    assert said["source"]["recipe"] == json.loads(json.dumps(recipe))
+    assert said["source"]["trained_by"].endswith(f"--variant {script.CHOSEN}")
+
+
 def test_the_training_is_repeatable():
     script = training_script()
     images = torch.randint(0, 256, (256, 784), generator=seeded(8), dtype=torch.uint8)
