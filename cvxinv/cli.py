@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -39,6 +38,7 @@ from .inversion.verify import Verdict, verify
 from .png import RECOVERED, is_pictures, picture_shape, read_mask_pictures, read_pictures, write_pictures, write_whole
 from .reading import load_generator
 from .report import write_report
+from .shipped import shipped_file, shipped_generators
 from .solvers.solve import check_choice
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -54,7 +54,7 @@ app = typer.Typer(
 
 GeneratorName = Annotated[
     str,
-    typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, NET.onnx, or digits_8x8 (shipped)."),
+    typer.Argument(metavar="GENERATOR", help="NAME.safetensors beside NAME.json, NET.onnx, or digits_8x8 or mnist_gan."),
 ]
 Signals = Annotated[
     Path, typer.Argument(metavar="SIGNALS", help=".npy, .npz or .safetensors, one signal per row; a .png or a folder.")
@@ -303,12 +303,6 @@ def _finish(verdict: Verdict) -> None:
 # --- what is read ---------------------------------------------------------------------------------
 
 
-def _shipped() -> list[str]:
-    # a generator is a pair; the digits beside it are signals
-    names = {entry.name for entry in resources.files("cvxinv.shipped").iterdir()}
-    return sorted(name.removesuffix(".json") for name in names if name.replace(".json", ".safetensors") in names - {name})
-
-
 def _generator(name: str, output: str | None, label: int | None, dtype: torch.dtype, device: torch.device) -> Generator:
     with _generator_file(name) as path:
         return load_generator(path, output, dtype=dtype, device=device, label=label)
@@ -316,9 +310,9 @@ def _generator(name: str, output: str | None, label: int | None, dtype: torch.dt
 
 @contextmanager
 def _generator_file(name: str) -> Iterator[Path]:
-    path, shipped = Path(name), _shipped()
+    path, shipped = Path(name), shipped_generators()
     if name in shipped:
-        with resources.as_file(resources.files("cvxinv.shipped") / f"{name}.safetensors") as inside:
+        with shipped_file(name) as inside:
             yield inside
         return
     if path.is_dir():
