@@ -292,6 +292,18 @@ def test_layered_basis_pursuit_says_what_it_did_with_the_noise():
         assert all((r.penalty == lam).all() for r in S.layers[:2])
 
 
+def test_an_empty_support_bounds_nothing_below():
+    G = net((5, 20, 40, 60))
+    _, x = signals(G)
+    task = make_task(G, x, noise=("l2", 1e3))
+    z, reports, bounds, _ = pursue_by_basis_pursuit(task, Settings())
+    assert not reports[0].solution.h.any() and not z.any(), "a noise of a thousand leaves nothing"
+    shortest = column_lengths(reports[0].problem.rows).amin(1)
+    assert torch.allclose(bounds[2], C * 40**0.5 * 1e3 / shortest) and (bounds[1] > bounds[2]).all()
+    found = ci.invert(G, x, "layered_basis_pursuit", noise=("l2", 1e3))
+    assert "lam leaves nothing of 8 signals" in found.layers[0].remark and found.verdict.explained.all()
+
+
 def test_the_slope_of_the_inverse_is_that_of_the_worst_end():
     """tanh: 1 / (1 - 0.8^2) = 25 / 9; sigmoid: 1 / (0.8 0.2) = 25 / 4; PLU: 1 / a beyond its corner; out of range: inf."""
     eps = numbers(0.2)

@@ -10,7 +10,8 @@ signal has a dictionary of its own; signals that share S are solved together. Th
 
     eps_L = C s_L^(1/2) ell eps / min_j D_jj,   eps_i = C s_i^(1/2) eps_{i+1} / min_j D_jj,   C = 3 + (3/2)^(1/2)
 
-with s_i from `cardinalities`; left out, the number of nonzeros that was found, which under the theorem is at most s_i. With
+with s_i from `cardinalities`; left out, the number of nonzeros that was found, which under the theorem is at most s_i and
+makes eps_i an estimate, or the number of unknowns where none was found. With
 eps = 0 the limit lam -> 0 is taken, min |D h|_1 with W h + b = y (Corollary 2).
 
 Theorem 2: if s_i < 1 / (3 mu), mu the coherence of the rows that are read, then the support found lies inside the true one,
@@ -21,6 +22,9 @@ eps bounds the noise in the l2 norm; an linf bound is taken as m^(1/2) times its
 [y - eps, y + eps], over the entries that are read. Where it is infinite, or above 100 (1e6 without noise), the entry is not
 read. Of a ReLU output only the entries above 0 are read. With lam given, all layers take it and there is no bound. A lam
 beyond max_j |W'(y - b)|_j / D_jj gives h = 0 as that one does, and is lowered to it.
+
+On trained decoders (20-400-784, 5-128-256-784, identity output) the condition does not hold: with noise of 0.01 % it gives z
+to 16 and 1 dB before debiasing, where latent pursuit gives 65 and 30 and the oracle 82 and 91; without noise it is exact.
 
 Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), Algorithm 2, Theorem 2,
 Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
@@ -401,7 +405,8 @@ def run_layered_basis_pursuit(task: Task, plan: Plan) -> Found:
     z = debiased(task, z, supports_found(reports), plan)
     if plan.settings.lam is None and task.noise is not None:
         words = ", ".join(f"layer {k} {float(e.min()):.2g} to {float(e.max()):.2g}" for k, e in bounds.items())
-        notes.append(f"error bounds where the coherence condition of Theorem 2 holds: {words}")
+        counts = "the cardinalities given" if plan.cardinalities else "the nonzeros that were found"
+        notes.append(f"error bounds where the coherence condition of Theorem 2 holds, with {counts}: {words}")
     return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports, notes)
 
 
@@ -421,7 +426,8 @@ def pursue_by_basis_pursuit(
         threshold = _threshold(solution, settings)
         reports.append(layer_report(index, problem, solution, threshold, remark))
         on = solution.h.abs() > threshold[:, None]
-        s = on.sum(1) if not cardinalities else torch.as_tensor(cardinalities[index - 1], device=eps.device)
+        found = torch.where(on.any(1), on.sum(1), rows.n)  # an empty support says nothing of how many there are
+        s = torch.as_tensor(cardinalities[index - 1], device=eps.device) if cardinalities else found
         shortest = (rows.on.to(rows.y) @ rows.W.matrix().square()).sqrt().amin(1)
         eps = torch.where(eps > 0, C * s.to(eps).sqrt() * eps / shortest, torch.zeros_like(eps))
         bounds[index] = eps
