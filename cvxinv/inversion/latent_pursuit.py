@@ -17,11 +17,11 @@ Behind an output phi = tanh, sigmoid or PLU the image layer is read in one of th
     interval        min 1'h over h >= 0 with phi^-1(y - e) <= W_L h + b_L <= phi^-1(y + e) on every seen entry
     activated       eq. (8) as it stands, 1/2 |phi(W_L h + b_L) - y|^2 + lam 1'h: not convex, Algorithm 3
 
-Left out: preactivation behind PLU, in l2 noise, where h has any sign or over 1500 entries, else interval with e the linf bound,
-or 0. Measured without noise on trained sigmoid decoders, 20 signals each, z to more than 100 dB: whole pictures, four
-decoders, 78 of 80 both ways; 30 % hidden, three of them, interval 59 of 60, preactivation 55, as it cannot use the flat half
-of the pixels of 20-400-784. Interval is 10 to 20 dB more exact and mostly takes three to six times as long. Activated stopped
-far off, at points that count as stationary. In noise of 0.1 % none of the three gets the supports of these right.
+Left out: preactivation behind PLU, in l2 noise, where h has any sign or over 1500 entries, else interval with e the linf
+bound, or 0. Measured without noise on trained sigmoid decoders, 20 signals each, z to more than 100 dB: whole pictures, four
+decoders, 78 of 80 both ways; 30 % hidden, three of them, interval 59 of 60, preactivation 55, as it cannot use the flat
+half of the pixels of 20-400-784. Interval is 10 to 20 dB more exact and mostly takes three to six times as long. Activated
+stopped far off, at points that count as stationary. In noise of 0.1 % none of the three gets the supports of these right.
 
 Source: Aberdam, Simon, Elad (2020), Algorithms 3 to 5; changed: biases, masks, matrices, LeakyReLU, exact solves, lam, the
 readings behind phi.
