@@ -14,7 +14,6 @@ from cvxinv.exact_check import check_against_cvxpy
 from cvxinv.generator import Generator, Layer
 from cvxinv.inversion.latent_pursuit import Settings
 from cvxinv.inversion.layered_basis_pursuit import (
-    C,
     NormalisedBasisPursuit,
     NormalisedLasso,
     _steepness,
@@ -24,6 +23,8 @@ from cvxinv.inversion.layered_basis_pursuit import (
 )
 from cvxinv.inversion.oracle import least_squares_by_layers, least_squares_jointly, supports_of
 from cvxinv.inversion.task import make_task
+
+C = 3 + 1.5**0.5  # of Theorem 2, written out here: the code's own would agree with any
 
 
 def numbers(*rows: Any) -> Tensor:
