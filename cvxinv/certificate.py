@@ -140,6 +140,8 @@ def certify(
     gap = objective - bound
     far = _FAR * (scale + problem.rows.b.norm(dim=-1)) / (problem.rows.W.norm() or 1.0)
     status = np.full(problem.N, USER_LIMIT, dtype=object)
+    # an h so huge that its objective overflows would have an infinite gap, and be allowed one
+    allowed = torch.where(torch.isfinite(objective), allowed, torch.full_like(allowed, -torch.inf))
     loose = (violation <= _INACCURATE * tol * scale) & (gap <= _INACCURATE * allowed)
     status[(problem.infeasibility(dual, tol * scale) > far).cpu().numpy()] = INFEASIBLE
     status[loose.cpu().numpy()] = OPTIMAL_INACCURATE
