@@ -10,8 +10,8 @@ max_p b'p - F*(p) + min_h (lam |h|_1 + p'W h) with F*(p) = sum_on (p^2 / (2 w) +
 p = w (W h + b - y), |W'p| <= lam and (W'p)_j = -lam sign(h_j) where h_j != 0.
 
 `dual` scales any p by the best s in [0, min_j lam / |W'p|_j]: (D) is star-shaped about 0. Where lam = 0 the feasible p are
-those with W'p = 0, which rounding never meets: the bound is taken over |h|_1 <= 1e6 s_y / |W| instead, and
-`bound_remarks` says so.
+those with W'p = 0, which rounding never meets: p is brought there as far as it goes by p += w W (W'w W)^-1 (-W'p), the bound
+is taken over |h|_1 <= 1e6 s_y / |W| instead, and `bound_remarks` says so.
 
 Rows that are off count as not seen: the paper's Algorithm 2 uses the support rows alone.
 
@@ -92,12 +92,23 @@ class Lasso(AbstractLayerProblem):
         best = linear / square.clamp(min=torch.finfo(p.dtype).tiny)
         s = torch.minimum(best.clamp(min=0), top * (1 - 4 * torch.finfo(p.dtype).eps))
         scaled = self._value(p, torch.where(square > 0, s, torch.zeros_like(s)))
-        # where lam = 0, and wherever it is better: p as it is, at the price of its worst entry in a ball
+        bound = torch.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+        short = self._lam == 0
+        if enough is not None:
+            short = short & (bound < enough)
+        if short.any():
+            bound[short] = torch.maximum(bound[short], self.take(short)._bound_in_a_ball(p[short]))
+        return bound
+
+    def _bound_in_a_ball(self, p: Tensor) -> Tensor:
+        """(D) at p for lam = 0 at the price of its worst entry, p as it is or brought to W'p = 0."""
         radius = 1e6 * self.rows.scale() / (self.rows.W.norm() or 1.0)
-        beyond = (slope - self._lam).clamp(min=0)
-        given = self._value(p, torch.ones_like(beyond)) - radius * beyond
-        bound = torch.where(self._lam > 0, scaled, torch.maximum(scaled, given))
-        return torch.nan_to_num(bound, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+        free = torch.ones(self.N, self.n, dtype=torch.bool, device=p.device)
+        best = torch.zeros_like(radius)
+        for q in (p, balanced(self.rows, p, self.rows.W.adjoint(p), free, self.quadratic)):
+            value = self._value(q, torch.ones_like(radius)) - radius * self._slope(q)
+            best = torch.maximum(best, torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0))
+        return best
 
     def _clipped(self, p: Tensor) -> Tensor:
         p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
