@@ -108,7 +108,7 @@ class AbstractLayerProblem(ABC):
         """
 
     def opened(self, width: Tensor) -> Self:
-        """The same problem with every bound on the rows wider by `width` `(N,)`, where it has bounds that data set."""
+        """The same problem with the bounds on the rows that data set wider by up to `width` `(N,)`, and none by more."""
         return self
 
     @abstractmethod

@@ -172,7 +172,9 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
         return torch.where(rows.on, rows.y - width, -none), hi
 
     def opened(self, width: Tensor) -> Self:
-        return replace(self, eps=self._eps + width)
+        # a row of weight w opens by width / w^(1/2): no row may open by more than asked
+        least = torch.where(self.rows.on, self.rows._weight, torch.ones_like(self.rows.y)).amin(1).sqrt().clamp(max=1)
+        return replace(self, eps=self._eps + width * least)
 
     def take(self, index: Tensor) -> Self:
         return replace(self, rows=self.rows.take(index), eps=self._eps[index])
