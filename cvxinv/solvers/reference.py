@@ -25,6 +25,7 @@ from .infeasible import find_ray
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
 _MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos"}
 _WITHOUT_CONES = ("OSQP", "HIGHS")
+_INTERIOR_POINTS = ("CLARABEL", "ECOS")  # without a common point their iterates run off to 1e150
 _SECONDS_ALLOWED = 600.0
 _OPENING = 0.3  # of the violation that the judge allows
 
@@ -163,11 +164,20 @@ def _solve_one(
     elif statement.problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
         h[i] = 0.0
         p[i] = find_ray(problem, i).cpu()
-        if retry and not _proved(problem, i, h, p, tol):
-            # bounds that rounding made contradictory: open them within what the judge allows
-            return _solve_one(problem.opened(_OPENING * tol * problem.rows.scale()), i, solver, settings, tol, h, p, False)
+    if retry and _lost_its_way(problem, solver, statement.problem.status) and not _proved(problem, i, h, p, tol):
+        # bounds that rounding made contradictory: open them within what the judge allows
+        return _solve_one(problem.opened(_OPENING * tol * problem.rows.scale()), i, solver, settings, tol, h, p, False)
     stats = statement.problem.solver_stats
     return word, int(stats.num_iters or 0) if stats is not None else 0
+
+
+def _lost_its_way(problem: AbstractLayerProblem, solver: str, status: str) -> bool:
+    """Whether the solver may have met bounds without a common point: it says so, or an interior point ran out of steps."""
+    import cvxpy as cp
+
+    if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
+        return True
+    return status == cp.USER_LIMIT and problem.form == "interval" and solver in _INTERIOR_POINTS
 
 
 def _proved(problem: AbstractLayerProblem, i: int, h: Tensor, p: Tensor, tol: float) -> bool:
