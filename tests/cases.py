@@ -15,8 +15,8 @@ from torch import Tensor
 
 import cvxinv as ci
 
-SIGNED = {"gaussian_latent"}  # problems whose unknown has any sign
 NAMES = gallery.names()
+INTERVAL = "interval_basis_pursuit"  # the one problem with ends of its own instead of a penalty
 
 
 def kind_of(name: str) -> Any:
@@ -24,9 +24,23 @@ def kind_of(name: str) -> Any:
     return getattr(ci, "".join(word.title() for word in name.split("_")))
 
 
+def named(form: str) -> tuple[str, ...]:
+    """The problems of one form, "quadratic", "ball" or "interval"."""
+    return tuple(name for name in NAMES if kind_of(name).form == form)
+
+
+PURSUED = ("gaussian_latent", "nonnegative_lasso")  # what `latent_pursuit` solves
+SIGNED = {name for name in NAMES if not kind_of(name).nonnegative}  # problems whose unknown has any sign
+SQUARED = named("quadratic")
+BOUNDED = tuple(name for name in NAMES if name not in SQUARED)  # problems that bound the misfit instead of weighing it
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Rows, a penalty, and a feasible point per signal `(N, n)` (None where nothing is feasible)."""
+    """Rows, a penalty, and a feasible point per signal `(N, n)` (None where nothing is feasible).
+
+    penalty: lam, gamma or eps, whatever the problem calls it. ends: lo and hi `(N, m)`, for intervals only.
+    """
 
     name: str
     label: str
@@ -34,13 +48,14 @@ class Case:
     penalty: float | Tensor
     feasible: Tensor | None
     kind: Any = None
+    ends: tuple[Tensor, Tensor] | None = None
 
     def __repr__(self) -> str:
         return f"{self.name}-{self.label}"
 
     @cached_property
     def problem(self) -> Any:
-        return (self.kind or kind_of(self.name))(self.rows, self.penalty)
+        return (self.kind or kind_of(self.name))(self.rows, *(self.ends or (self.penalty,)))
 
     @cached_property
     def reference(self) -> ci.Solution:
@@ -54,7 +69,17 @@ class Case:
     def to(self, dtype: torch.dtype) -> "Case":
         penalty = self.penalty.to(dtype) if isinstance(self.penalty, Tensor) else self.penalty
         feasible = None if self.feasible is None else self.feasible.to(dtype)
-        return replace(self, rows=self.rows.to(dtype), penalty=penalty, feasible=feasible)
+        ends = None if self.ends is None else (self.ends[0].to(dtype), self.ends[1].to(dtype))
+        return replace(self, rows=self.rows.to(dtype), penalty=penalty, feasible=feasible, ends=ends)
+
+    def in_units(self, factor: float) -> "Case":
+        """The same signals with data `factor` times as large: h too, lam likewise, gamma not."""
+        r = self.rows
+        rows = ci.Rows(r.W, factor * r.b, factor * r.y, r.on, r.off, r.weight)
+        penalty = self.penalty if self.name == "gaussian_latent" else factor * self.penalty
+        feasible = None if self.feasible is None else factor * self.feasible
+        ends = None if self.ends is None else (factor * self.ends[0], factor * self.ends[1])
+        return replace(self, rows=rows, penalty=penalty, feasible=feasible, ends=ends)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -74,7 +99,10 @@ def from_instance(name: str, instance: Any) -> Case:
     )
     rows = ci.Rows(ci.Dense(W), b, y[None], on[None], off[None], weight[None])
     feasible = None if instance.answer is None else torch.as_tensor(instance.answer)[None]
-    return Case(name, instance.name, rows, instance.penalty, feasible)
+    ends = None
+    if name == INTERVAL:
+        ends = torch.as_tensor(instance.lo)[None], torch.as_tensor(instance.hi)[None]
+    return Case(name, instance.name, rows, instance.penalty, feasible, ends=ends)
 
 
 @cache
@@ -88,7 +116,11 @@ def worked() -> tuple[tuple[Case, Any], ...]:
 
 @dataclass(frozen=True)
 class Spec:
-    """What random rows look like; `penalty` "mixed" gives each signal its own, 0 among them."""
+    """What random rows look like; `penalty` "mixed" gives each signal its own, 0 among them.
+
+    Problems that bound the misfit read `noise` instead of `penalty`: without noise the bound is 0. open: share of the
+    ends of an interval that are infinite.
+    """
 
     label: str
     m: int = 0
@@ -101,6 +133,7 @@ class Spec:
     slope: float | None = None
     penalty: float | str = 0.1
     scale: float = 1.0
+    open: float = 0.0
 
 
 DENSE = (
@@ -121,6 +154,26 @@ DENSE = (
     Spec("leaky-masked-no-penalty", 40, 10, slope=0.2, masked=0.3, penalty=0.0),
     Spec("batch-of-eight", 24, 9, N=8, masked=0.2, penalty="mixed"),
 )
+# for the problems besides the two that `latent_pursuit` is made of: fewer and smaller
+SIGNED_DENSE = tuple(
+    replace(spec, N=3)
+    for spec in DENSE
+    if spec.label
+    in ("tall", "tall-mixed-penalty", "tall-masked", "tall-masked-no-penalty", "wide-no-penalty", "rank-deficient", "leaky")
+)
+BOUNDED_DENSE = (
+    Spec("tall", 24, 8, N=3),
+    Spec("tall-mixed", 24, 8, N=3, penalty="mixed", open=0.3),
+    Spec("equality", 24, 8, N=3, noise=0.0),
+    Spec("masked", 30, 8, N=3, masked=0.4, open=0.3),
+    Spec("masked-equality", 30, 8, N=2, masked=0.4, noise=0.0),
+    Spec("wide", 8, 14, N=3, open=0.3),
+    Spec("wide-equality", 8, 14, N=3, noise=0.0),
+    Spec("rank-deficient", 24, 9, N=3, rank=5),
+    Spec("rank-deficient-equality", 24, 9, N=2, rank=5, noise=0.0),
+    Spec("leaky", 24, 9, N=3, slope=0.1),
+    Spec("leaky-masked-equality", 24, 8, N=2, slope=0.2, masked=0.3, noise=0.0),
+)
 CONVOLUTIONS = (
     (Spec("up", N=4), ci.ConvTranspose2d, (3, 2, 3, 3), {"shape_in": (3, 3, 3), "stride": (2, 2), "padding": (1, 1)}),
     (Spec("up-masked-mixed", N=4, masked=0.3, penalty="mixed"), ci.ConvTranspose2d, (2, 3, 4, 4),
@@ -140,10 +193,24 @@ def random_matrix(spec: Spec, draw: torch.Generator) -> Tensor:
     return spec.scale * M
 
 
-def penalty_of(spec: Spec) -> float | Tensor:
+def penalty_of(name: str, spec: Spec, rows: ci.Rows, h: Tensor) -> float | Tensor:
+    """lam or gamma as the spec has it; eps 5 % above the misfit of `h`, "mixed" up to three times that."""
+    if name in BOUNDED:
+        r = rows.fit.sqrt() * rows.residual(h)
+        misfit = r.norm(dim=1) if kind_of(name).form == "ball" else r.abs().amax(1)
+        wider = torch.linspace(1.05, 3.0, spec.N) if spec.penalty == "mixed" else torch.full((spec.N,), 1.05)
+        return misfit * wider.to(misfit) if spec.noise else 0.0
     if spec.penalty != "mixed":
         return spec.penalty
     return torch.logspace(-3, 0, spec.N, dtype=torch.float64) * (torch.arange(spec.N) % 3 != 1)
+
+
+def ends_around(u: Tensor, off: Tensor, spec: Spec, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Ends that hold u: up to twice the noise away, a share of them infinite; at most 0 on off rows."""
+    away = 2 * spec.noise * u.std(correction=0) * torch.rand(2, *u.shape, generator=draw, dtype=torch.float64)
+    lost = torch.rand(away.shape, generator=draw, dtype=torch.float64) < spec.open
+    away = torch.where(lost, torch.inf, away).to(u)
+    return u - away[0], torch.where(off, 0.0, u + away[1])
 
 
 def layer_case(name: str, spec: Spec, W: Any, b: Tensor, h: Tensor, draw: torch.Generator) -> Case:
@@ -158,7 +225,8 @@ def layer_case(name: str, spec: Spec, W: Any, b: Tensor, h: Tensor, draw: torch.
         rows = ci.Rows(W, b, y, seen, none, weight)
     else:
         rows = ci.Rows(W, b, y, seen & (u > 0), seen & (u <= 0))
-    return Case(name, spec.label, rows, penalty_of(spec), h)
+    ends = ends_around(u, rows.off, spec, draw) if name == INTERVAL else None
+    return Case(name, spec.label, rows, penalty_of(name, spec, rows, h), h, ends=ends)
 
 
 def unknown(name: str, N: int, n: int, draw: torch.Generator) -> Tensor:
@@ -186,8 +254,43 @@ def convolution_case(name: str, number: int) -> Case:
 @cache
 def random_cases() -> tuple[Case, ...]:
     """Dense and convolutional rows for every layer problem of the gallery."""
-    dense = [dense_case(name, spec, seed) for name in NAMES for seed, spec in enumerate(DENSE)]
-    return (*dense, *(convolution_case(name, k) for name in NAMES for k in range(len(CONVOLUTIONS))))
+    dense = [dense_case(name, spec, seed) for name in NAMES for seed, spec in enumerate(dense_specs(name))]
+    chosen = {name: range(0, len(CONVOLUTIONS), 1 if name in PURSUED else 2) for name in NAMES}
+    return (*dense, *(convolution_case(name, k) for name in NAMES for k in chosen[name]))
+
+
+def dense_specs(name: str) -> tuple[Spec, ...]:
+    if name in PURSUED:
+        return DENSE
+    return BOUNDED_DENSE if name in BOUNDED else SIGNED_DENSE
+
+
+def hopeless_cases(name: str) -> tuple[Case, ...]:
+    """Signals that no h satisfies, in every way a problem can be given one; none where every h is feasible."""
+    if name == "lasso":
+        return ()
+    return (contradiction(name), too_tight(name)) if name in BOUNDED else (contradiction(name),)
+
+
+def too_tight(name: str, bad: tuple[bool, ...] = (True,)) -> Case:
+    """Noisy tall rows whose bound is half the distance of y from the range of W_on where `bad`, which no h meets.
+
+    No misfit is shorter than that distance d, and none has all entries below d / sqrt(rows).
+    """
+    spec = Spec("too-tight", 30, 6, N=len(bad))
+    case, rows = dense_case(name, spec, 8), dense_case(name, spec, 8).rows
+    W, eps, distances = rows.W.matrix(), [], []
+    for i in range(rows.N):
+        on = rows.on[i]
+        best = torch.linalg.lstsq(W[on], rows.target[i, on][:, None]).solution
+        distances.append(float((W[on] @ best)[:, 0].sub(rows.target[i, on]).norm()) / (1 if "l2" in name else 30**0.5))
+        eps.append(distances[-1] / 2 if bad[i] else float(case.penalty[i]) if name != INTERVAL else 0.0)
+    if name == INTERVAL:
+        half = torch.tensor(distances, dtype=torch.float64)[:, None] / 2
+        hopeless = torch.tensor(bad)[:, None] & rows.on
+        ends = tuple(torch.where(hopeless, rows.y + s * half, end) for s, end in zip((-1, 1), case.ends, strict=True))
+        return replace(case, feasible=None, ends=ends)
+    return replace(case, feasible=None, penalty=torch.tensor(eps, dtype=torch.float64))
 
 
 def contradiction(name: str, bad: tuple[bool, ...] = (True,), n: int = 6) -> Case:
@@ -199,7 +302,8 @@ def contradiction(name: str, bad: tuple[bool, ...] = (True,), n: int = 6) -> Cas
     on, off, b = torch.ones_like(u, dtype=torch.bool), torch.zeros_like(u, dtype=torch.bool), torch.zeros_like(u)
     on[:, -2:], off[:, -2:] = False, torch.tensor(bad)[:, None]
     b[:, -2], b[:, -1] = 1.0, 2.0
-    return Case(name, "contradiction", ci.Rows(ci.Dense(W), b, u, on, off), 0.1, None)
+    ends = (u - 0.1, torch.where(off, 0.0, u + 0.1)) if name == INTERVAL else None
+    return Case(name, "contradiction", ci.Rows(ci.Dense(W), b, u, on, off), 0.1, None, ends=ends)
 
 
 # --- rows of trained generators -------------------------------------------------------------------

@@ -4,22 +4,41 @@ They take a `Case`, so that the tests run them on instances, random and trained 
 with a planted fault.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cases
+import cvxpy as cp
 import numpy as np
 import torch
 from cases import Case
+from cvxpy.constraints.zero import Equality
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.layer_problem import AbstractLayerProblem, rounding
+from cvxinv.layer_problem import AbstractLayerProblem, Point, rounding
+from cvxinv.solvers import ball, crossover
+from cvxinv.solvers.choose import TORCH_SOLVERS
+from cvxinv.solvers.fista import FISTA
 from cvxinv.solvers.graph_admm import GraphADMM
 from cvxinv.solvers.interior_point import InteriorPoint
 from cvxinv.solvers.linearized_admm import LinearizedADMM
+from cvxinv.solvers.pdhg import PDHG
+from cvxinv.solvers.signed import apart, halves
 
 TOL = 1e-6
-FAST = ("graph_admm", "interior_point", "linearized_admm")
+
+
+def serves(solver: str, problem: AbstractLayerProblem) -> bool:
+    """Whether a fast method takes this problem."""
+    return TORCH_SOLVERS[solver].refuses(problem) is None
+
+
+def fast(problem: AbstractLayerProblem) -> tuple[str, ...]:
+    """Every fast method that takes this problem."""
+    return tuple(solver for solver in TORCH_SOLVERS if serves(solver, problem))
+
+
+FAST = tuple(TORCH_SOLVERS)
 
 
 # --- 1: statement and certificate say the same ----------------------------------------------------
@@ -33,20 +52,37 @@ def check_statement(case: Case) -> None:
         h = factor * natural * cases.normal(problem.N, problem.n, draw=draw)
         f, violation = problem.objective(h), problem.violation(h)
         # 1e-12 of the largest intermediate: thousands of roundings, and ten digits above any wrong factor
-        size = (case.rows.W.norm() * h.norm(dim=1) + case.rows.target.norm(dim=1)) ** 2 + f.abs()
+        length = problem.rows.W.norm() * h.norm(dim=1) + problem.rows.target.norm(dim=1)
+        size = (length**2 if problem.form == "quadratic" else 0) + f.abs()
         for i in range(min(problem.N, 3)):
             sample = problem.rows.sample(i)
             for gram in (False, True):
                 statement = problem.statement(sample, i, gram)
                 statement.h.value = h[i].numpy()
-                excess = largest_violation(statement)
+                excess = largest_violation(statement, problem.form, sample.weight_on**0.5)
+                assert_close(excess, violation[i], 1e-12 * length[i] + 1e-12 * excess, "violation")
+                if problem.form != "quadratic" and problem.nonnegative:
+                    # 1'h and |h|_1 are the same length of an h >= 0, and either may be stated
+                    statement.h.value = h[i].abs().numpy()
                 assert_close(statement.problem.objective.value, f[i], 1e-12 * size[i], f"objective, gram={gram}")
-                assert_close(excess, violation[i], 1e-12 * size[i] ** 0.5 + 1e-12 * excess, "violation")
 
 
-def largest_violation(statement: ci.Statement) -> float:
-    values = [np.max(constraint.violation()) for constraint in statement.problem.constraints]
-    return float(max(values, default=0.0))
+def largest_violation(statement: ci.Statement, form: str, root: np.ndarray) -> float:
+    """The largest excess over any constraint; `root` is weight^(1/2) of the on rows.
+
+    The excess of a norm is computed here: CVXPY's own is the distance from the cone, shorter by 2^(1/2) or more. Where
+    the bound on a norm is 0 the statement has equations, and the norm of what they miss is the excess.
+    """
+    values = [0.0]
+    for constraint in statement.problem.constraints:
+        if isinstance(constraint, cp.SOC):
+            bound, misfit = (np.ravel(part.value) for part in constraint.args)
+            values.append(np.linalg.norm(misfit) - bound[0])
+        elif form == "ball" and isinstance(constraint, Equality):
+            values.append(np.linalg.norm(root * constraint.violation()))
+        else:
+            values.append(np.max(constraint.violation(), initial=0.0))
+    return float(max(values))
 
 
 def assert_close(got: float, expected: Tensor, allowed: Tensor, what: str) -> None:
@@ -81,16 +117,32 @@ def check_bound(case: Case) -> None:
 def ceilings(case: Case, h: Tensor) -> Tensor:
     """The least that a lower bound must not exceed, seen from `h` `(N, n)`; `(N,)`.
 
-    objective(h) (1 + 1e-12), what rounding may have taken from objective(h), and p_off'excess(h): a point that breaks
-    off rows by a rounding error may lie below the optimum by that much.
+    objective(h) (1 + 1e-12), what rounding may have taken from objective(h), and the multipliers' price of what h breaks:
+    a point that breaks rows by a rounding error may lie below the optimum by that much.
     """
-    problem, rows = case.problem, case.rows
+    problem, rows = case.problem, case.problem.rows
     f, r = problem.objective(h), rows.residual(h).abs()
     doubt = rounding(rows.n, h.dtype) * (rows.W.magnitude()(h.abs()) + rows.b.abs() + rows.y.abs())
-    lost = (rows.fit * (r * doubt + doubt * doubt)).sum(1)
-    excess = torch.where(rows.excess(h) > 0, rows.excess(h) + doubt, torch.zeros_like(r))
-    multipliers = torch.where(rows.off, torch.nan_to_num(case.reference.p).clamp(min=0), torch.zeros_like(r))
-    return f + 1e-12 * f.abs() + lost + (multipliers * excess).sum(1)
+    lost = (problem.fit * (r * doubt + doubt * doubt)).sum(1)
+    return f + 1e-12 * f.abs() + lost + price(problem, torch.nan_to_num(case.reference.p), h, doubt)
+
+
+def price(problem: AbstractLayerProblem, p: Tensor, h: Tensor, doubt: Tensor | float = 0.0) -> Tensor:
+    """How far below the optimum an h may lie that breaks bounds, at most, when p is the optimal dual; `(N,)`.
+
+    |p_i| times the excess of row i over its limits, and the ball's multiplier |p_on / w^(1/2)| times the excess of the
+    misfit. `doubt` `(N, m)` is added to every excess there is.
+    """
+    rows, (lo, hi) = problem.rows, problem.limits()
+    v = rows.W(h) + rows.b
+    excess = torch.maximum(v - hi, lo - v)
+    below = (p.abs() * torch.where(excess + doubt > 0, excess + doubt, torch.zeros_like(v))).sum(1)
+    if problem.form != "ball":
+        return below
+    root = rows.fit.sqrt()
+    q = torch.where(rows.on, p / root.clamp(min=1e-300), torch.zeros_like(p))
+    too_long = ((root * (rows.residual(h).abs() + doubt)).norm(dim=1) - problem.eps).clamp(min=0)
+    return below + q.norm(dim=1) * too_long
 
 
 def feasible_points(case: Case) -> Iterator[Tensor]:
@@ -105,7 +157,7 @@ def feasible_points(case: Case) -> Iterator[Tensor]:
     for size in (1e-3, 0.1, 1.0, 1.0, 1.0):
         step = size * natural_size(problem)[:, None] * cases.normal(problem.N, problem.n, draw=draw)
         trial = known + step if problem.rows.n and step.numel() else known
-        trial = trial.clamp(min=0) if case.name not in cases.SIGNED else trial
+        trial = trial.clamp(min=0) if problem.nonnegative else trial
         yield torch.where((problem.violation(trial) <= 0)[:, None], trial, known)
 
 
@@ -115,11 +167,17 @@ def adversarial_duals(case: Case) -> Iterator[tuple[str, Tensor]]:
     noise = cases.normal(*best.shape, draw=draw)
     unit = best.norm(dim=1, keepdim=True) + rows.scale()[:, None]
     yield from (("zero", 0 * best), ("NaN", best * torch.nan), ("infinity", torch.full_like(best, torch.inf)))
-    yield from ((f"the best p times {t}", t * best) for t in (1.0, 1 + 1e-9, 1 - 1e-9, 1.5, -1.0, 1e-3, 1e3, 1e150))
+    yield from (
+        (f"the best p times {t}", t * best) for t in (1.0, 1 + 1e-9, 1 - 1e-9, 1.5, -1.0, 1e-3, 1e3, 1e150, 1e-150, 1e-300)
+    )
     yield from ((f"the best p and noise {t}", best + t * unit * noise) for t in (1e-12, 1e-6, 1e-2))
     yield from ((f"noise {t}", t * unit * noise) for t in (1e-6, 1.0, 1e6, 1e30, 1e160))
     yield "the best p, off rows 0", torch.where(rows.on, best, 0.0)
     yield "the best p, on rows 0", torch.where(rows.off, best, 0.0)
+    lo, hi = problem.limits()
+    wrong = torch.where(torch.isinf(lo), -unit, torch.where(torch.isinf(hi), unit, best))
+    yield from (("wrong signs at open ends", wrong), ("largest numbers", torch.full_like(best, 1e308) * noise.sign()))
+    yield from (("only wrong signs", torch.where(torch.isinf(lo) | torch.isinf(hi), wrong, 0.0)), ("ones", 1 + 0 * best))
     yield "the best p, unseen rows filled", torch.where(rows.on | rows.off, best, unit)
     yield "the target", -rows.fit * rows.target
     h = natural_size(problem)[:, None] * cases.normal(problem.N, problem.n, draw=draw)
@@ -129,6 +187,35 @@ def adversarial_duals(case: Case) -> Iterator[tuple[str, Tensor]]:
         yield f"residual and off rows times {t}", t * (residual + torch.where(rows.off, (unit * noise).abs(), 0.0))
         yield f"only off rows {t}", t * torch.where(rows.off, (unit * noise).abs(), 0.0)
         yield f"negative off rows {t}", t * torch.where(rows.off, -(unit * noise).abs(), best)
+
+
+def ray_reaches(case: Case, i: int, p: Tensor) -> float:
+    """What p `(N, m)` proves of signal i, worked out in numpy: no feasible h has |h|_1 below this.
+
+    p'(W h + b) is at most the sum of what the rows allow, and at least p'b less the worst entry of W'p times |h|_1. A worst
+    entry of 1e-12 |W| |p| counts as none, and then the answer is infinite. Entries of p with a sign that no multiplier of
+    their row can have are left out.
+    """
+    problem, rows = case.problem, case.problem.rows
+    W, b, p = rows.W.matrix().numpy(), rows.b.expand_as(rows.y)[i].numpy(), p[i].numpy()
+    (lo, hi), on = (end[i].numpy() for end in problem.limits()), rows.on[i].numpy()
+    equal = on & (problem.form == "ball")
+    p = np.where((p > 0) & np.isinf(hi) & ~equal, 0.0, p)
+    p = np.where((p < 0) & np.isinf(lo) & ~equal, 0.0, p)
+    if not np.isfinite(p).all() or not p.any():
+        return 0.0
+    allowed = 0.0
+    if problem.form == "ball":
+        root = rows.weight[i].numpy()[on] ** 0.5
+        allowed += p[on] @ rows.y[i].numpy()[on] + float(problem.eps[i]) * np.linalg.norm(p[on] / root)
+    p_rows = np.where(equal, 0.0, p)
+    allowed += p_rows[p_rows > 0] @ hi[p_rows > 0] + p_rows[p_rows < 0] @ lo[p_rows < 0]
+    slope = W.T @ p
+    worst = max(0.0, float(np.max(-slope if problem.nonnegative else np.abs(slope), initial=0.0)))
+    gain = p @ b - allowed
+    if gain <= 1e-12 * (np.abs(p) @ np.abs(b) + abs(allowed)):
+        return 0.0
+    return np.inf if worst <= 1e-12 * np.linalg.norm(W) * np.linalg.norm(p) else gain / worst
 
 
 # --- 3: the reference certifies -------------------------------------------------------------------
@@ -147,12 +234,33 @@ def check_reference(case: Case, solver: str = "CLARABEL") -> None:
 def check_fixed_points(case: Case) -> None:
     """Started at the reference's point, no fast method leaves it."""
     scaled = case.problem.normalised()
-    h, p = case.reference.h / scaled.h_unit, case.reference.p / scaled.p_unit
-    # both ADMMs are nonexpansive: 30 steps move an exact fixed point by 30 roundings of numbers of size one, and one
-    # that solves its conditions to 1e-10 (polish) by no more than 30 times that
-    stays(graph_admm_at(scaled.problem, h, p), h, p, 30, 1e-8)
-    stays(linearized_admm_at(scaled.problem, h, p), h, p, 30, 1e-8)
-    check_interior_point_stays(scaled.problem, h, p)
+    problem, start = scaled.problem, Point(case.reference.h / scaled.h_unit, case.reference.p / scaled.p_unit)
+    # the first-order methods are nonexpansive: 30 steps move an exact fixed point by 30 roundings of numbers of size one,
+    # and one that solves its conditions to 1e-10 (polish) by no more than 30 times that
+    for make, solver in FIXED:
+        if serves(solver, problem):
+            stays(make(problem, *start), *start, 30, 1e-8)
+    if problem.absolute:  # the others look for h >= 0
+        problem, start = halves(problem), apart(start)
+    if problem.form in ("quadratic", "interval"):
+        check_interior_point_stays(problem, *start)
+    if problem.form == "interval":
+        repeated(problem, start, crossover.polish)
+    elif problem.form == "ball":
+        # where the bound on the misfit is slack the answer is that of the off rows, and no lam leads to it
+        held = torch.where(problem.rows.on, start.p, 0.0).norm(dim=1) > 1e-6
+        if held.any():
+            repeated(problem.take(held), Point(start.h[held], start.p[held]), ball.polish)
+
+
+def repeated(problem: AbstractLayerProblem, start: Point, polish: Callable[[AbstractLayerProblem, Point], Point]) -> None:
+    """A closed form on the activity of an optimal point is optimal too."""
+    found = polish(problem, start)
+    again = ci.certify(problem, found)
+    assert again.holds.all(), f"the polish leaves the optimum: {again!r}"
+    before = problem.objective(start.h)
+    apart_by = float(((problem.objective(found.h) - before).abs() / (1 + before)).amax())
+    assert apart_by <= 1e-8, f"the polish moves the objective by {apart_by}"
 
 
 def stays(method, h: Tensor, p: Tensor, steps: int, allowed: float) -> None:
@@ -180,20 +288,43 @@ def linearized_admm_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> L
     return method
 
 
+def pdhg_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> PDHG:
+    """(h, p) itself is the fixed point, and the anchor of Halpern's iteration."""
+    method = PDHG(problem)
+    method.h, method.p, method.h0, method.p0 = h.clone(), p.clone(), h.clone(), p.clone()
+    return method
+
+
+def fista_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> FISTA:
+    """A proximal gradient step from h leads to h."""
+    method = FISTA(problem)
+    method.h, method.v = h.clone(), h.clone()
+    return method
+
+
+FIXED = (
+    (graph_admm_at, "graph_admm"),
+    (linearized_admm_at, "linearized_admm"),
+    (pdhg_at, "pdhg"),
+    (fista_at, "fista"),
+)
+
+
 def check_interior_point_stays(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> None:
     """The interior point keeps off its bounds: started on the central path beside the point, it stays there."""
     inside, rows, method = 1e-8, problem.rows, InteriorPoint(problem)
     v = rows.W(h) + rows.b
     # products t = 1e-16: where bound and multiplier are both 0 the path is sqrt(t) = 1e-8 away from the point
-    method.s = torch.where(rows.off, (-v).clamp(min=inside), torch.ones_like(v))
-    method.mu = torch.where(rows.off, torch.maximum(p, inside**2 / method.s), 0.0)
+    for side in method.sides:
+        side.s = torch.where(side.mask, (side.sign * (side.limit - v)).clamp(min=inside), torch.ones_like(v))
+        side.mu = torch.where(side.mask, torch.maximum(side.sign * p, inside**2 / side.s), torch.zeros_like(v))
     method.h = h.clone()
     if problem.nonnegative:
         cost = rows.W.adjoint(p) + problem.linear + problem.quadratic * h
         method.h = h.clamp(min=inside)
         method.nu = torch.maximum(cost, inside**2 / method.h)
     method.advance(4)
-    moved = float(torch.where(rows.on, rows.W(method.h - h), 0.0).abs().amax())
+    moved = float(torch.where(problem.fit > 0, rows.W(method.h - h), 0.0).abs().amax())
     worse = float((problem.objective(method.h) - problem.objective(h)).abs().amax())
     # a hundred times that distance, for sums over unknowns and rows; a wrong gradient moves W h by its own size
     assert max(moved, worse) <= 1e-6, f"interior_point leaves the reference's point: {moved}, {worse}"
@@ -220,14 +351,13 @@ def check_fast(case: Case, solver: str = "auto", must: bool = True, **options) -
 def assert_objective_of_reference(case: Case, solution: ci.Solution) -> None:
     """|f - f_ref| is within what two optimal certificates allow together, and their violations.
 
-    Both objectives are at most `allowed_gap` above the optimum and at most p_off'excess below it.
+    Both objectives are at most `allowed_gap` above the optimum and at most the `price` of their violations below it.
     """
     both = torch.as_tensor((solution.status == "optimal") & (case.reference.status == "optimal"))
     a, b = solution.certificate, case.reference.certificate
-    rows = case.rows.to(torch.float64)
-    mu = torch.where(rows.off, case.reference.p.double().clamp(min=0), 0.0)
-    excess = rows.excess(solution.h.double()) + rows.excess(case.reference.h.double())
-    allowed = a.allowed_gap + b.allowed_gap + (1 + 1e-6) * (mu * excess).sum(1)
+    problem, p = case.problem.to(torch.float64), case.reference.p.double()
+    broken = price(problem, p, solution.h.double()) + price(problem, p, case.reference.h.double())
+    allowed = a.allowed_gap + b.allowed_gap + (1 + 1e-6) * broken
     apart = (a.objective - b.objective).abs()
     wrong = both & (apart > allowed)
     assert not wrong.any(), f"objectives {a.objective[wrong]} against CLARABEL's {b.objective[wrong]}"
@@ -238,7 +368,8 @@ def float32_gap(solution: ci.Solution, problem: AbstractLayerProblem, tol: float
 
     Rounding h to u = 2^-24 moves W h by d = u |W| |h|, and the objective by |p| d + d^2 max(w) / 2. Rounding p moves
     W'p by u |W| |p|, and shrinking p until W'p + lam >= 0 again costs that times 1'h <= sqrt(n) |h|. The iterates
-    of float32 methods carry a few such roundings: 16 of them are allowed.
+    of float32 methods carry a few such roundings: 16 of them are allowed. Where the objective is a length p has no unit
+    and is brought to the length at which it is feasible.
     """
     rows = problem.rows.to(torch.float64)
     h, p = solution.h.double(), solution.p.double()
@@ -246,6 +377,10 @@ def float32_gap(solution: ci.Solution, problem: AbstractLayerProblem, tol: float
     # y and b count besides W h: the residual is their difference
     d = u * (rows.W.norm() * h.norm(dim=1) + rows.scale() + torch.where(rows.on, rows.b, 0.0).norm(dim=1))
     f = solution.certificate.objective.abs()
+    if problem.form != "quadratic":
+        slope = rows.W.adjoint(p)
+        p = p / (-slope if problem.nonnegative else slope.abs()).amax(1, keepdim=True).clamp(min=1e-300)
+        return tol * f + problem.n**0.5 * p.norm(dim=1) * d
     return tol * f + problem.n**0.5 * p.norm(dim=1) * d + problem.n * d * d
 
 
@@ -263,4 +398,6 @@ def check_hand_answer(case: Case, instance, transcription) -> None:
             assert same, f"{case!r}, gram={gram}: statement {statement.problem.value}, expected {other}"
         if instance.unique:
             apart = np.abs(statement.h.value - instance.answer).max()
-            assert apart <= 1e-6, f"{case!r}, gram={gram}: h is {statement.h.value}, by hand {instance.answer}"
+            # along the surface of a round ball an error of 1e-12 in the value is one of 1e-6 and some in h
+            allowed = 1e-5 if case.problem.form == "ball" else 1e-6
+            assert apart <= allowed, f"{case!r}, gram={gram}: h is {statement.h.value}, by hand {instance.answer}"

@@ -4,7 +4,9 @@ What is checked stands in checks.py, what it is checked on in cases.py; a new la
 problems/layers joins by itself.
 """
 
+import importlib.util
 import math
+from dataclasses import replace
 
 import cases
 import checks
@@ -16,8 +18,17 @@ import cvxinv as ci
 
 WORKED = [pytest.param(case, id=repr(case)) for case, _ in cases.worked()]
 RANDOM = [pytest.param(case, id=repr(case)) for case in cases.random_cases()]
-CASES = [*WORKED, *RANDOM, *(pytest.param(cases.contradiction(name), id=f"{name}-contradiction") for name in cases.NAMES)]
+CONES = ("SCS", *(["ECOS"] if importlib.util.find_spec("ecos") else []))
+HOPELESS = [pytest.param(case, id=repr(case)) for name in cases.NAMES for case in cases.hopeless_cases(name)]
+NEWTON = ("interior_point", "root_finding")
+SOME = [case for case in cases.random_cases()[::4] if case.name in cases.PURSUED or case.label != "leaky"]
+CASES = [*WORKED, *RANDOM, *HOPELESS]
 FEASIBLE = [param for param in CASES if param.values[0].feasible is not None]
+BY_METHOD = [
+    pytest.param(param.values[0], solver, id=f"{param.id}-{solver}")
+    for param in CASES
+    for solver in checks.fast(param.values[0].problem)
+]
 HAND = [pytest.param(case, instance, id=repr(case)) for case, instance in cases.worked()]
 
 
@@ -30,7 +41,24 @@ def test_random_rows_have_binding_off_rows_positive_biases_and_unseen_rows(name)
     binding = [case for case in mine if (torch.where(case.rows.off, case.reference.p, 0.0) > 1e-3).any()]
     pushed = [case for case in mine if (case.rows.off & (case.rows.b > 1e-3)).any()]
     unseen = [case for case in mine if (~case.rows.on & ~case.rows.off).any()]
-    assert len(binding) >= 8 and len(pushed) >= 8 and len(unseen) >= 4
+    enough = 8 if name in cases.PURSUED else 4
+    assert len(pushed) >= enough and len(unseen) >= 2, (len(pushed), len(unseen))
+    assert len(binding) >= enough or name == "lasso"
+    assert not binding or name != "lasso", "rows that are off do not count in Lasso"
+
+
+@pytest.mark.parametrize("name", cases.named("interval"))
+def test_random_rows_have_rows_at_both_ends_and_ends_that_are_open_or_equal(name):
+    mine = [case for case in cases.random_cases() if case.name == name]
+    kinds = {"equal": 0, "below": 0, "above": 0, "open": 0}
+    for case in mine:
+        (lo, hi), on, p = case.problem.limits(), case.rows.on, case.reference.p
+        kinds["equal"] += int((on & (lo == hi)).any())
+        kinds["below"] += int((on & (lo < hi) & (p < -1e-3)).any())
+        kinds["above"] += int((on & (lo < hi) & (p > 1e-3)).any())
+        kinds["open"] += int((on & (torch.isinf(lo) ^ torch.isinf(hi))).any())
+    assert min(kinds["equal"], kinds["below"], kinds["above"]) >= 3, kinds
+    assert kinds["open"] >= 3 or name != cases.INTERVAL
 
 
 @pytest.mark.parametrize("case", FEASIBLE)
@@ -56,9 +84,17 @@ def test_reference_certifies(case):
     checks.check_reference(case)
 
 
-@pytest.mark.parametrize("case", [param for param in WORKED if param.values[0].feasible is not None])
-def test_highs_certifies_on_small_problems(case):
-    checks.check_reference(case, "HIGHS")
+@pytest.mark.parametrize("case", [param for param in CASES if param.values[0].name not in cases.named("ball")])
+def test_highs_certifies(case):
+    """On worked instances, and on every linear program."""
+    if case.problem.form == "interval" or (case.rows.N == 1 and case.feasible is not None):
+        checks.check_reference(case, "HIGHS")
+
+
+@pytest.mark.parametrize("solver", CONES)
+@pytest.mark.parametrize("case", [param for param in CASES if param.values[0].name in cases.named("ball")])
+def test_other_cone_solvers_certify_balls(case, solver):
+    checks.check_reference(case, solver)
 
 
 @pytest.mark.parametrize("case", FEASIBLE)
@@ -71,38 +107,50 @@ def test_auto_reaches_a_certificate(case):
     checks.check_fast(case, "auto")
 
 
-@pytest.mark.parametrize("solver", checks.FAST)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "solver"), BY_METHOD)
 def test_no_fast_method_claims_what_is_not_so(case, solver):
-    checks.check_fast(case, solver, must=False, max_iter=3000)
+    checks.check_fast(case, solver, must=False, max_iter=None if solver in NEWTON else 1000)
 
 
-@pytest.mark.parametrize("solver", checks.FAST)
-@pytest.mark.parametrize("case", RANDOM[::3])
+@pytest.mark.parametrize(("case", "solver"), [param for param in BY_METHOD if param.values[0] in SOME])
 def test_no_fast_method_claims_what_is_not_so_without_polish(case, solver):
-    checks.check_fast(case, solver, must=False, max_iter=400, polish=False)
+    checks.check_fast(case, solver, must=False, max_iter=12 if solver in NEWTON else 400, polish=False)
 
 
 @pytest.mark.parametrize("name", cases.NAMES)
 @pytest.mark.parametrize("solver", checks.FAST)
 def test_every_fast_method_reaches_optimal_on_well_conditioned_rows(name, solver):
-    case = cases.dense_case(name, cases.DENSE[0])
-    checks.check_fast(case, solver, must=True)
+    """Or refuses by name; FISTA looks only at rows without off rows."""
+    spec = replace(cases.dense_specs(name)[0], N=3, slope=1.0 if solver == "fista" else None)
+    case = cases.dense_case(name, spec)
+    if checks.serves(solver, case.problem):
+        checks.check_fast(case, solver, must=True)
+        return
+    with pytest.raises(ValueError, match=rf"solver '{solver}' cannot serve {type(case.problem).__name__}: it "):
+        ci.solve(case.problem, solver)
 
 
-@pytest.mark.parametrize("solver", ["auto", "graph_admm"])
-@pytest.mark.parametrize("case", [param for param in FEASIBLE if param in RANDOM][::2])
+@pytest.mark.parametrize("solver", ["auto", "graph_admm", "pdhg", "fista"])
+@pytest.mark.parametrize("case", [param for param in FEASIBLE if param in RANDOM][::3])
 def test_float32_reaches_what_float32_can_give(case, solver):
     single = case.to(torch.float32)
-    solution = checks.check_fast(single, solver, must=False)
+    if solver != "auto" and not checks.serves(solver, single.problem):
+        return  # refused, see above
+    slow = solver != "auto" and (case.name in cases.BOUNDED or solver != "graph_admm")
+    solution = checks.check_fast(single, solver, must=False, max_iter=1000 if slow else None)
     assert solution.h.dtype == solution.p.dtype == torch.float32
+    if slow and case.name != "lasso":
+        return  # first-order methods may not be through, and said nothing false
     judged = solution.certificate
-    assert (judged.gap <= checks.float32_gap(solution, single.problem)).all(), judged.gap
+    # without a penalty and without full column rank no bound is known, and the remark says so
+    plain = torch.as_tensor([solver == "auto" or remark == "" for remark in judged.remark])
+    assert (judged.gap <= checks.float32_gap(solution, single.problem))[plain | (case.name != "lasso")].all(), judged.gap
     # each off row is W h + b rounded at numbers of this size; polish meets it to that
     size = single.rows.W.norm() * solution.h.norm(dim=1) + single.rows.b.norm()
     assert (judged.violation <= 16 * torch.finfo(torch.float32).eps / 2 * size.double() + 1e-6 * judged.scale).all()
 
 
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate:UserWarning")  # the hand answer judges what it reached
 @pytest.mark.parametrize(("case", "instance"), HAND)
 def test_statement_reaches_transcription_and_hand_answer(case, instance):
     checks.check_hand_answer(case, instance, gallery.problem(case.name).transcription)
@@ -114,7 +162,7 @@ def test_auto_reaches_the_hand_answer(case, instance):
     if instance.answer is None:
         assert solution.status[0] == "infeasible"
         return
-    # optimal to 1e-6 of the value or (1e-10 s_y)^2 / 2
+    # optimal to 1e-6 of the value or (1e-10 s_y)^2 / 2, or 1e-16 s_y / |W|
     assert float(solution.certificate.objective[0]) == pytest.approx(instance.value, rel=2e-6, abs=1e-12)
     if instance.unique:
         torch.testing.assert_close(solution.h[0], torch.as_tensor(instance.answer), rtol=1e-6, atol=1e-6)
@@ -123,51 +171,95 @@ def test_auto_reaches_the_hand_answer(case, instance):
 # --- proximal pieces ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", RANDOM[::4])
+@pytest.mark.parametrize("case", RANDOM[::3])
 def test_prox_operators_minimise_their_definition(case):
     """No point near prox(v) has a lower F(u) + rho/2 |u - v|^2, and masked rows are left where they were."""
-    problem, rows, draw = case.problem, case.rows, cases.seeded(5)
+    problem, rows, draw = case.problem, case.problem.rows, cases.seeded(5)
     v, h = 2 * cases.normal(*rows.y.shape, draw=draw), 2 * cases.normal(problem.N, problem.n, draw=draw)
     rho = torch.logspace(-1, 1, problem.N, dtype=torch.float64)[:, None]
     u, x = problem.prox_rows(v, rho), problem.prox_unknown(h, rho)
     unseen = ~rows.on & ~rows.off
-    assert (u[unseen] == v[unseen]).all() and (u[rows.off] <= 0).all()
-    for size in (1e-3, 0.1, 1.0):
-        near = torch.where(rows.off, (u + size * cases.normal(*u.shape, draw=draw)).clamp(max=0), u + size)
+    assert (u[unseen] == v[unseen]).all() and (row_excess(problem, u) <= 1e-12).all()
+    for size in (1e-6, 1e-3, 0.1, 1.0):
+        near = allowed_rows(problem, u + size * cases.normal(*u.shape, draw=draw))
         assert (row_value(problem, u, v, rho) <= row_value(problem, near, v, rho) + 1e-12).all()
         near = x + size * cases.normal(*x.shape, draw=draw)
         near = near.clamp(min=0) if problem.nonnegative else near
         assert (unknown_value(problem, x, h, rho) <= unknown_value(problem, near, h, rho) + 1e-12).all()
 
 
+@pytest.mark.parametrize("case", RANDOM[::3])
+def test_prox_of_the_rows_leaves_what_is_allowed(case):
+    """W h + b of a feasible h is where every bound holds: a prox without a misfit to fit stays there."""
+    problem = case.problem
+    if problem.form == "quadratic":
+        return
+    v = problem.rows.W(case.feasible) + problem.rows.b
+    moved = problem.prox_rows(v, torch.ones(problem.N, 1, dtype=torch.float64)) - v
+    assert float(moved.abs().max()) <= 1e-12 * float(1 + v.abs().max())
+
+
 def row_value(problem, u, v, rho):
-    rows = problem.rows
-    return (rows.fit * (u - rows.y) ** 2).sum(1) / 2 + (rho * (u - v) ** 2).sum(1) / 2
+    return (problem.fit * (u - problem.rows.y) ** 2).sum(1) / 2 + (rho * (u - v) ** 2).sum(1) / 2
+
+
+def misfit(problem, u):
+    return (problem.rows.fit.sqrt() * (u - problem.rows.y)).norm(dim=1)
+
+
+def row_excess(problem, u):
+    """How far the rows u break what F allows, `(N,)`."""
+    lo, hi = problem.limits()
+    excess = torch.maximum(u - hi, lo - u).amax(1)
+    return torch.maximum(excess, misfit(problem, u) - problem.eps) if problem.form == "ball" else excess
+
+
+def allowed_rows(problem, u):
+    """Rows near u that F allows: within their limits, and in the ball drawn towards y."""
+    lo, hi = problem.limits()
+    u = torch.minimum(torch.maximum(u, lo), hi)
+    if problem.form != "ball":
+        return u
+    share = (problem.eps / misfit(problem, u).clamp(min=1e-300)).clamp(max=1)[:, None]
+    return torch.where(problem.rows.on, problem.rows.y + share * (u - problem.rows.y), u)
 
 
 def unknown_value(problem, x, h, rho):
-    g = (problem.linear * x).sum(1) + (problem.quadratic * x * x).sum(1) / 2
+    size = x.abs() if problem.absolute else x
+    g = (problem.linear * size).sum(1) + (problem.quadratic * x * x).sum(1) / 2
     return g + (rho * (x - h) ** 2).sum(1) / 2
 
 
-@pytest.mark.parametrize("case", RANDOM[::4])
+@pytest.mark.parametrize("case", RANDOM[::3])
 def test_normalised_problem_is_the_same_problem(case):
-    """|W| = 1, data of length 1, and objectives that differ by one factor per signal."""
+    """|W| = 1, data of length 1; objectives differ by one factor per signal, violations by another."""
     scaled, problem = case.problem.normalised(), case.problem
     h = cases.normal(problem.N, problem.n, draw=cases.seeded(6))
     assert scaled.problem.rows.W.norm() == pytest.approx(1, rel=1e-12)
     torch.testing.assert_close(scaled.problem.rows.scale(), torch.ones(problem.N, dtype=torch.float64))
+    data = scaled.problem.rows.W.norm() and problem.rows.scale()
     factor = (scaled.h_unit * scaled.p_unit * problem.rows.W.norm())[:, 0]
     torch.testing.assert_close(
         scaled.problem.objective(h / scaled.h_unit) * factor, problem.objective(h), rtol=1e-10, atol=0
     )
-    data = scaled.p_unit[:, 0]
+    h = h.abs() if problem.nonnegative else h  # h has another unit than the rows
     torch.testing.assert_close(
-        torch.where(case.rows.off, scaled.problem.rows.excess(h / scaled.h_unit), 0.0).amax(1) * data,
-        case.rows.excess(h).amax(1),
-        rtol=1e-10,
-        atol=1e-12,
+        scaled.problem.violation(h / scaled.h_unit) * data, problem.violation(h), rtol=1e-10, atol=1e-12
     )
+    p = case.reference.p
+    torch.testing.assert_close(scaled.problem.dual(p / scaled.p_unit) * factor, problem.dual(p), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", RANDOM[::3])
+def test_opened_bounds_are_wider_by_what_was_asked(case):
+    """No violation falls by more than the width, and it falls by the width where all rows open alike."""
+    problem, width = case.problem, torch.linspace(0.1, 0.3, case.rows.N, dtype=torch.float64)
+    h = 3 * cases.normal(problem.N, problem.n, draw=cases.seeded(7))
+    h = h.abs() if problem.nonnegative else h
+    before, after = problem.violation(h), problem.opened(width).violation(h)
+    assert (after <= before).all() and (after >= before - width * (1 + 1e-9)).all()
+    if problem.form == "interval" and bool((problem.rows.weight == 1).all()):
+        torch.testing.assert_close(after, (before - width).clamp(min=0))
 
 
 # --- trained generators ---------------------------------------------------------------------------

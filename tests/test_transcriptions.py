@@ -1,6 +1,11 @@
-"""The papers' problems, transcribed into plain CVXPY, against answers worked out on paper."""
+"""The papers' problems, transcribed into plain CVXPY, against answers worked out on paper.
+
+What each problem minimises and what it asks of its rows is written here once more, in a form all of them share: an
+objective, an interval for every row, and for two problems a ball around y.
+"""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import cvxpy as cp
@@ -15,16 +20,100 @@ GALLERY = list(gallery.gallery())
 CASES = [pytest.param(*case, id=f"{case[0]}-{case[1].name}") for case in GALLERY]
 FEASIBLE = [case for case in CASES if case.values[1].answer is not None]
 INFEASIBLE = [case for case in CASES if case.values[1].answer is None]
-NONNEGATIVE = {"nonnegative_lasso": True, "gaussian_latent": False}
-PRIOR = {
-    "nonnegative_lasso": lambda lam, h: lam * h.sum(),
-    "gaussian_latent": lambda gamma, z: gamma / 2 * (z @ z),
+# On a round ball CLARABEL may stop a little short of its tolerance; the hand answers judge what it reached.
+inaccurate = pytest.mark.filterwarnings("ignore:Solution may be inaccurate:UserWarning")
+
+NONNEGATIVE = {
+    "nonnegative_lasso": True,
+    "nonnegative_basis_pursuit_l2": True,
+    "nonnegative_basis_pursuit_linf": True,
+    "interval_basis_pursuit": True,
+    "lasso": False,
+    "basis_pursuit_l2": False,
+    "basis_pursuit_linf": False,
+    "gaussian_latent": False,
 }
 
 
-def objective(name, instance, x):
-    misfit = (instance.W @ x + instance.b - instance.y)[instance.on]
-    return (instance.weight[instance.on] * misfit**2).sum() / 2 + PRIOR[name](instance.penalty, x)
+def misfit(instance, x):
+    """sqrt(weight) (W x + b - y) on the on rows."""
+    on = instance.on
+    return cp.multiply(np.sqrt(instance.weight[on]), instance.W[on] @ x + instance.b[on] - instance.y[on])
+
+
+def half_squares(instance, x):
+    """1/2 sum weight (W x + b - y)^2 over the on rows."""
+    return cp.sum(cp.square(misfit(instance, x))) / 2
+
+
+OBJECTIVE = {
+    "nonnegative_lasso": lambda i, x: half_squares(i, x) + i.penalty * cp.sum(x),
+    "nonnegative_basis_pursuit_l2": lambda i, x: cp.sum(x),
+    "nonnegative_basis_pursuit_linf": lambda i, x: cp.sum(x),
+    "interval_basis_pursuit": lambda i, x: cp.sum(x),
+    "lasso": lambda i, x: half_squares(i, x) + i.penalty * cp.norm1(x),
+    "basis_pursuit_l2": lambda i, x: cp.norm1(x),
+    "basis_pursuit_linf": lambda i, x: cp.norm1(x),
+    "gaussian_latent": lambda i, x: half_squares(i, x) + i.penalty / 2 * cp.sum_squares(x),
+}
+
+
+def box(instance):
+    """The ends of the l_inf rows: y -+ eps/sqrt(weight) on the on rows, eps on the off rows."""
+    y, radius = instance.y[instance.on], instance.penalty / np.sqrt(instance.weight[instance.on])
+    return y - radius, y + radius, instance.penalty
+
+
+# Lower end of the on rows, upper end of the on rows, upper end of the off rows.
+ENDS = {
+    "nonnegative_lasso": lambda i: (-np.inf, np.inf, 0),
+    "nonnegative_basis_pursuit_l2": lambda i: (-np.inf, np.inf, 0),
+    "nonnegative_basis_pursuit_linf": box,
+    "interval_basis_pursuit": lambda i: (i.lo[i.on], i.hi[i.on], i.hi[i.off]),
+    "lasso": lambda i: (-np.inf, np.inf, np.inf),
+    "basis_pursuit_l2": lambda i: (-np.inf, np.inf, 0),
+    "basis_pursuit_linf": box,
+    "gaussian_latent": lambda i: (-np.inf, np.inf, 0),
+}
+BALL = {"basis_pursuit_l2", "nonnegative_basis_pursuit_l2"}  # |misfit| <= eps besides
+
+
+def ends(name, instance):
+    """Both ends of every row, infinite where nothing is asked."""
+    low, high = np.full(instance.b.shape, -np.inf), np.full(instance.b.shape, np.inf)
+    low[instance.on], high[instance.on], high[instance.off] = ENDS[name](instance)
+    return low, high
+
+
+def conditions(name, instance, x):
+    """What is asked of x, as CVXPY constraints."""
+    rows = instance.W @ x + instance.b
+    low, high = ends(name, instance)
+    asked = [rows[i] >= low[i] for i in np.flatnonzero(np.isfinite(low))]
+    asked += [rows[i] <= high[i] for i in np.flatnonzero(np.isfinite(high))]
+    asked += [x >= 0] if NONNEGATIVE[name] else []
+    if name in BALL and instance.on.any():
+        # A ball of radius zero has no interior, which an interior point method needs.
+        asked += [cp.norm2(misfit(instance, x)) <= instance.penalty] if instance.penalty else [misfit(instance, x) == 0]
+    return asked
+
+
+def largest(name, instance, p):
+    """The largest p'v over all v whose rows are as asked: infinite where p leans on a row without that end."""
+    low, high = ends(name, instance)
+    ball = 0.0
+    if name in BALL:
+        on = instance.on
+        ball = p[on] @ instance.y[on] + instance.penalty * np.linalg.norm(p[on] / np.sqrt(instance.weight[on]))
+        p = np.where(on, 0, p)
+    return ball + p[p > 0] @ high[p > 0] + p[p < 0] @ low[p < 0]
+
+
+def at(instance, point):
+    """A CVXPY variable with a value, in which objective and conditions can be evaluated."""
+    x = cp.Variable(instance.W.shape[1])
+    x.value = point
+    return x
 
 
 @pytest.mark.parametrize("name", gallery.names())
@@ -43,6 +132,19 @@ def test_every_instance_is_listed_under_its_function_and_explains_itself(name):
         assert lesson.endswith(".") and not blank and len("".join(working).strip()) > 0
 
 
+@inaccurate
+@pytest.mark.parametrize("name", gallery.names())
+def test_off_rows_bind_in_several_instances_and_never_where_they_do_not_count(name):
+    feasible = [instance for instance in gallery.instances(name) if instance.answer is not None and instance.off.any()]
+    without = [replace(instance, off=np.zeros_like(instance.off)) for instance in feasible]
+    saved = [i.value - gallery.problem(name).transcription(w)[0] for i, w in zip(feasible, without, strict=True)]
+    assert len(saved) >= 3
+    if name == "lasso":
+        assert max(saved) < 1e-8
+    else:
+        assert sum(saving > 1e-3 for saving in saved) >= 3
+
+
 @pytest.mark.parametrize(("name", "instance"), CASES)
 def test_every_instance_has_consistent_shapes(name, instance):
     m, n = instance.W.shape
@@ -52,17 +154,20 @@ def test_every_instance_has_consistent_shapes(name, instance):
     assert not (instance.on & instance.off).any()
     assert (instance.weight > 0).all() and instance.penalty >= 0
     assert instance.answer is None or instance.answer.shape == (n,)
+    assert instance.ray is None or instance.ray.shape == (m,)
+    low, high = ends(name, instance)
+    assert low.shape == high.shape == (m,) and (low <= high).all()
 
 
 @pytest.mark.parametrize(("name", "instance"), FEASIBLE)
 def test_hand_answer_is_feasible_and_has_the_hand_value(name, instance):
-    x = instance.answer
-    excess = (instance.W @ x + instance.b)[instance.off]
-    assert (excess <= 1e-12).all()
-    assert not NONNEGATIVE[name] or (x >= 0).all()
-    assert objective(name, instance, x) == pytest.approx(instance.value, rel=1e-12, abs=1e-12)
+    x = at(instance, instance.answer)
+    for condition in conditions(name, instance, x):
+        assert np.max(condition.violation()) <= 1e-12
+    assert OBJECTIVE[name](instance, x).value == pytest.approx(instance.value, rel=1e-12, abs=1e-12)
 
 
+@inaccurate
 @pytest.mark.parametrize(("name", "instance"), FEASIBLE)
 def test_transcription_reaches_the_hand_answer(name, instance):
     value, x = gallery.problem(name).transcription(instance)
@@ -74,28 +179,22 @@ def test_transcription_reaches_the_hand_answer(name, instance):
 def farthest_optimum(name, instance, direction):
     """The optimum farthest along direction, up to the slack in the value, inside a box of side 10."""
     x = cp.Variable(instance.answer.size)
-    on, off = instance.on, instance.off
-    misfit = instance.W[on] @ x + instance.b[on] - instance.y[on]
-    prior = cp.sum(x) * instance.penalty if NONNEGATIVE[name] else cp.sum_squares(x) * instance.penalty / 2
-    value = instance.weight[on] @ cp.square(misfit) / 2 + prior
-    constraints = [
-        value <= instance.value + 1e-6,
-        instance.W[off] @ x + instance.b[off] <= 0,
-        cp.abs(x) <= 10,
-    ]
-    constraints += [x >= 0] if NONNEGATIVE[name] else []
-    problem = cp.Problem(cp.Maximize(direction @ x), constraints)
+    optimal = OBJECTIVE[name](instance, x) <= instance.value + 1e-6
+    problem = cp.Problem(cp.Maximize(direction @ x), [optimal, cp.abs(x) <= 10, *conditions(name, instance, x)])
     problem.solve(solver="CLARABEL")
     return x.value
 
 
+@inaccurate
 @pytest.mark.parametrize(("name", "instance"), FEASIBLE)
 def test_unique_says_whether_there_is_one_optimum_only(name, instance):
     axes = np.eye(instance.answer.size)
-    optima = [farthest_optimum(name, instance, axis) for axis in (*axes, *-axes)]
-    spread = max(np.abs(x - instance.answer).max() for x in optima)
+    optima = np.array([farthest_optimum(name, instance, axis) for axis in (*axes, *-axes)])
     # A slack of 1e-6 in the value moves a unique answer by about 1e-3, its square root.
-    assert (spread < 1e-2) if instance.unique else (spread > 1 / 2)
+    if instance.unique:
+        np.testing.assert_allclose(optima - instance.answer, 0, atol=1e-2)
+    else:
+        assert np.ptp(optima, axis=0).max() > 1 / 2
 
 
 @pytest.mark.parametrize(("name", "instance"), INFEASIBLE)
@@ -107,8 +206,9 @@ def test_transcription_finds_nothing_where_nothing_is_feasible(name, instance):
 
 @pytest.mark.parametrize(("name", "instance"), INFEASIBLE)
 def test_ray_proves_infeasibility(name, instance):
-    mu = instance.ray
-    assert (mu >= 0).all() and (mu[~instance.off] == 0).all()
-    image = instance.W.T @ mu
+    p = instance.ray
+    image = instance.W.T @ p
     assert (image >= 0).all() if NONNEGATIVE[name] else (image == 0).all()
-    assert instance.b @ mu > 0
+    assert (p[instance.off] >= 0).all() and (p[~(instance.on | instance.off)] == 0).all()
+    # A feasible x would have p'(W x + b) between these two.
+    assert instance.b @ p > largest(name, instance, p)
