@@ -391,11 +391,11 @@ def rows_of(figures: dict, seconds: float) -> list[tuple[str, str]]:
     rows.append(("pixels outside the middle of the PLU", f"{outside:.4f}"))
     names = {
         "jacobian": "Jacobian before the PLU",
-        "jacobian_of_seen_pixels": "the same, 45 % of the pixels hidden",
+        "jacobian_of_seen_pixels": "Jacobian, 45 % of the pixels hidden",
         "first_matrix_on_support": "first matrix, rows where h1 > 0",
         "second_matrix_on_support": "second matrix, rows where h2 > 0",
         "last_matrix": "last matrix",
-        "last_matrix_of_seen_pixels": "the same, 45 % of the pixels hidden",
+        "last_matrix_of_seen_pixels": "last matrix, 45 % of the pixels hidden",
     }
     for key, name in names.items():
         J = figures["conditioning"][key]
@@ -471,7 +471,7 @@ def write(net: nn.Sequential, figures: dict, variant: str, recipe: Recipe, secon
     replace(folder / f"{NAME}.json", (json.dumps(spec, indent=1) + "\n").encode())
 
 
-def samples(source: nn.Module | pathlib.Path, rows: int = 2, columns: int = 24) -> Tensor:
+def samples(source: nn.Module | pathlib.Path, rows: int = 2, columns: int = 18) -> Tensor:
     """The first samples of seed 0, unchosen, as one picture (28 rows, 28 columns) with values in [-1, 1]."""
     G = ci.load_generator(source)
     made = G(G.sample_latent(rows * columns, torch.Generator().manual_seed(0))).clamp(-1, 1)
