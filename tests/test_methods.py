@@ -489,6 +489,18 @@ def test_a_given_layer_problem_takes_its_layer(method: str):
     assert torch.equal(same.layers[0].solution.h, plain.layers[0].solution.h)
 
 
+def test_a_given_layer_problem_proves_nothing_about_the_signal():
+    """Its rows need not be the signal's: here they are 3 higher, which no h meets."""
+    G = net((5, 20, 60))
+    _, y = signals(G)
+    far = y + torch.randn(y.shape, generator=seeded(3), dtype=torch.float64)
+    own = ci.invert(G, far, "latent_pursuit", on_fail="ignore")
+    assert any("proved, no latent at all" in own.explain(i, generator=G) for i in range(8))
+    chosen = {1: lambda rows: ci.NonnegativeLasso(ci.Rows(rows.W, rows.b, rows.y + 3.0, rows.on, rows.off), 0.0)}
+    given = ci.invert(G, far, "latent_pursuit", layer_problems=chosen, on_fail="ignore")
+    assert not any("proved, no latent at all" in given.explain(i, generator=G) for i in range(8))
+
+
 def test_a_given_image_layer_sees_the_output_units():
     G = net((5, 20, 60), "tanh", seed=1)
     z, y = signals(G)

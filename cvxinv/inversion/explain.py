@@ -19,6 +19,7 @@ from ..generator import Generator
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from . import verify
+from .latent_pursuit import GIVEN
 
 if TYPE_CHECKING:
     from .latent_pursuit import LayerReport
@@ -141,8 +142,8 @@ def _reach(inversion: "Inversion", positions: list[int], generator: Generator | 
     if generator is None or not inversion.layers or not isinstance(generator.layers[-1].activation, Identity):
         return nothing
     problem, solution = inversion.layers[0].problem, inversion.layers[0].solution
-    if not isinstance(problem, NonnegativeLasso | GaussianLatent):
-        return nothing
+    if not isinstance(problem, NonnegativeLasso | GaussianLatent) or inversion.layers[0].remark.startswith(GIVEN):
+        return nothing  # a problem of the user's own may hold other rows than the signal's
     index = torch.as_tensor(positions, device=solution.h.device)
     free = _without_penalty(problem.take(index))
     bound = certify(free, solution.h[index]).bound

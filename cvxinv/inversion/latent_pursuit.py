@@ -56,6 +56,9 @@ _WITHOUT_INTERVALS = ("linearized_admm", "root_finding", "fista")  # solvers tha
 LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
 
 
+GIVEN = "layer problem given"  # remark of a layer whose problem is the user's
+
+
 @dataclass(frozen=True, eq=False)
 class LayerReport:
     """One layer of a layered inversion.
@@ -300,7 +303,7 @@ def _problem(
     rows: Rows, layers: tuple[Layer, ...], index: int, noise: _Noise, settings: Settings
 ) -> tuple[AbstractLayerProblem, str]:
     if index in (settings.layer_problems or {}):
-        return _chosen_problem(rows, index, settings), "layer problem given"
+        return _chosen_problem(rows, index, settings), GIVEN
     if index == 0:
         return latent_problem(rows, noise.level, settings)
     if isinstance(layers[index - 1].activation, LeakyReLU):

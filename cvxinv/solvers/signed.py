@@ -27,7 +27,10 @@ def halves(problem: AbstractLayerProblem) -> AbstractLayerProblem:
         return NonnegativeBasisPursuitL2(rows, problem.eps)
     if isinstance(problem, BasisPursuitLinf):
         return NonnegativeBasisPursuitLinf(rows, problem.eps)
-    raise TypeError(f"expected Lasso, BasisPursuitL2 or BasisPursuitLinf, got {type(problem).__name__}")
+    raise TypeError(
+        f"expected Lasso, BasisPursuitL2 or BasisPursuitLinf, got {type(problem).__name__}; use solver='CLARABEL', which "
+        "takes its statement"
+    )
 
 
 def apart(point: Point) -> Point:
