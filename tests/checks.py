@@ -112,6 +112,32 @@ def check_bound(case: Case) -> None:
         assert bool((away <= case.feasible.abs().sum(1) * (1 + 1e-9)).all()), f"{what} forbids a feasible point: {away}"
         enough = problem.dual(p, enough=torch.zeros_like(bound))
         assert bool((enough <= ceiling).all()), f"cheap dual of {what} is {enough - ceiling} above"
+    check_clipped(problem, torch.nan_to_num(case.reference.p))
+
+
+def check_clipped(problem: AbstractLayerProblem, p: Tensor) -> None:
+    """Entries of a sign that (D) forbids are dropped, and cost the rest of p nothing."""
+    (lo, hi), rows = problem.limits(), problem.rows
+    fitted = rows.on & torch.tensor(problem.form != "interval")  # where p is free
+    p = torch.where(p.abs() > 1e-9 * p.abs().amax(1, keepdim=True), p, 0.0)
+    size = p.abs().amax(1, keepdim=True) / 2
+    wrong = torch.where(torch.isinf(hi), size, torch.where(torch.isinf(lo), -size, 0.0))
+    spoiled = torch.where((p == 0) & ~fitted, wrong, p)
+    before, after = problem.dual(p), problem.dual(spoiled)
+    assert ((after - before).abs() <= 1e-9 * before.abs()).all(), f"wrong signs cost {before - after} of the bound {before}"
+
+
+def check_slack(case: Case) -> None:
+    """infeasibility(p, slack) never forbids an h that breaks no bound by more than slack, feasible problem or not."""
+    problem, draw = case.problem, cases.seeded(4)
+    natural = natural_size(problem)[:, None]
+    points = [factor * natural * cases.normal(problem.N, problem.n, draw=draw) for factor in (0.0, 0.3, 3.0)]
+    points = [h.abs() if problem.nonnegative else h for h in points]
+    for what, p in adversarial_duals(case):
+        for h in points:
+            slack, length = problem.violation(h), h.abs().sum(1)
+            away = problem.infeasibility(p, slack)
+            assert (away <= length * (1 + 1e-9)).all(), f"{what} forbids {length} with slack {slack}: {away}"
 
 
 def ceilings(case: Case, h: Tensor) -> Tensor:
@@ -401,3 +427,96 @@ def check_hand_answer(case: Case, instance, transcription) -> None:
             # along the surface of a round ball an error of 1e-12 in the value is one of 1e-6 and some in h
             allowed = 1e-5 if case.problem.form == "ball" else 1e-6
             assert apart <= allowed, f"{case!r}, gram={gram}: h is {statement.h.value}, by hand {instance.answer}"
+
+
+# --- the one problem that is not convex has no dual: what is stationary is checked instead ---------
+
+
+PHIS = (ci.Tanh(), ci.Sigmoid(), ci.PLU(0.2, 1.0), ci.LeakyReLU(0.2), ci.Identity())
+
+
+def curved_problem(phi, kind=None, noise: float = 0.1, lam: float = 0.02, seed: int = 0):
+    """Three signals of 24 rows behind phi, built from an h >= 0; four rows off, four unseen, two weights."""
+    draw = cases.seeded(seed)
+    W, b = cases.normal(24, 6, draw=draw) / 2, 0.3 * cases.normal(24, draw=draw)
+    h = cases.normal(3, 6, draw=draw).clamp(min=0)
+    y = phi(h @ W.T + b) + noise * cases.normal(3, 24, draw=draw)
+    place = torch.arange(24).expand(3, 24)
+    weight = torch.where(place % 2 == 0, 1.0, 0.25).to(torch.float64)
+    rows = ci.Rows(ci.Dense(W), b, y, place < 16, (place >= 16) & (place < 20), weight)
+    return (kind or ci.ActivatedLasso)(rows, phi, lam), h
+
+
+def curved_objective(problem, h: Tensor) -> Tensor:
+    """The equation, on the on rows alone."""
+    r = problem.rows
+    u = h @ r.W.matrix().T + r.b
+    return (torch.where(r.on, r.weight, 0.0) * (problem.phi(u) - r.y) ** 2).sum(1) / 2 + problem.lam * h.sum(1)
+
+
+def curved_slope(problem, h: Tensor) -> Tensor:
+    """Its gradient, by automatic differentiation."""
+    h = h.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(curved_objective(problem, h).sum(), h)
+    return slope
+
+
+def curved_step(problem, h: Tensor) -> Tensor:
+    """How far a proximal gradient step of length 1 / (max w |W|^2) moves h, in units of s_y / |W|."""
+    r = problem.rows
+    length = torch.linalg.matrix_norm(r.W.matrix(), 2)
+    c = torch.where(r.on, r.weight, 0.0).amax(1, keepdim=True) * length**2
+    ahead = (h - curved_slope(problem, h) / c).clamp(min=0)
+    return (ahead - h).norm(dim=1) / (torch.where(r.on, r.y - r.b, 0.0).norm(dim=1) / length)
+
+
+def check_curved(kind) -> None:
+    """Objective, gradient, step, prox, units and statuses of an `ActivatedLasso`, behind every phi."""
+    for number, phi in enumerate(PHIS):
+        problem, known = curved_problem(phi, kind, seed=number)
+        check_curved_formulas(problem, cases.seeded(number))
+        check_curved_answers(problem, known)
+
+
+def check_curved_formulas(problem, draw: torch.Generator) -> None:
+    assert not problem.rows.off.any(), "off rows do not count"
+    h = cases.normal(3, 6, draw=draw)
+    off = curved_objective(problem, h)
+    assert ((problem.objective(h) - off).abs() <= 1e-12 * (1 + off.abs())).all(), "objective"
+    slope = curved_slope(problem, h)
+    given = problem.rows.W.adjoint(problem.complete(h)) + problem.linear
+    assert float((given - slope).abs().amax()) <= 1e-12, "gradient"
+    assert torch.equal(problem.violation(h), (-h).clamp(min=0).amax(1)), "violation"
+    for point in (h, h.abs()):
+        assert ((problem.movement(point) - curved_step(problem, point)).abs() <= 1e-10).all(), "movement"
+    rho = torch.tensor([[0.5], [1.0], [4.0]], dtype=torch.float64)
+    expected = (h - problem.lam[:, None] / rho).clamp(min=0)
+    assert float((problem.prox_unknown(h, rho) - expected).abs().amax()) <= 1e-14, "prox"
+    scaled = problem.normalised()
+    same = curved_objective(scaled.problem, h / scaled.h_unit)
+    assert ((same - off).abs() <= 1e-12 * (1 + off.abs())).all(), "normalised"
+    if isinstance(problem.phi, ci.Tanh | ci.Sigmoid):
+        check_curvature(problem)
+
+
+def check_curvature(problem) -> None:
+    """No row's misfit is more curved than `curvature` says, by second differences on u = -6 ... 6."""
+    u, step = torch.linspace(-6, 6, 601, dtype=torch.float64), 1e-3
+    for i in range(problem.N):
+        on = problem.rows.on[i]
+        y, w = problem.rows.y[i, on][:, None], problem.rows.weight[i, on][:, None]
+        f = [w * (problem.phi(u + shift) - y) ** 2 / 2 for shift in (-step, 0.0, step)]
+        curved = (f[0] - 2 * f[1] + f[2]) / step**2
+        assert float(curved.abs().amax()) <= float(problem.curvature()[i]) * (1 + 1e-6), "curvature"
+
+
+def check_curved_answers(problem, known: Tensor) -> None:
+    solution = ci.solve(problem, on_fail="ignore")
+    assert (solution.status == "stationary").all(), solution
+    assert (curved_step(problem, solution.h) <= 1e-6).all() and (solution.h >= 0).all()
+    moved = solution.h + 0.1
+    assert (ci.certify(problem, moved).status == "user_limit").all()
+    assert (ci.certify(problem, solution.h - 0.01).status != "stationary").all()
+    for p in (solution.p, 0 * solution.p, 1e6 * solution.p):
+        assert (problem.dual(p) <= curved_objective(problem, known)).all() and (problem.infeasibility(p) == 0).all()
+        assert (problem.dual(p) == 0).all(), "nothing above 0 is known"

@@ -80,6 +80,11 @@ def test_dual_bounds_every_feasible_point(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_no_ray_forbids_what_the_slack_allows(case):
+    checks.check_slack(case)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_reference_certifies(case):
     checks.check_reference(case)
 
