@@ -17,6 +17,8 @@ from .active_set import least_squares_start, polish
 from .interior_point import InteriorPoint
 from .loop import run
 
+_SECONDS = 20.0  # on trained layers with equal limits, where there is no ray, HiGHS may search for minutes
+
 
 def find_ray(problem: AbstractLayerProblem, i: int) -> Tensor:
     """A p `(m,)` that shows signal `i` to be infeasible; 0 where none is found."""
@@ -59,7 +61,7 @@ def _farkas_ray(one: AbstractLayerProblem) -> Tensor:
     limits = {"A_ub": np.vstack([-A, np.ones(A.shape[1])]), "b_ub": np.append(np.zeros(one.n), 1.0)}
     if not one.nonnegative:
         limits = {"A_ub": np.ones((1, A.shape[1])), "b_ub": np.ones(1), "A_eq": A, "b_eq": np.zeros(one.n)}
-    answer = linprog(-gain, bounds=(0, None), method="highs", **limits)
+    answer = linprog(-gain, bounds=(0, None), method="highs", options={"time_limit": _SECONDS}, **limits)
     if answer.x is not None and -answer.fun > 0:
         q = torch.as_tensor(answer.x).to(ray)
         ray[up] += q[: len(up)]
