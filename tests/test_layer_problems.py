@@ -321,6 +321,35 @@ def clarabel_stops_short(case):
 
 
 @pytest.mark.generators
+def test_a_trained_tanh_layer_with_saturated_pixels_is_a_linear_program(real_generator):
+    """One pixel in ten is exactly 1 in float64, because its bias was raised by 25; the rest is as trained.
+
+    Where such a pixel only says that its row is large, the interval is half a line, and h, which is feasible, is the
+    ceiling. A pixel 2 eps outside tanh's range makes its signal infeasible, and the remark names its row.
+    """
+    G = real_generator("jay_gan_bn_128_256_512_784").to(torch.float64)
+    layer, eps = G.layers[-1], 1e-3
+    h = G.hidden(cases.normal(2, G.latent_dim, draw=cases.seeded(0)))[-1]
+    raised = layer.b + 25.0 * (torch.arange(len(layer.b)) % 10 == 3)
+    y = layer.activation(layer.W(h) + raised)
+    assert 0.05 < float((y == 1).double().mean()) < 0.15
+    for width in (0.0, 1e-8, eps):
+        problem = ci.IntervalBasisPursuit.behind(layer.activation, layer.W, raised, y, width)
+        assert torch.isinf(problem.hi[y + width >= 1]).all()
+        solution = ci.solve(problem, on_fail="ignore")
+        assert (solution.status == "optimal").all(), solution
+        ceiling = h.sum(1) + (solution.p.abs().sum(1) * solution.certificate.violation)
+        assert (solution.certificate.objective <= ceiling * (1 + 2e-6)).all()
+    one = problem.take(torch.tensor([0]))
+    exact = ci.solve(one, "HIGHS", on_fail="ignore")
+    assert exact.status[0] == "optimal"
+    assert float(exact.certificate.objective) == pytest.approx(float(solution.certificate.objective[0]), rel=4e-6)
+    y[1, 7] = 1 + 2 * eps
+    outside = ci.solve(ci.IntervalBasisPursuit.behind(layer.activation, layer.W, raised, y, eps), on_fail="ignore")
+    assert outside.status.tolist() == ["optimal", "infeasible"] and "row 7 asks for" in outside.certificate.remark[1]
+
+
+@pytest.mark.generators
 @pytest.mark.parametrize("name", cases.CONVOLUTIONAL_GENERATORS)
 def test_full_convolutional_layers_are_refused_by_cvxpy_with_the_predicted_time(name, real_generator):
     G = real_generator(name)
