@@ -320,6 +320,29 @@ def clarabel_stops_short(case):
     return True
 
 
+REAL = [
+    *(("laug_vae_5_128_256_784", 1, name) for name in cases.NAMES if name not in cases.PURSUED),
+    *(("csinva_vae_20_400_784", 1, name) for name in cases.BOUNDED if name not in cases.SIGNED),
+    *(("csinva_vae_20_400_784", 0, name) for name in ("basis_pursuit_l2", "basis_pursuit_linf", "lasso")),
+]
+
+
+@pytest.mark.generators
+@pytest.mark.parametrize(("generator", "index", "name"), REAL)
+def test_every_problem_is_solved_on_trained_rows(generator, index, name, real_generator):
+    """A middle, an image and a latent layer, with 1 % noise, all rows and 55 % of them: auto against CLARABEL."""
+    G = real_generator(generator).to(torch.float64)
+    layer = G.layers[index]
+    for number, view in enumerate(cases.VIEWS[1::2]):
+        draw = cases.seeded(10 * index + number)
+        h = cases.layer_input(G, index, 1, draw)
+        spec = replace(view, slope=cases.slope_of(layer), penalty=1e-3)
+        case = cases.layer_case(name, spec, layer.W, layer.b, h, draw)
+        checks.check_statement(case)
+        checks.check_bound(case)
+        checks.check_fast(case, "auto")
+
+
 @pytest.mark.generators
 def test_a_trained_tanh_layer_with_saturated_pixels_is_a_linear_program(real_generator):
     """One pixel in ten is exactly 1 in float64, because its bias was raised by 25; the rest is as trained.
