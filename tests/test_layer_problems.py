@@ -144,7 +144,7 @@ def test_float32_reaches_what_float32_can_give(case, solver):
     slow = solver != "auto" and (case.name in cases.BOUNDED or solver != "graph_admm")
     solution = checks.check_fast(single, solver, must=False, max_iter=1000 if slow else None)
     assert solution.h.dtype == solution.p.dtype == torch.float32
-    if slow and case.name != "lasso":
+    if slow and not (case.name == "lasso" and case.label.startswith("tall")):
         return  # first-order methods may not be through, and said nothing false
     judged = solution.certificate
     # without a penalty and without full column rank no bound is known, and the remark says so
