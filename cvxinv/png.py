@@ -10,7 +10,8 @@ import os
 import struct
 import uuid
 import zlib
-from math import isqrt
+from decimal import ROUND_CEILING, Context
+from math import inf, isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .activations import Sigmoid, Tanh
+from .activations import ReLU, Sigmoid, Tanh
 from .errors import BackendNotInstalledError
 from .generator import Generator
 
@@ -115,11 +116,43 @@ def read_pictures(path: str | Path, generator: Generator) -> tuple[Tensor, list[
     known = output_range(generator)
     low, high = known or (0.0, 1.0)
     values = np.stack([_read_picture(file, shape) for file in files]).reshape(len(files), -1)
-    half_step = (high - low) / 510
     notes = [f"pictures read as values from {low:g} (black) to {high:g} (white)"]
     notes[0] += "" if known else "; the generator does not say its output range, [0, 1] is assumed"
-    notes.append(f"8-bit pictures are rounded by up to {half_step:.2g}; --noise linf:{half_step:.2g} says so")
-    return torch.from_numpy(low + (high - low) * values), [file.name for file in files], notes
+    bound = _rounded_up((high - low) / 510)
+    notes.append(f"8-bit pictures are rounded by up to {bound}; --noise linf:{bound} says so")
+    y = torch.from_numpy(low + (high - low) * values)
+    return y, [file.name for file in files], [*notes, *_clipping_note(y, generator)]
+
+
+def at_the_ends(y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Where signals `(N, d)` read from pictures are black, and where they are full white: bool `(N, d)` each."""
+    low, high = output_range(generator) or (0.0, 1.0)
+    rounding = 1e-9 * (high - low)  # a step of 16-bit pictures is 1e-5 of it
+    return y <= low + rounding, y >= high - rounding
+
+
+def _clipping_note(y: Tensor, generator: Generator) -> list[str]:
+    """A picture holds nothing outside the output range; what a generator has there came back as 0 or 255."""
+    low, high = output_range(generator) or (0.0, 1.0)
+    phi = generator.layers[-1].activation
+    bottom, top = (-1, 1) if isinstance(phi, Tanh) else (0, 1) if isinstance(phi, Sigmoid) else (-inf, inf)
+    bottom = 0 if isinstance(phi, ReLU) else bottom
+    black, white = at_the_ends(y, generator)
+    ends = [(bottom < low, black, "0"), (top > high, white, "255")]
+    open_ends = [(at, word) for beyond, at, word in ends if beyond]
+    share = sum(float(at.double().mean()) for at, _ in open_ends)
+    if share == 0:
+        return []
+    words = " or ".join(word for _, word in open_ends)
+    return [
+        f"{share:.1%} of the pixels are at {words} and may be clipped, for the generator's values may leave [{low:g}, "
+        f"{high:g}]: then they are off by more than rounding; --hide-clipped counts pixels at 0 or 255 as not seen"
+    ]
+
+
+def _rounded_up(value: float) -> str:
+    """`value` > 0 in two digits that are never below it."""
+    return f"{float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(value)):.2g}"
 
 
 def read_mask_pictures(path: str | Path, generator: Generator) -> Tensor:

@@ -527,7 +527,30 @@ def test_pictures_are_read_into_the_output_range(tmp_path: Path, output: nn.Modu
     expected = low + (high - low) * np.array(GREY).reshape(1, 16) / 255
     assert y.dtype == torch.float64 and np.allclose(y.numpy(), expected, atol=1e-15) and names == ["b.png"]
     assert ("is assumed" in notes[0]) == (output is None)
-    assert f"linf:{(high - low) / 510:.2g}" in notes[1]
+    suggested = float(re.search(r"--noise linf:([\d.e-]+)", notes[1])[1])
+    assert (high - low) / 510 <= suggested <= 1.1 * (high - low) / 510
+
+
+@pytest.mark.parametrize("value", [2 / 510, 1 / 510, 8 / 510, 0.001, 0.0010001, 255 / 510, 12.01])
+def test_a_suggested_bound_is_never_below_what_it_bounds(value: float):
+    assert value <= float(png._rounded_up(value)) <= 1.1 * value
+
+
+@pytest.mark.parametrize(
+    ("output", "ends", "share"),
+    [(None, "0 or 255", "100.0%"), (nn.LeakyReLU(0.1), "0 or 255", "100.0%"), (nn.ReLU(), "255", "25.0%")],
+)
+def test_pixels_that_may_be_clipped_are_counted(tmp_path: Path, output: nn.Module | None, ends: str, share: str):
+    # 4 of 16 pixels are white, 12 black; a ReLU gives 0 itself, and nothing below
+    picture = save(tmp_path / "a.png", np.where(np.array(GREY) == 255, 255, 0))
+    notes = png.read_pictures(picture, generator(d=16, output=output))[2]
+    assert f"{share} of the pixels are at {ends} and may be clipped" in notes[-1]
+
+
+@pytest.mark.parametrize("output", [nn.Tanh(), nn.Sigmoid()])
+def test_a_bounded_output_is_not_said_to_be_clipped(tmp_path: Path, output: nn.Module):
+    notes = png.read_pictures(save(tmp_path / "a.png", GREY), generator(d=16, output=output))[2]
+    assert not any("clipped" in note for note in notes)
 
 
 def test_a_described_range_goes_before_the_activations(tmp_path: Path):
