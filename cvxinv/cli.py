@@ -35,7 +35,16 @@ from .inspection import Inspection, inspect_and_sample
 from .inversion.invert import METHODS, invert
 from .inversion.result import Inversion
 from .inversion.verify import Verdict, verify
-from .png import RECOVERED, is_pictures, picture_shape, read_mask_pictures, read_pictures, write_pictures, write_whole
+from .png import (
+    RECOVERED,
+    at_the_ends,
+    is_pictures,
+    picture_shape,
+    read_mask_pictures,
+    read_pictures,
+    write_pictures,
+    write_whole,
+)
 from .reading import load_generator
 from .report import write_report
 from .shipped import shipped_file, shipped_generators
@@ -66,6 +75,7 @@ MaskFile = Annotated[
     Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen; or .png, white.")
 ]
 MatrixFile = Annotated[Path | None, typer.Option("--matrix", metavar="FILE", help="A (k, d); SIGNALS then hold y = A x.")]
+HideClipped = Annotated[bool, typer.Option("--hide-clipped", help="PNG: pixels at 0 or 255 count as not seen.")]
 NoiseBound = Annotated[str | None, typer.Option("--noise", metavar="NORM:BOUND", help="l2:0.1 or linf:0.01, signal units.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -126,6 +136,7 @@ def invert_command(
     label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
+    hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
     tol: Annotated[float | None, typer.Option(help="Relative tolerance of the layers' certificates.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
@@ -151,6 +162,7 @@ def invert_command(
         G = _generator(generator, output, label, _DTYPES[dtype], _device(device))
         signal = _signals_for(G, signals)
         seen = _measurement(G, mask, matrix)
+        seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         names = _picture_names(G, signal, png)
         known = None if truth is None else read_latents(truth)
         options: dict[str, Any] = {
@@ -185,14 +197,17 @@ def verify_command(
     label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
+    hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's latents in float64: do they explain the signals, and are they determined?"""
     with _Outcome():
         G = _generator(generator, output, label, torch.float64, torch.device("cpu"))
-        y, z = _signals_for(G, signals).y, read_latents(latents)
-        verdict = verify(G, y, z, measurement=_measurement(G, mask, matrix), noise=_noise(noise))
+        signal, z = _signals_for(G, signals), read_latents(latents)
+        seen = _measurement(G, mask, matrix)
+        seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
+        verdict = verify(G, signal.y, z, measurement=seen, noise=_noise(noise))
         if as_json:
             _print_json(_verdict_dict(verdict))
         else:
@@ -338,19 +353,25 @@ def _device(name: str) -> torch.device:
 
 @dataclass(frozen=True, eq=False)
 class _Signals:
-    """Signals as they are inverted; the file names of pictures, None for arrays; what was done to them."""
+    """Signals as they are inverted, and what was done to them.
+
+    names, ends: of pictures, None for arrays: their file names, and bool `(N, d)` where a pixel is 0 or 255.
+    """
 
     y: Tensor
     names: list[str] | None
     notes: list[str]
+    ends: Tensor | None
 
 
 def _signals_for(G: Generator, path: Path) -> _Signals:
     """Signals on the generator's device, in float32 for a float32 generator."""
     names: list[str] | None = None
     notes: list[str] = []
+    ends: Tensor | None = None
     if is_pictures(path):
         y, names, notes = read_pictures(path, G)
+        ends = torch.logical_or(*at_the_ends(y, G))
     elif path.is_dir():
         raise FileNotFoundError(f"expected PNG files in the folder {path}, found none")
     else:
@@ -358,7 +379,7 @@ def _signals_for(G: Generator, path: Path) -> _Signals:
     if y.dtype == torch.float64 and G.dtype == torch.float32:
         notes = [*notes, "float64 signals were rounded to float32, as --dtype float32 asks"]
         y = y.float()
-    return _Signals(y.to(G.device), names, notes)
+    return _Signals(y.to(G.device), names, notes, ends)
 
 
 def _measurement(G: Generator, mask: Path | None, matrix: Path | None) -> Tensor | None:
@@ -367,6 +388,22 @@ def _measurement(G: Generator, mask: Path | None, matrix: Path | None) -> Tensor
     if mask is not None:
         return (read_mask_pictures(mask, G) if is_pictures(mask) else read_mask(mask)).to(G.device)
     return None if matrix is None else read_matrix(matrix).to(G.device)
+
+
+def _without_clipped(G: Generator, signal: _Signals, mask: Tensor | None, matrix: bool) -> Tensor:
+    """The mask `(N, d)` that also hides the pixels at 0 or 255; says on `signal` what share that is."""
+    if signal.ends is None or matrix:
+        raise ValueError(
+            "expected PNG signals and no --matrix with --hide-clipped, got others; pass a --mask of what was seen"
+        )
+    ends = signal.ends.to(G.device)
+    signal.notes[:] = [note for note in signal.notes if "--hide-clipped" not in note]  # its advice is taken
+    signal.notes.append(f"--hide-clipped: {float(ends.double().mean()):.1%} of the pixels are at 0 or 255, and not seen")
+    if mask is None:
+        return ~ends
+    if mask.numel() not in (G.signal_dim, ends.numel()):
+        raise ValueError(f"expected a mask of {G.signal_dim} entries, or {ends.numel()}, got {mask.numel()}; correct it")
+    return mask.reshape(-1, G.signal_dim) & ~ends
 
 
 def _picture_names(G: Generator, signals: _Signals, wanted: bool) -> list[str] | None:

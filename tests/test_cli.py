@@ -3,9 +3,11 @@
 import html
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,35 @@ def test_one_picture_is_one_signal_and_a_mask_may_be_one(pictures: Path):
     assert read_json(verdict)["statuses"] == read_json(result)["statuses"]
 
 
+def test_clipped_pixels_can_be_left_out(pictures: Path):
+    # samples of a generator that leaves [-1, 1]: as pictures they are explained only without what was clipped
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 64))
+    with torch.no_grad():
+        net[2].weight *= 4
+    G = replace(ci.load_generator(net), signal_shape=(8, 8), description={"output": {"range": [-1, 1]}})
+    ci.save_generator(G, "wild")
+    x = G(G.sample_latent(3, torch.Generator().manual_seed(0)))
+    assert 0.1 < float((x.abs() > 1).double().mean()) < 0.9
+    write_pictures(x, G, Path("wild-in"), ["0.png", "1.png", "2.png"])
+    words = ("invert", "wild", "wild-in", "-o", "out", "--json")
+    plain = run(*words)
+    note = next(note for note in read_json(plain)["notes"] if "may be clipped" in note)
+    assert plain.exit_code == 1 and "--hide-clipped" in note and "0 or 255" in note
+    bound = re.search(r"--noise (linf:[\d.]+)", str(read_json(plain)["notes"]))[1]
+    found = run(*words, "--hide-clipped", "--noise", bound)
+    assert found.exit_code == 0 and read_json(found)["settings"]["measurement"] == "Mask"
+    checked = run("verify", "wild", "wild-in", "out", "--hide-clipped", "--noise", bound, "--json")
+    assert checked.exit_code == 0 and read_json(checked)["misfit"] == pytest.approx(read_json(found)["misfit"], rel=1e-6)
+    np.save("mask8.npy", np.arange(64).reshape(8, 8) < 50)
+    both = run(*words, "--hide-clipped", "--noise", bound, "--mask", "mask8.npy")
+    assert both.exit_code == 0
+    hidden = torch.arange(64) >= 50
+    inside = read_pictures("wild-in", G)[0].abs() < 1 - 1e-9
+    r = (ci.load_generator("wild")(ci.Inversion.load("out").z) - read_pictures("wild-in", G)[0]) * (inside & ~hidden)
+    assert read_json(both)["misfit"] == pytest.approx(r.norm(dim=1).tolist(), rel=1e-9)
+
+
 def test_arrays_become_pictures_where_that_is_asked_for(pictures: Path):
     G = ci.load_generator("small")
     np.save("x.npy", G(G.sample_latent(3)).numpy())
@@ -261,6 +292,11 @@ def test_inspect_draws_a_picture(pictures: Path):
         (("invert", "small", "empty", "-o", "out"), "expected PNG files in the folder empty, found none"),
         (("invert", "small", "wide.png", "-o", "out"), "got 5 x 4 in wide.png"),
         (("invert", "small", "in", "-o", "out", "--mask", "in/a.png"), "black and white pixels in in/a.png"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--hide-clipped"), "expected PNG signals and no --matrix"),
+        (
+            ("invert", "small", "in", "-o", "out", "--hide-clipped", "--mask", "short.npy"),
+            "expected a mask of 16 entries, or",
+        ),
         (("invert", "tiny", "y.npy", "-o", "out", "--truth", "A.npy"), "expected the true latents of shape (4, 2)"),
         (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png, got p.jpg"),
     ],
