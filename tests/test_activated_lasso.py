@@ -48,6 +48,14 @@ def test_there_are_local_minima_and_stationary_says_no_more():
     assert float(solution.certificate.bound) == 0.0
 
 
+def test_a_kink_is_not_stationary_where_one_side_of_it_leads_down():
+    """y = 2, lam = 1/2, slope 0.1, b = 0: at h = 0 the slope from the left is 0.1 (0 - 2) + 1/2 > 0, from the right
+    (0 - 2) + 1/2 < 0, and h >= 0 leaves the right side only: the minimum is h = 3/2."""
+    problem = one_unknown(ci.LeakyReLU(0.1), 2.0, 0.5)
+    at = {h: ci.certify(problem, torch.full((1, 1), h, dtype=torch.float64)).status[0] for h in (0.0, 1.5)}
+    assert at == {0.0: "user_limit", 1.5: "stationary"}
+
+
 @pytest.mark.parametrize(
     ("phi", "y", "lam", "h"),
     [

@@ -30,8 +30,7 @@ def refused(problem, solver):
 
 
 def batch(name):
-    """Seven signals; lam > 0 where h has any sign, because halves of it are never determined at lam = 0."""
-    return cases.dense_case(name, replace(BATCH, penalty=0.05) if name == "lasso" else BATCH, 42)
+    return cases.dense_case(name, BATCH, 42)
 
 
 # --- against CLARABEL -----------------------------------------------------------------------------

@@ -85,11 +85,22 @@ class ActivatedLasso(AbstractCurvedProblem):
         return (-h).clamp(min=0).amax(1)
 
     def movement(self, h: Tensor) -> Tensor:
+        moved = (self._ahead(h, self.complete(h)) - h).norm(dim=1)
+        v = self.rows.W(h) + self.rows.b
+        for side in (-torch.inf, torch.inf):
+            # at a kink of phi the slope of either side counts, where a step along it leads down
+            slope = self.phi.derivative(torch.nextafter(v, torch.full_like(v, side)))
+            ahead = self._ahead(h, self.rows.fit * slope * self._misfit(h))
+            down = self.objective(ahead) < self.objective(h)
+            moved = torch.maximum(moved, torch.where(down, (ahead - h).norm(dim=1), torch.zeros_like(moved)))
+        natural = self.rows.scale() / (self.rows.W.norm() or 1.0)
+        return moved / natural.clamp(min=torch.finfo(h.dtype).tiny)
+
+    def _ahead(self, h: Tensor, p: Tensor) -> Tensor:
+        """A proximal gradient step from h."""
         weight = self.rows.fit.amax(1, keepdim=True).clamp(min=torch.finfo(h.dtype).tiny)
         c = weight * (self.rows.W.norm() or 1.0) ** 2
-        ahead = (h - (self.rows.W.adjoint(self.complete(h)) + self.linear) / c).clamp(min=0)
-        natural = self.rows.scale() / (self.rows.W.norm() or 1.0)
-        return (ahead - h).norm(dim=1) / natural.clamp(min=torch.finfo(h.dtype).tiny)
+        return (h - (self.rows.W.adjoint(p) + self.linear) / c).clamp(min=0)
 
     def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
         return torch.zeros_like(self._lam)  # both terms are >= 0, and no more is known

@@ -30,10 +30,10 @@ from ..layer_problem import (
     Bound,
     Scaled,
     Statement,
-    multipliers_of_tight_rows,
     normalised_rows,
     per_signal,
     rounding,
+    shortest_dual,
 )
 from ..rows import Rows, Sample
 
@@ -117,13 +117,12 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         return ((-slope if self.nonnegative else slope.abs()) + doubt).amax(1)
 
     def complete(self, h: Tensor) -> Tensor:
-        p = self.rows.fit * self.rows.residual(h)
-        size = h.abs()
-        free = size > 1e-6 * size.amax(1, keepdim=True)
-        slope = -self.rows.W.adjoint(p) * h.sign()
-        lam = (slope * free).sum(1) / free.sum(1).clamp(min=1)
-        p = torch.where((lam > 0)[:, None], p / lam.clamp(min=1e-300)[:, None], torch.zeros_like(p))
-        return p + multipliers_of_tight_rows(self, h, self.rows.W.adjoint(p) + h.sign(), free)
+        return shortest_dual(self, h, self.rows.fit * self.rows.residual(h))
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        lo, hi = super().limits()
+        exact = self.rows.on & (self._eps == 0)[:, None]
+        return torch.where(exact, self.rows.y, lo), torch.where(exact, self.rows.y, hi)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         return self._bound(p, slack)

@@ -36,10 +36,10 @@ from ..layer_problem import (
     Bound,
     Scaled,
     Statement,
-    multipliers_of_tight_rows,
     normalised_rows,
     per_signal,
     rounding,
+    shortest_dual,
 )
 from ..maps import AbstractMap
 from ..rows import Rows, Sample
@@ -99,9 +99,7 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
         return ((-slope if self.nonnegative else slope.abs()) + doubt).amax(1)
 
     def complete(self, h: Tensor) -> Tensor:
-        size = h.abs()
-        free = size > 1e-6 * size.amax(1, keepdim=True)
-        return multipliers_of_tight_rows(self, h, h.sign(), free)
+        return shortest_dual(self, h)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         return torch.where(self._empty(slack).any(1), torch.inf, self._bound(p, slack))

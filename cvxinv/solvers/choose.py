@@ -21,7 +21,9 @@ import torch
 
 from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, certify
 from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
+from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from .active_set import least_squares_start, polish
 from .fista import FISTA
@@ -74,14 +76,11 @@ def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reac
 
 def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) -> tuple[Reached, list[str]]:
     """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal."""
-    if problem.absolute and problem.n <= LARGEST_NEWTON:
-        reached, solver = solve_auto(halves(problem), tol, max_iter)
-        return _joined(problem, reached, tol), solver
-    rows = problem.rows
-    zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
-    none = torch.zeros(problem.N, dtype=torch.long)
-    reached = Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
+    rows, reached = problem.rows, _at_zero(problem, tol)
     solver = ["active_set" if problem.form == "quadratic" else "zero"] * problem.N
+    if problem.absolute and problem.n <= LARGEST_NEWTON:
+        _solve_signed(problem, reached, tol, max_iter, solver)
+        return reached, solver
     small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
     if small and problem.form == "quadratic":
         _pivot(problem, reached, tol, solver)
@@ -109,6 +108,37 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
             _look_for_rays(problem, reached, tol, solver)
     _look_for_rays(problem, reached, tol, solver)
     return reached, solver
+
+
+def _at_zero(problem: AbstractLayerProblem, tol: float) -> Reached:
+    y, none = problem.rows.y, torch.zeros(problem.N, dtype=torch.long)
+    zero = Point(torch.zeros(problem.N, problem.n, dtype=y.dtype, device=y.device), torch.zeros_like(y))
+    return Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
+
+
+def _solve_signed(
+    problem: AbstractLayerProblem, reached: Reached, tol: float, max_iter: int | None, solver: list[str]
+) -> None:
+    """Least squares where lam = 0 and it is unique (the halves, of which only the difference is, would lose digits), else
+    the two halves."""
+    free = torch.as_tensor([isinstance(problem, Lasso)] * problem.N) & (problem.linear[:, 0] == 0).cpu()
+    alone = free.nonzero()[:, 0]
+    if len(alone):
+        part = problem.take(alone.to(problem.rows.y.device))
+        method = BlockPivoting(GaussianLatent(part.rows, 0.0))
+        method.advance(2)
+        there = method.settled
+        point, settled = method.point(), alone[there.cpu()]
+        if len(settled):
+            exact = Point(point.h[there], point.p[there])
+            offer(reached, settled, part.take(there), exact, tol, 1, polished=True)
+            for i in settled.tolist():
+                solver[i] = method.name
+    left = _open(reached)
+    if len(left):
+        part = problem.take(left.to(problem.rows.y.device))
+        got, names = solve_auto(halves(part), tol, max_iter)
+        _merge(reached, left, part, _joined(part, got, tol), tol, solver, names)
 
 
 def _pivot(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
@@ -189,13 +219,14 @@ def _merge(
     got: Reached,
     tol: float,
     solver: list[str],
-    name: str,
+    name: str | list[str],
 ) -> None:
     before = reached.iterations.clone()
+    names = [name] * len(left) if isinstance(name, str) else name
     offer(reached, left, part, got.point, tol, -1, polished=False)
     for k, i in enumerate(left.tolist()):
         if reached.iterations[i] == -1:
-            reached.iterations[i], reached.polished[i], solver[i] = got.iterations[k], got.polished[k], name
+            reached.iterations[i], reached.polished[i], solver[i] = got.iterations[k], got.polished[k], names[k]
         else:
             reached.iterations[i] = before[i]
 
