@@ -80,6 +80,9 @@ def test_scaled_data_scales_the_answer(name, factor, solver):
 @pytest.mark.parametrize("solver", FAST)
 def test_batch_is_loop_and_order_does_not_matter(name, solver):
     problem = batch(name).problem
+    if name == "lasso" and solver != "auto":
+        # some of these signals have fewer on rows than unknowns: at lam = 0 their h is not unique, and rounding chooses
+        problem = ci.Lasso(problem.rows, 0.05)
     if solver != "auto" and not checks.serves(solver, problem):
         return
     limit = {"graph_admm": 2000, "pdhg": 1000, "linearized_admm": 300}.get(solver)
