@@ -397,6 +397,29 @@ def test_the_proved_misfit_is_below_that_of_every_latent(digits):
         assert found and float(found[1]) <= float(misfits.min()) * (1 + 1e-3)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_bound_per_entry_is_proved_out_of_reach_too(masked: bool):
+    # as above, (1, -1) where equal entries belong; b sqrt(k) is the largest l2 misfit that noise of b per entry leaves
+    torch.manual_seed(0)
+    head = nn.Linear(2, 4)
+    net = nn.Sequential(head, nn.ReLU(), nn.Linear(4, 6))
+    with torch.no_grad():
+        net[2].weight[0] = net[2].weight[1]
+        net[2].bias[0] = net[2].bias[1]
+    G = ci.load_generator(net)
+    y = G(latents(G, 1))
+    y[0, :2] = torch.tensor([1.0, -1.0])
+    mask = torch.arange(6) < 4
+    k = 4 if masked else 6
+    for b, proved in ((0.9 * (2 / k) ** 0.5, True), (1.1 * (2 / k) ** 0.5, False)):
+        inversion = ci.invert(G, y, noise=("linf", b), on_fail="ignore", restarts=1, measurement=mask if masked else None)
+        (word,) = explain(inversion, [0], G)
+        assert inversion.status[0] != "explained", "the largest entry of the misfit is at least 1"
+        assert ("proved, no latent at all explains it" in word.verdict) == proved
+        said = re.search(r"allows at most ([\d.e+-]+) over the (\d) entries seen", str(word))
+        assert float(said[1]) == pytest.approx(b * k**0.5, rel=1e-2) and int(said[2]) == k
+
+
 def test_the_penalty_that_noise_brings_proves_nothing(digits):
     # lam 1'h belongs to the layer's objective and to no misfit: with and without it the same is proved
     G, y, _, _ = digits
@@ -433,7 +456,7 @@ def test_too_few_active_units_show_without_the_generator():
     inversion = ci.invert(G, G(torch.tensor([[1.0, 2.0]], dtype=torch.float64)), on_fail="ignore")
     (word,) = explain(inversion, [0])
     assert (word.trust, word.cause) == (SIGNAL_ONLY, "generator")
-    assert "at least 1 of 2 directions" in word.verdict and "only 1 units" in word.verdict
+    assert "at least 1 of 2 directions" in word.verdict and "only 1 unit of a hidden layer is active" in word.verdict
 
 
 def test_too_little_seen_is_not_the_generators_fault():
@@ -472,6 +495,31 @@ def test_stated_noise_that_leaves_z_open_is_said(digits):
     assert (word.trust, word.cause) == (SIGNAL_ONLY, "signal") and "the stated noise leaves z open" in word.verdict
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_noise_as_large_as_the_signal_is_not_trusted(digits, norm: str):
+    G, y, _, _ = digits
+    bound = float(y[0].norm()) if norm == "l2" else float(y[0].abs().max())
+    inversion = ci.invert(G, y[:1], noise=(norm, 1.01 * bound), on_fail="ignore")
+    (word,) = explain(inversion, [0], G)
+    assert inversion.status[0] == "explained" and (word.trust, word.cause) == (NO, "signal")
+    assert "as large as the signal" in word.verdict and "can be trusted" not in str(word)
+
+
+def test_a_misfit_of_most_of_the_signal_is_not_called_noise(digits):
+    G, y, _, _ = digits
+    for scale, advised in ((-5.0, False), (1.0, True)):
+        inversion = ci.invert(G, scale * y[3:4], on_fail="ignore", restarts=1)
+        share = float(inversion.verdict.relative_misfit[0])
+        assert (share <= 0.5) == advised, "the case is not the one that is meant"
+        words = inversion.explain(0, generator=G)
+        assert ("state it: noise=" in words) == advised and ("z explains nothing of it" in words) != advised
+
+
+def test_one_random_start_is_one(digits):
+    text = digits[3].explain(3)
+    assert "; 1 random start was tried" in text
+
+
 def test_signals_once_rounded_to_float32_are_told_from_others():
     G = generator()
     inversion = ci.invert(G, G(latents(G, 1)).float().double(), on_fail="ignore")
@@ -493,6 +541,10 @@ def test_explain_counts_from_the_end_and_refuses_what_is_not_there(digits):
     for i in (6, -7):
         with pytest.raises(IndexError, match="expected a signal from 0 to 5"):
             inversion.explain(i)
+    assert inversion.explain(np.int64(5)) == inversion.explain(5)
+    for wrong in ([0, 1], slice(2), 1.0, "0"):
+        with pytest.raises(TypeError, match="expected one position, an integer, got"):
+            inversion.explain(wrong)
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ Nothing is solved again. The verdict, the certificates and the singular values s
 hand two more facts follow: how many directions of z change nothing in G(z), and, for an identity output, a proof that a
 signal is out of reach: every G(z) is W h + b for some h of the image layer, so sqrt(2 bound) of that layer's certificate
 with lam = 0 (or gamma = 0) is a misfit that no latent can go below. Files do not keep the layer problem that this takes.
+Noise of at most b per entry allows an l2 misfit of at most b sqrt(k) over the k entries seen; that proof serves it too.
 """
 
+import operator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor
 from ..activations import Identity, Sigmoid, Tanh
 from ..certificate import INFEASIBLE, LAYER_STATUSES, NUMERICAL_ERROR, OPTIMAL, STATIONARY, USER_LIMIT, certify
 from ..generator import Generator
+from ..inputs import describe
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from . import verify
@@ -68,6 +72,17 @@ def explain(inversion: "Inversion", positions: list[int], generator: Generator |
     return [_explain_one(fact) for fact in facts]
 
 
+def one_position(i: object, N: int) -> int:
+    """A position from 0 on; negative ones count from the end. Raises TypeError for what is no single integer."""
+    try:
+        position = operator.index(i)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(
+            f"expected one position, an integer, got {describe(i)}; call explain once for each signal"
+        ) from error
+    return position + N if position < 0 else position
+
+
 # --- facts ----------------------------------------------------------------------------------------
 
 
@@ -75,9 +90,10 @@ def explain(inversion: "Inversion", positions: list[int], generator: Generator |
 class _Facts:
     """What is known of one signal.
 
-    active: entries of each hidden layer that are not 0; leaky: some hidden entry is negative. reach: a misfit that no
-    latent goes below, signal units, 0 where nothing is proved. rank: of the whole signal's Jacobian; flat: share of the
-    output's entries behind a saturated tanh or sigmoid; both None without a generator.
+    active: entries of each hidden layer that are not 0; leaky: some hidden entry is negative. reach: an l2 misfit that no
+    latent goes below, signal units, 0 where nothing is proved. seen: entries that were seen, None where that is not known.
+    rank: of the whole signal's Jacobian; flat: share of the output's entries behind a saturated tanh or sigmoid; both None
+    without a generator.
     """
 
     index: int
@@ -87,6 +103,7 @@ class _Facts:
     n0: int
     size_of_z: float
     reach: float
+    seen: int | None
     rank: int | None
     flat: float | None
 
@@ -95,12 +112,24 @@ class _Facts:
         return float(getattr(self.inversion.verdict, name)[self.index])
 
     @property
+    def size(self) -> float:
+        return self.number("size")
+
+    @property
     def status(self) -> str:
         return str(self.inversion.status[self.index])
 
     @property
     def determined(self) -> bool:
         return bool(self.inversion.determined[self.index])
+
+    @property
+    def allowed(self) -> float:
+        """The largest l2 misfit that counts as explained, signal units; inf where that is not known."""
+        bound = self.number("explained_below")
+        if not str(self.setting("noise")).startswith("linf"):
+            return bound
+        return inf if self.seen is None else bound * self.seen**0.5
 
     def setting(self, name: str) -> Any:
         return self.inversion.settings.get(name)
@@ -115,14 +144,14 @@ def _gather(inversion: "Inversion", positions: list[int], generator: Generator |
     z = inversion.z.reshape(N, -1).double()
     hidden = [h.reshape(N, -1) for h in inversion.hidden]
     _check_sizes(generator, z, inversion)
-    reach = _reach(inversion, positions, generator)
+    reach, seen = _reach(inversion, positions, generator), _seen(inversion, positions, generator)
     # a Jacobian per latent is the dear part; where all is well its rank is known
     asked = [i for i in positions if not (inversion.determined[i] and inversion.status[i] == verify.EXPLAINED_WORD)]
     more = dict(zip(asked, _at_the_latents(generator, z[asked]), strict=True))
     return [
         _Facts(
             i, inversion, [int((h[i] != 0).sum()) for h in hidden], any(bool((h[i] < 0).any()) for h in hidden),
-            z.shape[1], float(z[i].norm()), reach[k], *more.get(i, (None, None)),
+            z.shape[1], float(z[i].norm()), reach[k], seen[k], *more.get(i, (None, None)),
         )
         for k, i in enumerate(positions)
     ]  # fmt: skip
@@ -150,6 +179,17 @@ def _reach(inversion: "Inversion", positions: list[int], generator: Generator | 
     # a remark says that the bound holds in a ball only, or that none above 0 is known
     sure = torch.tensor([not remark for remark in free.to(torch.float64).bound_remarks()])
     return (2 * bound.nan_to_num(0.0).clamp(min=0) * sure).sqrt().tolist()
+
+
+def _seen(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[int | None]:
+    """How many entries were seen, as far as the inversion still knows."""
+    if inversion.settings.get("measurement") in (None, "Everything"):
+        return [inversion.signal.shape[-1]] * len(positions)
+    image = inversion.layers[0] if inversion.layers else None
+    plain = generator is not None and isinstance(generator.layers[-1].activation, Identity)
+    if image is None or image.problem is None or image.remark.startswith(GIVEN) or not plain:
+        return [None] * len(positions)  # rows behind an activation may be fewer than the entries seen
+    return [int(image.problem.rows.on[i].sum()) for i in positions]
 
 
 def _without_penalty(problem: NonnegativeLasso | GaussianLatent) -> NonnegativeLasso | GaussianLatent:
@@ -184,6 +224,10 @@ def _explain_one(f: _Facts) -> Explanation:
 
 def _explained(f: _Facts) -> Explanation:
     reasons = [_misfit_words(f), _singular_words(f), _way_words(f)]
+    if f.setting("noise") is not None and f.size <= f.allowed < inf:
+        reasons.append(f"the stated noise allows an l2 misfit of {f.allowed:.3g}, and |y| is {f.size:.3g}")
+        verdict = "explained, and that says nothing: the stated noise is as large as the signal"
+        return _put(f, NO, "signal", verdict, reasons, ["a smaller noise bound, in the units of the signal"])
     if not f.determined:
         cause, why, advice = _undetermined(f)
         verdict = f"G(z) can be trusted, z cannot: {why}"
@@ -211,20 +255,20 @@ def _undetermined(f: _Facts) -> tuple[str, str, list[str]]:
         return "generator", words, ["pass generator= to explain, which tells the two apart"]
     how_many = "some" if rank is None else f"{'' if f.rank is not None else 'at least '}{f.n0 - rank} of {f.n0}"
     words = f"the generator has {how_many} directions of z that change nothing in G(z) here"
-    few = f": only {fewest} units of a hidden layer are active" if fewest < f.n0 else ""
+    units = "unit of a hidden layer is active" if fewest == 1 else "units of a hidden layer are active"
+    few = f": only {fewest} {units}" if fewest < f.n0 else ""
     return "generator", words + few, ["use G(z), not z; no method can tell these latents apart (cvxinv inspect)"]
 
 
 def _not_explained(f: _Facts) -> Explanation:
     reasons = [_misfit_words(f), *_reach_words(f), _singular_words(f), _way_words(f), *_layer_words(f), *_sparsity_words(f)]
-    allowed, norm = f.number("explained_below"), str(f.setting("noise") or "l2")
-    small = f.number("misfit") <= _FLOAT32 * f.number("size")
+    small = f.number("misfit") <= _FLOAT32 * f.size
     if f.status == verify.STATIONARY and f.setting("noise") is None and small:
         verdict = "it is the signal's precision: z explains it up to what rounding to float32 leaves"
         return _put(
             f, NO, "signal", verdict, reasons, ["pass the signal in float32 if it came so, or state noise=('l2', ...)"]
         )
-    if f.reach > allowed and not norm.startswith("linf"):
+    if f.reach > f.allowed:
         verdict = "it is the signal: proved, no latent at all explains it"
         return _put(f, NO, "signal", verdict, reasons, _accept(f))
     if f.status == verify.USER_LIMIT:
@@ -244,7 +288,7 @@ def _not_explained(f: _Facts) -> Explanation:
 
 
 def _no_number(f: _Facts) -> Explanation:
-    if f.number("size") == 0:
+    if f.size == 0:
         verdict = "it is the signal: it holds NaN or inf where it was seen, or nothing of it was seen"
         return _put(f, NO, "signal", verdict, ["left out; the others of the batch are not touched"], ["hide such entries"])
     verdict = "it is the solver: the latent that came out is not finite"
@@ -256,7 +300,7 @@ def _put(f: _Facts, trust: str, cause: str, verdict: str, reasons: list[str], ad
 
 
 def _misfit_words(f: _Facts) -> str:
-    misfit, size, noise = f.number("misfit"), f.number("size"), f.setting("noise")
+    misfit, size, noise = f.number("misfit"), f.size, f.setting("noise")
     share = f" = {misfit / size:.1e} |y|" if size > 0 else ", y is 0"
     source = f"the stated noise, {noise}" if noise else "no noise was stated: the signal's own precision"
     norm = " in the largest entry" if str(noise).startswith("linf") else ""
@@ -264,10 +308,13 @@ def _misfit_words(f: _Facts) -> str:
 
 
 def _reach_words(f: _Facts) -> list[str]:
-    if f.reach <= 1e-6 * f.number("size"):
+    if f.reach <= 1e-6 * f.size:
         return []
-    return [f"the image layer's certificate proves that no latent has a misfit below {f.reach:.3g}; this one has "
-            f"{f.number('misfit') / f.reach:.2f} times that"]  # fmt: skip
+    words = f"the image layer's certificate proves that no latent has a misfit below {f.reach:.3g}; this one has "
+    words += f"{f.number('misfit') / f.reach:.2f} times that"
+    if str(f.setting("noise")).startswith("linf") and f.seen is not None:
+        words += f", and the stated bound allows at most {f.allowed:.3g} over the {f.seen} entries seen"
+    return [words]
 
 
 def _singular_words(f: _Facts) -> str:
@@ -293,7 +340,8 @@ def _first_order_error(f: _Facts) -> float:
 
 def _way_words(f: _Facts) -> str:
     used, spent = f.inversion.used[f.index], int(f.inversion.starts[f.index])
-    return f"z came from: {used or 'nothing'}{f'; {spent} random starts were tried' if spent else ''}"
+    tried = f"; {spent} random start{' was' if spent == 1 else 's were'} tried" if spent else ""
+    return f"z came from: {used or 'nothing'}{tried}"
 
 
 def _layer_words(f: _Facts) -> list[str]:
@@ -343,6 +391,9 @@ def _sparsity_words(f: _Facts) -> list[str]:
 
 
 def _accept(f: _Facts) -> list[str]:
+    if f.number("misfit") > f.size / 2:
+        share = f"the misfit is {f.number('misfit') / f.size:.0%} of |y|" if f.size > 0 else "y is 0"
+        return [f"z explains nothing of it, {share}: look at its units, offset and order of entries beside samples of G"]
     return [f"if a misfit of this size is acceptable, state it: noise=('l2', {1.05 * f.number('misfit'):.2g})"]
 
 

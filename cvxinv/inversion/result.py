@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
-from .explain import explain
+from .explain import explain, one_position
 from .latent_pursuit import LayerReport
 from .verify import Verdict
 
@@ -128,11 +128,10 @@ class Inversion:
         """Signal i in words: can z be trusted, and if not, is it the signal, the generator or the solver; what to do.
 
         generator: the one that was inverted; with it more can be said, e.g. how many directions of z are open, or a proof
-        that the signal is out of its range. i counts from the end where negative. Raises IndexError, or ValueError for
-        another generator.
+        that the signal is out of its range. i counts from the end where negative. Raises IndexError, TypeError for
+        what is no single position, ValueError for another generator.
         """
-        position = i + len(self) if i < 0 else i
-        return str(explain(self, [position], generator)[0])
+        return str(explain(self, [one_position(i, len(self))], generator)[0])
 
     def __repr__(self) -> str:
         return self.summary()
