@@ -32,6 +32,7 @@ from .exact_check import check_against_cvxpy
 from .files import check_writable, missing, read_latents, read_mask, read_matrix, read_signals, save_inversion
 from .generator import Generator
 from .inspection import Inspection, inspect_and_sample
+from .inversion.explain import explain
 from .inversion.invert import METHODS, invert
 from .inversion.result import Inversion
 from .inversion.verify import Verdict, verify
@@ -52,6 +53,7 @@ from .solvers.solve import check_choice
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 _BAD_INPUT = (ValueError, TypeError, OSError, MemoryError, BackendNotInstalledError, torch.OutOfMemoryError)
+_TOLD = 5  # signals that are not explained, of which the terminal tells why
 _WIDTH = 120  # of tables where there is no terminal
 
 app = typer.Typer(
@@ -185,6 +187,7 @@ def invert_command(
             _print_json(_inversion_dict(inversion, files, rows, signal.notes))
         elif not quiet:
             _print_inversion(inversion, files, rows, signal.notes)
+            _print_not_explained(inversion, G, report is not None)
         _finish(inversion.verdict)
 
 
@@ -211,7 +214,7 @@ def verify_command(
         if as_json:
             _print_json(_verdict_dict(verdict))
         else:
-            table = _pairs(f"verify: {len(verdict)} signals")
+            table = _pairs(f"verify: {_signal_count(len(verdict))}")
             _add_verdict(table, verdict)
             _console().print(table)
         _finish(verdict)
@@ -482,6 +485,7 @@ def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
         "statuses": verdict.counts(),
         "relative_misfit": {"median": _median(verdict), "worst": float(verdict.relative_misfit.max())},
         "status": verdict.status,
+        "not_explained": (~verdict.explained).nonzero()[:, 0],
         "misfit": verdict.misfit,
         "explained_below": verdict.explained_below,
         "determined": verdict.determined,
@@ -498,7 +502,7 @@ def _inversion_dict(
             "index": report.index,
             "kind": report.kind,
             "statuses": report.solution.certificate.counts(),
-            "worst_relative_gap": float(report.solution.certificate.relative_gap.max()),
+            "worst_relative_gap": report.solution.certificate.worst_relative_gap,
             "remark": report.remark,
         }
         for report in inversion.layers
@@ -530,6 +534,10 @@ def _pairs(title: str) -> Table:
     return table
 
 
+def _signal_count(count: int) -> str:
+    return f"{count} signal{'' if count == 1 else 's'}"
+
+
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
@@ -542,10 +550,9 @@ def _add_verdict(table: Table, verdict: Verdict) -> None:
 
 def _print_inversion(inversion: Inversion, files: dict[str, Path], rows: list[dict] | None, notes: list[str]) -> None:
     console = _console()
-    table = _pairs(f"{inversion.method}: {len(inversion)} signals")
+    table = _pairs(f"{inversion.method}: {_signal_count(len(inversion))}")
     _add_verdict(table, inversion.verdict)
-    answers = {name: inversion.used.count(name) for name in dict.fromkeys(inversion.used) if name}
-    table.add_row("answers by", ", ".join(f"{name} {count}" for name, count in answers.items()) or "none")
+    _add_answers(table, inversion)
     table.add_row("SNR", _snr_words(inversion))
     table.add_row("seconds", ", ".join(f"{name} {value:.2f}" for name, value in inversion.seconds.items()))
     for note in (*notes, *inversion.notes):
@@ -558,6 +565,26 @@ def _print_inversion(inversion: Inversion, files: dict[str, Path], rows: list[di
         console.print(_exact_table(rows) if rows else "exact check: this inversion solved no layer problems to compare")
 
 
+def _add_answers(table: Table, inversion: Inversion) -> None:
+    names = sorted({name for name in inversion.used if name}, key=lambda name: (name[:6], len(name), name))
+    table.add_row("answers by", ", ".join(f"{name}: {inversion.used.count(name)}" for name in names) or "none")
+
+
+def _print_not_explained(inversion: Inversion, G: Generator, reported: bool) -> None:
+    """A line for each of the first signals that are not explained, and where to read of the others."""
+    missed = (~inversion.verdict.explained).nonzero()[:, 0].tolist()
+    if not missed:
+        return
+    for word in explain(inversion, missed[:_TOLD], G):
+        line = f"signal {word.index}, {inversion.status[word.index]}: {word.verdict}"
+        _console().print(line, markup=False, soft_wrap=True)
+    left = len(missed) - _TOLD
+    more = f"{left} more {'is' if left == 1 else 'are'} not explained; " if left > 0 else ""
+    where = "the report" if reported else "cvxinv invert ... --report out.html"
+    if more or not reported:
+        _console().print(f"{more}{where} tells for each signal why", markup=False, soft_wrap=True)
+
+
 def _snr_words(inversion: Inversion) -> str:
     if not inversion.snr:
         return "none, the true latents are not known here"
@@ -568,7 +595,7 @@ def _layer_table(inversion: Inversion) -> Table:
     table = _table("layer problems, image layer first", "layer", "kind", "certificates", "worst relative gap", "remark")
     for report in inversion.layers:
         certificate = report.solution.certificate
-        gap = f"{float(certificate.relative_gap.max()):.1e}"
+        gap = f"{certificate.worst_relative_gap:.1e}"
         table.add_row(str(report.index), report.kind, _counts(certificate.counts()), gap, report.remark)
     return table
 
@@ -632,6 +659,10 @@ def _print_hopes(console: Console, inspection: Inspection) -> None:
         name, _, text = ("z", "", expectation) if expectation.startswith("z is") else expectation.partition(": ")
         table.add_row(name, text)
     console.print(table)
+    if inspection.growth:
+        console.print(
+            f"s_i: nonzeros of hidden layer i; n0 = {inspection.latent_dim} latents; n = {inspection.signal_dim} entries"
+        )
 
 
 def _print_checkup(checkup: Checkup) -> None:

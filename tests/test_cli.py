@@ -78,7 +78,17 @@ def test_invert_writes_a_result_that_explains_the_signals(folder: Path):
 
 def test_the_tables_say_what_came_out(folder: Path):
     words = flat(run("invert", "tiny", "y.npy", "-o", "out").stdout)
-    for part in ("hybrid: 4 signals", "4 explained", "median", "worst", "SNR", "none", "seconds", "layered 4", "written to"):
+    for part in (
+        "hybrid: 4 signals",
+        "4 explained",
+        "median",
+        "worst",
+        "SNR",
+        "none",
+        "seconds",
+        "layered: 4",
+        "written to",
+    ):
         assert part in words, part
     for part in ("NonnegativeLasso", "GaussianLatent", "4 optimal", "worst relative gap"):
         assert part in words, part
@@ -88,6 +98,36 @@ def test_one_signal_that_is_not_explained_makes_exit_code_1(folder: Path):
     result = run("invert", "tiny", "far.npy", "-o", "out", "--json")
     assert result.exit_code == 1 and read_json(result)["statuses"]["explained"] == 3
     assert len(ci.Inversion.load("out")) == 4
+
+
+def test_what_is_not_explained_is_told_for_the_first_signals(folder: Path):
+    np.save("bad.npy", np.load("y.npy")[[0, 1, 2, 3, 0, 1, 2]] + np.array([[0, 5, 5, 5, 5, 5, 5]]).T)
+    result = run("invert", "tiny", "bad.npy", "-o", "out", "--json")
+    assert read_json(result)["not_explained"] == [1, 2, 3, 4, 5, 6]
+    result = run("invert", "tiny", "bad.npy", "-o", "out")
+    inversion, G = ci.Inversion.load("out"), ci.load_generator("tiny")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("signal ")]
+    assert [int(line.split()[1].strip(",")) for line in lines] == [1, 2, 3, 4, 5]
+    assert all(f", {inversion.status[k]}: it is the " in line for k, line in enumerate(lines, 1)) and G.latent_dim == 2
+    assert "1 more is not explained; cvxinv invert ... --report out.html tells for each signal why" in result.stdout
+    reported = run("invert", "tiny", "bad.npy", "-o", "out", "--report", "r.html").stdout
+    assert "--report" not in reported and "signal 1, " in reported
+    assert "signal 0" not in run("invert", "tiny", "y.npy", "-o", "out").stdout
+
+
+def test_one_signal_is_one(folder: Path):
+    np.save("one.npy", np.load("y.npy")[:1])
+    np.save("onez.npy", np.load("z.npy")[:1])
+    assert "hybrid: 1 signal\n" in re.sub(" +\n", "\n", run("invert", "tiny", "one.npy", "-o", "out").stdout)
+    assert "verify: 1 signal\n" in re.sub(" +\n", "\n", run("verify", "tiny", "one.npy", "onez.npy").stdout)
+
+
+def test_answers_are_sorted_and_told_with_colons(folder: Path):
+    inversion = ci.Inversion.load(run("invert", "tiny", "y.npy", "-o", "out", "--json") and "out")
+    mixed = replace(inversion, used=("random start 10", "random start 2", "layered", "random start 2"))
+    table = cli._pairs("")
+    cli._add_answers(table, mixed)
+    assert list(table.columns[1].cells) == ["layered: 1, random start 2: 2, random start 10: 1"]
 
 
 def test_invert_json_is_all_of_stdout(folder: Path):
@@ -335,6 +375,7 @@ def test_inspect_shows_layers_and_hopes(folder: Path):
     assert result.exit_code == 0
     for part in ("2 latents -> 20 entries", "Dense", "Sigmoid()", "s_1 > n0", "smallest rank", "latent pursuit"):
         assert part in words, part
+    assert "s_i: nonzeros of hidden layer i; n0 = 2 latents; n = 20 entries" in words
     found = read_json(run("inspect", "sigmoid", "--output", "identity", "--samples", 50, "--json"))
     assert found["layers"][1]["activation"] == "Identity()" and found["samples"] == 50
 
