@@ -29,7 +29,16 @@ from . import __version__
 from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
 from .errors import BackendNotInstalledError
 from .exact_check import check_against_cvxpy
-from .files import check_writable, missing, read_latents, read_mask, read_matrix, read_signals, save_inversion
+from .files import (
+    check_writable,
+    load_inversion,
+    missing,
+    read_latents,
+    read_mask,
+    read_matrix,
+    read_signals,
+    save_inversion,
+)
 from .generator import Generator
 from .inspection import Inspection, inspect_and_sample
 from .inversion.explain import explain
@@ -210,12 +219,16 @@ def verify_command(
         signal, z = _signals_for(G, signals), read_latents(latents)
         seen = _measurement(G, mask, matrix)
         seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
-        verdict = verify(G, signal.y, z, measurement=seen, noise=_noise(noise))
+        stated, notes = _as_it_was_made(latents, _noise(noise), seen is not None)
+        verdict = verify(G, signal.y, z, measurement=seen, noise=stated)
+        notes = [*signal.notes, *notes]
         if as_json:
-            _print_json(_verdict_dict(verdict))
+            _print_json(_verdict_dict(verdict) | {"notes": notes})
         else:
             table = _pairs(f"verify: {_signal_count(len(verdict))}")
             _add_verdict(table, verdict)
+            for note in notes:
+                table.add_row("note", Text(note))
             _console().print(table)
         _finish(verdict)
 
@@ -452,6 +465,26 @@ def _noise(text: str | None) -> tuple[str, float] | None:
         return norm, float(bound)
     except ValueError as error:
         raise ValueError(f"expected --noise as NORM:BOUND, got {text!r}; pass e.g. --noise l2:0.1") from error
+
+
+def _as_it_was_made(
+    latents: Path, noise: tuple[str, float] | None, seen: bool
+) -> tuple[tuple[str, float] | None, list[str]]:
+    """The noise to judge by, a result folder's own where none is stated; and what is to be known of that folder."""
+    if not latents.is_dir():
+        return noise, []
+    made, notes = load_inversion(latents), []
+    stored, measured = str(made.settings.get("noise") or ""), str(made.settings.get("measurement"))
+    norm, _, bound = stored.partition(":")
+    if noise is None and bound:
+        noise = norm, float(made.verdict.explained_below[0])  # the words are rounded
+        notes.append(f"judged by the noise that {latents} was made with, {stored}; --noise states another")
+    elif noise is None and stored:
+        notes.append(f"{latents} was made with noise ({stored}), which is not used here; state one with --noise")
+    if not seen and measured in ("Mask", "Matrix"):
+        option = f"--{measured.lower()}"
+        notes.append(f"{latents} was made with {option}, and none is passed here: every entry counts as seen")
+    return noise, notes
 
 
 # --- what is shown --------------------------------------------------------------------------------

@@ -361,6 +361,29 @@ def test_verify_judges_latents_and_results(folder: Path):
     assert found["statuses"] == {"explained": 4} and max(found["misfit"]) == 0.0
 
 
+def test_verify_judges_a_result_by_the_noise_it_was_made_with(folder: Path):
+    np.save("noisy.npy", np.load("y.npy") + 1e-3)
+    for norm, bound in (("l2", 0.0123456789), ("linf", 0.0050000001)):
+        run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", f"{norm}:{bound!r}", "--quiet")
+        found = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))
+        assert found["statuses"] == {"explained": 4} and found["explained_below"] == [bound] * 4
+        assert any(f"judged by the noise that out was made with, {norm}:" in note for note in found["notes"])
+    other = run("verify", "tiny", "noisy.npy", "out", "--noise", "l2:0", "--json")
+    assert other.exit_code == 1 and read_json(other)["notes"] == []
+    assert run("verify", "tiny", "noisy.npy", "out/result.safetensors").exit_code == 1, "an array says nothing of noise"
+    assert "judged by the noise" in flat(run("verify", "tiny", "noisy.npy", "out").stdout)
+
+
+def test_verify_says_that_a_result_was_made_with_a_mask(folder: Path):
+    run("invert", "tiny", "y.npy", "-o", "out", "--mask", "mask.npy", "--quiet")
+    notes = read_json(run("verify", "tiny", "y.npy", "out", "--json"))["notes"]
+    assert notes == ["out was made with --mask, and none is passed here: every entry counts as seen"]
+    assert read_json(run("verify", "tiny", "y.npy", "out", "--mask", "mask.npy", "--json"))["notes"] == []
+    np.save("I.npy", np.eye(D))
+    run("invert", "tiny", "y.npy", "-o", "out", "--matrix", "I.npy", "--quiet")
+    assert "with --matrix" in read_json(run("verify", "tiny", "y.npy", "out", "--json"))["notes"][0]
+
+
 def test_verify_says_what_is_not_explained(folder: Path):
     result = run("verify", "tiny", "far.npy", "z.npy", "--json")
     assert result.exit_code == 1 and read_json(result)["status"][1] != "explained"
