@@ -176,11 +176,10 @@ def _warnings(precision: dict[str, str]) -> list[str]:
     on = [
         name for name, value in precision.items() if value.lower() in ("true", "tf32") and "tf32" in (name + value).lower()
     ]
-    if not on:
+    if not on or not torch.cuda.is_available():  # it acts on CUDA cards only; the table shows the flags all the same
         return []
-    where = "" if torch.cuda.is_available() else " (there is none here)"
     return [
-        f"TF32 is on: {', '.join(on)}. On CUDA cards{where} float32 convolutions then have 3 correct digits. cvxinv keeps "
+        f"TF32 is on: {', '.join(on)}. On CUDA cards float32 convolutions then have 3 correct digits. cvxinv keeps "
         "its own out of it; a generator that you run yourself is not"
     ]
 

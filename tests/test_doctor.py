@@ -103,9 +103,16 @@ def test_a_solver_that_refuses_everything_has_failed(monkeypatch: pytest.MonkeyP
 
 
 def test_tf32_is_warned_of_and_nothing_is_changed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert doctor._warnings({"torch.backends.cuda.matmul.allow_tf32": "False", "torch.x.fp32_precision": "ieee"}) == []
     (warning,) = doctor._warnings({"torch.backends.cudnn.allow_tf32": "True", "torch.x.fp32_precision": "tf32"})
     assert "torch.backends.cudnn.allow_tf32, torch.x.fp32_precision" in warning
+
+
+def test_without_a_card_tf32_is_shown_and_not_warned_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert doctor._warnings({"torch.backends.cudnn.allow_tf32": "True", "torch.x.fp32_precision": "tf32"}) == []
+    assert "torch.backends.cudnn.allow_tf32" in doctor._precision()
 
 
 def test_flags_that_this_torch_does_not_have_are_left_out():
