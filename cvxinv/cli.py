@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from . import __version__
 from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
-from .errors import BackendNotInstalledError
+from .errors import BackendNotInstalledError, CvxinvWarning
 from .exact_check import check_against_cvxpy
 from .files import (
     check_writable,
@@ -335,8 +336,22 @@ def _finish(verdict: Verdict) -> None:
 
 
 def _generator(name: str, output: str | None, label: int | None, dtype: torch.dtype, device: torch.device) -> Generator:
-    with _generator_file(name) as path:
+    with _generator_file(name) as path, _warnings_as_notes():
         return load_generator(path, output, dtype=dtype, device=device, label=label)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """The package's own warnings as lines on stderr, each once; Python shows others as ever."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CvxinvWarning)
+        yield
+    own = [one for one in caught if issubclass(one.category, CvxinvWarning)]
+    for text in dict.fromkeys(str(one.message) for one in own):
+        _console(stderr=True).print(Text(f"note: {text}"), soft_wrap=True)
+    for one in caught:
+        if one not in own:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
 
 
 @contextmanager
@@ -350,7 +365,7 @@ def _generator_file(name: str) -> Iterator[Path]:
         raise IsADirectoryError(f"expected a generator NAME.safetensors with its NAME.json, got the folder {path}")
     if not any(Path(f"{path}{suffix}").is_file() for suffix in ("", ".safetensors", ".json")):
         words = f"; shipped ones: {', '.join(shipped)}" if shipped else ""
-        raise FileNotFoundError(f"{missing(path, ('.safetensors',))}{words}")
+        raise FileNotFoundError(f"{missing(path, ('.safetensors', '.onnx'))}{words}")
     yield path
 
 

@@ -296,8 +296,10 @@ def _near(path: Path, suffixes: tuple[str, ...]) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}"
     names = sorted(p.name for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith("."))
-    short = {Path(name).stem if path.suffix not in suffixes else name: name for name in names}
-    close = [short[name] for name in difflib.get_close_matches(path.name, short, n=5, cutoff=0.5)]
+    short: dict[str, list[str]] = {}
+    for name in names:
+        short.setdefault(Path(name).stem if path.suffix not in suffixes else name, []).append(name)
+    close = [name for match in difflib.get_close_matches(path.name, short, n=5, cutoff=0.5) for name in short[match]]
     shown = (close + [name for name in names if name not in close])[:5]
     if not shown:
         return f"{folder} has none of its kind"

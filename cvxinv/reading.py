@@ -1,6 +1,7 @@
 """Loading and saving generators: torch modules, and the pair NAME.safetensors + NAME.json of
 `docs/format.md`."""
 
+import difflib
 import hashlib
 import json
 import os
@@ -61,6 +62,10 @@ def load_generator(
     if isinstance(source, nn.Module):
         generator = read_module(source, latent_dim, label)
     elif isinstance(source, str | Path) and Path(source).suffix == ".onnx":
+        if not Path(source).is_file():
+            raise FileNotFoundError(
+                f"expected an ONNX file, got no {source}; give the path of NAME.onnx{_near_onnx(source)}"
+            )
         generator = read_onnx(Path(source), latent_dim, label)
     elif isinstance(source, str | Path):
         generator = _read_pair(source, latent_dim, label)
@@ -115,6 +120,14 @@ def _write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _near_onnx(path: str | Path) -> str:
+    """The ONNX files beside a path that is not there, closest names first, for its error message."""
+    folder, stem = Path(path).absolute().parent, Path(path).stem
+    names = [p.name for p in folder.glob("*.onnx") if not p.name.startswith(".")]
+    closest = sorted(names, key=lambda name: (-difflib.SequenceMatcher(None, stem, Path(name).stem).ratio(), name))
+    return f"; ONNX files near it: {', '.join(closest[:5])}" if closest else ""
+
+
 def _read_pair(path: str | Path, latent_dim: int | None, label: int | None) -> Generator:
     weights_path, json_path = _pair(path)
     if str(path) in shipped_generators() and not (weights_path.is_file() or json_path.is_file()):
@@ -124,7 +137,7 @@ def _read_pair(path: str | Path, latent_dim: int | None, label: int | None) -> G
         if not needed.is_file():
             raise FileNotFoundError(
                 f"expected the two files {weights_path.name} and {json_path.name}, got no {needed}; "
-                "keep both in one folder and pass the path of either, or without suffix"
+                f"keep both in one folder and pass the path of either, or without suffix{_near_onnx(weights_path)}"
             )
     spec = _read_json(json_path)
     tensors = _read_tensors(weights_path, spec)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -537,6 +538,35 @@ def test_errors_of_usage_suggest_the_closest_command():
     assert "invert" in run("invrt").stderr and run("invrt").exit_code == 2
 
 
+def test_a_wrong_generator_lists_onnx_files_too(folder: Path):
+    for name in ("net.onnx", "other.onnx", "net.safetensors"):
+        Path(name).touch()
+    for name, near in (
+        ("nett.onnx", "net.onnx"),
+        ("nt", "net.onnx, net.safetensors"),
+        ("net2.safetensors", "net.safetensors"),
+    ):
+        result = run("inspect", name)
+        assert result.exit_code == 2 and f"near it: {near}" in result.stderr and "other.onnx" in result.stderr
+    for name in ("nett.onnx", "nt"):
+        with pytest.raises(FileNotFoundError, match=r"ONNX files near it: net\.onnx, other\.onnx"):
+            ci.load_generator(name)
+
+
+def test_warnings_of_the_package_are_notes(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    real = cli.load_generator
+
+    def load(*words: Any, **options: Any) -> ci.Generator:
+        for _ in range(2):
+            warnings.warn("net.onnx was not compared with onnxruntime: [onnx] is missing", ci.CvxinvWarning, stacklevel=2)
+        return real(*words, **options)
+
+    monkeypatch.setattr(cli, "load_generator", load)
+    result = run("invert", "tiny", "y.npy", "-o", "out", "--json")
+    assert result.stderr == "note: net.onnx was not compared with onnxruntime: [onnx] is missing\n"
+    assert read_json(result)["statuses"] == {"explained": 4}
+
+
 # --- interruptions and faults ---------------------------------------------------------------------
 
 
@@ -592,16 +622,23 @@ def test_a_traceback_is_shown_when_asked_for(folder: Path, monkeypatch: pytest.M
 # --- as a process ---------------------------------------------------------------------------------
 
 
-def process(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from cvxinv.cli import main; main()"
+CODE = ("-c", "from cvxinv.cli import main; main()")
+
+
+def process(*words: str, how: tuple[str, ...] = CODE) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
+    return subprocess.run([sys.executable, *how, *words], capture_output=True, text=True, env=environment)
 
 
 def test_the_entry_point_works_and_is_named(folder: Path):
     done = process("invert", "tiny", "y.npy", "-o", "out", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["statuses"] == {"explained": 4}
     assert "Usage: cvxinv" in process("--help").stdout
+
+
+def test_the_package_can_be_run_as_a_module(folder: Path):
+    assert process("--version", how=("-m", "cvxinv")).stdout == process("--version").stdout != ""
+    assert process("verify", "tiny", "far.npy", "z.npy", how=("-m", "cvxinv")).returncode == 1
 
 
 def test_bad_input_as_a_process_is_one_line(folder: Path):

@@ -56,6 +56,7 @@ RANKS = {
     "doctor": 10,
     "cli": 12,
     "__init__": 13,
+    "__main__": 13,
 }
 # Beyond the ranks: the judge knows no contestant.
 FORBIDDEN = {"certificate": {"layers", "solvers", "inversion"}}
