@@ -69,6 +69,12 @@ class Certificate:
         return self.gap / torch.maximum(self.objective.abs(), self.unit).clamp(min=1e-300)
 
     @property
+    def worst_relative_gap(self) -> float:
+        """The largest relative gap of the signals that have an answer to judge: finite and not infeasible; 0 without any."""
+        judged = torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(self.relative_gap)
+        return float(self.relative_gap[judged].max()) if judged.any() else 0.0
+
+    @property
     def holds(self) -> Tensor:
         """Whether the status is `optimal`, bool `(N,)`."""
         return torch.as_tensor(self.status == OPTIMAL)
@@ -97,8 +103,9 @@ class Certificate:
 
     def __repr__(self) -> str:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
-        worst_gap = float(self.relative_gap.max())
-        worst_violation = float((self.violation / self.scale.clamp(min=1e-300)).max())
+        worst_gap, broken = self.worst_relative_gap, self.violation / self.scale.clamp(min=1e-300)
+        broken = broken[torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(broken)]
+        worst_violation = float(broken.max()) if len(broken) else 0.0
         return (
             f"Certificate of {len(self)} signals: {words}; worst relative gap {worst_gap:.1e}, "
             f"worst violation {worst_violation:.1e} of s_y; tol {self.tol:.0e}"

@@ -5,7 +5,7 @@ p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -72,6 +72,21 @@ class AbstractLayerProblem(ABC):
     form: ClassVar[str] = "quadratic"
     nonnegative: ClassVar[bool]
     absolute: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        """The class, what it was given beside the rows, and the rows, in one line."""
+        given = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name == "rows":
+                continue
+            if isinstance(value, Tensor) and value.ndim == 1:
+                low, high = float(value.min()), float(value.max())
+                given.append(f"{field.name} = {low:g}" + (f" to {high:g}" if high > low else ""))
+            else:
+                shown = tuple(value.shape) if isinstance(value, Tensor) else value
+                given.append(f"{field.name} = {shown}")
+        return f"{type(self).__name__}({', '.join(given)}; {self.rows!r})"
 
     # --- statement ---
 

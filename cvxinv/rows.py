@@ -40,7 +40,7 @@ class Sample:
         return self.W_on.shape[1]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rows:
     """A map `W` (n to m), its bias, and what was observed behind it.
 
@@ -121,6 +121,13 @@ class Rows:
             )
         if not (self._weight[self.on] > 0).all() or not torch.isfinite(self._weight[self.on]).all():
             raise ValueError("expected weight > 0 and finite on the on rows, got others; drop such rows from `on`")
+
+    def __repr__(self) -> str:
+        unseen = int((~self.on & ~self._off).sum())
+        return (
+            f"Rows of {self.N} signals: {self.m} rows, {self.n} unknowns, {type(self.W).__name__}, {self.y.dtype}; "
+            f"{int(self.on.sum())} on, {int(self._off.sum())} off, {unseen} not seen"
+        )
 
     @property
     def _off(self) -> Tensor:

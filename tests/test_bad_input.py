@@ -507,6 +507,16 @@ def test_a_bad_signal_costs_only_itself_under_noise(method: str, value: float, n
     assert_same(R[others], alone)
 
 
+def test_a_signal_whose_squares_overflow_costs_that_signal():
+    _, y = batch()
+    y[1, 0] = 1e200
+    with pytest.warns(ci.ConvergenceWarning, match=r"signals \[1\] hold NaN or inf or numbers above 1e100"):
+        R = ci.invert(G, y)
+    assert R.status[1] == "numerical_error" and (np.delete(R.status, 1) == "explained").all()
+    with pytest.raises(ValueError, match=r"expected finite signals, got 1e\+200 in entry 0 of signal 0"):
+        ci.invert(G, y[1])
+
+
 def test_what_a_hidden_pixel_holds_does_not_matter():
     _, y = batch()
     for filler in (NAN, INF, 1e300):

@@ -514,7 +514,7 @@ def test_an_infeasible_layer_hands_on_its_best_point_and_is_reported():
     G = Generator((first, Layer(ci.Dense(torch.eye(3).double()), torch.zeros(3).double(), ci.Identity())), (3,), {})
     z = torch.tensor([[0.25], [0.7]]).double()
     y = torch.cat([G(z), torch.tensor([[0.0, 0.0, 0.5]]).double()])
-    with pytest.warns(ci.ConvergenceWarning, match="1 of 3 signals are not explained: 2 .*1 signals have a layer"):
+    with pytest.warns(ci.ConvergenceWarning, match="1 of 3 signals are not explained: 2 .*1 of them have a layer"):
         R = ci.invert(G, y, "latent_pursuit", debias=None)
     assert R.layer_status[:, 0].tolist() == ["optimal"] * 3
     assert R.layer_status[:, 1].tolist() == ["optimal", "optimal", "infeasible"]

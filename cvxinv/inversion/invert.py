@@ -424,18 +424,19 @@ def _versions(task: Task, dtype: torch.dtype) -> dict[str, str]:
 def _report(result: Inversion, task: Task, on_fail: str) -> None:
     bad = np.flatnonzero(result.status != EXPLAINED_WORD)
     left_out = (~task.usable).nonzero()[:, 0].tolist()
-    layers = int((~np.isin(result.layer_status, (OPTIMAL, STATIONARY))).any(1).sum()) if result.layers else 0
-    if on_fail == "ignore" or (len(bad) == 0 and layers == 0):
+    if on_fail == "ignore" or len(bad) == 0:
         return
-    words = []
-    if len(bad):
-        first = ", ".join(f"{i} ({result.status[i]})" for i in bad[:5])
-        words.append(f"{len(bad)} of {len(result)} signals are not explained: {first}{', ...' if len(bad) > 5 else ''}")
+    first = ", ".join(f"{i} ({result.status[i]})" for i in bad[:5])
+    words = [f"{len(bad)} of {len(result)} signals are not explained: {first}{', ...' if len(bad) > 5 else ''}"]
+    # an unfinished layer matters where the signal is not explained; elsewhere z has been judged by the signal itself
+    layers = int((~np.isin(result.layer_status[bad], (OPTIMAL, STATIONARY))).any(1).sum()) if result.layers else 0
     if left_out:
-        words.append(f"signals {left_out[:5]} hold NaN or inf, or nothing of them was seen; they were left out")
+        words.append(
+            f"signals {left_out[:5]} hold NaN or inf or numbers above 1e100, or nothing of them was seen; they were left out"
+        )
     if layers:
-        words.append(f"{layers} signals have a layer that is not optimal")
+        words.append(f"{layers} of them have a layer that is not optimal")
     message = "; ".join(words)
-    if on_fail == "raise" and len(bad):
+    if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries everything", result)
-    warnings.warn(message + "; see .summary()", ConvergenceWarning, stacklevel=3)
+    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=3)

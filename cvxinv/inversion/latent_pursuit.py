@@ -59,7 +59,7 @@ LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and it
 GIVEN = "layer problem given"  # remark of a layer whose problem is the user's
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerReport:
     """One layer of a layered inversion.
 
@@ -75,6 +75,10 @@ class LayerReport:
     penalty: Tensor
     threshold: Tensor
     remark: str
+
+    def __repr__(self) -> str:
+        remark = f"; {self.remark}" if self.remark else ""
+        return f"layer {self.index} ({self.kind}): {self.solution!r}{remark}"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def column_lengths(rows: Rows) -> Tensor:
     return torch.where(d > 0, d, torch.ones_like(d))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _AbstractNormalised(AbstractLayerProblem):
     """What both problems in the dictionary with columns of length 1 share; h is in the units of W all the same."""
 
@@ -105,7 +105,7 @@ class _AbstractNormalised(AbstractLayerProblem):
         return torch.zeros_like(self.rows.y[:, :1])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NormalisedLasso(_AbstractNormalised):
     """min 1/2 |W h + b - y|^2 on `on` + lam |D h|_1, D the lengths of the columns of W_on; off rows count as not seen.
 
@@ -174,7 +174,7 @@ class NormalisedLasso(_AbstractNormalised):
         return Scaled(NormalisedLasso(rows, self._plain._lam / data), (data / k)[:, None], data[:, None])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NormalisedBasisPursuit(_AbstractNormalised):
     """min |D h|_1 with |W h + b - y| <= eps on `on`, D the lengths of the columns of W_on; off rows count as not seen.
 

@@ -113,7 +113,7 @@ class Inversion:
         lines.append(f"  {self.verdict!r}")
         for report in self.layers:
             words = ", ".join(f"{count} {status}" for status, count in report.solution.certificate.counts().items())
-            gap = float(report.solution.certificate.relative_gap.max())
+            gap = report.solution.certificate.worst_relative_gap
             extra = f"; {report.remark}" if report.remark else ""
             lines.append(f"  layer {report.index} ({report.kind}): {words}; worst relative gap {gap:.1e}{extra}")
         if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):

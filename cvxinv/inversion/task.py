@@ -16,6 +16,9 @@ from ..measurement import AbstractMeasurement, Matrix, as_measurement
 EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 
 
+_LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
+
+
 @dataclass(frozen=True, eq=False)
 class Noise:
     """A bound on y - A G(z) in the l2 or linf norm, `(N,)`, signal units."""
@@ -28,7 +31,8 @@ class Noise:
 class Task:
     """What to invert: `y` `(N, k)` with hidden entries 0, in the generator's type and on its device.
 
-    usable: `(N,)`, False for signals that hold NaN or inf, or of which nothing was seen. born: the type y came in.
+    usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
+    type y came in.
     cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`).
     """
 
@@ -140,7 +144,7 @@ def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object 
     seeing = seeing.to(generator.dtype, generator.device)
     born, y = y.dtype, y.to(generator.dtype)
     seen = seeing.seen(len(y)).to(y.device)
-    usable = (torch.isfinite(y) | ~seen).all(1) & seen.any(1)
+    usable = (_fits(y) | ~seen).all(1) & seen.any(1)
     _refuse_all_unusable(y, seen, usable)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     return Task(generator, y, seeing, as_noise(noise, y), usable, born)
@@ -220,10 +224,15 @@ def _refuse_constant(generator: Generator) -> None:
             )
 
 
+def _fits(y: Tensor) -> Tensor:
+    """Entries that are finite, and small enough for their squares to be."""
+    return torch.isfinite(y) & (y.abs() <= min(_LARGEST, torch.finfo(y.dtype).max))
+
+
 def _refuse_all_unusable(y: Tensor, seen: Tensor, usable: Tensor) -> None:
     if usable.any():
         return
     if not seen.any(1).any():
         raise ValueError("the mask hides everything: no entry of any signal was seen; True marks what was seen")
-    i, k = (int(v) for v in (~torch.isfinite(y) & seen).nonzero()[0])
+    i, k = (int(v) for v in (~_fits(y) & seen).nonzero()[0])
     raise ValueError(f"expected finite signals, got {float(y[i, k])} in entry {k} of signal {i}; mask it or clean it")

@@ -42,8 +42,9 @@ class Verdict:
 
     @property
     def relative_misfit(self) -> Tensor:
-        """misfit / |y|, `(N,)`, no unit."""
-        return self.misfit / self.size.clamp(min=1e-300)
+        """misfit / |y|, `(N,)`, no unit; of a signal that is 0, 0 where it is met and inf elsewhere."""
+        exact = (self.size == 0) & (self.misfit == 0)
+        return torch.where(exact, torch.zeros_like(self.misfit), self.misfit / self.size)
 
     @property
     def explained(self) -> Tensor:

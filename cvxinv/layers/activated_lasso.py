@@ -34,7 +34,7 @@ from ..layer_problem import AbstractCurvedProblem, Scaled, Statement, per_signal
 from ..rows import Rows, Sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ActivatedLasso(AbstractCurvedProblem):
     """min over h >= 0 of 1/2 |phi(W h + b) - y|^2 on `on` + lam 1'h; off rows count as not seen.
 

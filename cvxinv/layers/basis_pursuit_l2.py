@@ -38,7 +38,7 @@ from ..layer_problem import (
 from ..rows import Rows, Sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AbstractBasisPursuitL2(AbstractLayerProblem):
     """What both basis pursuits with an l2 bound share."""
 
@@ -166,7 +166,7 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         return Scaled(replace(self, rows=rows, eps=self._eps / data), h_unit, torch.full_like(h_unit, 1 / k))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BasisPursuitL2(AbstractBasisPursuitL2):
     """min |h|_1 with |W h + b - y|_2 <= eps on `on` and W h + b <= 0 on `off`; h of any sign.
 
@@ -184,7 +184,7 @@ class BasisPursuitL2(AbstractBasisPursuitL2):
         return h.sign() * (h.abs() - self.linear / rho).clamp(min=0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NonnegativeBasisPursuitL2(AbstractBasisPursuitL2):
     """min 1'h over h >= 0 with |W h + b - y|_2 <= eps on `on` and W h + b <= 0 on `off`.
 

@@ -49,7 +49,7 @@ from ..layer_problem import (
 from ..rows import Rows, Sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GaussianLatent(AbstractLayerProblem):
     """min_z 1/2 |W z + b - y|^2 on `on` + gamma/2 |z|^2 with W z + b <= 0 on `off`; z has any sign.
 

@@ -45,7 +45,7 @@ from ..maps import AbstractMap
 from ..rows import Rows, Sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AbstractIntervalBasisPursuit(AbstractLayerProblem):
     """What the basis pursuits with bounds row by row share; `limits` says what the bounds are."""
 
@@ -137,7 +137,7 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
         return torch.zeros_like(self.linear)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
     """What both basis pursuits with an l_inf bound share."""
 
@@ -187,7 +187,7 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
         return Scaled(replace(self, rows=rows, eps=self._eps / data), h_unit, torch.full_like(h_unit, 1 / k))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BasisPursuitLinf(AbstractBasisPursuitLinf):
     """min |h|_1 with |W h + b - y|_i <= eps on `on` and W h + b <= eps on `off`; h of any sign.
 
@@ -199,7 +199,7 @@ class BasisPursuitLinf(AbstractBasisPursuitLinf):
     absolute: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NonnegativeBasisPursuitLinf(AbstractBasisPursuitLinf):
     """min 1'h over h >= 0 with |W h + b - y|_i <= eps on `on` and W h + b <= eps on `off`.
 
@@ -210,7 +210,7 @@ class NonnegativeBasisPursuitLinf(AbstractBasisPursuitLinf):
     nonnegative: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
     """min 1'h over h >= 0 with lo <= W h + b <= hi on `on` and W h + b <= hi on `off`.
 

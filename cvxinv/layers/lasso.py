@@ -37,7 +37,7 @@ from ..layer_problem import (
 from ..rows import Rows, Sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lasso(AbstractLayerProblem):
     """min 1/2 |W h + b - y|^2 on `on` + lam |h|_1; h of any sign; off rows count as not seen.
 

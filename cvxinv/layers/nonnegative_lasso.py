@@ -45,7 +45,7 @@ from ..layer_problem import (
 from ..rows import Rows, Sample, weighted_gram
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NonnegativeLasso(AbstractLayerProblem):
     """min_{h >= 0} 1/2 |W h + b - y|^2 on `on` + lam 1'h with W h + b <= 0 on `off`.
 
