@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,7 +138,8 @@ def inspection_picture(inspection: Inspection, samples: Samples) -> "Figure":
     _draw_counts(left, inspection, samples)
     _draw_singular_values(right, samples)
     name = inspection.name or "generator"
-    figure.suptitle(f"{name}: {inspection.latent_dim} latents to {inspection.signal_dim} entries", fontsize=12)
+    title = f"{name}: {inspection.latent_dim} latents to {inspection.signal_dim} entries"
+    figure.suptitle("\n".join(wrap(title, 90)), fontsize=12)
     return figure
 
 
@@ -248,7 +250,10 @@ def _draw_samples(figure: "FigureBase", samples: Samples) -> None:
         ax.set_yticks([])
         for spine in ax.spines.values():
             spine.set(color="#bbbbbb", linewidth=0.6)
-    figure.suptitle(f"samples, values {low:.3g} to {high:.3g} (signal units)", fontsize=9.5)
+    ends = ("black", "full colour") if shape[0] == 3 else ("white", "black")
+    words = "" if shape[0] == 3 else "drawn dark on light (inverted), "
+    title = f"samples, {words}values from {low:.3g} ({ends[0]}) to {high:.3g} ({ends[1]}), signal units"
+    figure.suptitle(title, fontsize=9.5)
 
 
 def _draw_counts(ax: "Axes", inspection: Inspection, samples: Samples) -> None:
@@ -282,7 +287,7 @@ def _draw_singular_values(ax: "Axes", samples: Samples) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    title = f"singular values of the Jacobian before the output activation, {len(values)} latents"
+    title = f"singular values of the Jacobian\nbefore the output activation, {len(values)} latents"
     _plain_axes(ax, "number of the singular value", "singular value (signal / latent unit)", title)
     ax.legend(fontsize=8, frameon=False)
 

@@ -326,7 +326,8 @@ class _Drawing:
             return "Curves: the value of each entry, in signal units, against its number. Shaded entries were not seen."
         grey = self.shape[0] == 1
         ends = ("white", "black") if grey else ("black", "full colour")
-        words = f"Values from {self.low:.3g} ({ends[0]}) to {self.high:.3g} ({ends[1]}), clipped outside. "
+        words = "Drawn dark on light, which inverts what a PNG file holds. " if grey else ""
+        words += f"Values from {self.low:.3g} ({ends[0]}) to {self.high:.3g} ({ends[1]}), clipped outside. "
         if page.y is not None and not isinstance(page.measurement, Matrix):
             words += "Striped pixels were not seen. "
         if page.y is None and page.truth is None:

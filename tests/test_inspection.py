@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from torch import nn
 
 import cvxinv as ci
 from cvxinv.exact_check import check_against_cvxpy
-from cvxinv.inspection import Inspection, inspect_generator
+from cvxinv.inspection import Inspection, inspect_and_sample, inspect_generator
+from cvxinv.plots import inspection_picture, png_bytes
 
 # mean nonzeros per hidden layer, never active units, smallest rank and median condition number of the Jacobian (None
 # where the rank is short), as measured once with an independent forward pass on other random latents
@@ -204,3 +207,34 @@ def test_the_exact_check_takes_no_more_signals_than_there_are(layered: ci.Invers
         check_against_cvxpy(layered, 0)
     with pytest.raises(ValueError, match="did you mean 'CLARABEL'"):
         check_against_cvxpy(layered, 1, "CLARABELL")
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4), (7,)])
+def test_no_title_of_the_picture_is_cut(shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    d = int(np.prod(shape))
+    G = ci.load_generator(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, d)))
+    G = replace(G, signal_shape=shape, description={"name": "a generator of a long name " * 6})
+    figure = inspection_picture(*inspect_and_sample(G, 40, progress=False))
+    png_bytes(figure)  # lays it out
+    width = figure.bbox.width
+    # titles and labels; ticks outside of an axis are kept by matplotlib and not drawn
+    texts = [text for text in figure.findobj(Text) if len(text.get_text()) > 12]
+    assert any("singular values of the Jacobian" in text.get_text() for text in texts)
+    for text in texts:
+        box = text.get_window_extent()
+        assert -1 <= box.x0 and box.x1 <= width + 1, text.get_text()
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((4, 4), "dark on light (inverted), values from 0 (white) to 1 (black)"),
+        ((3, 4, 4), "from 0 (black) to 1 (full colour)"),
+    ],
+)
+def test_the_picture_says_which_end_is_dark(shape: tuple[int, ...], words: str):
+    torch.manual_seed(0)
+    G = ci.load_generator(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, int(np.prod(shape))), nn.Sigmoid()))
+    figure = inspection_picture(*inspect_and_sample(replace(G, signal_shape=shape), 40, progress=False))
+    assert any(words in text.get_text() for text in figure.findobj(Text))

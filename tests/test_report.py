@@ -182,6 +182,13 @@ def test_pictures_on_the_page_show_the_pixels(tmp_path: Path):
     assert np.allclose(1 - shown, inversion.signal.reshape(4, 4).numpy(), atol=1 / 255)
 
 
+def test_the_caption_says_which_end_is_dark(tmp_path: Path, digits):
+    G, y, mask, inversion = digits
+    words = " ".join(Page(write(tmp_path, inversion, y=y, generator=G, measurement=mask)).text.split())
+    said = r"Drawn dark on light, which inverts what a PNG file holds\. Values from \S+ \(white\) to \S+ \(black\)"
+    assert re.search(said, words)
+
+
 def test_hidden_pixels_are_striped_and_seen_ones_are_not(tmp_path: Path, digits):
     G, y, mask, inversion = digits
     page = Page(write(tmp_path, inversion, y=y, generator=G, measurement=mask))
