@@ -1,0 +1,170 @@
+"""From rows to tables: one per case, and the last one, ours against the best certified peer beside the target."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contest import Row
+from rich.table import Table as RichTable
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header and rows of text; prints on a terminal and as markdown."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def rich(self) -> RichTable:
+        table = RichTable(*self.header, title=self.title, title_justify="left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        lines = [f"**{self.title}**", "", *("| " + " | ".join(r) + " |" for r in (self.header, ("---",) * len(self.header)))]
+        return "\n".join([*lines, *("| " + " | ".join(r) + " |" for r in self.rows), ""])
+
+
+def short(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def floor_share(row: Row, rates: dict[str, float]) -> float | None:
+    """Share of the GEMM roofline that the row reaches: the time of its products alone over its process time."""
+    if row.flops is None or row.seconds is None:
+        return None
+    return row.flops / rates[row.dtype] / row.seconds.process
+
+
+_HEADER = (
+    "solver", "type", "polish", "not optimal", "process", "wall", "iterations", "gap", "violation", "KKT", "GEMM floor",
+    "peer's tol", "note",
+)  # fmt: skip
+
+
+def case_table(case: str, rows: list[Row], rates: dict[str, float]) -> Table:
+    """Failures first, then the fastest first."""
+
+    def order(row: Row):
+        if row.verdict is None or row.seconds is None:
+            return 2, 0.0
+        return int(row.verdict.failures > 0), row.seconds.process
+
+    return Table(case, _HEADER, [_cells(row, rates) for row in sorted(rows, key=order)])
+
+
+def _cells(row: Row, rates: dict[str, float]) -> tuple[str, ...]:
+    if row.verdict is None or row.seconds is None:
+        return (row.solver, "", "", "-", "-", "-", "-", "-", "-", "-", "-", "-", row.note)
+    v, share = row.verdict, floor_share(row, rates)
+    factor = f" x{row.extrapolated:.3g}" if row.extrapolated > 1 else ""
+    ours = row.kind == "ours"
+    kind = row.dtype if row.device == "cpu" else f"{row.dtype}, {row.device}"
+    return (
+        f"**{row.solver}**" if ours else row.solver, kind,
+        "" if not ours else "always" if row.solver == "auto" else "yes" if row.polish else "no",
+        f"{v.failures} of {v.signals}", short(row.seconds.process) + factor, short(row.seconds.wall) + factor,
+        "-" if row.iterations is None else str(row.iterations), f"{v.gap:.0e}", f"{v.violation:.0e}", f"{v.kkt:.0e}",
+        "-" if share is None else f"{100 * share:.0f} %", "" if ours else f"{row.tol:.0e}", row.note,
+    )  # fmt: skip
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """At least `least` times faster than the fastest of `against` (empty: than any peer) on the cases that start so."""
+
+    case: str
+    least: float
+    against: tuple[str, ...] = ()
+    dtype: str = "float64"
+    kind: str = "peer"
+
+
+def targets(labels: list[str], promised: bool = True) -> list[Target]:
+    """What was promised for each case; without `promised` the comparisons alone."""
+    starts = (
+        Target("LASSO 784x392, gaussian, B=1024", 7.0),
+        Target("LASSO 784x392, gaussian, B=1024", 14.0, dtype="float32"),
+        Target("LASSO 784x392, power law, B=64", 1.0),
+        Target("LASSO 784x400, trained 20-400-784, B=64", 1.0),
+        Target("ReLU rows 392x128, gaussian, B=1024", 2.0, ("DAQP",)),
+        Target("ReLU rows 392x128, gaussian, B=1024", 3.0, ("DAQP",), "float32"),
+        Target("ReLU rows 392x128, power law, B=64", 1.0, ("DAQP",)),
+        Target("ReLU rows 256x128, trained 5-128-256-784, B=64", 1.0, ("DAQP",)),
+        Target("latent 128x20, gaussian, B=1024", 1.0, ("DAQP",)),
+        Target("pursuit l2 784x392, gaussian, B=64", 8.0, ("SPAMS LARS",)),
+        Target("pursuit l2 625x1000, gaussian, B=16", 3.0, ("SPAMS LARS",)),
+        Target("pursuit linf 784x392, gaussian, B=8", 10.0, ("HiGHS",)),
+        Target("pursuit linf, ReLU rows 392x128, gaussian, B=64", 4.0, ("PIQP", "HiGHS")),
+    )
+    found = [t for t in starts if t.case in labels]
+    for label in labels:
+        cold, least = ("HIGHS", 9.0) if "linf" in label else ("CLARABEL", 50.0)
+        found.append(Target(label, least if promised else 0.0, (f"CVXPY with {cold}",), kind="whole"))
+    return found
+
+
+_LAST = ("case", "type", "ours (auto)", "our fastest", "against", "its time", "ratio", "at least", "verdict")
+
+
+def ratio_table(rows: list[Row], device: str, rates: dict[str, float], promised: bool = True) -> Table:
+    """Ours against the best certified peer, beside what was promised."""
+    clock = _process if device == "cpu" else _wall
+    labels = list(dict.fromkeys(row.case for row in rows))
+    wanted = targets(labels, promised)
+    named = {t.case for t in wanted if t.kind == "peer"}
+    wanted += [Target(label, 0.0) for label in labels if label not in named]
+    lines = [_ratio_line(t, [r for r in rows if r.case == t.case], device, clock) for t in wanted]
+    lines += [_floor_line(r, rates) for r in rows if r.case == "LASSO 784x392, gaussian, B=1024" and r.solver == "auto"]
+    return Table("Ours against the best certified peer (peer's time / ours)", _LAST, lines)
+
+
+def _process(row: Row) -> float:
+    assert row.seconds is not None
+    return row.seconds.process
+
+
+def _wall(row: Row) -> float:
+    assert row.seconds is not None
+    return row.seconds.wall
+
+
+def _ratio_line(target: Target, rows: list[Row], device: str, clock: Callable[[Row], float]) -> tuple[str, ...]:
+    certified = [r for r in rows if r.certified]
+    ours = [r for r in certified if r.kind == "ours" and r.dtype == target.dtype and r.device == device]
+    auto = [r for r in ours if r.solver == "auto"]
+    others = [r for r in certified if r.kind == target.kind and (not target.against or r.solver in target.against)]
+    wanted = "-" if not target.least else f"{target.least:g}x"
+    named = " or ".join(target.against)
+    note = ""
+    if not others and target.kind == "peer":
+        others, note = [r for r in certified if r.kind == "peer"], f" ({named or 'none'} not certified or not run)"
+    fastest = min(ours, key=clock, default=None)
+    best = min(others, key=clock, default=None)
+    start = (target.case, target.dtype, short(clock(auto[0])) if auto else "not certified")
+    mine = f"{fastest.solver} {short(clock(fastest))}" if fastest else "none certified"
+    if best is None:
+        return (*start, mine, f"{named or 'no peer'} not certified or not run", "-", "-", wanted, "open")
+    against = (best.solver + note, short(clock(best)) + (f" x{best.extrapolated:.3g}" if best.extrapolated > 1 else ""))
+    if not auto:
+        return (*start, mine, *against, "-", wanted, "missed")
+    ratio = clock(best) / clock(auto[0])
+    verdict = "no target" if not target.least else "open" if note else "met" if ratio >= target.least else "missed"
+    return (*start, mine, *against, f"{ratio:.2f}x", wanted, verdict)
+
+
+def _floor_line(row: Row, rates: dict[str, float]) -> tuple[str, ...]:
+    share = floor_share(row, rates)
+    if share is None or row.seconds is None:
+        return (row.case, row.dtype, "-", "-", "its GEMM floor", "-", "-", "at most 1.5x", "open")
+    over, floor = 1 / share, row.seconds.process * share
+    verdict = "met" if over <= 1.5 else "missed"
+    own = short(row.seconds.process)
+    return (row.case, row.dtype, own, "-", "its GEMM floor", short(floor), f"{over:.1f}x over", "at most 1.5x", verdict)

@@ -1,0 +1,195 @@
+"""The benchmark's clockwork: the judge, the peers' adapters, the yardstick and the tables. No test here is about speed."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from contest import Row, point_of, solve_peer
+from layer_cases import Case, cases
+from measuring import Seconds, Verdict, flops, judge, kkt, plain
+from peers import PEERS, AbstractPeer, missing
+from peers.base import kinds_of
+from pictures import profile_ratios
+from tables import Target, ratio_table, targets
+
+import cvxinv as ci
+
+ROOT = Path(__file__).parent.parent
+RATES = {"float64": 1e10, "float32": 2e10}
+QUICK = {case.label: case for case in cases(True)}
+
+
+# --- peers ----------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_problem_has_a_quick_case():
+    kinds = [kinds_of(case.make(torch.arange(1))) for case in QUICK.values()]
+    assert {"lasso", "quadratic"} in kinds and {"quadratic"} in kinds and {"ball"} in kinds and {"interval"} in kinds
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=[p.name for p in PEERS])
+def test_a_peer_is_certified_on_every_case_it_serves(peer: type[AbstractPeer]):
+    absent = missing(peer, gpl=False)
+    if absent:
+        pytest.skip(f"{peer.name}: {absent}")
+    for case in QUICK.values():
+        if kinds_of(case.make(torch.arange(1))) & set(peer.kinds):
+            assert certified(case, peer), f"{peer.name} is not certified on {case.label} at any tolerance of its ladder"
+
+
+def certified(case: Case, peer: type[AbstractPeer]) -> bool:
+    for tol in peer.ladder:
+        problem, answers, _, spent = solve_peer(case, 2, peer, tol)
+        assert spent.process >= 0 and len(answers) == 2
+        if judge(problem, *point_of(problem, answers)).failures == 0:
+            return True
+    return False
+
+
+def test_extra_bench_holds_no_gpl():
+    import configparser
+
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extra = config["options.extras_require"]["bench"]
+    gpl = {p.package for p in PEERS if p.licence.startswith("GPL")}
+    assert gpl == {"spams", "ecos"}
+    assert not [name for name in gpl if name in extra]
+
+
+def test_gpl_peers_run_only_when_asked_for():
+    for peer in PEERS:
+        if peer.licence.startswith("GPL"):
+            assert "--gpl" in str(missing(peer, gpl=False))
+
+
+# --- the judge ------------------------------------------------------------------------------------
+
+
+def small_lasso() -> tuple[ci.NonnegativeLasso, torch.Tensor, torch.Tensor]:
+    """W = I, y = (2, -1), lam = 1/2: h = (2 - 1/2, 0) and p = h - y = (-1/2, 1), which is feasible as W'p + 1/2 >= 0."""
+    W = ci.Dense(torch.eye(2, dtype=torch.float64))
+    y = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
+    problem = ci.NonnegativeLasso(
+        ci.Rows(W, torch.zeros(2, dtype=torch.float64), y, torch.ones(1, 2, dtype=torch.bool)), 0.5
+    )
+    return problem, torch.tensor([[1.5, 0.0]], dtype=torch.float64), torch.tensor([[-0.5, 1.0]], dtype=torch.float64)
+
+
+def test_kkt_residual_is_zero_at_the_optimum_alone():
+    problem, h, p = small_lasso()
+    assert float(kkt(problem, h, p)) < 1e-15
+    assert float(kkt(problem, h + 0.1, p)) > 1e-3
+    assert float(kkt(problem, h, p + 0.1)) > 1e-3
+
+
+def test_judge_counts_what_is_wrong_missing_or_not_finite():
+    case = QUICK["LASSO 49x24, gaussian, B=4"]
+    problem = case.make()
+    solution = ci.solve(problem)
+    assert judge(problem, solution.h, solution.p).failures == 0
+    wrong = solution.h.clone()
+    wrong[0] *= 1.01
+    wrong[1] = torch.nan
+    verdict = judge(problem, wrong, solution.p)
+    assert verdict.failures == 2 and verdict.gap == float("inf")
+    assert judge(problem, torch.zeros_like(wrong), None).failures == 4
+
+
+def test_judge_builds_a_p_where_the_given_one_proves_nothing():
+    problem = QUICK["LASSO 49x24, gaussian, B=4"].make()
+    solution = ci.solve(problem)
+    assert judge(problem, solution.h, torch.zeros_like(solution.p)).failures == 0
+
+
+def test_no_run_inherits_a_cache():
+    case = QUICK["LASSO 49x24, gaussian, B=4"]
+    first, second = case.make(), case.make()
+    assert first.rows.W is not second.rows.W
+    assert torch.equal(first.rows.W.matrix(), second.rows.W.matrix()) and torch.equal(first.rows.y, second.rows.y)
+
+
+# --- the yardstick --------------------------------------------------------------------------------
+
+
+def test_operations_of_products_and_factors_are_counted():
+    A = torch.eye(12, dtype=torch.float64)
+    assert flops(lambda: A[:4] @ A) == 2 * 4 * 12 * 12
+    assert flops(lambda: torch.linalg.cholesky_ex(A.expand(3, 12, 12).clone())) == 3 * 12**3 // 3
+    assert flops(lambda: torch.cholesky_solve(A[:, :5], A)) == 2 * 12**2 * 5
+    assert flops(lambda: A @ A[0]) == 2 * 12 * 12
+
+
+def test_json_holds_no_number_that_json_has_not():
+    assert json.loads(json.dumps(plain({"gap": float("inf"), "s": (0.123456789,)}), allow_nan=False)) == {
+        "gap": "inf", "s": [0.123457],
+    }  # fmt: skip
+
+
+# --- tables and pictures --------------------------------------------------------------------------
+
+LABEL = "ReLU rows 392x128, power law, B=64"
+
+
+def row(solver: str, seconds: float, failures: int = 0, **more) -> Row:
+    kind = "ours" if solver == "auto" else "peer"
+    verdict = Verdict(64, failures, 1e-9, 0.0, 1e-8)
+    return replace(Row(LABEL, solver, kind, signals=64, run=64, seconds=Seconds(seconds, seconds), verdict=verdict), **more)
+
+
+def verdict_of(*rows: Row) -> tuple[str, ...]:
+    return next(r for r in ratio_table(list(rows), "cpu", RATES).rows if "1x" in r)
+
+
+def test_a_target_is_met_or_missed_by_the_ratio_of_times():
+    assert verdict_of(row("auto", 1.0), row("DAQP", 1.5))[-3:] == ("1.50x", "1x", "met")
+    assert verdict_of(row("auto", 2.0), row("DAQP", 1.5))[-3:] == ("0.75x", "1x", "missed")
+
+
+def test_an_answer_that_is_not_certified_wins_nothing():
+    assert verdict_of(row("auto", 1.0, failures=1), row("DAQP", 1.5))[-1] == "missed"
+    assert verdict_of(row("auto", 1.0), row("DAQP", 0.5, failures=1), row("PIQP", 3.0))[-3:] == ("3.00x", "1x", "open")
+    assert verdict_of(row("auto", 1.0))[-1] == "open"
+
+
+def test_extrapolated_times_are_marked():
+    assert " x8" in " ".join(verdict_of(row("auto", 1.0), row("DAQP", 1.5, run=8)))
+
+
+def test_every_target_names_a_case_that_is_run():
+    full = {case.label for case in cases(False)}
+    names = {p.name for p in PEERS}
+    promised = targets(sorted(full))
+    assert len([t for t in promised if t.kind == "peer"]) >= 11  # thirteen with the trained layers
+    for target in promised:
+        assert isinstance(target, Target) and target.case in full and set(target.against) <= names
+
+
+def test_profile_ratios_are_over_the_fastest_certified():
+    found = profile_ratios([row("auto", 2.0), row("DAQP", 1.0), row("PIQP", 0.5, failures=3)], [LABEL])
+    assert found == {"auto (ours)": [2.0], "DAQP": [1.0]}
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def test_a_quick_run_writes_tables_json_and_pictures(tmp_path: Path):
+    command = [
+        sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--only", "lasso 49x24, gaussian",
+        "--peers", "scikit-learn CD,OSQP,CVXPY with CLARABEL", "--out", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Ours against the best certified peer" in done.stdout
+    record = json.loads((tmp_path / "layers_quick.json").read_text())
+    solvers = {r["solver"]: r for r in record["rows"] if r["dtype"] == "float64"}
+    assert {"auto", "OSQP", "CVXPY with CLARABEL"} <= set(solvers)
+    assert solvers["auto"]["verdict"]["failures"] == 0 and solvers["auto"]["verdict"]["gap"] <= 1e-6
+    assert {"processor", "cores", "versions", "commit", "date", "load"} <= set(record["circumstances"])
+    assert "| solver | type |" in (tmp_path / "layers_quick.md").read_text()
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 2 and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
