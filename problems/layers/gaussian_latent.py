@@ -606,6 +606,7 @@ def solved_lines(instance: Instance) -> list[str]:
 
 def main() -> None:
     """Print every instance: lesson, equation, hand answer, transcription, exact and fast solution."""
+    print((__doc__ or "").strip())
     header = "".join(f"{word:>13}" for word in ("objective", "bound", "gap", "violation"))
     for work, instance in zip(WORKED, INSTANCES, strict=True):
         lesson = (work.__doc__ or "").splitlines()[0]
