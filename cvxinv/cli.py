@@ -497,7 +497,7 @@ def _as_it_was_made(
     elif noise is None and stored:
         notes.append(f"{latents} was made with noise ({stored}), which is not used here; state one with --noise")
     if not seen and measured in ("Mask", "Matrix"):
-        option = f"--{measured.lower()}"
+        option = "--mask or --hide-clipped" if measured == "Mask" else "--matrix"
         notes.append(f"{latents} was made with {option}, and none is passed here: every entry counts as seen")
     return noise, notes
 

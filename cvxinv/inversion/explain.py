@@ -124,10 +124,15 @@ class _Facts:
         return bool(self.inversion.determined[self.index])
 
     @property
+    def largest(self) -> bool:
+        """Whether the stated noise bounds the largest entry."""
+        return str(self.setting("noise")).startswith("linf")
+
+    @property
     def allowed(self) -> float:
         """The largest l2 misfit that counts as explained, signal units; inf where that is not known."""
         bound = self.number("explained_below")
-        if not str(self.setting("noise")).startswith("linf"):
+        if not self.largest:
             return bound
         return inf if self.seen is None else bound * self.seen**0.5
 
@@ -226,7 +231,8 @@ def _explained(f: _Facts) -> Explanation:
     reasons = [_misfit_words(f), _singular_words(f), _way_words(f)]
     if f.setting("noise") is not None and f.size <= f.allowed < inf:
         reasons.append(f"the stated noise allows an l2 misfit of {f.allowed:.3g}, and |y| is {f.size:.3g}")
-        verdict = "explained, and that says nothing: the stated noise is as large as the signal"
+        little = "little: the stated noise, over all entries," if f.largest else "nothing: the stated noise"
+        verdict = f"explained, and that says {little} is as large as the signal"
         return _put(f, NO, "signal", verdict, reasons, ["a smaller noise bound, in the units of the signal"])
     if not f.determined:
         cause, why, advice = _undetermined(f)
@@ -303,7 +309,7 @@ def _misfit_words(f: _Facts) -> str:
     misfit, size, noise = f.number("misfit"), f.size, f.setting("noise")
     share = f" = {misfit / size:.1e} |y|" if size > 0 else ", y is 0"
     source = f"the stated noise, {noise}" if noise else "no noise was stated: the signal's own precision"
-    norm = " in the largest entry" if str(noise).startswith("linf") else ""
+    norm = " in the largest entry" if f.largest else ""
     return f"misfit {misfit:.2e}{share}; up to {f.number('explained_below'):.2e}{norm} counts as explained ({source})"
 
 
@@ -312,7 +318,7 @@ def _reach_words(f: _Facts) -> list[str]:
         return []
     words = f"the image layer's certificate proves that no latent has a misfit below {f.reach:.3g}; this one has "
     words += f"{f.number('misfit') / f.reach:.2f} times that"
-    if str(f.setting("noise")).startswith("linf") and f.seen is not None:
+    if f.largest and f.seen is not None:
         words += f", and the stated bound allows at most {f.allowed:.3g} over the {f.seen} entries seen"
     return [words]
 
