@@ -14,7 +14,7 @@ from measuring import Seconds, Verdict, flops, judge, kkt, plain
 from peers import PEERS, AbstractPeer, missing
 from peers.base import kinds_of
 from pictures import profile_ratios
-from tables import Target, ratio_table, targets
+from tables import Target, case_table, ratio_table, targets
 
 import cvxinv as ci
 
@@ -156,6 +156,18 @@ def test_an_answer_that_is_not_certified_wins_nothing():
     assert verdict_of(row("auto", 1.0))[-1] == "open"
 
 
+def test_a_faster_peer_than_the_named_one_is_said_aloud():
+    line = verdict_of(row("auto", 1.0), row("DAQP", 1.5), row("PIQP", 0.5))
+    assert line[-1] == "met" and "the fastest is PIQP, 500 ms" in line[4]
+
+
+def test_without_the_fastest_known_peer_nothing_is_decided():
+    label = "LASSO 784x392, power law, B=64"
+    rows = [replace(r, case=label) for r in (row("auto", 1.0), row("scikit-learn CD", 3.0))]
+    assert verdict_of(*rows)[-1] == "open"
+    assert verdict_of(*rows, replace(row("SPAMS LARS", 0.1), case=label))[-1] == "missed"
+
+
 def test_extrapolated_times_are_marked():
     assert " x8" in " ".join(verdict_of(row("auto", 1.0), row("DAQP", 1.5, run=8)))
 
@@ -172,6 +184,12 @@ def test_every_target_names_a_case_that_is_run():
 def test_profile_ratios_are_over_the_fastest_certified():
     found = profile_ratios([row("auto", 2.0), row("DAQP", 1.0), row("PIQP", 0.5, failures=3)], [LABEL])
     assert found == {"auto (ours)": [2.0], "DAQP": [1.0]}
+
+
+def test_a_row_without_an_answer_keeps_its_reason():
+    table = case_table(LABEL, [Row(LABEL, "DAQP", "peer", note="ValueError: no"), row("auto", 1.0)], RATES)
+    assert [r[0] for r in table.rows] == ["**auto**", "DAQP"] and table.rows[1][-1] == "ValueError: no"
+    assert {len(r) for r in table.rows} == {len(table.header)}
 
 
 # --- the whole ------------------------------------------------------------------------------------
@@ -193,3 +211,10 @@ def test_a_quick_run_writes_tables_json_and_pictures(tmp_path: Path):
     assert "| solver | type |" in (tmp_path / "layers_quick.md").read_text()
     pictures = sorted(tmp_path.glob("*.png"))
     assert len(pictures) == 2 and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_device_is_said_aloud():
+    command = [sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "skipped: --device cuda" in done.stdout and "case 1" not in done.stdout
