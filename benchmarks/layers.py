@@ -111,6 +111,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--peers", default=None, help="comma-separated names, instead of all")
     parser.add_argument("--batch", type=int, default=None, help="signals per case, instead of its own number")
+    parser.add_argument("--budget", type=float, default=None, help="seconds per row; slower ones run on fewer signals")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of our methods; peers run on the CPU")
     parser.add_argument("--out", type=Path, default=None, help="folder for JSON, markdown and pictures")
     return parser.parse_args()
@@ -119,10 +120,11 @@ def parse() -> argparse.Namespace:
 def run(found: list[Case], peers: list[type[AbstractPeer]], record: dict, arguments: argparse.Namespace, console: Console):
     """Measure case by case; what is done is written each time, so that a run that is broken off leaves what it has."""
     rows, written, stem = [], [], "layers_quick" if arguments.quick else f"layers_{arguments.device}"
-    started, rates = time.perf_counter(), record["gemm"]
+    started, rates, effort = time.perf_counter(), record["gemm"], QUICK if arguments.quick else FULL
+    effort = effort if arguments.budget is None else replace(effort, budget=arguments.budget)
     for number, case in enumerate(found, 1):
         console.print(f"case {number} of {len(found)}, after {(time.perf_counter() - started) / 60:.1f} minutes")
-        rows += measure(case, peers, arguments.device, QUICK if arguments.quick else FULL)
+        rows += measure(case, peers, arguments.device, effort)
         tables = [case_table(c.label, [r for r in rows if r.case == c.label], rates) for c in found[:number]]
         tables.append(ratio_table(rows, arguments.device, rates, promised=not arguments.quick))
         console.print(tables[-2].rich())

@@ -135,32 +135,42 @@ def ratio_table(rows: list[Row], device: str, rates: dict[str, float], promised:
     return Table("Ours against the best certified peer (peer's time / ours)", _LAST, lines)
 
 
+def _fastest(rows: list[Row]) -> Row | None:
+    return min(rows, key=_clock, default=None)
+
+
+def _rival(target: Target, certified: list[Row]) -> tuple[Row | None, str, bool]:
+    """Against whom the target is measured, what to add to its name, and whether that decides the target."""
+    peers = [r for r in certified if r.kind == "peer"]
+    named = [r for r in certified if r.kind == target.kind and (not target.against or r.solver in target.against)]
+    if target.kind == "whole":
+        return _fastest(named), "", True
+    if not named or target.needed not in {"", *(r.solver for r in named)}:
+        lacking = " or ".join(target.against) or target.needed or "none"
+        return _fastest(peers), f" ({lacking} not certified or not run)", False
+    best, first = _fastest(named), _fastest(peers)
+    assert best is not None and first is not None
+    return best, "" if best is first else f" (the fastest is {first.solver}, {short(_clock(first))})", True
+
+
 def _ratio_line(target: Target, rows: list[Row], device: str) -> tuple[str, ...]:
     certified = [r for r in rows if r.certified]
     ours = [r for r in certified if r.kind == "ours" and r.dtype == target.dtype and r.device == device]
-    auto = [r for r in ours if r.solver == "auto"]
-    others = [r for r in certified if r.kind == target.kind and (not target.against or r.solver in target.against)]
-    wanted = "-" if not target.least else f"{target.least:g}x"
-    named = " or ".join(target.against)
-    peers, note = [r for r in certified if r.kind == "peer"], ""
-    if target.kind == "peer" and (not others or target.needed not in {"", *(r.solver for r in others)}):
-        others, note = peers, f" ({named or target.needed or 'none'} not certified or not run)"
-    fastest = min(ours, key=_clock, default=None)
-    best = min(others, key=_clock, default=None)
-    if best and not note and target.kind == "peer" and best is not (first := min(peers, key=_clock)):
-        said = f" (the fastest is {first.solver}, {short(_clock(first))})"
-    else:
-        said = note
-    start = (target.case, target.dtype, short(_clock(auto[0])) if auto else "not certified")
-    mine = f"{fastest.solver} {short(_clock(fastest))}" if fastest else "none certified"
+    auto, fastest = _fastest([r for r in ours if r.solver == "auto"]), _fastest(ours)
+    best, remark, decides = _rival(target, certified)
+    promise = f"{target.least:g}x" if target.least else "-"
+    mine = short(_clock(auto)) if auto else "not certified"
+    quickest = f"{fastest.solver} {short(_clock(fastest))}" if fastest else "none certified"
     if best is None:
-        return (*start, mine, f"{named or 'no peer'} not certified or not run", "-", "-", wanted, "open")
-    against = (best.solver + said, short(_clock(best)) + (f" x{best.extrapolated:.3g}" if best.extrapolated > 1 else ""))
-    if not auto:
-        return (*start, mine, *against, "-", wanted, "missed")
-    ratio = _clock(best) / _clock(auto[0])
-    verdict = "no target" if not target.least else "open" if note else "met" if ratio >= target.least else "missed"
-    return (*start, mine, *against, f"{ratio:.2f}x", wanted, verdict)
+        none = f"{' or '.join(target.against) or 'no peer'} not certified or not run"
+        return (target.case, target.dtype, mine, quickest, none, "-", "-", promise, "open")
+    time = short(_clock(best)) + (f" x{best.extrapolated:.3g}" if best.extrapolated > 1 else "")
+    start = (target.case, target.dtype, mine, quickest, best.solver + remark, time)
+    if auto is None:
+        return (*start, "-", promise, "missed")
+    ratio = _clock(best) / _clock(auto)
+    verdict = "no target" if not target.least else "open" if not decides else "met" if ratio >= target.least else "missed"
+    return (*start, f"{ratio:.2f}x", promise, verdict)
 
 
 def _floor_line(row: Row, rates: dict[str, float]) -> tuple[str, ...]:
