@@ -2,8 +2,8 @@
 
 Squared misfits:
 1. Block pivoting: a few active-set rounds at the size of each signal's own support; most signals end here, exactly.
-2. Active-set rounds from the least-squares point for what is left. On realizable data they are exact whatever the
-   conditioning, because their equations are nudged and refined against W itself.
+2. Where lam = 0, active-set rounds from the least-squares point for what is left. On realizable data they are exact
+   whatever the conditioning, because their equations are nudged and refined against W itself.
    Where lam = 0 leaves h open (fewer on rows than unknowns), the minimiser with the least sum is looked for next.
 3. Interior point with polish, where n x n matrices per signal fit: insensitive to conditioning, which on trained layers is
    where first-order methods stall (linearised ADMM needs 20,000 to 60,000 iterations at condition 9e4).
@@ -85,6 +85,7 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
     if small and problem.form == "quadratic":
         _pivot(problem, reached, tol, solver)
         left = _open(reached)
+        left = left[(problem.linear[:, 0] == 0).cpu()[left]]
         if len(left):
             part = problem.take(left.to(rows.y.device))
             offer(reached, left, part, polish(part, least_squares_start(part), 10), tol, 1, polished=True)

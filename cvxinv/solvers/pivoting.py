@@ -7,7 +7,7 @@ With A = the free unknowns (the others are 0) and I = the off rows at their boun
 
 and the next guess is A = {h_j > nu_j / H_jj}, I = {mu + W h + b > 0} with nu = W'(w (W h + b - y) + mu) + lam + gamma h the
 reduced cost. A guess that repeats is the optimum. Five to eight rounds are usual. Nothing forces them to end: a signal that
-has not settled by then, or whose H_AA is not definite, is left to another method.
+goes round in circles, or whose H_AA is not definite, is left to another method.
 
 H is formed once: one matrix where all signals see the same rows, else by one product with the outer products of W's rows
 (small layers), or signal by signal. A settled signal is refined against W itself, so that the squared condition of H costs
@@ -22,6 +22,8 @@ from torch import Tensor
 from ..layer_problem import AbstractLayerProblem, Point
 from .guesses import Guess, on_grams, slope_and_rows
 from .loop import AbstractMethod
+
+_PATIENCE = 6  # rounds without fewer changes than ever before: a guess that cycles never settles
 
 
 class BlockPivoting(AbstractMethod):
@@ -49,6 +51,8 @@ class BlockPivoting(AbstractMethod):
             self.free = start.h * self.diagonal > slope if problem.nonnegative else self.free
             self.tight = rows._off & (start.p + v > 0)
         self.open = torch.ones(problem.N, dtype=torch.bool, device=rows.y.device)
+        self.fewest = torch.full((problem.N,), problem.n + rows.m + 1, device=rows.y.device)
+        self.stale = torch.zeros_like(self.fewest)
         self.settled, self.rounds = ~self.open, torch.zeros(problem.N, dtype=torch.long, device=rows.y.device)
 
     @classmethod
@@ -60,7 +64,7 @@ class BlockPivoting(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("c", "free", "tight", "h", "mu", "open", "settled", "rounds"):
+        for name in ("c", "free", "tight", "h", "mu", "open", "settled", "rounds", "fewest", "stale"):
             setattr(self, name, getattr(self, name)[index])
         if len(self.grams) > 1:
             self.grams, self.diagonal = self.grams[index], self.diagonal[index]
@@ -89,7 +93,8 @@ class BlockPivoting(AbstractMethod):
         slope, v = slope_and_rows(part, h, mu)
         new_free = h * self._diagonal(left) > slope if part.nonnegative else free
         new_tight = part.rows._off & (mu + v > 0)
-        settled = guess.sound & (new_free == free).all(1) & (new_tight == tight).all(1)
+        changes = (new_free != free).sum(1) + (new_tight != tight).sum(1)
+        settled = guess.sound & (changes == 0)
         if settled.any():
             dh, dmu = guess.solve(torch.where(free, -slope, 0.0), -v, settled)
             h, mu = h + dh, mu + dmu
@@ -97,7 +102,10 @@ class BlockPivoting(AbstractMethod):
         self.tight[left] = new_tight
         if part.nonnegative:
             self.free[left] = new_free
-        self.open[left] = guess.sound & ~settled
+        fewer = changes < self.fewest[left]
+        self.fewest[left] = torch.minimum(changes, self.fewest[left])
+        self.stale[left] = torch.where(fewer, torch.zeros_like(changes), self.stale[left] + 1)
+        self.open[left] = guess.sound & ~settled & (self.stale[left] < _PATIENCE)
         self.settled[left] |= settled
         self.rounds[left] += 1
 
