@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.solvers.choose import TORCH_SOLVERS
 
-_TUNED_ON = 3  # signals on which a peer's tolerance is found
+_TUNED_ON = 3  # signals on which a peer's tolerance is found, one where they are slow
+_PATIENCE = 20  # budgets after which the search for a peer's tolerance ends
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,20 @@ def solve_peer(case: Case, count: int, peer: type[AbstractPeer], tol: float):
 
 def tune(case: Case, peer: type[AbstractPeer], effort: Effort) -> tuple[int, float, list[tuple[float, float]]]:
     """The loosest rung that the judge accepts on a few signals, the seconds per signal there, and the curve."""
-    count, curve, chosen, least = min(_TUNED_ON, case.N), [], None, torch.inf
+    curve, chosen, least, total = [], None, torch.inf, 0.0
     solve_peer(case, 1, peer, peer.ladder[0])  # imports and compilation are nobody's time
+    slow = solve_peer(case, 1, peer, peer.ladder[0])[3].wall > effort.budget
+    count = 1 if slow else min(_TUNED_ON, case.N)
     for rung, tol in enumerate(peer.ladder):
         problem, answers, setup, spent = solve_peer(case, count, peer, tol)
         verdict = judge(problem, *point_of(problem, answers))
         curve.append(((setup.process / case.N + spent.process / count), verdict.error))
         if verdict.failures == 0 and chosen is None:
             chosen = rung, spent.wall / count
-        elif chosen is None and verdict.error < least:
+        elif chosen is None and verdict.error <= least:
             fallback, least = (rung, spent.wall / count), verdict.error
-        if spent.wall > effort.budget:
+        total += spent.wall
+        if (chosen and spent.wall > effort.budget) or total > _PATIENCE * effort.budget:
             break
     return *(chosen or fallback), curve
 
@@ -212,20 +217,25 @@ def run_peer(case: Case, peer: type[AbstractPeer], effort: Effort) -> Row:
     kind = "whole" if peer.whole else "peer"
     rung, each, curve = tune(case, peer, effort)
     count = max(min(case.N, int(effort.budget / max(each, 1e-9))), min(2, case.N))
-    while True:
+    found: list[Row] = []
+    began = time.perf_counter()
+    while rung < len(peer.ladder) and not any(r.certified for r in found):
+        if found and time.perf_counter() - began > _PATIENCE * effort.budget:
+            found = [replace(r, note="tighter tolerances not tried: out of time") for r in found]
+            break
         runs: list[Seconds] = []
         while len(runs) < effort.repeats and sum(r.wall for r in runs) * count / case.N < effort.budget:
             problem, answers, setup, spent = solve_peer(case, count, peer, peer.ladder[rung])
             runs.append(setup + spent.times(case.N / count))
+        steps = [a.iterations for a in answers if a.iterations is not None]
         verdict = judge(problem, *point_of(problem, answers))
-        if verdict.failures == 0 or rung + 1 == len(peer.ladder):
-            break
+        row = Row(
+            case.label, peer.name, kind, signals=case.N, run=count, repeats=len(runs), tol=peer.ladder[rung],
+            seconds=median(runs), iterations=max(steps) if steps else None, verdict=verdict, curve=curve,
+        )  # fmt: skip
+        found.append(row)
         rung += 1
-    steps = [a.iterations for a in answers if a.iterations is not None]
-    return Row(
-        case.label, peer.name, kind, signals=case.N, run=count, repeats=len(runs), tol=peer.ladder[rung],
-        seconds=median(runs), iterations=max(steps) if steps else None, verdict=verdict, curve=curve,
-    )  # fmt: skip
+    return min(found, key=lambda r: (r.verdict.failures, r.verdict.error) if r.verdict else (case.N, torch.inf))
 
 
 def run_peer_safely(case: Case, peer: type[AbstractPeer], effort: Effort) -> Row:
