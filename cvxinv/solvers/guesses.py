@@ -87,15 +87,16 @@ class Guess:
         r, g = right.cpu().numpy(), gap.expand(len(right), -1).cpu().numpy()
         h, mu = np.zeros_like(r), np.zeros((len(r), len(self.M)))
         wanted = None if which is None else which.cpu().numpy()
-        for k, f in enumerate(self.factors):
-            if f is None or (wanted is not None and not wanted[k]) or not len(f.A):
-                continue
-            x = dpotrs(f.L, r[k, f.A])[0]
-            if f.S is not None and f.B is not None and f.HB is not None:
-                q = dpotrs(f.S, f.B @ x - g[k, f.I])[0]
-                x = x - f.HB @ q
-                mu[k, f.I] = q
-            h[k, f.A] = x
+        with np.errstate(over="ignore", invalid="ignore"):  # contradictory off rows send a guess to infinity
+            for k, f in enumerate(self.factors):
+                if f is None or (wanted is not None and not wanted[k]) or not len(f.A):
+                    continue
+                x = dpotrs(f.L, r[k, f.A])[0]
+                if f.S is not None and f.B is not None and f.HB is not None:
+                    q = dpotrs(f.S, f.B @ x - g[k, f.I])[0]
+                    x = x - f.HB @ q
+                    mu[k, f.I] = q
+                h[k, f.A] = x
         return torch.from_numpy(h).to(right), torch.from_numpy(mu).to(right)
 
 
