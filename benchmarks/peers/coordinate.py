@@ -42,7 +42,7 @@ class Celer(AbstractPeer):
         from celer import Lasso
 
         alpha = self.lam[i] / len(self.W)
-        model = Lasso(alpha, fit_intercept=False, positive=True, tol=self.tol, max_iter=200, max_epochs=50_000)
+        model = Lasso(alpha, fit_intercept=False, positive=True, tol=self.tol, max_iter=50, max_epochs=5_000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where it stops early; the judge says it
             model.fit(self.W, self.target[i])
@@ -67,7 +67,7 @@ class Skglm(AbstractPeer):
         from skglm.utils.jit_compilation import compiled_clone
 
         lam = float(self.programs.linear[i, 0])
-        solver = AndersonCD(tol=self.tol, max_iter=100, max_epochs=50_000, fit_intercept=False, warm_start=False)
+        solver = AndersonCD(tol=self.tol, max_iter=50, max_epochs=5_000, fit_intercept=False, warm_start=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             h, _, _ = solver.solve(
