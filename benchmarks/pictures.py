@@ -57,8 +57,9 @@ def draw_profiles(rows: list[Row], path: Path) -> Path:
         "squared misfits": [x for x in labels if not x.startswith("pursuit")],
         "basis pursuits": [x for x in labels if x.startswith("pursuit")],
     }
-    figure, panels = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
-    for axes, (title, members) in zip(panels, kinds.items(), strict=True):
+    kinds = {title: members for title, members in kinds.items() if members}
+    figure, panels = plt.subplots(1, len(kinds), figsize=(6.5 * len(kinds), 4.5), layout="constrained", squeeze=False)
+    for axes, (title, members) in zip(panels[0], kinds.items(), strict=True):
         ratios = profile_ratios(rows, members)
         top = 2 * max((x for r in ratios.values() for x in r if math.isfinite(x)), default=5.0)
         for k, (name, found) in enumerate(ratios.items()):
