@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import cvxpy as cp
 
 _NONE = 1e-10  # a residual this small relative to s_y counts as none
+_NEAR = 1e-5  # a row this close to its limit, in units of s_y, may have a multiplier
 
 
 class Point(NamedTuple):
@@ -289,41 +290,32 @@ def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tenso
     return torch.where(definite[:, None], moved, p)
 
 
-def multipliers_of_tight_rows(
-    problem: AbstractLayerProblem, h: Tensor, gradient: Tensor, free: Tensor, width: float = 1e-5
-) -> Tensor:
-    """Multipliers of the bounded rows at their bound that best balance `gradient` on the `free` unknowns.
+def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
+    """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
 
-    Solves min |gradient_A + W_IA'q| over q >= 0 on rows at their upper limit and q <= 0 on rows at their lower one, signal
-    by signal (Lawson-Hanson); I = rows within `width` s_y of a limit. h, gradient: `(N, n)`; free: bool `(N, n)`.
-    Returns `(N, m)`. Source: `sparse` note 5.3 (ii) and 5.4 (ii); any q of these signs is valid.
+    Solves min_{mu >= 0} |gradient_A + W_IA' mu| signal by signal (Lawson-Hanson); I = off rows within 1e-5 s_y of 0.
+    h, gradient: `(N, n)`; free: bool `(N, n)`. Returns `(N, m)`. Source: `sparse` note 5.4 (ii), any mu >= 0 is valid.
     """
     from scipy.optimize import nnls
 
-    rows = problem.rows
-    q = torch.zeros_like(rows.y)
-    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, width * rows.scale()[:, None]
-    upper, lower = v >= hi - near, v <= lo + near
+    mu = torch.zeros_like(rows.y)
+    tight = rows._off & (rows.W(h) + rows.b >= -_NEAR * rows.scale()[:, None])
     W = rows.W.matrix()
     for i in range(rows.N):
-        I, A = (upper[i] | lower[i]).nonzero()[:, 0], free[i].nonzero()[:, 0]
-        if not len(I) or not len(A):
-            continue
-        up, low = upper[i, I], lower[i, I]
-        block = torch.cat([W[I[up]][:, A], -W[I[low]][:, A]]).T.cpu().numpy()
-        if block.any():
-            value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * block.shape[1] + 10 * len(A))
-            value = torch.as_tensor(value, dtype=q.dtype, device=q.device)
-            q[i, I[up]] += value[: int(up.sum())]
-            q[i, I[low]] -= value[int(up.sum()) :]
-    return q
+        I, A = tight[i].nonzero()[:, 0], free[i].nonzero()[:, 0]
+        if len(I) and len(A):
+            block = W[I][:, A].T.cpu().numpy()
+            if block.any():
+                value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * (len(I) + len(A)))
+                mu[i, I] = torch.as_tensor(value, dtype=mu.dtype, device=mu.device)
+    return mu
 
 
-def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None, width: float = 1e-5) -> Tensor:
+def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None) -> Tensor:
     """A p for an `h` of a basis pursuit that came without one: the multipliers that best meet its optimality conditions.
 
     Those are W'p + 1 - s = 0 with s >= 0, and s_j = 0 where h_j > 0; where h has any sign they are asked of (W, -W) and the
-    two halves of h. p is >= 0 on rows within `width` s_y of their upper limit, <= 0 at their lower one, of any sign where
+    two halves of h. p is >= 0 on rows within 1e-5 s_y of their upper limit, <= 0 at their lower one, of any sign where
     the two limits meet, and t times `ball` `(N, m)`, t >= 0, where the length of the misfit is bounded. Least squares over
     all these signs, signal by signal (Lawson-Hanson). Any p is valid; this one is exact at an exact optimum.
     Source: `sparse` note 5.2 (i) and 5.3 (ii), with the slacks s added.
@@ -332,7 +324,7 @@ def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None 
 
     rows = problem.rows
     p, M = torch.zeros_like(rows.y), rows.W.matrix()
-    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, width * rows.scale()[:, None]
+    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, _NEAR * rows.scale()[:, None]
     upper, lower = v >= hi - near, v <= lo + near
     halves = torch.cat([M, -M], 1) if problem.absolute else M
     parts = torch.cat([h.clamp(min=0), (-h).clamp(min=0)], 1) if problem.absolute else h

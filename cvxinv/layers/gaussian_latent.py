@@ -180,7 +180,7 @@ class GaussianLatent(AbstractLayerProblem):
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._gamma[:, None] * h
         free = torch.ones_like(h, dtype=torch.bool)
-        p = p + multipliers_of_tight_rows(self, h, gradient, free)
+        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
         return balanced(self.rows, p, self.rows.W.adjoint(p) + self._gamma[:, None] * h, free, self.quadratic)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:

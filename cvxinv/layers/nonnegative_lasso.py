@@ -176,7 +176,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         p = self.rows.fit * self.rows.residual(h)
         gradient = self.rows.W.adjoint(p) + self._lam[:, None]
         free = h > 1e-6 * h.amax(1, keepdim=True)
-        p = p + multipliers_of_tight_rows(self, h, gradient, free)
+        p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
         return balanced(self.rows, p, self.rows.W.adjoint(p) + self._lam[:, None], free, self.quadratic)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.interval_basis_pursuit import NonnegativeBasisPursuitLinf
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from ..rows import Rows
 from . import crossover
 from .active_set import activity, direction, solve_on
 from .guesses import Guess, slope_and_rows
@@ -53,9 +54,14 @@ def guess_at(grams: Tensor, problem: AbstractLayerProblem, left: Tensor, free: T
     h0, mu0 = h0 + dh, mu0 + dmu
     d, e = guess.solve(-free.to(c.dtype), torch.zeros_like(rows.y))
     r0, r1 = rows.residual(h0), torch.where(rows.on, rows.W(d), torch.zeros_like(rows.y))
-    room = eps**2 - (rows.fit * r0 * r0).sum(1)
-    lam = (room / (rows.fit * r1 * r1).sum(1).clamp(min=1e-300)).sqrt()
+    lam = _lam_that_meets(rows, eps, r0, r1)
     return Guessed(h0, d, rows.fit * r0 + mu0, rows.fit * r1 + e, lam, guess.sound)
+
+
+def _lam_that_meets(rows: Rows, eps: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
+    """The lam at which |w^(1/2) (r0 + lam r1)| = eps, NaN where r0 alone is longer, `(N,)`; r0'w r1 = 0."""
+    room = eps**2 - (rows.fit * r0 * r0).sum(1)
+    return (room / (rows.fit * r1 * r1).sum(1).clamp(min=1e-300)).sqrt()
 
 
 def polish(problem: AbstractLayerProblem, point: Point) -> Point:
@@ -77,12 +83,10 @@ def piece_of(problem: AbstractLayerProblem, point: Point) -> Piece:
     fitted = solve_on(nearest, free, tight, point.h)
     d, e = direction(nearest, free, tight)
     r0, r1 = rows.residual(fitted.h), torch.where(rows.on, rows.W(d), torch.zeros_like(rows.y))
-    room = eps**2 - (rows.fit * r0 * r0).sum(1)
-    length = (rows.fit * r1 * r1).sum(1).clamp(min=1e-300)
-    lam = (room / length).sqrt()  # NaN where there is no room
+    lam = _lam_that_meets(rows, eps, r0, r1)
     step = torch.nan_to_num(lam)[:, None]
     # eps = 0: the fit is exact and what is left of it is rounding, which a division by lam = 0 must not blow up
     share = torch.where(step > 0, fitted.p / step.clamp(min=1e-300), torch.zeros_like(fitted.p))
     # without room the gradient of the best fit is what may prove that nothing is feasible
-    p = torch.where((room < 0)[:, None], fitted.p, share + rows.fit * r1 + e)
+    p = torch.where(torch.isnan(lam)[:, None], fitted.p, share + rows.fit * r1 + e)
     return Piece(Point((fitted.h + step * d).clamp(min=0), p), lam)

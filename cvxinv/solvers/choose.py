@@ -31,7 +31,7 @@ from .graph_admm import GraphADMM
 from .infeasible import find_ray
 from .interior_point import InteriorPoint
 from .linearized_admm import LinearizedADMM
-from .loop import AbstractMethod, Reached, offer, run
+from .loop import AbstractMethod, Reached, at_zero, offer, run
 from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
@@ -76,7 +76,7 @@ def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reac
 
 def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) -> tuple[Reached, list[str]]:
     """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal."""
-    rows, reached = problem.rows, _at_zero(problem, tol)
+    rows, reached = problem.rows, at_zero(problem, tol)
     solver = ["active_set" if problem.form == "quadratic" else "zero"] * problem.N
     if problem.absolute and problem.n <= LARGEST_NEWTON:
         _solve_signed(problem, reached, tol, max_iter, solver)
@@ -92,6 +92,7 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
         _look_for_sparse(problem, reached, tol, solver)
     if problem.form == "ball":
         _look_for_equalities(problem, reached, tol, solver)
+    bounded, asked = problem.form in ("ball", "interval"), False
     for number, method in enumerate(_CASCADE[problem.form]):
         if not small and method.needs_float64:
             continue
@@ -105,16 +106,13 @@ def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) 
         _merge(reached, left, part, got, tol, solver, method.name)
         if method is RootFinding:
             _look_without_ball(problem, reached, tol, solver)
-        if problem.form in ("ball", "interval"):
+        if bounded and not asked:
+            # before a first-order method spends its budget on what has no answer
             _look_for_rays(problem, reached, tol, solver)
-    _look_for_rays(problem, reached, tol, solver)
+            asked = True
+    if not asked:
+        _look_for_rays(problem, reached, tol, solver)
     return reached, solver
-
-
-def _at_zero(problem: AbstractLayerProblem, tol: float) -> Reached:
-    y, none = problem.rows.y, torch.zeros(problem.N, dtype=torch.long)
-    zero = Point(torch.zeros(problem.N, problem.n, dtype=y.dtype, device=y.device), torch.zeros_like(y))
-    return Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
 
 
 def _solve_signed(

@@ -80,6 +80,13 @@ def merit(certificate: Certificate) -> Tensor:
     return rank + (torch.log10(worst.clamp(1e-40, 1e40)) + 40) / 81  # strictly below the next rank
 
 
+def at_zero(problem: AbstractLayerProblem, tol: float) -> Reached:
+    """h = 0 and p = 0, judged: where every search begins."""
+    y, none = problem.rows.y, torch.zeros(problem.N, dtype=torch.long)
+    zero = Point(torch.zeros(problem.N, problem.n, dtype=y.dtype, device=y.device), torch.zeros_like(y))
+    return Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
+
+
 def run(
     method_class: type[AbstractMethod],
     problem: AbstractLayerProblem,
@@ -91,11 +98,7 @@ def run(
     """Run a method on a normalised problem; each signal stops when its own point is certified, and is then frozen."""
     method = method_class(problem)
     rows = problem.rows
-    zero = Point(torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device), torch.zeros_like(rows.y))
-    reached = Reached(
-        zero, certify(problem, zero, tol=tol, thorough=False),
-        torch.zeros(problem.N, dtype=torch.long), torch.zeros(problem.N, dtype=torch.bool),
-    )  # fmt: skip
+    reached = at_zero(problem, tol)
     left, left_problem = torch.arange(problem.N), problem
     patience = method.patience if polish else 0
     first = torch.full((problem.N,), -1)
@@ -116,7 +119,7 @@ def run(
         status = reached.certificate.status
         settled = [s in (STATIONARY, INFEASIBLE) or (s == OPTIMAL and not patience) for s in status]
         done = torch.as_tensor(settled)[left]
-        if patience and polish:
+        if patience:
             # a vertex shows itself a few iterations after the tolerance is met
             first[left] = torch.where(torch.as_tensor(status == OPTIMAL)[left] & (first[left] < 0), iteration, first[left])
             waited = (first[left] >= 0) & (iteration >= first[left] + patience)
