@@ -418,12 +418,14 @@ def test_noise_decides_how_the_image_layer_is_read():
     assert active.layers[0].kind == "ActivatedLasso" and set(active.layers[0].solution.status) <= {"stationary", "optimal"}
 
 
-@pytest.mark.parametrize("solver", ["linearized_admm", "interior_point", "CLARABEL"])
+@pytest.mark.parametrize("solver", ["linearized_admm", "block_pivoting", "interior_point", "CLARABEL"])
 def test_a_solver_gets_an_image_layer_that_it_serves(solver: str):
     G = net((5, 20, 60), "sigmoid", seed=1)
     z, y = signals(G, 3)
     R = ci.invert(G, y, "hybrid", solver=solver, on_fail="ignore")
-    assert R.layers[0].kind == ("NonnegativeLasso" if solver == "linearized_admm" else "IntervalBasisPursuit")
+    assert R.layers[0].kind == (
+        "NonnegativeLasso" if solver in ("linearized_admm", "block_pivoting") else "IntervalBasisPursuit"
+    )
     assert R.verdict.explained.all() and error(R.z, z) < 1e-6
 
 

@@ -46,13 +46,12 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..maps import AbstractMap, Dense
 from ..measurement import Matrix
 from ..rows import Rows
-from ..solvers.choose import LARGEST_NEWTON
+from ..solvers.choose import LARGEST_NEWTON, TORCH_SOLVERS
 from ..solvers.solve import Solution, solve
 from .levenberg_marquardt import before_output
 from .task import Task
 
 IMAGE_LAYERS = ("preactivation", "interval", "activated")
-_WITHOUT_INTERVALS = ("linearized_admm", "root_finding", "fista")  # solvers that serve no linear programs
 LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
 
 
@@ -143,8 +142,9 @@ def _default_form(task: Task, settings: Settings) -> str:
     if isinstance(last.activation, PLU) or (task.noise is not None and task.noise.norm == "l2"):
         return "preactivation"
     # a linear program beyond that size is for first-order methods, which take minutes per signal
-    linear_programs = last.W.n <= LARGEST_NEWTON and settings.solver not in _WITHOUT_INTERVALS
-    return "interval" if linear_programs else "preactivation"
+    method = TORCH_SOLVERS.get(settings.solver)
+    served = method is None or "interval" in method.forms
+    return "interval" if served and last.W.n <= LARGEST_NEWTON else "preactivation"
 
 
 def obstacle(task: Task, settings: Settings | None = None) -> str | None:

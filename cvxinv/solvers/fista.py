@@ -23,6 +23,8 @@ class FISTA(AbstractMethod):
     """See the module. Two products with W per iteration."""
 
     name = "fista"
+    forms = ("quadratic", "curved")
+    otherwise = "it serves squared misfits"
     max_iter = 20_000
     first_check = 20
 
@@ -38,11 +40,8 @@ class FISTA(AbstractMethod):
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        if problem.form not in ("quadratic", "curved"):
-            return "it serves squared misfits"
-        if bool(problem.rows._off.any()):
-            return "it serves problems without off rows"
-        return None
+        off = "it serves problems without off rows" if bool(problem.rows._off.any()) else None
+        return super().refuses(problem) or off
 
     def next_check(self, iteration: int) -> int:
         return iteration + max(20, iteration // 2)

@@ -28,6 +28,8 @@ class InteriorPoint(AbstractMethod):
     """See the module. 12 to 40 iterations; memory N n^2."""
 
     name = "interior_point"
+    forms = ("quadratic", "interval")
+    otherwise = "it serves squared misfits and linear programs"
     max_iter = 80
     first_check = 4
     needs_float64 = True
@@ -45,10 +47,6 @@ class InteriorPoint(AbstractMethod):
             if bool(torch.isfinite(end).any())
         ]
         self._start()
-
-    @classmethod
-    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        return None if problem.form in ("quadratic", "interval") else "it serves squared misfits and linear programs"
 
     def _start(self) -> None:
         problem, rows = self.problem, self.problem.rows

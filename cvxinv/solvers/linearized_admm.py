@@ -24,6 +24,8 @@ class LinearizedADMM(AbstractMethod):
     """See the module; rho = 1 on the normalised problem."""
 
     name = "linearized_admm"
+    forms = ("quadratic",)
+    otherwise = "it serves squared misfits"
     max_iter = 20_000
     first_check = 50
     rho = 1.0
@@ -35,10 +37,6 @@ class LinearizedADMM(AbstractMethod):
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
         self.a = torch.where(rows._off, (rows.W(self.h) + rows.b).clamp(max=0), torch.zeros_like(rows.y))
         self.u = torch.zeros_like(rows.y)
-
-    @classmethod
-    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        return None if problem.form == "quadratic" else "it serves squared misfits"
 
     def next_check(self, iteration: int) -> int:
         return iteration + max(50, iteration // 2)

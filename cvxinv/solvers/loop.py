@@ -20,13 +20,15 @@ class AbstractMethod(ABC):
     max_iter: int
     first_check: int
     needs_float64: bool = False
+    forms: tuple[str, ...] = ("quadratic", "ball", "interval")  # of the problems that it serves
+    otherwise: str = "it is not convex"  # why it serves no other
     exact: bool = False  # its points solve the equations of their guess exactly: no polish can improve them
     on_halves: bool = False  # serves h >= 0 only: a problem that weighs |h| is given to it in its two halves
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
         """Why this method cannot serve the problem, or None."""
-        return "it is not convex" if problem.form == "curved" else None
+        return None if problem.form in cls.forms else cls.otherwise
 
     @abstractmethod
     def __init__(self, problem: AbstractLayerProblem): ...

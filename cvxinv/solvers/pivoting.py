@@ -30,6 +30,8 @@ class BlockPivoting(AbstractMethod):
     """See the module. One round is one Cholesky factorisation of the support's size per unsettled signal."""
 
     name = "block_pivoting"
+    forms = ("quadratic",)
+    otherwise = "it serves squared misfits"
     max_iter = 40
     first_check = 10
     needs_float64 = True
@@ -54,10 +56,6 @@ class BlockPivoting(AbstractMethod):
         self.fewest = torch.full((problem.N,), problem.n + rows.m + 1, device=rows.y.device)
         self.stale = torch.zeros_like(self.fewest)
         self.settled, self.rounds = ~self.open, torch.zeros(problem.N, dtype=torch.long, device=rows.y.device)
-
-    @classmethod
-    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        return None if problem.form == "quadratic" else "it serves squared misfits"
 
     def next_check(self, iteration: int) -> int:
         return iteration + 10

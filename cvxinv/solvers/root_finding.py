@@ -32,6 +32,8 @@ class RootFinding(AbstractMethod):
     """See the module. One LASSO per round; about 5 to 15 rounds."""
 
     name = "root_finding"
+    forms = ("ball",)
+    otherwise = "it serves l2 bounds on the misfit"
     max_iter = 40
     first_check = 1
     needs_float64 = True
@@ -49,10 +51,6 @@ class RootFinding(AbstractMethod):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.grams, self.started = on_grams(rows), False
-
-    @classmethod
-    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        return None if problem.form == "ball" else "it serves l2 bounds on the misfit"
 
     def next_check(self, iteration: int) -> int:
         return iteration + 1
