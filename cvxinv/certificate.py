@@ -1,6 +1,7 @@
 """The one judge: what a point proves about a layer problem, in float64, from the problem's data and the point alone."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ STATIONARY = "stationary"
 LAYER_STATUSES = (OPTIMAL, STATIONARY, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
 
 _INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
+_TENSORS = ("objective", "bound", "violation", "scale", "unit", "floor")
+_AT_ONCE = 20_000_000  # numbers of h and p that are judged at once: about a gigabyte of work space
 _FAR = 1e8  # an h this many times its natural size s_y / |W| counts as infinitely far
 
 
@@ -97,6 +100,17 @@ class Certificate:
             floor=self.floor[index],
         )
 
+    def replaced(self, index: Tensor, others: "Certificate") -> "Certificate":
+        """These certificates with `others` in place of those at the positions `index`."""
+        status, remark = self.status.copy(), list(self.remark)
+        status[index.cpu().numpy()] = others.status
+        for k, i in enumerate(index.tolist()):
+            remark[i] = others.remark[k]
+        tensors: dict[str, Any] = {name: getattr(self, name).clone() for name in _TENSORS}
+        for name, tensor in tensors.items():
+            tensor[index.cpu()] = getattr(others, name)
+        return replace(self, status=status, remark=tuple(remark), **tensors)
+
     def counts(self) -> dict[str, int]:
         """How many signals have each status; statuses that do not occur are left out."""
         return {s: int((self.status == s).sum()) for s in LAYER_STATUSES if (self.status == s).any()}
@@ -134,9 +148,27 @@ def certify(
         point = point.h
     problem = problem.to(torch.float64)
     h = _vector(point, problem, problem.n, "h")
+    dual = None if p is None else _vector(p, problem, problem.rows.m, "p")
+    size = max(1, _AT_ONCE // (problem.n + problem.rows.m))
+    parts = [torch.arange(k, min(k + size, problem.N), device=h.device) for k in range(0, problem.N, size)]
+    if len(parts) == 1:
+        return _judge(problem, h, dual, tol, thorough)
+    judged = [_judge(problem.take(k), h[k], None if dual is None else dual[k], tol, thorough) for k in parts]
+    return joined(judged)
+
+
+def joined(certificates: list[Certificate]) -> Certificate:
+    """The certificates of the parts of a batch, as one."""
+    tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in certificates]) for name in _TENSORS}
+    status = np.concatenate([c.status for c in certificates])
+    return replace(certificates[0], status=status, remark=tuple(r for c in certificates for r in c.remark), **tensors)
+
+
+def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: float, thorough: bool) -> Certificate:
+    """The certificate of a float64 problem at h `(N, n)` and p `(N, m)`, see `certify`."""
     finite = torch.isfinite(h).all(1)
     h = torch.where(finite[:, None], h, torch.zeros_like(h))
-    dual = problem.complete(h) if p is None else _vector(p, problem, problem.rows.m, "p")
+    dual = problem.complete(h) if dual is None else dual
 
     objective, violation, scale = problem.objective(h), problem.violation(h), problem.rows.scale()
     floor = problem.floor(tol)
@@ -150,7 +182,11 @@ def certify(
     # an h so huge that its objective overflows would have an infinite gap, and be allowed one
     allowed = torch.where(torch.isfinite(objective), allowed, torch.full_like(allowed, -torch.inf))
     loose = (violation <= _INACCURATE * tol * scale) & (gap <= _INACCURATE * allowed)
-    status[(problem.infeasibility(dual, tol * scale) > far).cpu().numpy()] = INFEASIBLE
+    doubtful = (~loose).nonzero()[:, 0]
+    if len(doubtful):
+        part = problem if len(doubtful) == problem.N else problem.take(doubtful)
+        beyond = part.infeasibility(dual[doubtful], (tol * scale)[doubtful]) > far[doubtful]
+        status[doubtful[beyond].cpu().numpy()] = INFEASIBLE
     status[loose.cpu().numpy()] = OPTIMAL_INACCURATE
     status[((violation <= tol * scale) & (gap <= allowed)).cpu().numpy()] = OPTIMAL
     if isinstance(problem, AbstractCurvedProblem):

@@ -241,7 +241,7 @@ def normalised_rows(rows: Rows) -> tuple[Rows, Tensor, float]:
     data = torch.where(data > 0, data, torch.ones_like(data))
     s = data[:, None]
     return (
-        Rows(rows.W.scaled(1 / k), (rows.b / s).expand_as(rows.y), rows.y / s, rows.on, rows.off, rows.weight),
+        rows.derived(W=rows.W.scaled(1 / k), b=(rows.b / s).expand_as(rows.y), y=rows.y / s),
         data,
         k,
     )

@@ -5,7 +5,7 @@ A row is *on* (the activation let it through: it must fit), *off* (the ReLU cut 
 `sample` slices, for the CVXPY statement of one signal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -119,7 +119,7 @@ class Rows:
                 f"expected finite y on the on rows, got {float(self.y[i, row])} in row {row} of signal {i}; "
                 "take the row out of `on` (and `off`) if it was not seen"
             )
-        if not (self._weight[self.on] > 0).all() or not torch.isfinite(self._weight[self.on]).all():
+        if not (((self._weight > 0) & torch.isfinite(self._weight)) | ~self.on).all():
             raise ValueError("expected weight > 0 and finite on the on rows, got others; drop such rows from `on`")
 
     def __repr__(self) -> str:
@@ -193,8 +193,17 @@ class Rows:
 
     def take(self, index: Tensor) -> "Rows":
         """The signals at `index` (a bool mask `(N,)` or positions)."""
-        b = self.b if self.b.ndim == 1 else self.b[index]
-        return replace(self, b=b, y=self.y[index], on=self.on[index], off=self._off[index], weight=self._weight[index])
+        b, y = self.b if self.b.ndim == 1 else self.b[index], self.y[index]
+        if len(y) == 0:
+            raise ValueError("expected at least one signal at `index`, got none")
+        return self.derived(b=b, y=y, on=self.on[index], off=self._off[index], weight=self._weight[index])
+
+    def derived(self, **changes: AbstractMap | Tensor) -> "Rows":
+        """The same rows with these fields changed, and nothing checked: for changes that cannot break what was checked."""
+        rows = object.__new__(Rows)
+        for field in fields(self):
+            object.__setattr__(rows, field.name, changes.get(field.name, getattr(self, field.name)))
+        return rows
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Rows":
         """The same rows in another floating type or on another device."""
@@ -202,9 +211,9 @@ class Rows:
         if dtype in (None, self.W.dtype) and torch.device(device) == self.W.device:
             return self
         W = self.W.to(dtype, device)
-        return Rows(
-            W, self.b.to(device, W.dtype), self.y.to(device, W.dtype), self.on.to(device),
-            self._off.to(device), self._weight.to(device, W.dtype),
+        return self.derived(
+            W=W, b=self.b.to(device, W.dtype), y=self.y.to(device, W.dtype), on=self.on.to(device),
+            off=self._off.to(device), weight=self._weight.to(device, W.dtype),
         )  # fmt: skip
 
 

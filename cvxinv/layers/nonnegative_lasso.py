@@ -98,7 +98,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         # a huge p overflows: what is no number proves nothing
         bound = torch.nan_to_num(self._scaled_bound(p), nan=0.0, posinf=0.0).clamp(min=0)
         short = self._lam == 0
-        if enough is not None:
+        if enough is not None and bool(short.any()):
             # scaling serves lam > 0; far from feasible a translation costs more than it saves, and finding one is not cheap
             worst = (-self.rows.W.adjoint(p)).amax(1)
             short = short & (bound < enough) & (worst <= 1e-3 * p.norm(dim=1) * self.rows.W.norm())

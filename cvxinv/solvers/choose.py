@@ -15,9 +15,13 @@ Whatever is still left: a p that proves infeasibility is looked for, and checked
 Problems that weigh |h| are solved in their two halves (`signed`).
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, certify
 from ..layer_problem import AbstractLayerProblem, Point
@@ -25,13 +29,14 @@ from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .active_set import least_squares_start, polish
+from . import active_set
 from .fista import FISTA
 from .graph_admm import GraphADMM
 from .infeasible import find_ray
 from .interior_point import InteriorPoint
 from .linearized_admm import LinearizedADMM
 from .loop import AbstractMethod, Reached, at_zero, offer, run
+from .openings import LARGEST_NEWTON, Opened, Step
 from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
@@ -40,23 +45,23 @@ from .signed import halves, together
 TORCH_SOLVERS: dict[str, type[AbstractMethod]] = {
     method.name: method for method in (GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting)
 }
-_CASCADE: dict[str, tuple[type[AbstractMethod], ...]] = {
-    "quadratic": (InteriorPoint, GraphADMM),
-    "ball": (RootFinding, GraphADMM),
-    "interval": (InteriorPoint, PDHG),
-    "curved": (FISTA,),
+_STEADY = "insensitive to conditioning"
+_FIRST_ORDER = "one factorisation for the whole batch"
+_CASCADE: dict[str, tuple[tuple[type[AbstractMethod], str], ...]] = {
+    "quadratic": ((InteriorPoint, _STEADY), (GraphADMM, _FIRST_ORDER)),
+    "ball": ((RootFinding, "the penalty that meets the l2 bound"), (GraphADMM, _FIRST_ORDER)),
+    "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
+    "curved": ((FISTA, "not convex: a stationary point"),),
 }
-LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
 _EQUAL = 1e-6  # an l2 bound in units of s_y that is tried as 0 first
-_ROUNDS = 25  # of block pivoting: trained layers take up to 21, and what cycles must not wait long
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
 
-def chunk_size(problem: AbstractLayerProblem) -> int:
-    """How many signals fit the work space at once."""
+def chunk_size(problem: AbstractLayerProblem, matrices: int = 6) -> int:
+    """How many signals fit the work space at once, with so many n x n matrices for each."""
     n, m = problem.n, problem.rows.m
-    per_signal = 8 * (6 * min(n, LARGEST_NEWTON) ** 2 + 30 * (n + m))
+    per_signal = 8 * (matrices * min(n, LARGEST_NEWTON) ** 2 + 30 * (n + m))
     return max(1, _MEMORY // per_signal)
 
 
@@ -74,172 +79,197 @@ def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reac
     return Reached(point, certify(problem, point, tol=tol), reached.iterations, reached.polished)
 
 
-def solve_auto(problem: AbstractLayerProblem, tol: float, max_iter: int | None) -> tuple[Reached, list[str]]:
-    """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal."""
-    rows, reached = problem.rows, at_zero(problem, tol)
-    solver = ["active_set" if problem.form == "quadratic" else "zero"] * problem.N
-    if problem.absolute and problem.n <= LARGEST_NEWTON:
-        _solve_signed(problem, reached, tol, max_iter, solver)
-        return reached, solver
-    small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
-    if small and problem.form == "quadratic":
-        _pivot(problem, reached, tol, solver)
-        left = _open(reached)
-        left = left[(problem.linear[:, 0] == 0).cpu()[left]]
-        if len(left):
-            part = problem.take(left.to(rows.y.device))
-            offer(reached, left, part, polish(part, least_squares_start(part), 10), tol, 1, polished=True)
-        _look_for_sparse(problem, reached, tol, solver)
-    if problem.form == "ball":
-        _look_for_equalities(problem, reached, tol, solver)
-    bounded, asked = problem.form in ("ball", "interval"), False
-    for number, method in enumerate(_CASCADE[problem.form]):
-        if not small and method.needs_float64:
-            continue
-        left = _rough(reached) if number and small else _open(reached)
+def solve_auto(
+    problem: AbstractLayerProblem, opened: Opened, tol: float, max_iter: int | None, steps: list[Step]
+) -> tuple[Reached, list[str]]:
+    """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal.
+
+    opened: what the openings found; steps: what is done here is added to it.
+    """
+    nobody = "active_set" if problem.form == "quadratic" else "zero"
+    cascade = _Cascade(problem, tol, max_iter, [who or nobody for who in opened.solver], steps)
+    for exact in (True, False):
+        there = (torch.as_tensor([bool(who) for who in opened.solver]) & (opened.exact == exact)).nonzero()[:, 0]
+        if len(there):
+            cascade.offer(there, cascade.of(opened.point, there), polished=exact)
+    cascade.reached.iterations[:] = opened.iterations
+    cascade.run()
+    return cascade.reached, cascade.solver
+
+
+class _Cascade:
+    """The methods of the module's list, each on the signals that those before it left; the judge compares the points."""
+
+    def __init__(
+        self, problem: AbstractLayerProblem, tol: float, max_iter: int | None, solver: list[str], steps: list[Step]
+    ):
+        self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
+        self.reached = at_zero(problem, tol)
+        self.small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
+
+    def run(self) -> None:
+        if self.problem.absolute and self.problem.n <= LARGEST_NEWTON:
+            self.least_squares()
+            self.in_halves()
+            return
+        if self.problem.form == "quadratic" and self.small:
+            self.from_least_squares()
+            self.sparsest()
+        if self.problem.form == "ball":
+            self.equalities()
+        bounded = self.problem.form in ("ball", "interval")
+        for number, (method, why) in enumerate(_CASCADE[self.problem.form]):
+            if not self.small and method.needs_float64:
+                continue
+            # an interior point that ended near the optimum is not improved by a first-order method
+            left = self.rough() if number and self.small else self.open()
+            if len(left) == 0:
+                break
+            self.ask(method, why, left, short=self.small and number > 0)
+            if method is RootFinding:
+                self.without_ball()
+            if bounded:
+                # before a first-order method spends its budget on what has no answer
+                self.rays()
+                bounded = False
+        if self.problem.form in ("quadratic", "ball", "interval"):
+            self.rays()
+
+    # --- which signals ---
+
+    def open(self) -> Tensor:
+        """Positions of the signals without an answer."""
+        return self._others({OPTIMAL, INFEASIBLE, STATIONARY})
+
+    def rough(self) -> Tensor:
+        """Positions of the signals without even an inaccurate one."""
+        return self._others({OPTIMAL, INFEASIBLE, STATIONARY, OPTIMAL_INACCURATE})
+
+    def _others(self, done: set[str]) -> Tensor:
+        status = self.reached.certificate.status
+        return torch.as_tensor([i for i, s in enumerate(status) if s not in done], dtype=torch.long)
+
+    def part(self, left: Tensor) -> AbstractLayerProblem:
+        return self.problem.take(left.to(self.problem.rows.y.device))
+
+    def of(self, point: Point, left: Tensor) -> Point:
+        there = left.to(point.h.device)
+        return Point(point.h[there], point.p[there])
+
+    # --- what is done with them ---
+
+    def offer(self, left: Tensor, point: Point, polished: bool = True) -> None:
+        offer(self.reached, left, self.part(left), point, self.tol, 1, polished=polished)
+
+    def merge(self, left: Tensor, got: Reached, names: str | list[str]) -> None:
+        """Keep what is better in `got`, with its iterations and who found it."""
+        before, names = self.reached.iterations.clone(), [names] * len(left) if isinstance(names, str) else names
+        offer(self.reached, left, self.part(left), got.point, self.tol, -1, polished=False)
+        for k, i in enumerate(left.tolist()):
+            if self.reached.iterations[i] == -1:
+                self.reached.iterations[i], self.reached.polished[i] = got.iterations[k], got.polished[k]
+                self.solver[i] = names[k]
+            else:
+                self.reached.iterations[i] = before[i]
+
+    @contextmanager
+    def step(self, method: str, why: str, left: Tensor) -> Iterator[None]:
+        """What happens inside is one `Step` on the signals `left`."""
+        started, before = time.perf_counter(), len(self.open())
+        yield
+        self.steps.append(Step(method, why, len(left), before - len(self.open()), time.perf_counter() - started))
+
+    def ask(self, method: type[AbstractMethod], why: str, left: Tensor, short: bool = False) -> None:
+        # what a first-order method has not got by 2000 iterations it will not get
+        limit = self.max_iter if self.max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
+        with self.step(method.name, why, left):
+            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=True), method.name)
+
+    def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
+        """The same with the interior point on a `problem` that stands for the signals `left`."""
+        with self.step(InteriorPoint.name, why, left):
+            got = run(InteriorPoint, problem, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=True)
+            self.merge(left, got, InteriorPoint.name)
+
+    # --- special cases ---
+
+    def least_squares(self) -> None:
+        """A Lasso with lam = 0 whose answer is unique. Its two halves are not, and would lose digits."""
+        left = self.open()
+        left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
+        if len(left) == 0 or not isinstance(self.problem, Lasso):
+            return
+        method = BlockPivoting(GaussianLatent(self.part(left).rows, 0.0))
+        with self.step(method.name, "lam = 0: least squares", left):
+            method.advance(2)
+            settled = method.settled.nonzero()[:, 0].cpu()
+            if len(settled):
+                self.offer(left[settled], self.of(method.point(), settled))
+                for i in left[settled].tolist():
+                    self.solver[i] = method.name
+
+    def in_halves(self) -> None:
+        left = self.open()
         if len(left) == 0:
-            break
-        part = problem.take(left.to(rows.y.device))
-        short = small and number > 0  # what a first-order method has not got by then it will not get
-        limit = max_iter if max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
-        got = run(method, part, tol=tol, max_iter=limit, polish=True)
-        _merge(reached, left, part, got, tol, solver, method.name)
-        if method is RootFinding:
-            _look_without_ball(problem, reached, tol, solver)
-        if bounded and not asked:
-            # before a first-order method spends its budget on what has no answer
-            _look_for_rays(problem, reached, tol, solver)
-            asked = True
-    if not asked:
-        _look_for_rays(problem, reached, tol, solver)
-    return reached, solver
+            return
+        part = self.part(left)
+        inner = _Cascade(halves(part), self.tol, self.max_iter, [self.solver[i] for i in left.tolist()], self.steps)
+        inner.run()
+        self.merge(left, _joined(part, inner.reached, self.tol), inner.solver)
 
+    def from_least_squares(self) -> None:
+        """On realizable data active-set rounds from the least-squares point are exact whatever the conditioning."""
+        left = self.open()
+        left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
+        if len(left):
+            part = self.part(left)
+            with self.step("active_set", "lam = 0: from the least-squares point", left):
+                self.offer(left, active_set.polish(part, active_set.least_squares_start(part), 10))
 
-def _solve_signed(
-    problem: AbstractLayerProblem, reached: Reached, tol: float, max_iter: int | None, solver: list[str]
-) -> None:
-    """Least squares where lam = 0 and it is unique (the halves, of which only the difference is, would lose digits), else
-    the two halves."""
-    free = torch.as_tensor([isinstance(problem, Lasso)] * problem.N) & (problem.linear[:, 0] == 0).cpu()
-    alone = free.nonzero()[:, 0]
-    if len(alone):
-        part = problem.take(alone.to(problem.rows.y.device))
-        method = BlockPivoting(GaussianLatent(part.rows, 0.0))
-        method.advance(2)
-        there = method.settled
-        point, settled = method.point(), alone[there.cpu()]
-        if len(settled):
-            exact = Point(point.h[there], point.p[there])
-            offer(reached, settled, part.take(there), exact, tol, 1, polished=True)
-            for i in settled.tolist():
-                solver[i] = method.name
-    left = _open(reached)
-    if len(left):
-        part = problem.take(left.to(problem.rows.y.device))
-        got, names = solve_auto(halves(part), tol, max_iter)
-        _merge(reached, left, part, _joined(part, got, tol), tol, solver, names)
+    def sparsest(self) -> None:
+        """Where lam = 0 and h is not unique, offer the minimiser with the least 1'h: the one a sparse truth would be."""
+        left = self.open()
+        left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
+        if len(left) == 0 or not isinstance(self.problem, NonnegativeLasso):
+            return
+        part, before = self.part(left), list(self.reached.certificate.status)
+        with self.step(InteriorPoint.name, "lam = 0 and h is not unique: the one with the least sum", left):
+            assert isinstance(part, NonnegativeLasso)
+            tilted = replace(part, lam=_TILT)
+            point = run(InteriorPoint, tilted, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=True).point
+            self.offer(left, active_set.polish(part, point))
+        for i in left.tolist():
+            if self.reached.certificate.status[i] != before[i]:
+                self.solver[i] = InteriorPoint.name
 
+    def equalities(self) -> None:
+        """An l2 bound of next to nothing asks for W h + b = y: a linear program, whose LASSO for lam -> 0 is degenerate."""
+        left = self.open()
+        left = left[(self.problem.__dict__["eps"].cpu() <= _EQUAL)[left]]
+        if len(left):
+            linear = NonnegativeBasisPursuitLinf(self.part(left).rows, 0.0)
+            self.ask_interior_point(linear, "eps is next to 0: a linear program", left)
 
-def _pivot(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    """Block pivoting on every signal; what it settles is exact."""
-    method = BlockPivoting(problem)
-    method.advance(_ROUNDS)
-    settled = method.settled.nonzero()[:, 0]
-    if len(settled) == 0:
-        return
-    part = problem if len(settled) == problem.N else problem.take(settled)
-    point = method.point()
-    offer(reached, settled.cpu(), part, Point(point.h[settled], point.p[settled]), tol, 0, polished=True)
-    reached.iterations[settled.cpu()] = method.rounds[settled].cpu()
-    for i in settled.tolist():
-        solver[i] = method.name
+    def without_ball(self) -> None:
+        """Where off rows push h so far that the misfit's bound is slack, the answer is that of the off rows alone."""
+        left, rows = self.open(), self.problem.rows
+        left = left[((rows._off & (rows.b > 0)).any(1)).cpu()[left]]
+        if len(left):
+            part = self.part(left)
+            alone = IntervalBasisPursuit(replace(part.rows, on=torch.zeros_like(part.rows.on)), *part.limits())
+            self.ask_interior_point(alone, "the off rows alone may decide", left)
 
-
-def _look_for_equalities(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    """An l2 bound of next to nothing asks for W h + b = y: a linear program, whose LASSO for lam -> 0 is degenerate."""
-    eps = problem.__dict__["eps"].cpu()
-    left = _open(reached)
-    left = left[(eps <= _EQUAL)[left]]
-    if len(left) == 0:
-        return
-    part = problem.take(left.to(problem.rows.y.device))
-    linear = NonnegativeBasisPursuitLinf(part.rows, 0.0)
-    got = run(InteriorPoint, linear, tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
-    _merge(reached, left, part, got, tol, solver, InteriorPoint.name)
-
-
-def _look_without_ball(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    """Where off rows push h so far that the misfit's bound is slack, the answer is that of the off rows alone."""
-    left = _open(reached)
-    left = left[((problem.rows._off & (problem.rows.b > 0)).any(1)).cpu()[left]]
-    if len(left) == 0:
-        return
-    part = problem.take(left.to(problem.rows.y.device))
-    lo, hi = part.limits()
-    alone = IntervalBasisPursuit(replace(part.rows, on=torch.zeros_like(part.rows.on)), lo, hi)
-    got = run(InteriorPoint, alone, tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
-    _merge(reached, left, part, got, tol, solver, InteriorPoint.name)
-
-
-def _look_for_sparse(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    """Where lam = 0 and h is not unique, offer the minimiser with the least 1'h: the one a sparse truth would be."""
-    if not isinstance(problem, NonnegativeLasso):
-        return
-    left = _open(reached)
-    left = left[(problem.linear[:, 0] == 0).cpu()[left]]
-    if len(left) == 0:
-        return
-    part = problem.take(left.to(problem.rows.y.device))
-    tilted = run(InteriorPoint, replace(part, lam=_TILT), tol=tol, max_iter=InteriorPoint.max_iter, polish=True)
-    before = list(reached.certificate.status)
-    offer(reached, left, part, polish(part, tilted.point), tol, int(tilted.iterations.max()), polished=True)
-    for i in left.tolist():
-        if reached.certificate.status[i] != before[i]:
-            solver[i] = InteriorPoint.name
-
-
-def _open(reached: Reached) -> torch.Tensor:
-    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, STATIONARY})
-
-
-def _rough(reached: Reached) -> torch.Tensor:
-    """What a first-order method can still improve; it never beats an interior point that ended near the optimum."""
-    return _with_other_status(reached, {OPTIMAL, INFEASIBLE, STATIONARY, OPTIMAL_INACCURATE})
-
-
-def _with_other_status(reached: Reached, done: set[str]) -> torch.Tensor:
-    return torch.as_tensor([i for i, s in enumerate(reached.certificate.status) if s not in done], dtype=torch.long)
-
-
-def _merge(
-    reached: Reached,
-    left: torch.Tensor,
-    part: AbstractLayerProblem,
-    got: Reached,
-    tol: float,
-    solver: list[str],
-    name: str | list[str],
-) -> None:
-    before = reached.iterations.clone()
-    names = [name] * len(left) if isinstance(name, str) else name
-    offer(reached, left, part, got.point, tol, -1, polished=False)
-    for k, i in enumerate(left.tolist()):
-        if reached.iterations[i] == -1:
-            reached.iterations[i], reached.polished[i], solver[i] = got.iterations[k], got.polished[k], names[k]
-        else:
-            reached.iterations[i] = before[i]
-
-
-def _look_for_rays(problem: AbstractLayerProblem, reached: Reached, tol: float, solver: list[str]) -> None:
-    """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
-    if problem.form == "curved":
-        return
-    broken = problem.violation(torch.zeros_like(reached.point.h)) > 0
-    left = _rough(reached)
-    for i in left[broken.cpu()[left]].tolist():
-        part = problem.take(torch.tensor([i], device=problem.rows.y.device))
-        ray = find_ray(part, 0).to(problem.rows.y)
-        before = reached.certificate.status[i]
-        offer(reached, torch.tensor([i]), part, Point(reached.point.h[i][None], ray[None]), tol, 0, polished=False)
-        if reached.certificate.status[i] != before:
-            solver[i] = "farkas_ray"
+    def rays(self) -> None:
+        """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
+        left = self.rough()
+        if len(left):
+            left = left[(self.part(left).violation(torch.zeros_like(self.of(self.reached.point, left).h)) > 0).cpu()]
+        if len(left) == 0:
+            return
+        with self.step("farkas_ray", "no point meets the bounds so far: can any?", left):
+            for i in left.tolist():
+                one, before = torch.tensor([i]), self.reached.certificate.status[i]
+                ray = find_ray(self.part(one), 0).to(self.problem.rows.y)
+                self.offer(one, Point(self.of(self.reached.point, one).h, ray[None]), polished=False)
+                if self.reached.certificate.status[i] != before:
+                    self.solver[i] = "farkas_ray"

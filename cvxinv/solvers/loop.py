@@ -49,6 +49,17 @@ class AbstractMethod(ABC):
     def next_check(self, iteration: int) -> int:
         """The iteration at which the judge looks again."""
 
+    def done(self, tol: float) -> Tensor | None:
+        """Which of the signals left `(N,)` the method itself takes for solved to `tol`.
+
+        None: it cannot tell, and the judge looks at everyone at every check.
+        """
+        return None
+
+    def given_up(self) -> Tensor | None:
+        """Which of the signals left `(N,)` the method will not solve however long it runs; None: it cannot tell."""
+        return None
+
     @property
     def patience(self) -> int:
         """How many iterations an optimal point waits for a polish that makes it exact."""
@@ -82,6 +93,12 @@ def merit(certificate: Certificate) -> Tensor:
     return rank + (torch.log10(worst.clamp(1e-40, 1e40)) + 40) / 81  # strictly below the next rank
 
 
+def is_exact(certificate: Certificate) -> Tensor:
+    """Whether points leave no violation and no gap but rounding, as those of an exact solve do, `(N,)`."""
+    natural = torch.maximum(certificate.objective.abs(), certificate.unit)
+    return (certificate.violation <= _EXACT * certificate.scale) & (certificate.gap <= _EXACT * natural)
+
+
 def at_zero(problem: AbstractLayerProblem, tol: float) -> Reached:
     """h = 0 and p = 0, judged: where every search begins."""
     y, none = problem.rows.y, torch.zeros(problem.N, dtype=torch.long)
@@ -109,15 +126,22 @@ def run(
         stop = min(max_iter, method.first_check if iteration == 0 else method.next_check(iteration))
         method.advance(stop - iteration)
         iteration = stop
+        believed = None if stop == max_iter else method.done(tol)
+        if believed is None:
+            looked, part, point = left, left_problem, method.point()
+        elif not bool(believed.any()):
+            continue
+        else:
+            looked, part = left[believed.cpu()], left_problem.take(believed)
+            point = Point(*(x[believed] for x in method.point()))
         # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
         thorough = method.exact or not polish
-        offer(reached, left, left_problem, method.point(), tol, iteration, polished=method.exact, thorough=thorough)
+        offer(reached, looked, part, point, tol, iteration, polished=method.exact, thorough=thorough)
         if polish and not method.exact:
             everyone = method.worth_polishing(iteration) or stop == max_iter
-            ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in left.tolist()])
+            ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in looked.tolist()])
             if ripe.any():
-                part = left_problem if ripe.all() else left_problem.take(ripe.to(rows.y.device))
-                polish_left(reached, left[ripe], part, tol, iteration)
+                polish_left(reached, looked[ripe], part if ripe.all() else part.take(ripe.to(rows.y.device)), tol, iteration)
         status = reached.certificate.status
         settled = [s in (STATIONARY, INFEASIBLE) or (s == OPTIMAL and not patience) for s in status]
         done = torch.as_tensor(settled)[left]
@@ -159,8 +183,7 @@ def offer(
     certificate = certify(problem, point, tol=tol, thorough=thorough)
     before = reached.certificate.take(left)
     better = merit(certificate) < merit(before)
-    natural = torch.maximum(certificate.objective.abs(), certificate.unit)
-    exact = (certificate.violation <= _EXACT * certificate.scale) & (certificate.gap <= _EXACT * natural)
+    exact = is_exact(certificate)
     if polished:
         # of two optimal points rounding would choose, and so the neighbours in the batch; the polished one is exact
         better |= certificate.holds & before.holds & ~reached.polished[left] & exact

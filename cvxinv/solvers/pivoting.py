@@ -60,6 +60,12 @@ class BlockPivoting(AbstractMethod):
     def next_check(self, iteration: int) -> int:
         return iteration + 10
 
+    def done(self, tol: float) -> Tensor:
+        return self.settled
+
+    def given_up(self) -> Tensor:
+        return ~self.settled & ~self.open
+
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
         for name in ("c", "free", "tight", "h", "mu", "open", "settled", "rounds", "fewest", "stale"):

@@ -3,8 +3,9 @@
 import difflib
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from tqdm import tqdm
 from ..certificate import OPTIMAL, STATIONARY, Certificate, certify
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layer_problem import AbstractLayerProblem, Point, Scaled
 from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
-from .loop import Reached, polish_left
+from .loop import Reached, is_exact, polish_left
+from .openings import Opened, Step, alike, open_batch
 from .reference import CVXPY_SOLVERS, solve_reference
 
 SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
@@ -28,7 +30,7 @@ class Solution:
 
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
     active-set polish gave the point, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY solver's own
-    words ("" for others); seconds: wall time of the call.
+    words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it.
     """
 
     h: Tensor
@@ -39,6 +41,7 @@ class Solution:
     solver: tuple[str, ...]
     solver_status: tuple[str, ...]
     seconds: float
+    steps: tuple[Step, ...] = ()
 
     @property
     def point(self) -> Point:
@@ -71,6 +74,10 @@ class Solution:
         names = ", ".join(f"{self.solver.count(s)} by {s}" for s in dict.fromkeys(self.solver))
         return f"Solution ({names}; {self.seconds:.2f} s): {self.certificate!r}"
 
+    def explain(self) -> str:
+        """Which method was asked for what reason, how many signals it solved, and how long it took; a line for each."""
+        return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
+
 
 def solve(
     problem: AbstractLayerProblem,
@@ -100,20 +107,23 @@ def solve(
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
     _check_served(problem, solver)
     started = time.perf_counter()
-    parts = []
-    size = chunk_size(problem)
-    quiet = solver not in CVXPY_SOLVERS or (progress is None and problem.N < 20)
+    steps: list[Step] = []
+    quiet = (solver not in CVXPY_SOLVERS and problem.N <= chunk_size(problem)) or (progress is None and problem.N < 20)
     with tqdm(total=problem.N, desc=solver, unit="signal", disable=True if quiet else not progress and None) as bar:
-        for start in range(0, problem.N, size):
-            piece = problem if size >= problem.N else problem.take(torch.arange(start, min(start + size, problem.N)))
-            parts.append(_solve_chunk(piece, solver, tol, max_iter, polish, force, solver_options or {}, bar.update))
-    h, p = torch.cat([x[0].h for x in parts]), torch.cat([x[0].p for x in parts])
-    certificate = certify(problem, Point(h, p), tol=tol)
+        if solver == "auto":
+            found, certificate = _solve_auto(problem, tol, max_iter, polish, steps, bar.update)
+        else:
+            options = solver_options or {}
+            found = _in_chunks(
+                problem, chunk_size(problem),
+                lambda part: _solve_chunk(part, solver, tol, max_iter, polish, force, options, bar.update),
+            )  # fmt: skip
+            certificate = certify(problem, found.point, tol=tol)
+    if not steps:
+        steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
     solution = Solution(
-        h, p, certificate,
-        torch.cat([x[1] for x in parts]), torch.cat([x[2] for x in parts]),
-        tuple(s for x in parts for s in x[3]), tuple(s for x in parts for s in x[4]),
-        time.perf_counter() - started,
+        found.point.h, found.point.p, certificate, found.iterations, found.polished, tuple(found.solver),
+        tuple(found.words), time.perf_counter() - started, tuple(steps),
     )  # fmt: skip
     _report_failures(solution, on_fail)
     return solution
@@ -153,19 +163,90 @@ def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
     raise ValueError(f"unknown {name} {value!r}: {hint}expected one of {', '.join(map(repr, choices))}")
 
 
-def _solve_chunk(problem, solver, tol, max_iter, polish, force, options, tick):
-    """Points in original units, iterations, polished, who, own words."""
+class _Found(NamedTuple):
+    """Points in original units, iterations, whether they are exact, who found them, and a CVXPY solver's own words."""
+
+    point: Point
+    iterations: Tensor
+    polished: Tensor
+    solver: list[str]
+    words: list[str]
+
+
+def _in_chunks(problem: AbstractLayerProblem, size: int, call: Callable[[AbstractLayerProblem], _Found]) -> _Found:
+    if size >= problem.N:
+        return call(problem)
+    device = problem.rows.y.device
+    spans = [torch.arange(k, min(k + size, problem.N), device=device) for k in range(0, problem.N, size)]
+    found = [call(problem.take(span)) for span in spans]
+    return _Found(
+        Point(torch.cat([f.point.h for f in found]), torch.cat([f.point.p for f in found])),
+        torch.cat([f.iterations for f in found]), torch.cat([f.polished for f in found]),
+        [s for f in found for s in f.solver], [w for f in found for w in f.words],
+    )  # fmt: skip
+
+
+def _solve_auto(
+    problem: AbstractLayerProblem,
+    tol: float,
+    max_iter: int | None,
+    polish: bool,
+    steps: list[Step],
+    tick: Callable[..., object],
+) -> tuple[_Found, Certificate]:
+    """The openings on everyone, one judgement, and the cascade on whom it does not call optimal."""
+
+    def opening(part: AbstractLayerProblem) -> _Found:
+        scaled = part.to(torch.float64).normalised()
+        opened = open_batch(scaled.problem, tol, polish, steps)
+        tick(part.N)
+        return _Found(_unscaled(opened.point, scaled, part), opened.iterations, opened.exact, opened.solver, [""] * part.N)
+
+    found = _in_chunks(problem, chunk_size(problem, 0 if alike(problem.rows) else 3), opening)
+    certificate = certify(problem, found.point, tol=tol)
+    polished = found.polished & is_exact(certificate)
+    left = (~certificate.holds).nonzero()[:, 0]
+    for some in left.split(chunk_size(problem)) if len(left) else ():
+        there = some.to(problem.rows.y.device)
+        part = problem.take(there)
+        scaled = part.to(torch.float64).normalised()
+        start = Point(found.point.h[there].double() / scaled.h_unit, found.point.p[there].double() / scaled.p_unit)
+        opened = Opened(start, [found.solver[i] for i in some.tolist()], found.iterations[some], polished[some])
+        reached, who = solve_auto(scaled.problem, opened, tol, max_iter, steps)
+        point = _unscaled(reached.point, scaled, part)
+        found.point.h[there], found.point.p[there] = point.h, point.p
+        found.iterations[some], polished[some] = reached.iterations, reached.polished
+        for k, i in enumerate(some.tolist()):
+            found.solver[i] = who[k]
+    if len(left):
+        there = left.to(problem.rows.y.device)
+        last = certify(problem.take(there), Point(found.point.h[there], found.point.p[there]), tol=tol)
+        certificate = certificate.replaced(left, last)
+    return found._replace(polished=polished), certificate
+
+
+def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
     dtype = problem.rows.W.dtype
+    return Point((point.h * scaled.h_unit).to(dtype), (point.p * scaled.p_unit).to(dtype))
+
+
+def _solve_chunk(
+    problem: AbstractLayerProblem,
+    solver: str,
+    tol: float,
+    max_iter: int | None,
+    polish: bool,
+    force: bool,
+    options: dict[str, Any],
+    tick: Callable[..., object],
+) -> _Found:
     single = solver in TORCH_SOLVERS and not TORCH_SOLVERS[solver].needs_float64
-    work = problem if single else problem.to(torch.float64)
-    scaled = work.normalised()
+    scaled = (problem if single else problem.to(torch.float64)).normalised()
     small, words = scaled.problem, [""] * problem.N
-    if solver == "auto":
-        reached, who = solve_auto(small, tol, max_iter)
-    elif solver in TORCH_SOLVERS:
+    if solver in TORCH_SOLVERS:
         method = TORCH_SOLVERS[solver]
         reached = run_method(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
-        who = [solver] * problem.N
+        tick(problem.N)
     else:
         point, iterations, words = solve_reference(
             small, solver, tol=tol, max_iter=max_iter, force=force, options=options, tick=tick
@@ -174,10 +255,8 @@ def _solve_chunk(problem, solver, tol, max_iter, polish, force, options, tick):
         if polish:
             polish_left(reached, torch.arange(problem.N), small, tol, 0)
             reached.iterations[:] = iterations
-        who = [solver] * problem.N
-    h = (reached.point.h * scaled.h_unit).to(dtype)
-    p = (reached.point.p * scaled.p_unit).to(dtype)
-    return Point(h, p), reached.iterations, reached.polished, who, words
+    point = _unscaled(reached.point, scaled, problem)
+    return _Found(point, reached.iterations, reached.polished, [solver] * problem.N, words)
 
 
 def _report_failures(solution: Solution, on_fail: str) -> None:
