@@ -80,6 +80,7 @@ def our_solvers(case: Case, effort: Effort) -> Iterator[tuple[str, bool]]:
     """(solver, polish) of every solver of ours that serves the case."""
     problem = case.make(torch.arange(1))
     yield "auto", True
+    yield "auto", False
     for name, method in TORCH_SOLVERS.items():
         if method.refuses(problem) is None:
             yield name, True

@@ -37,7 +37,7 @@ def jobs_of(case: Case, peers: list[type[AbstractPeer]], device: str, effort: Ef
     """(name, call that returns a row) for everything that runs on a case."""
     for dtype in case.dtypes:
         for solver, polish in our_solvers(case, effort):
-            if dtype == "float64" or polish:
+            if dtype == "float64" or polish or solver == "auto":
                 called = Ours(solver, dtype, device, polish, effort.max_iter)
                 yield solver, lambda x=called: our_row(case, x, effort)
     kinds = kinds_of(case.make(torch.arange(1)))

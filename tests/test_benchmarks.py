@@ -213,6 +213,17 @@ def test_a_quick_run_writes_tables_json_and_pictures(tmp_path: Path):
     assert len(pictures) == 2 and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
 
 
+def test_growth_measures_each_size_in_a_process_of_its_own(tmp_path: Path):
+    call = [sys.executable, str(ROOT / "benchmarks" / "growth.py"), "--sizes", "2,5", "--out", str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "growth_cpu.json").read_text())
+    assert [r["N"] for r in record["rows"]] == [2, 5] * 3
+    assert all(r["statuses"] == {"optimal": r["N"]} and r["seconds"] > 0 and r["peak_mib"] >= 0 for r in record["rows"])
+    assert (tmp_path / "growth_cpu.png").stat().st_size > 10_000
+    assert "| LASSO 784x392 | 5 |" in (tmp_path / "growth_cpu.md").read_text()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_missing_device_is_said_aloud():
     command = [sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--device", "cuda"]
