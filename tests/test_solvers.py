@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import cvxinv as ci
+from cvxinv.solvers.choose import run_method
 from cvxinv.solvers.reference import CVXPY_SOLVERS
 from cvxinv.solvers.reference import refuses as refuses_cvxpy
 
@@ -395,3 +396,56 @@ def test_auto_certifies_whatever_the_rows(case):
     assert (solution.status == "optimal").all(), judged
     slack = 1e-12 * judged.objective.abs() + 1e-14 * judged.unit + checks.price(case.problem, solution.p, solution.h)
     assert (judged.bound <= judged.objective + slack).all()
+
+
+# --- what auto says of itself, precision, chunks -------------------------------------------------------
+
+
+def test_auto_says_what_it_asked_why_and_what_came_of_it():
+    case = batch("nonnegative_lasso")
+    solution = ci.solve(case.problem)
+    assert [step.given for step in solution.steps[:1]] == [case.problem.N]
+    assert sum(step.solved for step in solution.steps) == case.problem.N
+    assert {step.method for step in solution.steps} >= set(solution.solver)
+    first = solution.explain().splitlines()[0]
+    assert first.startswith(f"1. {solution.steps[0].method} (") and f"of {case.problem.N} in" in first
+    asked = ci.solve(case.problem, "CLARABEL").steps
+    assert len(asked) == 1 and asked[0].method == "CLARABEL" and asked[0].why == "asked for"
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_rounded_to_three_digits_are_not_used(precision, monkeypatch):
+    seen = []
+    problem = batch("nonnegative_lasso").problem.to(torch.float32)
+
+    def watched(method, scaled, **options):
+        seen.append(scaled.rows.W.dtype)
+        return run_method(method, scaled, **options)
+
+    monkeypatch.setattr("cvxinv.solvers.solve.run_method", watched)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        solution = ci.solve(problem, "graph_admm", on_fail="ignore")
+        assert torch.get_float32_matmul_precision() == precision, "a flag of the user was changed"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == [torch.float32 if precision == "highest" else torch.float64]
+    assert solution.h.dtype == torch.float32 and set(solution.status) <= {"optimal", "optimal_inaccurate"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_change_no_answer(name, monkeypatch):
+    problem = batch(name).problem
+    whole = ci.solve(problem, on_fail="ignore")
+    monkeypatch.setattr("cvxinv.solvers.solve.chunk_size", lambda *_: 2)
+    monkeypatch.setattr("cvxinv.certificate._AT_ONCE", 3 * (problem.n + problem.rows.m))
+    parts = ci.solve(problem, on_fail="ignore")
+    assert (parts.status == whole.status).all() and len(parts.solver) == problem.N
+    assert_same(parts.h, whole.h)
+    torch.testing.assert_close(parts.certificate.objective, whole.certificate.objective)
+
+
+def test_a_batch_without_signals_cannot_be_taken():
+    with pytest.raises(ValueError, match="at least one signal"):
+        batch("nonnegative_lasso").problem.rows.take(torch.zeros(0, dtype=torch.long))

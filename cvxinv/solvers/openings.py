@@ -35,6 +35,16 @@ class Step(NamedTuple):
         return f"{self.method} ({self.why}): {self.solved} of {self.given} in {self.seconds:.2g} s"
 
 
+def summary(steps: list[Step], solved_by: list[str]) -> list[Step]:
+    """The steps of all chunks, one for each method, with what the judge made of them: who found each optimal point."""
+    together: dict[str, Step] = {}
+    for step in steps:
+        before = together.get(step.method, step._replace(given=0, seconds=0.0))
+        given, seconds = before.given + step.given, before.seconds + step.seconds
+        together[step.method] = step._replace(given=given, seconds=seconds, solved=solved_by.count(step.method))
+    return list(together.values())
+
+
 class Opened(NamedTuple):
     """Points of the openings for a normalised batch; nothing is judged yet.
 

@@ -18,7 +18,8 @@ from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
 from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
 from .loop import Reached, is_exact, polish_left
-from .openings import Opened, Step, alike, open_batch
+from .openings import Opened, Step, alike, open_batch, summary
+from .precision import coarse_products
 from .reference import CVXPY_SOLVERS, solve_reference
 
 SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
@@ -100,6 +101,8 @@ def solve(
     "warn", "raise" (UnsolvedError, which carries the solution) or "ignore". progress: a bar; None shows it on a terminal
     when a CVXPY loop is long. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed
     to a CVXPY solver as they are.
+
+    float32 problems are iterated in float32 where the method can, unless this process rounds such products to TF32 or bf16.
 
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
     cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
@@ -204,6 +207,7 @@ def _solve_auto(
 
     found = _in_chunks(problem, chunk_size(problem, 0 if alike(problem.rows) else 3), opening)
     certificate = certify(problem, found.point, tol=tol)
+    steps[:] = summary(steps, [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held])
     polished = found.polished & is_exact(certificate)
     left = (~certificate.holds).nonzero()[:, 0]
     for some in left.split(chunk_size(problem)) if len(left) else ():
@@ -241,6 +245,7 @@ def _solve_chunk(
     tick: Callable[..., object],
 ) -> _Found:
     single = solver in TORCH_SOLVERS and not TORCH_SOLVERS[solver].needs_float64
+    single = single and not coarse_products(problem.rows.y.device)
     scaled = (problem if single else problem.to(torch.float64)).normalised()
     small, words = scaled.problem, [""] * problem.N
     if solver in TORCH_SOLVERS:
