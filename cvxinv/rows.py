@@ -170,6 +170,8 @@ class Rows:
 
     def excess(self, h: Tensor) -> Tensor:
         """How far W h + b exceeds 0 on the off rows, 0 elsewhere, `(N, m)`."""
+        if not bool(self._off.any()):
+            return torch.zeros_like(self.y)
         return torch.where(self._off, (self.W(h) + self.b).clamp(min=0), torch.zeros_like(self.y))
 
     def scale(self) -> Tensor:
