@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..rows import Rows
+from .least_squares import LeastSquares
 from .loop import AbstractMethod
 from .pivoting import BlockPivoting
 from .signed import halves, together
@@ -70,7 +71,10 @@ def openings(problem: AbstractLayerProblem, polish: bool) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
     if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
         return []
-    return [Opening(BlockPivoting, "an active set in a few factorisations of the support's size", 25)]
+    pivoting = Opening(BlockPivoting, "an active set in a few factorisations of the support's size", 25)
+    if not bool(LeastSquares.serves(problem).any()):
+        return [pivoting]
+    return [Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1), pivoting]
 
 
 def alike(rows: Rows) -> bool:

@@ -1,0 +1,91 @@
+"""Least squares first: where lam = 0 and gamma = 0, data that a layer explains exactly have an optimum of 0.
+
+    h = argmin |W h + b - y|^2 on the on rows,        p = weight (W h + b - y)_on = 0
+
+If that h meets every on row, is nonnegative where it must be, and leaves the off rows below 0, then it is optimal whatever the
+weights, because the objective is 0; and where W_on has full column rank it is the only optimum. One Cholesky factor of W_on'W_on,
+shared by all signals with the same on rows, is refined against W itself, so that the squared condition costs no digits. The signs
+of rounding errors, which lead active-set rounds in circles on such data, are not looked at: unknowns between -1e-11 and 0 (in
+units of s_y / |W|) become 0 and the rows are looked at again.
+
+Layers of a generator whose output was read without noise are such data. Everything else is left to other methods.
+Source: Aberdam, Simon, Elad (2020), Corollary 2 for lam -> 0; the zero-residual argument is elementary.
+"""
+
+import torch
+from torch import Tensor
+
+from ..layer_problem import AbstractLayerProblem, Point, spd_factor, spd_solve
+from .guesses import on_grams
+from .loop import AbstractMethod
+
+_REFINEMENTS = 3
+_MET = 1e-11  # misfit and signs that count as met, in units of s_y: a tenth of what the judge takes for exact
+_BYTES = 200_000_000  # Gram matrices that are held at once
+
+
+class LeastSquares(AbstractMethod):
+    """See the module. One step; whoever is not done after it never will be."""
+
+    name = "least_squares"
+    forms = ("quadratic",)
+    otherwise = "it serves squared misfits"
+    max_iter = 1
+    first_check = 1
+    needs_float64 = True
+    exact = True
+    on_halves = True
+
+    def __init__(self, problem: AbstractLayerProblem):
+        self.problem, rows = problem, problem.rows
+        self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+        self.solved = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
+
+    @staticmethod
+    def serves(problem: AbstractLayerProblem) -> Tensor:
+        """Signals whose optimum can be 0 without h = 0: neither lam nor gamma, and no fewer on rows than unknowns, `(N,)`."""
+        free = (problem.linear[:, 0] == 0) & (problem.quadratic[:, 0] == 0)
+        return free & (problem.rows.on.sum(1) >= problem.n)
+
+    def advance(self, steps: int) -> None:
+        asked = self.serves(self.problem).nonzero()[:, 0]
+        if steps < 1 or len(asked) == 0:
+            return
+        on = self.problem.rows.on
+        shared = bool((on == on[:1]).all())
+        size = self.problem.N if shared else max(1, _BYTES // (8 * self.problem.n**2))
+        for block in asked.split(size):
+            part = self.problem if len(block) == self.problem.N else self.problem.take(block)
+            self.h[block], self.solved[block] = _solve(part)
+
+    def point(self) -> Point:
+        rows = self.problem.rows
+        return Point(self.h, rows.fit * rows.residual(self.h))
+
+    def done(self, tol: float) -> Tensor:
+        return self.solved
+
+    def given_up(self) -> Tensor:
+        return ~self.solved
+
+    def keep(self, index: Tensor) -> None:
+        self.problem, self.h, self.solved = self.problem.take(index), self.h[index], self.solved[index]
+
+    def next_check(self, iteration: int) -> int:
+        return iteration + 1
+
+
+def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
+    """The least-squares point `(N, n)` with weights 1, and whether it is the optimum `(N,)`."""
+    # where the optimum is 0 weights decide nothing, and without them signals with the same on rows share a factor
+    rows = problem.rows.derived(weight=torch.ones_like(problem.rows.y))
+    L, definite = spd_factor(on_grams(rows))
+    h = torch.zeros(rows.N, rows.n, dtype=rows.y.dtype, device=rows.y.device)
+    for _ in range(1 + _REFINEMENTS):
+        h = h - spd_solve(L, rows.W.adjoint(rows.residual(h)))
+    low = -h.amin(1) if problem.nonnegative else torch.zeros_like(h[:, 0])
+    h = h.clamp(min=0) if problem.nonnegative else h
+    v = rows.W(h) + rows.b
+    missed = torch.where(rows.on, v - rows.y, torch.zeros_like(v)).norm(dim=1)
+    over = torch.where(rows._off, v, torch.full_like(v, -torch.inf)).amax(1)
+    return h, definite & (torch.maximum(torch.maximum(low, over), missed) <= _MET)
