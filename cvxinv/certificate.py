@@ -207,7 +207,11 @@ def _remarks(problem: AbstractLayerProblem, status: np.ndarray) -> tuple[str, ..
         open_ &= status != INFEASIBLE
     if not open_.any():
         return ("",) * len(status)
-    return tuple(r if o else "" for r, o in zip(problem.bound_remarks(), open_, strict=True))
+    remarks = np.full(len(status), "", dtype=object)
+    # a remark may cost a factorisation per signal
+    part = problem if open_.all() else problem.take(torch.as_tensor(np.flatnonzero(open_), device=problem.rows.y.device))
+    remarks[open_] = part.bound_remarks()
+    return tuple(remarks)
 
 
 def _vector(value: Tensor | np.ndarray, problem: AbstractLayerProblem, length: int, name: str) -> Tensor:
