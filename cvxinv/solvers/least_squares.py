@@ -2,11 +2,11 @@
 
     h = argmin |W h + b - y|^2 on the on rows,        p = weight (W h + b - y)_on = 0
 
-If that h meets every on row, is nonnegative where it must be, and leaves the off rows below 0, then it is optimal whatever the
-weights, because the objective is 0; and where W_on has full column rank it is the only optimum. One Cholesky factor of W_on'W_on,
-shared by all signals with the same on rows, is refined against W itself, so that the squared condition costs no digits. The signs
-of rounding errors, which lead active-set rounds in circles on such data, are not looked at: unknowns between -1e-11 and 0 (in
-units of s_y / |W|) become 0 and the rows are looked at again.
+If that h meets every on row, is nonnegative where it must be, and leaves the off rows below 0, then it is optimal whatever
+the weights, because the objective is 0; where W_on has full column rank it is the only optimum. One Cholesky factor of
+W_on'W_on, shared by all signals where all have the same on rows, is refined against W itself, so that the squared condition
+costs no digits. The signs of rounding errors, which lead active-set rounds in circles on such data, are not looked at:
+unknowns between -1e-11 and 0 (in units of s_y / |W|) become 0, and then the rows are looked at.
 
 Layers of a generator whose output was read without noise are such data. Everything else is left to other methods.
 Source: Aberdam, Simon, Elad (2020), Corollary 2 for lam -> 0; the zero-residual argument is elementary.
@@ -43,7 +43,7 @@ class LeastSquares(AbstractMethod):
 
     @staticmethod
     def serves(problem: AbstractLayerProblem) -> Tensor:
-        """Signals whose optimum can be 0 without h = 0: neither lam nor gamma, and no fewer on rows than unknowns, `(N,)`."""
+        """Signals whose optimum may be 0: neither lam nor gamma, and no fewer on rows than unknowns, bool `(N,)`."""
         free = (problem.linear[:, 0] == 0) & (problem.quadratic[:, 0] == 0)
         return free & (problem.rows.on.sum(1) >= problem.n)
 
