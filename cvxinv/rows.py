@@ -16,6 +16,9 @@ from .inputs import describe
 from .maps import AbstractMap
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
+_SMALLEST_TRIANGLE = 48  # columns from which a call of BLAS per signal costs less than a batched product of both triangles
+
+_MIRRORED = 64  # columns mirrored at a time: what fits the fastest cache
 
 
 @dataclass(frozen=True)
@@ -220,13 +223,40 @@ class Rows:
 
 
 def weighted_gram(W: AbstractMap, weight: Tensor) -> Tensor:
-    """W' diag(weight_i) W for each signal i, `(N, n, n)`; `(1, n, n)` where all rows of `weight` `(N, m)` agree."""
+    """W' diag(weight_i) W for each signal i, `(N, n, n)`; `(1, n, n)` where all rows of `weight` `(N, m)` >= 0 agree."""
     M = W.matrix()
     if len(weight) == 1 or bool((weight == weight[:1]).all()):
-        return (M.T @ (weight[0, :, None] * M))[None]
+        weight = weight[:1]
     out = torch.empty(len(weight), W.n, W.n, dtype=M.dtype, device=M.device)
+    if M.device.type == "cpu" and W.n >= _SMALLEST_TRIANGLE and M.dtype in (torch.float32, torch.float64):
+        _triangles(M.numpy(), weight.numpy(), out.numpy())
+        return out
     step = max(1, _GRAM_BLOCK // max(1, W.m * W.n))
     for start in range(0, len(weight), step):
         part = weight[start : start + step]
         torch.matmul(M.T, part[:, :, None] * M, out=out[start : start + step])
     return out
+
+
+def _triangles(M: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """`weighted_gram` by BLAS: one triangle of each, of the rows that have a weight, then mirrored."""
+    from scipy.linalg.blas import dsyrk, ssyrk
+
+    product, n, k = dsyrk if M.dtype == np.float64 else ssyrk, M.shape[1], _MIRRORED
+    for H, w in zip(out, weight, strict=True):
+        product(1.0, weighted_rows(M, w).T, 0.0, H.T, lower=1, overwrite_c=1)  # by columns: the upper triangle of H
+        for j in range(0, n, k):
+            H[j : j + k, :j] = H[:j, j : j + k].T
+            corner = H[j : j + k, j : j + k]
+            corner[:] = np.triu(corner) + np.triu(corner, 1).T
+
+
+def weighted_rows(M: np.ndarray, weight: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The rows of `M` `(m, n)` that have a weight > 0, times its square root; `out` `(m, n)`: room for them."""
+    some = weight.nonzero()[0]
+    part = None if out is None else out[: len(some)]
+    if len(some) == len(weight):
+        return np.multiply(M, np.sqrt(weight)[:, None], out=part)
+    part = np.take(M, some, axis=0, out=part, mode="clip")
+    part *= np.sqrt(weight[some])[:, None]
+    return part

@@ -341,9 +341,8 @@ def check_interior_point_stays(problem: AbstractLayerProblem, h: Tensor, p: Tens
     inside, rows, method = 1e-8, problem.rows, InteriorPoint(problem)
     v = rows.W(h) + rows.b
     # products t = 1e-16: where bound and multiplier are both 0 the path is sqrt(t) = 1e-8 away from the point
-    for side in method.sides:
-        side.s = torch.where(side.mask, (side.sign * (side.limit - v)).clamp(min=inside), torch.ones_like(v))
-        side.mu = torch.where(side.mask, torch.maximum(side.sign * p, inside**2 / side.s), torch.zeros_like(v))
+    method.s = torch.where(method.sign != 0, (method.offset - method.sign * v).clamp(min=inside), 1.0)
+    method.mu = torch.maximum(method.sign * p, inside**2 / method.s)
     method.h = h.clone()
     if problem.nonnegative:
         cost = rows.W.adjoint(p) + problem.linear + problem.quadratic * h

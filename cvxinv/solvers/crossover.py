@@ -2,11 +2,15 @@
 
 With A the unknowns that are free and I the rows at a limit t, the vertex solves W_IA h_A = t_I - b_I and its dual
 W_IA'p_I = -1. Both are corrections of least length of the point at hand, so that a system with more rows or more columns
-than it needs (a degenerate vertex, an edge of optima) keeps the point where the system leaves it open.
+than it needs (a degenerate vertex, an edge of optima) keeps the point where the system leaves it open. A regular square
+system has one answer, which triangular factors give at a tenth of the cost.
 
 A = {h > reduced cost W'p + 1}, I = {p > hi - W h - b} and {-p > W h + b - lo}, and all rows with lo = hi. Works in float64
 on a problem with |W| = 1 and s_y = 1. Source: `sparse` note 5.3 (vertex crossover).
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,13 +44,35 @@ def polish(problem: AbstractLayerProblem, point: Point) -> Point:
 
 def _vertex(block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     """h `(n,)` and p `(m,)` of the vertex (A, I); `block` is W_IA."""
-    from scipy.linalg import lstsq
-
     new_h, new_p = np.zeros(len(A)), np.zeros(len(I))
     x, q = h.cpu().numpy()[A], p.cpu().numpy()[I]
     t = limit.cpu().numpy()[I]
+    solve, solve_transposed = _solvers(block)
     for _ in range(_REFINEMENTS):
-        x = x + lstsq(block, t - block @ x, cond=_RANK, lapack_driver="gelsy")[0]
-        q = q + lstsq(block.T, -1 - block.T @ q, cond=_RANK, lapack_driver="gelsy")[0]
+        x = x + solve(t - block @ x)
+        q = q + solve_transposed(-1 - block.T @ q)
     new_h[A], new_p[I] = x, q
     return torch.as_tensor(new_h).to(h), torch.as_tensor(new_p).to(p)
+
+
+def _solvers(block: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Solvers of block x = r and block' q = r: triangular factors of a regular square, else the shortest least squares."""
+    from scipy.linalg import lapack
+
+    if block.shape[0] == block.shape[1]:
+        lu, pivots, _ = lapack.dgetrf(block)
+        if lapack.dgecon(lu, np.linalg.norm(block, 1))[0] > _RANK:
+            return partial(_by_factors, lu, pivots, 0), partial(_by_factors, lu, pivots, 1)
+    return partial(_least_squares, block), partial(_least_squares, block.T)
+
+
+def _by_factors(lu: np.ndarray, pivots: np.ndarray, transposed: int, r: np.ndarray) -> np.ndarray:
+    from scipy.linalg import lapack
+
+    return lapack.dgetrs(lu, pivots, r, trans=transposed)[0]
+
+
+def _least_squares(block: np.ndarray, r: np.ndarray) -> np.ndarray:
+    from scipy.linalg import lstsq
+
+    return lstsq(block, r, cond=_RANK, lapack_driver="gelsy")[0]
