@@ -1,9 +1,17 @@
-"""Guesses of what is active, solved signal by signal at the size of each support: what the pivoting methods share.
+"""Guesses of what is active, solved at the size of each signal's support: what the pivoting methods share.
 
-LAPACK takes one signal at a time on the CPU, because padding a batch to its largest support, or masking H to full size,
-costs several times what it saves.
+A guess is A, the unknowns that are free (the others are 0), and I, the off rows at their bound. Its equations are
+
+    [H_AA + ridge   W_IA' ] [h_A ]   [right_A]         H = W'w W + gamma,
+    [W_IA          -slack ] [mu_I] = [gap_I  ]         ridge = slack = 0 unless a method asks for more
+
+solved by a Cholesky factor of H_AA and one of W_IA H_AA^-1 W_IA' + slack. On the CPU LAPACK takes one signal at a time,
+because padding a batch to its largest support, or masking H to full size, costs several times what it saves; unknowns few
+enough for that not to matter, and tensors elsewhere, go through one padded batch.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +23,9 @@ from ..rows import Rows
 
 _OUTER = 8_000_000  # numbers in the outer products of W's rows, 64 MB
 _NUDGE = 1e-13  # rows of I may depend on each other: it picks one of their multipliers
+_SINGULAR = 1e-7  # pivots that differ by more leave h open in float64
+_ROUGH = 1e-2  # pivots that differ by more cost float32 too many of its digits
+PADDED_UP_TO = 48  # unknowns up to which a padded batch is faster than LAPACK signal by signal
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -22,108 +33,254 @@ def on_grams(rows: Rows) -> Tensor:
     """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it: the fastest way for the shape."""
     fit, M = rows.fit, rows.W.matrix()
     n = rows.n
-    if len(fit) == 1 or bool((fit == fit[:1]).all()):
+    if shares_gram(rows):
         return (M.T @ (fit[0, :, None] * M))[None]
     if rows.m * n * n <= _OUTER // 4:
         return (fit @ (M[:, :, None] * M[:, None, :]).reshape(rows.m, n * n)).reshape(-1, n, n)
+    if M.device.type == "cpu":
+        lazy = LazyGrams(rows, M.numpy().dtype)
+        return torch.from_numpy(np.stack([lazy(i) for i in range(rows.N)]))
     out = torch.empty(len(fit), n, n, dtype=M.dtype, device=M.device)
-    for k, weight in enumerate(fit):
-        on = weight.nonzero()[:, 0]
-        block = M[on]
-        torch.matmul(block.T, weight[on, None] * block, out=out[k])
+    for start in range(0, len(fit), step := max(1, _OUTER // M.numel())):
+        torch.matmul(M.T, fit[start : start + step, :, None] * M, out=out[start : start + step])
     return out
+
+
+def shares_gram(rows: Rows) -> bool:
+    """Whether all signals have the same on rows with the same weights."""
+    return rows.N == 1 or bool((rows.fit == rows.fit[:1]).all())
+
+
+class LazyGrams:
+    """Gram matrices of single signals on the CPU, formed when first asked for, in float32 until `refine` is called.
+
+    Where most rows are on, the few that are not are taken away from the Gram matrix of all.
+    """
+
+    def __init__(self, rows: Rows, dtype: np.dtype):
+        self.matrix, self.fit = rows.W.matrix().numpy(), rows.fit.numpy()
+        self.plain = bool(((rows.fit == 0) | (rows.fit == 1)).all())
+        self.copies = {self.matrix.dtype: self.matrix, np.dtype(dtype): self.matrix.astype(dtype)}
+        self.whole: dict[np.dtype, np.ndarray] = {}
+        self.dtypes = [np.dtype(dtype)] * rows.N
+        self.known: list[np.ndarray | None] = [None] * rows.N
+
+    def __call__(self, i: int) -> np.ndarray:
+        known = self.known[i]
+        if known is None:
+            known = self.known[i] = self._form(self.fit[i], self.dtypes[i])
+        return known
+
+    def refine(self, i: int) -> None:
+        """Give signal `i` its Gram matrix in W's own type."""
+        self.dtypes[i], self.known[i] = self.matrix.dtype, None
+
+    def keep(self, index: Tensor) -> None:
+        positions = np.arange(len(self.fit))[index.numpy()]
+        self.fit = self.fit[positions]
+        self.dtypes, self.known = [self.dtypes[k] for k in positions], [self.known[k] for k in positions]
+
+    def _form(self, weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        M = self.copies[dtype]
+        if not self.plain:
+            on = np.flatnonzero(weight)
+            block = M[on] * np.sqrt(weight[on], dtype=dtype)[:, None]
+            return block.T @ block
+        few = np.flatnonzero(weight)
+        if 2 * len(few) <= len(weight):
+            block = M[few]
+            return block.T @ block
+        block = M[np.flatnonzero(weight == 0)]
+        if dtype not in self.whole:
+            self.whole[dtype] = M.T @ M
+        return self.whole[dtype] - block.T @ block
 
 
 def slope_and_rows(problem: AbstractLayerProblem, h: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Reduced cost `(N, n)` and W h + b `(N, m)`."""
     rows = problem.rows
     v = rows.W(h) + rows.b
-    p = rows.fit * torch.where(rows.on, v - rows.y, torch.zeros_like(v)) + mu
+    p = (v - rows.y).mul_(rows.fit).add_(mu)
     return rows.W.adjoint(p) + problem.linear + problem.quadratic * h, v
 
 
-class _Factor(NamedTuple):
-    """One signal's guess, factorised: positions of A and I, Cholesky of H_AA, W_IA, H_AA^-1 W_IA', Cholesky of W H^-1 W'."""
-
-    A: np.ndarray
-    I: np.ndarray
-    L: np.ndarray
-    B: np.ndarray | None
-    HB: np.ndarray | None
-    S: np.ndarray | None
-
-
 class Guess:
-    """Guesses (A, I) of the signals of `part`, factorised signal by signal at their own sizes.
+    """Guesses (A, I) of the signals of `part`, factorised.
 
-    grams: one for all signals, or one each, of which those at `left` are the part's.
+    grams: one for all signals, or one each, of which those at `left` are the part's. free `(N, n)`, tight `(N, m)`: A and I.
+    sound `(N,)`: whose equations were definite.
     """
 
-    def __init__(self, grams: Tensor, part: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor):
-        self.M = part.rows.W.matrix().cpu().numpy()
-        matrices, shared = grams.cpu().numpy(), len(grams) == 1
-        gamma = part.quadratic[:, 0].cpu().numpy()
-        masks, limits = free.cpu().numpy(), tight.cpu().numpy()
-        has_tight = bool(limits.any())
-        self.factors: list[_Factor | None] = []
-        known: dict[tuple[bytes, float], np.ndarray | None] = {}
-        for k, i in enumerate(left.tolist()):
-            A = np.flatnonzero(masks[k])
-            I = np.flatnonzero(limits[k]) if has_tight else _NONE
-            key = (masks[k].tobytes(), float(gamma[k])) if shared and len(A) == masks.shape[1] else None
-            if key is None or key not in known:
-                L = _cholesky(matrices[0 if shared else i], A, float(gamma[k]))
-                if key is not None:
-                    known[key] = L
-            else:
-                L = known[key]
-            self.factors.append(_factor(self.M, A, I, L))
-        self.sound = torch.tensor([f is not None for f in self.factors], device=left.device)
+    def __init__(self, grams: "Tensor | LazyGrams", part: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor):
+        none = torch.zeros_like(part.quadratic[:, 0])
+        self._equations = equations(grams, part.rows.W.matrix(), left, free, tight, part.quadratic[:, 0], none)
+        self.sound = self._equations.sound
 
     def solve(self, right: Tensor, gap: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """h `(N, n)` and mu `(N, m)` with H h + W_I'mu = right on A, W_I h = gap on I; 0 for signals not in `which`."""
-        from scipy.linalg.lapack import dpotrs
+        """h `(N, n)` and mu `(N, m)` of the equations; 0 for signals not in `which`."""
+        return self._equations.solve(right, gap.expand(len(right), -1), which)
 
-        r, g = right.cpu().numpy(), gap.expand(len(right), -1).cpu().numpy()
-        h, mu = np.zeros_like(r), np.zeros((len(r), len(self.M)))
-        wanted = None if which is None else which.cpu().numpy()
+
+class AbstractEquations(ABC):
+    """The factorised equations of a batch of guesses; sound `(N,)`: which of them were definite."""
+
+    sound: Tensor
+
+    @abstractmethod
+    def solve(self, right: Tensor, gap: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """h `(N, n)` and mu `(N, m)` of the equations; 0 for signals not in `which`."""
+
+
+def equations(
+    grams: "Tensor | LazyGrams", M: Tensor, left: Tensor, free: Tensor, tight: Tensor, ridge: Tensor, slack: Tensor
+) -> AbstractEquations:
+    """The equations of the module, factorised the fastest way. ridge, slack `(N,)`; the rest as in `Guess`."""
+    padded = isinstance(grams, Tensor) and pads(M)
+    return (_Padded if padded else _Compact)(grams, M, left, free, tight, ridge, slack)
+
+
+def pads(M: Tensor) -> bool:
+    """Whether one padded batch serves unknowns of this number and place better than LAPACK signal by signal."""
+    return M.device.type != "cpu" or M.shape[1] <= PADDED_UP_TO
+
+
+class _Factor(NamedTuple):
+    """One signal's factors: Cholesky of H_AA; positions I, W_IA, H_AA^-1 W_IA', Cholesky of W H^-1 W' + slack."""
+
+    L: np.ndarray
+    I: np.ndarray = _NONE
+    B: np.ndarray = _NONE
+    HB: np.ndarray = _NONE
+    S: np.ndarray = _NONE
+
+
+class _Compact(AbstractEquations):
+    """Signal by signal with LAPACK, each in the type of its Gram matrix."""
+
+    def __init__(self, grams, M, left, free, tight, ridge, slack):
+        self.M = M.cpu().numpy()
+        self.free, limits = free.cpu().numpy(), tight.cpu().numpy()
+        gram_of: Callable[[int], np.ndarray] = grams
+        if isinstance(grams, Tensor):
+            matrices = grams.cpu().numpy()
+            gram_of = (lambda i: matrices[0]) if len(matrices) == 1 else matrices.__getitem__
+        self.ends = np.concatenate([[0], self.free.sum(1).cumsum()])
+        ends, columns = self.ends.tolist(), self.free.nonzero()[1]
+        held = np.concatenate([[0], limits.sum(1).cumsum()]).tolist()
+        limited = limits.nonzero()[1] if held[-1] else _NONE
+        ridges, slacks = ridge.tolist(), slack.tolist()
+        self.factors: list[_Factor | None] = []
+        full, whole = self.free.shape[1], {}  # signals that leave everything free may share a factor
+        for k, i in enumerate(left.tolist()):
+            A = columns[ends[k] : ends[k + 1]]
+            gram = gram_of(i)
+            key = (id(gram), ridges[k]) if len(A) == full else None
+            if key not in whole or key is None:
+                whole[key] = _cholesky(gram, A, ridges[k])
+            L = whole[key]
+            if L is None and gram.dtype == np.float32:
+                grams.refine(i)
+                L = _cholesky(grams(i), A, ridges[k])
+            I = limited[held[k] : held[k + 1]]
+            self.factors.append(_with_rows(self.M, A, I, L, slacks[k]) if L is not None else None)
+        self.sound = torch.tensor([f is not None for f in self.factors], device=left.device)
+
+    def solve(self, right, gap, which=None):
+        from scipy.linalg.lapack import dpotrs, spotrs
+
+        r, g, free = right.cpu().numpy()[self.free], gap.cpu().numpy(), self.free
+        h, mu = np.zeros(free.shape), np.zeros((len(free), len(self.M)))
+        ends, x = self.ends.tolist(), np.zeros(len(r))
+        wanted = range(len(free)) if which is None else which.nonzero()[:, 0].tolist()
         with np.errstate(over="ignore", invalid="ignore"):  # contradictory off rows send a guess to infinity
-            for k, f in enumerate(self.factors):
-                if f is None or (wanted is not None and not wanted[k]) or not len(f.A):
+            for k in wanted:
+                f, start, stop = self.factors[k], ends[k], ends[k + 1]
+                if f is None or start == stop:
                     continue
-                x = dpotrs(f.L, r[k, f.A])[0]
-                if f.S is not None and f.B is not None and f.HB is not None:
-                    q = dpotrs(f.S, f.B @ x - g[k, f.I])[0]
-                    x = x - f.HB @ q
+                potrs = spotrs if f.L.dtype == np.float32 else dpotrs
+                u = potrs(f.L, r[start:stop])[0]
+                if len(f.I):
+                    q = dpotrs(f.S, f.B @ u - g[k, f.I])[0]
+                    u = u - f.HB @ q
                     mu[k, f.I] = q
-                h[k, f.A] = x
+                x[start:stop] = u
+        h[free] = x
         return torch.from_numpy(h).to(right), torch.from_numpy(mu).to(right)
 
 
-def _cholesky(gram: np.ndarray, A: np.ndarray, gamma: float) -> np.ndarray | None:
-    """Upper Cholesky factor of gram_AA + gamma, or None where it is not definite beyond rounding."""
-    from scipy.linalg.lapack import dpotrf
+def _cholesky(gram: np.ndarray, A: np.ndarray, ridge: float) -> np.ndarray | None:
+    """Upper Cholesky factor of gram_AA + ridge, or None where it is not definite beyond rounding."""
+    from scipy.linalg.lapack import dpotrf, spotrf
 
-    block = gram.copy() if len(A) == len(gram) else np.take(gram[A], A, axis=1)
-    if gamma:
-        block.flat[:: len(A) + 1] += gamma
+    block = gram.copy() if len(A) == len(gram) else gram.take(A, 0).take(A, 1)
     if not len(A):
         return block
-    L, info = dpotrf(block, clean=0, overwrite_a=1)
-    pivots = np.abs(L.diagonal())
-    return L if info == 0 and pivots.min() > 1e-7 * pivots.max() else None
+    if ridge:
+        block.ravel()[:: len(A) + 1] += ridge
+    single = block.dtype == np.float32
+    L, info = (spotrf if single else dpotrf)(block.T, clean=0, overwrite_a=1)
+    pivots = L.diagonal()
+    return L if info == 0 and pivots.min() > (_ROUGH if single else _SINGULAR) * pivots.max() else None
 
 
-def _factor(M: np.ndarray, A: np.ndarray, I: np.ndarray, L: np.ndarray | None) -> _Factor | None:
-    from scipy.linalg.lapack import dpotrf, dpotrs
+def _with_rows(M: np.ndarray, A: np.ndarray, I: np.ndarray, L: np.ndarray, slack: float) -> _Factor | None:
+    """The factor of H_AA joined by that of the rows I; None where those contradict each other beyond rounding."""
+    from scipy.linalg.lapack import dpotrf, dpotrs, spotrs
 
-    if L is None:
-        return None
     if not len(I) or not len(A):
-        return _Factor(A, I, L, None, None, None)
-    B = M[I][:, A]
-    HB = dpotrs(L, B.T)[0]
+        return _Factor(L)
+    B = M.take(I, 0).take(A, 1)
+    HB = (spotrs if L.dtype == np.float32 else dpotrs)(L, B.T)[0]
     S = B @ HB
-    S.flat[:: len(I) + 1] += _NUDGE * max(S.diagonal().max(), 1e-300)
-    S, info = dpotrf(S, clean=0)
-    return _Factor(A, I, L, B, HB, S) if info == 0 else None
+    S.ravel()[:: len(I) + 1] += slack + _NUDGE * max(S.diagonal().max(), 1e-300)
+    S, info = dpotrf(S.T, clean=0, overwrite_a=1)
+    return _Factor(L, I, B, HB, S) if info == 0 else None
+
+
+class _Padded(AbstractEquations):
+    """One batch, padded to the largest A and I with rows of the identity."""
+
+    def __init__(self, grams, M, left, free, tight, ridge, slack):
+        n, self.shape = M.shape[1], tight.shape
+        sizes = torch.stack([free.sum(1).amax(), tight.sum(1).amax()]) if len(left) else torch.zeros(2)
+        most, held = (int(k) for k in sizes.tolist())
+        H = grams.expand(len(left), n, n) if len(grams) == 1 else grams[left]
+        self.A, self.on_A = _first(free, most)
+        if most < n:
+            H = H.gather(1, self.A[:, :, None].expand(-1, -1, n)).gather(2, self.A[:, None, :].expand(-1, most, -1))
+        H = H * (self.on_A[:, :, None] * self.on_A[:, None, :])
+        self.L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(ridge[:, None] * self.on_A + (1 - self.on_A)))
+        pivots = torch.diagonal(self.L, dim1=-2, dim2=-1)
+        largest = (pivots * self.on_A).amax(1) if most else torch.ones_like(ridge)
+        smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1) if most else torch.ones_like(ridge)
+        self.sound = (info == 0) & (smallest > _SINGULAR * largest)
+        self.held = held if most else 0
+        if self.held:
+            self._join(M, tight, slack)
+
+    def _join(self, M: Tensor, tight: Tensor, slack: Tensor) -> None:
+        self.I, self.on_I = _first(tight, self.held)
+        self.B = M[self.I[:, :, None], self.A[:, None, :]] * (self.on_I[:, :, None] * self.on_A[:, None, :])
+        self.HB = torch.cholesky_solve(self.B.mT, self.L)
+        S = self.B @ self.HB
+        nudge = slack + _NUDGE * torch.diagonal(S, dim1=-2, dim2=-1).amax(1).clamp(min=1e-300)
+        self.S, info = torch.linalg.cholesky_ex(S + torch.diag_embed(nudge[:, None] * self.on_I + (1 - self.on_I)))
+        self.sound &= info == 0
+
+    def solve(self, right, gap, which=None):
+        wanted = self.sound if which is None else self.sound & which
+        x = torch.cholesky_solve((right.gather(1, self.A) * self.on_A)[..., None], self.L)
+        mu = torch.zeros(self.shape, dtype=right.dtype, device=right.device)
+        if self.held:
+            short = self.B @ x - (gap.gather(1, self.I) * self.on_I)[..., None]
+            q = torch.cholesky_solve(short, self.S)
+            x = x - self.HB @ q
+            mu.scatter_(1, self.I, torch.where(wanted[:, None], q[..., 0] * self.on_I, 0.0))
+        h = torch.zeros_like(right).scatter_(1, self.A, torch.where(wanted[:, None], x[..., 0] * self.on_A, 0.0))
+        return h, mu
+
+
+def _first(mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Positions `(N, count)` of the true entries of each row, filled up with others, and 1.0 where they are true."""
+    where = torch.argsort(mask.to(torch.int8), dim=1, descending=True, stable=True)[:, :count]
+    return where, mask.gather(1, where).to(torch.float64)

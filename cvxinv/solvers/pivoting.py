@@ -6,24 +6,83 @@ With A = the free unknowns (the others are 0) and I = the off rows at their boun
     [W_IA   0   ] [mu_I] = [  -b_I   ]
 
 and the next guess is A = {h_j > nu_j / H_jj}, I = {mu + W h + b > 0} with nu = W'(w (W h + b - y) + mu) + lam + gamma h the
-reduced cost. A guess that repeats is the optimum. Five to eight rounds are usual. Nothing forces them to end: a signal that
-goes round in circles, or whose H_AA is not definite, is left to another method.
+reduced cost. A guess that repeats is the optimum. Five to eight rounds are usual, and nothing forces them to end: on
+ill-conditioned layers with off rows most signals go round in circles.
 
-H is formed once: one matrix where all signals see the same rows, else by one product with the outer products of W's rows
-(small layers), or signal by signal. A settled signal is refined against W itself, so that the squared condition of H costs
-no digits. Runs on the CPU; tensors elsewhere are copied there and back.
+A signal that does so follows a path instead. With t > 0 its equations are those of
 
-Source: Portugal, Judice, Vicente (1994), Kim and Park (2011) for block pivoting; the off rows are added here.
+    minimise over h >= 0, maximise over mu >= 0    objective + mu'(W h + b) + t d / 2 |h|^2 - t / 2 |mu|^2
+
+(d the mean diagonal of H): a matrix whose principal minors are all positive, on which rounds settle, the faster the larger
+t is. t is divided by ten as soon as a guess changes little, to 0 where it no longer changes, and grows again where even
+that goes round in circles. What is left after `_RISES` of those is left to another method.
+
+Grams: one matrix where all signals see the same rows, else formed signal by signal, in float32 where its pivots allow it.
+A signal whose guess repeats is refined against W itself in float64, so that neither the squared condition of H nor
+float32 costs digits; where refinement does not converge the Gram matrix is formed again in float64.
+
+Source: Portugal, Judice, Vicente (1994), Kim and Park (2011) for block pivoting; the off rows, the path and the precisions
+are added here. Padded batches replace LAPACK for few unknowns and on GPUs.
 """
 
+from dataclasses import dataclass, fields
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .guesses import Guess, on_grams, slope_and_rows
+from ..maps import AbstractMap
+from .guesses import AbstractEquations, LazyGrams, equations, on_grams, pads, shares_gram
 from .loop import AbstractMethod
 
-_PATIENCE = 6  # rounds without fewer changes than ever before: a guess that cycles never settles
+_PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
+_RISES = 6  # times that t may grow again
+_FIRST, _LAST = 0.1, 1e-7  # of t
+_FEW = 2  # changes of a guess with which the path goes on
+_SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """What the rounds read, per signal: tensors `(N, m)`, `(N, n)` or `(N, 1)`, and the map that all share."""
+
+    W: AbstractMap
+    b: Tensor
+    y: Tensor
+    fit: Tensor
+    off: Tensor
+    right: Tensor  # c - lam
+    diagonal: Tensor  # of H
+    linear: Tensor
+    quadratic: Tensor
+    cold: Tensor  # A to begin with
+    nonnegative: bool
+
+    @classmethod
+    def of(cls, problem: AbstractLayerProblem) -> "_Data":
+        rows, M = problem.rows, problem.rows.W.matrix()
+        right = rows.W.adjoint(rows.fit * rows.target) - problem.linear
+        cold = (right > 0) | (problem.linear == 0) if problem.nonnegative else torch.ones_like(right, dtype=torch.bool)
+        return cls(
+            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows._off, right, rows.fit @ (M * M) + problem.quadratic,
+            problem.linear, problem.quadratic, cold, problem.nonnegative,
+        )  # fmt: skip
+
+    def take(self, index: Tensor) -> "_Data":
+        parts = (getattr(self, f.name) for f in fields(self))
+        return _Data(*(x[index] if isinstance(x, Tensor) else x for x in parts))
+
+    def next_guess(self, h: Tensor, mu: Tensor, slope: Tensor, v: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+        """A and I that follow from a point with this reduced cost and these rows."""
+        free = h * (self.diagonal + ridge[:, None]) > slope if self.nonnegative else torch.ones_like(self.cold)
+        return free, (mu + v > 0).logical_and_(self.off)
+
+    def slope_and_rows(self, h: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduced cost `(N, n)` and W h + b `(N, m)`."""
+        v = self.W(h).add_(self.b)
+        p = (v - self.y).mul_(self.fit).add_(mu)
+        return self.W.adjoint(p).add_(self.linear).addcmul_(self.quadratic, h), v
 
 
 class BlockPivoting(AbstractMethod):
@@ -32,48 +91,53 @@ class BlockPivoting(AbstractMethod):
     name = "block_pivoting"
     forms = ("quadratic",)
     otherwise = "it serves squared misfits"
-    max_iter = 40
+    max_iter = 100
     first_check = 10
     needs_float64 = True
     exact = True
     on_halves = True
 
-    def __init__(self, problem: AbstractLayerProblem, grams: Tensor | None = None, start: Point | None = None):
-        self.problem, rows = problem, problem.rows
-        self.grams = on_grams(rows) if grams is None else grams
-        self.c = rows.W.adjoint(rows.fit * rows.target)
-        self.diagonal = torch.diagonal(self.grams, dim1=-2, dim2=-1) + problem.quadratic
-        free = (self.c > problem.linear) | (problem.linear == 0)
-        self.free = free if problem.nonnegative else torch.ones(problem.N, problem.n, dtype=torch.bool, device=free.device)
-        self.tight = torch.zeros(problem.N, rows.m, dtype=torch.bool, device=free.device)
-        self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=free.device)
-        self.mu = torch.zeros(problem.N, rows.m, dtype=rows.y.dtype, device=free.device)
+    def __init__(
+        self, problem: AbstractLayerProblem, grams: Tensor | LazyGrams | None = None, start: Point | None = None
+    ):
+        self.problem, rows, y = problem, problem.rows, problem.rows.y
+        self.data = data = _Data.of(problem)
+        self.grams = self._grams() if grams is None else grams
+        self.free, self.tight = data.cold.clone(), torch.zeros_like(rows.on)
+        self.h, self.mu = torch.zeros_like(data.right), torch.zeros_like(y)
         if start is not None:
-            slope, v = slope_and_rows(problem, start.h, torch.where(rows._off, start.p, torch.zeros_like(start.p)))
-            self.free = start.h * self.diagonal > slope if problem.nonnegative else self.free
+            slope, v = data.slope_and_rows(start.h, torch.where(rows._off, start.p, 0.0))
+            self.free = start.h * data.diagonal > slope if problem.nonnegative else self.free
             self.tight = rows._off & (start.p + v > 0)
-        self.open = torch.ones(problem.N, dtype=torch.bool, device=rows.y.device)
-        self.fewest = torch.full((problem.N,), problem.n + rows.m + 1, device=rows.y.device)
-        self.stale = torch.zeros_like(self.fewest)
-        self.settled, self.rounds = ~self.open, torch.zeros(problem.N, dtype=torch.long, device=rows.y.device)
+        self.open = torch.ones(problem.N, dtype=torch.bool, device=y.device)
+        self.t = torch.zeros(problem.N, dtype=y.dtype, device=y.device)
+        self.never = problem.n + rows.m + 1  # more changes than there can be
+        self.fewest = torch.full((problem.N,), self.never, device=y.device)
+        self.settled, self.stale = ~self.open, torch.zeros_like(self.fewest)
+        self.rounds, self.rises = torch.zeros_like(self.stale), torch.zeros_like(self.stale)
+
+    def _grams(self) -> Tensor | LazyGrams:
+        rows = self.problem.rows
+        return on_grams(rows) if pads(rows.W.matrix()) or shares_gram(rows) else LazyGrams(rows, np.dtype(np.float32))
 
     def next_check(self, iteration: int) -> int:
         return iteration + 10
 
-    def done(self, tol: float) -> Tensor:
+    def done(self, tol: float) -> Tensor | None:
+        """Which signals' guess repeated: their points are exact."""
         return self.settled
 
-    def given_up(self) -> Tensor:
+    def given_up(self) -> Tensor | None:
         return ~self.settled & ~self.open
 
     def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        for name in ("c", "free", "tight", "h", "mu", "open", "settled", "rounds", "fewest", "stale"):
+        self.problem, self.data = self.problem.take(index), self.data.take(index)
+        for name in ("free", "tight", "h", "mu", "t", "rises", "open", "settled", "rounds", "fewest", "stale"):
             setattr(self, name, getattr(self, name)[index])
-        if len(self.grams) > 1:
-            self.grams, self.diagonal = self.grams[index], self.diagonal[index]
-        elif len(self.diagonal) > 1:
-            self.diagonal = self.diagonal[index]
+        if isinstance(self.grams, LazyGrams):
+            self.grams.keep(index)
+        elif len(self.grams) > 1:
+            self.grams = self.grams[index]
 
     def point(self) -> Point:
         rows = self.problem.rows
@@ -88,30 +152,82 @@ class BlockPivoting(AbstractMethod):
             self._round(left)
 
     def _round(self, left: Tensor) -> None:
-        """One guess for the signals at `left`: solve it, revise it, refine and close those whose guess repeats."""
-        everyone = len(left) == self.problem.N
-        part = self.problem if everyone else self.problem.take(left)
-        free, tight = (self.free, self.tight) if everyone else (self.free[left], self.tight[left])
-        guess = Guess(self.grams, part, left, free, tight)
-        h, mu = guess.solve(self.c[left] - part.linear, -part.rows.b)
-        slope, v = slope_and_rows(part, h, mu)
-        new_free = h * self._diagonal(left) > slope if part.nonnegative else free
-        new_tight = part.rows._off & (mu + v > 0)
-        changes = (new_free != free).sum(1) + (new_tight != tight).sum(1)
-        settled = guess.sound & (changes == 0)
-        if settled.any():
-            dh, dmu = guess.solve(torch.where(free, -slope, 0.0), -v, settled)
-            h, mu = h + dh, mu + dmu
-        self.h[left], self.mu[left] = h, mu
-        self.tight[left] = new_tight
-        if part.nonnegative:
-            self.free[left] = new_free
-        fewer = changes < self.fewest[left]
-        self.fewest[left] = torch.minimum(changes, self.fewest[left])
-        self.stale[left] = torch.where(fewer, torch.zeros_like(changes), self.stale[left] + 1)
-        self.open[left] = guess.sound & ~settled & (self.stale[left] < _PATIENCE)
-        self.settled[left] |= settled
+        """One guess for the signals at `left`: solve it, revise it, close those whose guess repeats."""
+        trial = _Trial(self, left)
+        settled = trial.settle()
+        self.h[left], self.mu[left] = trial.h, trial.mu
+        self.free[left], self.tight[left] = trial.new_free, trial.new_tight
         self.rounds[left] += 1
+        self.settled[left] = settled
+        self._follow(left, trial, ~settled)
 
-    def _diagonal(self, left: Tensor) -> Tensor:
-        return self.diagonal if len(self.diagonal) == 1 else self.diagonal[left]
+    def _follow(self, left: Tensor, trial: "_Trial", going: Tensor) -> None:
+        """Move along the path: set t of the signals at `left`, and close those that can do no more."""
+        t, before, changes = trial.t, self.fewest[left], trial.changes
+        lowest = torch.minimum(changes, before)
+        stale = torch.where(changes < before, 0, self.stale[left] + 1)
+        on = (t > 0) & trial.sound & (changes <= _FEW)
+        unchanged = (changes == 0) & (before == self.never)
+        lower = torch.where((t <= _LAST) | unchanged, 0.0, t / 10)
+        stuck = ~on & (~trial.sound | (stale >= _PATIENCE))
+        hopeless = (t == 0) & ~trial.sound & (self.rises[left] > 0)  # H_AA is singular where the path ends
+        first = stuck & (self.rises[left] == 0)
+        higher = torch.where(first, _FIRST, (t.clamp(min=_LAST) * 30).clamp(max=10 * _FIRST))
+        self.t[left] = torch.where(stuck, higher, torch.where(on, lower, t))
+        self.rises[left] += stuck.long()
+        self.fewest[left] = torch.where(stuck | on, self.never, lowest)
+        self.stale[left] = torch.where(stuck | on, 0, stale)
+        self.open[left] = going & ~hopeless & (self.rises[left] <= _RISES)
+        again = left[first & going]
+        self.free[again], self.tight[again] = self.data.cold[again], False
+
+
+class _Trial:
+    """One round: the point of a guess, and the guess that follows from it."""
+
+    def __init__(self, method: BlockPivoting, left: Tensor):
+        everyone = len(left) == method.problem.N
+        self.grams, self.left = method.grams, left
+        self.data = method.data if everyone else method.data.take(left)
+        self.free, self.tight, self.t = method.free[left], method.tight[left], method.t[left]
+        self.ridge = self.t * self.data.diagonal.mean(1)
+        self.system = equations(
+            method.grams, self.data.W.matrix(), left, self.free, self.tight, self.data.quadratic[:, 0] + self.ridge, self.t
+        )
+        self.sound = self.system.sound
+        self.h, self.mu = self.system.solve(self.data.right, -self.data.b)
+        self.slope, self.v = self.data.slope_and_rows(self.h, self.mu)
+        if (self.t > 0).any():
+            self.slope.addcmul_(self.ridge[:, None], self.h)
+            self.v.addcmul_(self.t[:, None], self.mu, value=-1)
+        self.new_free, self.new_tight = self.data.next_guess(self.h, self.mu, self.slope, self.v, self.ridge)
+        self.changes = (self.new_free != self.free).sum(1) + (self.new_tight != self.tight).sum(1)
+
+    def settle(self) -> Tensor:
+        """Refine where the guess repeats without a path's help, and say where it still repeats, `(N,)`."""
+        settled = self.sound & (self.changes == 0) & (self.t == 0)
+        where = settled.nonzero()[:, 0]
+        if len(where) == 0:
+            return settled
+        data = self.data if len(where) == len(self.h) else self.data.take(where)
+        free, tight, slope, v = self.free[where], self.tight[where], self.slope[where], self.v[where]
+        for last in (False, False, True):
+            sloppy = torch.maximum((slope * free).abs().amax(1), (v * tight).abs().amax(1)) > _SLOPPY
+            self._correct(where, settled, slope * free, v)
+            if last or not sloppy.any():
+                break
+            h, mu = self.h[where], self.mu[where]
+            slope, v = data.slope_and_rows(h, mu)
+            self.new_free[where], self.new_tight[where] = data.next_guess(h, mu, slope, v, self.ridge[where])
+        same = (self.new_free[where] == free).all(1) & (self.new_tight[where] == tight).all(1)
+        if isinstance(self.grams, LazyGrams) and sloppy.any():
+            for i in self.left[where[sloppy]].tolist():
+                self.grams.refine(i)
+        settled[where] = same & ~sloppy
+        return settled
+
+    def _correct(self, where: Tensor, which: Tensor, slope: Tensor, v: Tensor) -> None:
+        right, gap = torch.zeros_like(self.h), torch.zeros_like(self.mu)
+        right[where], gap[where] = -slope, -v
+        dh, dmu = self.system.solve(right, gap, which)
+        self.h, self.mu = self.h + dh, self.mu + dmu
