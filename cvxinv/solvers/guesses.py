@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -23,8 +24,9 @@ from ..rows import Rows
 
 _OUTER = 8_000_000  # numbers in the outer products of W's rows, 64 MB
 _NUDGE = 1e-13  # rows of I may depend on each other: it picks one of their multipliers
-_SINGULAR = 1e-7  # pivots that differ by more leave h open in float64
-_ROUGH = 1e-2  # pivots that differ by more cost float32 too many of its digits
+_NUDGES = {"d": _NUDGE, "f": 1e-6}
+_SINGULAR = {"d": 1e-7, "f": 1e-2}  # pivots that differ by more leave h open, or cost float32 too many of its digits
+_MIN, _MAX = np.minimum.reduce, np.maximum.reduce
 PADDED_UP_TO = 48  # unknowns up to which a padded batch is faster than LAPACK signal by signal
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -158,83 +160,96 @@ class _Compact(AbstractEquations):
     """Signal by signal with LAPACK, each in the type of its Gram matrix."""
 
     def __init__(self, grams, M, left, free, tight, ridge, slack):
-        self.M = M.cpu().numpy()
-        self.free, limits = free.cpu().numpy(), tight.cpu().numpy()
-        gram_of: Callable[[int], np.ndarray] = grams
+        of_type = M.cpu().numpy()
+        self.matrices = {of_type.dtype: of_type}
+        self.free, self.tight = free.cpu().numpy(), tight.cpu().numpy()
         if isinstance(grams, Tensor):
             matrices = grams.cpu().numpy()
-            gram_of = (lambda i: matrices[0]) if len(matrices) == 1 else matrices.__getitem__
-        self.ends = np.concatenate([[0], self.free.sum(1).cumsum()])
-        ends, columns = self.ends.tolist(), self.free.nonzero()[1]
-        held = np.concatenate([[0], limits.sum(1).cumsum()]).tolist()
-        limited = limits.nonzero()[1] if held[-1] else _NONE
-        ridges, slacks = ridge.tolist(), slack.tolist()
+            gram_of: Callable[[int], np.ndarray] = (lambda i: matrices[0]) if len(matrices) == 1 else matrices.__getitem__
+        else:
+            gram_of, self.matrices = grams, grams.copies
+        (self.ends, columns), (held, limited) = _packed(self.free), _packed(self.tight)
+        ends, ridges, slacks = self.ends, ridge.tolist(), slack.tolist()
         self.factors: list[_Factor | None] = []
         full, whole = self.free.shape[1], {}  # signals that leave everything free may share a factor
         for k, i in enumerate(left.tolist()):
-            A = columns[ends[k] : ends[k + 1]]
-            gram = gram_of(i)
-            key = (id(gram), ridges[k]) if len(A) == full else None
-            if key not in whole or key is None:
-                whole[key] = _cholesky(gram, A, ridges[k])
-            L = whole[key]
-            if L is None and gram.dtype == np.float32:
+            A, I, gram = columns[ends[k] : ends[k + 1]], limited[held[k] : held[k + 1]], gram_of(i)
+            if len(A) == full:
+                key = (id(gram), ridges[k])
+                if key not in whole:
+                    whole[key] = _cholesky(gram, A, ridges[k])
+                f = self._with_rows(A, I, whole[key], slacks[k])
+            else:
+                f = self._with_rows(A, I, _cholesky(gram, A, ridges[k]), slacks[k])
+            if f is None and gram.dtype == np.float32:
                 grams.refine(i)
-                L = _cholesky(grams(i), A, ridges[k])
-            I = limited[held[k] : held[k + 1]]
-            self.factors.append(_with_rows(self.M, A, I, L, slacks[k]) if L is not None else None)
+                f = self._with_rows(A, I, _cholesky(gram_of(i), A, ridges[k]), slacks[k])
+            self.factors.append(f)
         self.sound = torch.tensor([f is not None for f in self.factors], device=left.device)
 
-    def solve(self, right, gap, which=None):
-        from scipy.linalg.lapack import dpotrs, spotrs
+    def _with_rows(self, A: np.ndarray, I: np.ndarray, L: np.ndarray | None, slack: float) -> _Factor | None:
+        """The factor of H_AA joined by that of the rows I; None where those contradict each other beyond rounding."""
+        if L is None or (len(I) > len(A) and not slack):
+            return None  # more rows than unknowns can only be met by chance
+        if not len(I) or not len(A):
+            return _Factor(L)
+        potrf, potrs = _LAPACK[L.dtype.char]
+        B = self.matrices[L.dtype].take(I, 0).take(A, 1)
+        HB = potrs(L, B.T)[0]
+        S = B @ HB
+        pivots = S.ravel()[:: len(I) + 1]
+        pivots += slack + _NUDGES[L.dtype.char] * max(_MAX(pivots), 1e-30)
+        S, info = potrf(S.T, clean=0, overwrite_a=1)
+        return _Factor(L, I, B, HB, S) if info == 0 else None
 
+    def solve(self, right, gap, which=None):
         r, g, free = right.cpu().numpy()[self.free], gap.cpu().numpy(), self.free
-        h, mu = np.zeros(free.shape), np.zeros((len(free), len(self.M)))
-        ends, x = self.ends.tolist(), np.zeros(len(r))
+        ends, h, x = self.ends, np.zeros(free.shape), np.zeros(len(r))
+        of_type = {"d": r, "f": r.astype(np.float32)}
+        limits: list[np.ndarray] = []
         wanted = range(len(free)) if which is None else which.nonzero()[:, 0].tolist()
+        mu = np.zeros((len(free), self.tight.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):  # contradictory off rows send a guess to infinity
             for k in wanted:
                 f, start, stop = self.factors[k], ends[k], ends[k + 1]
                 if f is None or start == stop:
                     continue
-                potrs = spotrs if f.L.dtype == np.float32 else dpotrs
-                u = potrs(f.L, r[start:stop])[0]
+                kind = f.L.dtype.char
+                potrs = _LAPACK[kind][1]
+                u = potrs(f.L, of_type[kind][start:stop])[0]
                 if len(f.I):
-                    q = dpotrs(f.S, f.B @ u - g[k, f.I])[0]
-                    u = u - f.HB @ q
-                    mu[k, f.I] = q
+                    q = potrs(f.S, f.B @ u - g[k].take(f.I))[0]
+                    u -= f.HB @ q
+                    mu[k][f.I] = q
                 x[start:stop] = u
         h[free] = x
         return torch.from_numpy(h).to(right), torch.from_numpy(mu).to(right)
 
 
+_LAPACK = {
+    "d": (scipy.linalg.lapack.dpotrf, scipy.linalg.lapack.dpotrs),
+    "f": (scipy.linalg.lapack.spotrf, scipy.linalg.lapack.spotrs),
+}
+
+
+def _packed(mask: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Where the true entries of each row begin in the list of all, and their positions in their rows."""
+    ends = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(np.count_nonzero(mask, axis=1), out=ends[1:])
+    return ends.tolist(), mask.nonzero()[1] if ends[-1] else _NONE
+
+
 def _cholesky(gram: np.ndarray, A: np.ndarray, ridge: float) -> np.ndarray | None:
     """Upper Cholesky factor of gram_AA + ridge, or None where it is not definite beyond rounding."""
-    from scipy.linalg.lapack import dpotrf, spotrf
-
     block = gram.copy() if len(A) == len(gram) else gram.take(A, 0).take(A, 1)
     if not len(A):
         return block
     if ridge:
         block.ravel()[:: len(A) + 1] += ridge
-    single = block.dtype == np.float32
-    L, info = (spotrf if single else dpotrf)(block.T, clean=0, overwrite_a=1)
-    pivots = L.diagonal()
-    return L if info == 0 and pivots.min() > (_ROUGH if single else _SINGULAR) * pivots.max() else None
-
-
-def _with_rows(M: np.ndarray, A: np.ndarray, I: np.ndarray, L: np.ndarray, slack: float) -> _Factor | None:
-    """The factor of H_AA joined by that of the rows I; None where those contradict each other beyond rounding."""
-    from scipy.linalg.lapack import dpotrf, dpotrs, spotrs
-
-    if not len(I) or not len(A):
-        return _Factor(L)
-    B = M.take(I, 0).take(A, 1)
-    HB = (spotrs if L.dtype == np.float32 else dpotrs)(L, B.T)[0]
-    S = B @ HB
-    S.ravel()[:: len(I) + 1] += slack + _NUDGE * max(S.diagonal().max(), 1e-300)
-    S, info = dpotrf(S.T, clean=0, overwrite_a=1)
-    return _Factor(L, I, B, HB, S) if info == 0 else None
+    kind = block.dtype.char
+    L, info = _LAPACK[kind][0](block.T, clean=0, overwrite_a=1)
+    pivots = L.ravel("K")[:: len(A) + 1]
+    return L if info == 0 and _MIN(pivots) > _SINGULAR[kind] * _MAX(pivots) else None
 
 
 class _Padded(AbstractEquations):
@@ -253,7 +268,7 @@ class _Padded(AbstractEquations):
         pivots = torch.diagonal(self.L, dim1=-2, dim2=-1)
         largest = (pivots * self.on_A).amax(1) if most else torch.ones_like(ridge)
         smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1) if most else torch.ones_like(ridge)
-        self.sound = (info == 0) & (smallest > _SINGULAR * largest)
+        self.sound = (info == 0) & (smallest > _SINGULAR["d"] * largest)
         self.held = held if most else 0
         if self.held:
             self._join(M, tight, slack)

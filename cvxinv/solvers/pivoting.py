@@ -33,6 +33,7 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..maps import AbstractMap
+from .first_guess import first_guess
 from .guesses import AbstractEquations, LazyGrams, equations, on_grams, pads, shares_gram
 from .loop import AbstractMethod
 
@@ -40,6 +41,7 @@ _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cyc
 _RISES = 6  # times that t may grow again
 _FIRST, _LAST = 0.1, 1e-7  # of t
 _FEW = 2  # changes of a guess with which the path goes on
+_BATCH = 32  # signals for which a first guess is worth its overhead
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
 
 
@@ -105,6 +107,8 @@ class BlockPivoting(AbstractMethod):
         self.grams = self._grams() if grams is None else grams
         self.free, self.tight = data.cold.clone(), torch.zeros_like(rows.on)
         self.h, self.mu = torch.zeros_like(data.right), torch.zeros_like(y)
+        if start is None and problem.nonnegative and problem.N >= _BATCH and bool(rows._off.any()):
+            start = first_guess(problem)
         if start is not None:
             slope, v = data.slope_and_rows(start.h, torch.where(rows._off, start.p, 0.0))
             self.free = start.h * data.diagonal > slope if problem.nonnegative else self.free
