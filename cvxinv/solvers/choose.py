@@ -41,10 +41,12 @@ from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
 from .signed import halves, together
+from .sparse_active_set import SparseActiveSet
 
-TORCH_SOLVERS: dict[str, type[AbstractMethod]] = {
-    method.name: method for method in (GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting)
-}
+_METHODS: tuple[type[AbstractMethod], ...] = (
+    GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet,
+)  # fmt: skip
+TORCH_SOLVERS = {method.name: method for method in _METHODS}
 _STEADY = "insensitive to conditioning"
 _FIRST_ORDER = "one factorisation for the whole batch"
 _CASCADE: dict[str, tuple[tuple[type[AbstractMethod], str], ...]] = {

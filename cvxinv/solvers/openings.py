@@ -71,7 +71,7 @@ def openings(problem: AbstractLayerProblem, polish: bool) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
     if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
         return []
-    pivoting = Opening(BlockPivoting, "an active set in a few factorisations of the support's size", 25)
+    pivoting = Opening(BlockPivoting, "an active set in a few factorisations of the support's size", BlockPivoting.max_iter)
     if not bool(LeastSquares.serves(problem).any()):
         return [pivoting]
     return [Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1), pivoting]

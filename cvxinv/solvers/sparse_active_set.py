@@ -92,6 +92,12 @@ class SparseActiveSet(AbstractMethod):
         """The signals whose guess broke no sign."""
         return self.settled
 
+    def given_up(self) -> Tensor | None:
+        """The signals that this method leaves to others."""
+        going = torch.zeros_like(self.settled)
+        going[self.left] = True
+        return ~self.settled & ~going
+
     def keep(self, index: Tensor) -> None:
         positions = torch.arange(self.problem.N, device=self.h.device)[index]
         place = torch.full((self.problem.N,), -1, device=self.h.device)
