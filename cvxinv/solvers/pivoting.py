@@ -38,8 +38,8 @@ from .guesses import AbstractEquations, LazyGrams, equations, on_grams, pads, sh
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
-_RISES = 6  # times that t may grow again
-_FIRST, _LAST = 0.1, 1e-7  # of t
+_FIRST, _HIGHEST, _LAST = 0.1, 100.0, 1e-7  # of t
+_SHORTEST = 0.01  # step in decades of t
 _FEW = 2  # changes of a guess with which the path goes on
 _BATCH = 32  # signals for which a first guess is worth its overhead
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
@@ -56,6 +56,7 @@ class _Data:
     off: Tensor
     right: Tensor  # c - lam
     diagonal: Tensor  # of H
+    size: Tensor  # mean of the diagonal of H, `(N,)`
     linear: Tensor
     quadratic: Tensor
     cold: Tensor  # A to begin with
@@ -66,9 +67,11 @@ class _Data:
         rows, M = problem.rows, problem.rows.W.matrix()
         right = rows.W.adjoint(rows.fit * rows.target) - problem.linear
         cold = (right > 0) | (problem.linear == 0) if problem.nonnegative else torch.ones_like(right, dtype=torch.bool)
+        diagonal = rows.fit @ (M * M) + problem.quadratic
+        size = diagonal.mean(1)
         return cls(
-            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows._off, right, rows.fit @ (M * M) + problem.quadratic,
-            problem.linear, problem.quadratic, cold, problem.nonnegative,
+            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows._off, right, diagonal,
+            torch.where(size > 0, size, torch.ones_like(size)), problem.linear, problem.quadratic, cold, problem.nonnegative,
         )  # fmt: skip
 
     def take(self, index: Tensor) -> "_Data":
@@ -118,7 +121,8 @@ class BlockPivoting(AbstractMethod):
         self.never = problem.n + rows.m + 1  # more changes than there can be
         self.fewest = torch.full((problem.N,), self.never, device=y.device)
         self.settled, self.stale = ~self.open, torch.zeros_like(self.fewest)
-        self.rounds, self.rises = torch.zeros_like(self.stale), torch.zeros_like(self.stale)
+        self.rounds, self.step = torch.zeros_like(self.stale), torch.ones_like(self.t)
+        self.good_t, self.good_free, self.good_tight = self.t.clone(), self.free.clone(), self.tight.clone()
 
     def _grams(self) -> Tensor | LazyGrams:
         rows = self.problem.rows
@@ -136,7 +140,10 @@ class BlockPivoting(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem, self.data = self.problem.take(index), self.data.take(index)
-        for name in ("free", "tight", "h", "mu", "t", "rises", "open", "settled", "rounds", "fewest", "stale"):
+        for name in (
+            "free", "tight", "h", "mu", "t", "step", "open", "settled", "rounds", "fewest", "stale",
+            "good_t", "good_free", "good_tight",
+        ):  # fmt: skip
             setattr(self, name, getattr(self, name)[index])
         if isinstance(self.grams, LazyGrams):
             self.grams.keep(index)
@@ -167,22 +174,30 @@ class BlockPivoting(AbstractMethod):
 
     def _follow(self, left: Tensor, trial: "_Trial", going: Tensor) -> None:
         """Move along the path: set t of the signals at `left`, and close those that can do no more."""
-        t, before, changes = trial.t, self.fewest[left], trial.changes
-        lowest = torch.minimum(changes, before)
-        stale = torch.where(changes < before, 0, self.stale[left] + 1)
-        on = (t > 0) & trial.sound & (changes <= _FEW)
+        t, step, before, changes = trial.t, self.step[left], self.fewest[left], trial.changes
+        good_t = self.good_t[left]
+        worse = changes >= before
+        stale = torch.where(worse, self.stale[left] + 1, 0)
+        far = (t > 0) & (changes > 4 * (before + 2))
+        on = (t > 0) & trial.sound & (changes <= torch.where(step < 1, 0, _FEW))
         unchanged = (changes == 0) & (before == self.never)
-        lower = torch.where((t <= _LAST) | unchanged, 0.0, t / 10)
-        stuck = ~on & (~trial.sound | (stale >= _PATIENCE))
-        hopeless = (t == 0) & ~trial.sound & (self.rises[left] > 0)  # H_AA is singular where the path ends
-        first = stuck & (self.rises[left] == 0)
-        higher = torch.where(first, _FIRST, (t.clamp(min=_LAST) * 30).clamp(max=10 * _FIRST))
-        self.t[left] = torch.where(stuck, higher, torch.where(on, lower, t))
-        self.rises[left] += stuck.long()
-        self.fewest[left] = torch.where(stuck | on, self.never, lowest)
+        stuck = ~on & (~trial.sound | (stale >= _PATIENCE) | far)
+        back = stuck & (good_t > 0)
+        begin = stuck & ~back
+        # on: a step down, or to the end; stuck: half the step from where the last guess held, or a new beginning
+        step = torch.where(on, (1.5 * step).clamp(max=1), torch.where(back, step / 2, step))
+        lower = torch.where((t <= _LAST) | unchanged, 0.0, t * 10**-step)
+        higher = torch.where(t > 0, 10 * t, _FIRST)
+        self.t[left] = torch.where(on, lower, torch.where(back, good_t * 10**-step, torch.where(begin, higher, t)))
+        self.step[left] = step
+        self.fewest[left] = torch.where(stuck | on, self.never, torch.minimum(changes, before))
         self.stale[left] = torch.where(stuck | on, 0, stale)
-        self.open[left] = going & ~hopeless & (self.rises[left] <= _RISES)
-        again = left[first & going]
+        # H_AA is singular where the path ends, or no t is large or no step small enough
+        hopeless = ((t == 0) & ~trial.sound & (good_t > 0)) | (step < _SHORTEST) | (begin & (higher > _HIGHEST))
+        self.open[left] = going & ~hopeless
+        held, back, again = left[on], left[back], left[begin & going]
+        self.good_t[held], self.good_free[held], self.good_tight[held] = t[on], trial.new_free[on], trial.new_tight[on]
+        self.free[back], self.tight[back] = self.good_free[back], self.good_tight[back]
         self.free[again], self.tight[again] = self.data.cold[again], False
 
 
@@ -194,7 +209,7 @@ class _Trial:
         self.grams, self.left = method.grams, left
         self.data = method.data if everyone else method.data.take(left)
         self.free, self.tight, self.t = method.free[left], method.tight[left], method.t[left]
-        self.ridge = self.t * self.data.diagonal.mean(1)
+        self.ridge = self.t * self.data.size
         self.system = equations(
             method.grams, self.data.W.matrix(), left, self.free, self.tight, self.data.quadratic[:, 0] + self.ridge, self.t
         )
