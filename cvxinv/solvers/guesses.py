@@ -191,8 +191,10 @@ class _Compact(AbstractEquations):
         """The factor of H_AA joined by that of the rows I; None where those contradict each other beyond rounding."""
         if L is None or (len(I) > len(A) and not slack):
             return None  # more rows than unknowns can only be met by chance
-        if not len(I) or not len(A):
+        if not len(I):
             return _Factor(L)
+        if not len(A):
+            return _Factor(L, I, S=np.full(len(I), slack))
         potrf, potrs = _LAPACK[L.dtype.char]
         B = self.matrices[L.dtype].take(I, 0).take(A, 1)
         HB = potrs(L, B.T)[0]
@@ -213,6 +215,8 @@ class _Compact(AbstractEquations):
             for k in wanted:
                 f, start, stop = self.factors[k], ends[k], ends[k + 1]
                 if f is None or start == stop:
+                    if f is not None and len(f.I):
+                        mu[k][f.I] = -g[k].take(f.I) / f.S
                     continue
                 kind = f.L.dtype.char
                 potrs = _LAPACK[kind][1]
@@ -259,6 +263,7 @@ class _Padded(AbstractEquations):
         n, self.shape = M.shape[1], tight.shape
         sizes = torch.stack([free.sum(1).amax(), tight.sum(1).amax()]) if len(left) else torch.zeros(2)
         most, held = (int(k) for k in sizes.tolist())
+        most = max(most, 1)
         H = grams.expand(len(left), n, n) if len(grams) == 1 else grams[left]
         self.A, self.on_A = _first(free, most)
         if most < n:
@@ -266,10 +271,10 @@ class _Padded(AbstractEquations):
         H = H * (self.on_A[:, :, None] * self.on_A[:, None, :])
         self.L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(ridge[:, None] * self.on_A + (1 - self.on_A)))
         pivots = torch.diagonal(self.L, dim1=-2, dim2=-1)
-        largest = (pivots * self.on_A).amax(1) if most else torch.ones_like(ridge)
-        smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1) if most else torch.ones_like(ridge)
+        largest = (pivots * self.on_A).amax(1)
+        smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1)
         self.sound = (info == 0) & (smallest > _SINGULAR["d"] * largest)
-        self.held = held if most else 0
+        self.held = held
         if self.held:
             self._join(M, tight, slack)
 
@@ -280,7 +285,7 @@ class _Padded(AbstractEquations):
         S = self.B @ self.HB
         nudge = slack + _NUDGE * torch.diagonal(S, dim1=-2, dim2=-1).amax(1).clamp(min=1e-300)
         self.S, info = torch.linalg.cholesky_ex(S + torch.diag_embed(nudge[:, None] * self.on_I + (1 - self.on_I)))
-        self.sound &= info == 0
+        self.sound &= (info == 0) & ((tight.sum(1) <= self.on_A.sum(1)) | (slack > 0))
 
     def solve(self, right, gap, which=None):
         wanted = self.sound if which is None else self.sound & which

@@ -231,7 +231,8 @@ class _Trial:
         data = self.data if len(where) == len(self.h) else self.data.take(where)
         free, tight, slope, v = self.free[where], self.tight[where], self.slope[where], self.v[where]
         for last in (False, False, True):
-            sloppy = torch.maximum((slope * free).abs().amax(1), (v * tight).abs().amax(1)) > _SLOPPY
+            residual = torch.maximum((slope * free).abs().amax(1), (v * tight).abs().amax(1))
+            sloppy = ~(residual <= _SLOPPY)  # and so is what is no number
             self._correct(where, settled, slope * free, v)
             if last or not sloppy.any():
                 break
