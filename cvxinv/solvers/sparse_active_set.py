@@ -4,23 +4,24 @@
 
 With G = W'w W, formed once, and A = the free unknowns (the others are 0), each round solves (G_AA + gamma) h_A = c_A - lam,
 c = W'w (y - b), lets go of those with h_j <= 0 and adds those with a reduced cost nu = G h - c + lam + gamma h < 0: the worst
-of them, at most as many as h has positive entries now. So a support grows at most twofold per round, and a round costs
-its size, not the layer's: block pivoting, which frees all that profit at once, begins with half of all unknowns. The first
-support is the largest entries of the ridge solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions that
-dominate c when G is ill-conditioned.
+of them, at most half as many as h has positive entries now. A round so costs the size of the support, not the layer's:
+block pivoting, which frees all that profit at once, begins with half of all unknowns or more. The first support is the
+largest third of the positive entries of the ridge solution (G + mean(diag G))^-1 (c - lam), which sees past the few
+directions that dominate c when G is ill-conditioned.
 
 A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
 `_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A signal is
-left to other methods, and `settled` says so, where G_AA is not definite beyond rounding, or where more than `_DENSE` of all
-unknowns are free: there block pivoting costs no more. What settles is refined against W itself, so that the squared
-condition of G costs no digits.
+left to other methods, and `settled` says so, where G_AA is not definite or where more than `_DENSE` of all unknowns are
+free: there block pivoting costs no more. What settles is measured against W itself, and refined where that shows more than
+rounding, so that the squared condition of G costs no digits.
 
-The batch is sorted by the size of the supports and padded chunk by chunk; all is batched torch on any device.
+LAPACK takes one signal at a time on the CPU; elsewhere the supports are sorted by size and padded chunk by chunk.
 
-Source: Kim and Park (2011) for the exchange and its backup rule; Massias, Gramfort, Salmon (2018), section 3, for doubling
-the set; the start is ours. Measured: 5 rounds at condition 9e4 with 36 of 392 unknowns free, where block pivoting takes 8.
+Source: Kim and Park (2011) for the exchange and its backup rule; Massias, Gramfort, Salmon (2018), section 3, for sets that
+grow by their own size; the start is ours.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,12 +30,13 @@ from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
 _DENSE = 0.5  # share of free unknowns from which the size of the support saves nothing
-_FIRST = 8  # the first support is at most 1 / _FIRST of all unknowns
+_FIRST = 3  # the first support is 1 / _FIRST of the ridge solution's positive entries
+_GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
-_PIVOT = 1e-7  # of the largest pivot: below, G_AA is not definite beyond rounding
 _NEAR = 1e-14  # a reduced cost this far below 0, in units of |c|, is rounding
 _SLACK = 1e-11  # of lam: a reduced cost this far from 0 on A, measured against W itself, needs no refinement
-_CHUNK = {"cpu": 120_000, "cuda": 64_000_000}  # numbers in the blocks of one chunk: the CPU's second cache, the GPU's memory
+_BROKEN = 1e-8  # of lam, or of |c| where lam is smaller: what refinement leaves above this was solved on a singular G_AA
+_CHUNK = 64_000_000  # numbers in the padded blocks of one chunk, 512 MB
 
 
 class SparseActiveSet(AbstractMethod):
@@ -51,39 +53,38 @@ class SparseActiveSet(AbstractMethod):
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        rows = problem.rows
-        reason = super().refuses(problem)
+        rows, reason = problem.rows, super().refuses(problem)
         if reason is None and not (problem.nonnegative or problem.absolute):
             reason = "it serves h >= 0 and |h|"
         if reason is None and bool(rows._off.any()):
             reason = "it serves problems without off rows"
         if reason is None and not bool((rows.fit == rows.fit[:1]).all()):
-            reason = "it serves signals that share their Gram matrix: the same on rows with the same weights"
+            reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"
         return reason
 
     def __init__(self, problem: AbstractLayerProblem):
         self.problem, rows = problem, problem.rows
         self.M, self.fit = rows.W.matrix(), rows.fit[:1]
         self.gram = shared_gram(self.M, self.fit[0])
-        self.right = (self.fit * rows.target) @ self.M - problem.linear
+        c = (self.fit * rows.target) @ self.M
+        self.near = _NEAR * c.abs().amax(1, keepdim=True)
+        self.right = c - problem.linear
         self.ridge = problem.quadratic.expand(problem.N, 1)
-        self.near = _NEAR * (self.right + problem.linear).abs().amax(1, keepdim=True)
         self.free = self._first_support()
-        self.h, self.p = torch.zeros_like(self.right), -rows.fit * rows.target
-        self.left = torch.arange(problem.N, device=self.h.device)
-        self.settled = torch.zeros(problem.N, dtype=torch.bool, device=self.h.device)
+        self.h, self.p = torch.zeros_like(c), -rows.fit * rows.target
+        self.left = torch.arange(problem.N, device=c.device)
+        self.settled = torch.zeros(problem.N, dtype=torch.bool, device=c.device)
         self.rounds = torch.zeros_like(self.left)
         self.fewest, self.stale = torch.full_like(self.left, problem.n + 1), torch.zeros_like(self.left)
 
     def _first_support(self) -> Tensor:
-        """The largest entries of the ridge solution, bool `(N, n)`."""
-        n = self.problem.n
-        ridged = self.gram + self.gram.diagonal().mean() * torch.eye(n, dtype=self.gram.dtype, device=self.gram.device)
-        L, info = torch.linalg.cholesky_ex(ridged)
-        guess = torch.cholesky_solve(self.right.T, L).T
-        guess = torch.where((info == 0) & (self.right > 0).any(1, keepdim=True), guess, self.right)
-        k = min(n, max(_LEAST, n // _FIRST))
-        return (guess > 0) & (guess >= guess.topk(k, 1).values[:, -1:])
+        """The largest of the positive entries of the ridge solution, bool `(N, n)`; a guess, for which float32 is enough."""
+        gram, right = self.gram.float(), self.right.float()
+        gram.diagonal().add_(gram.diagonal().mean())
+        L, info = torch.linalg.cholesky_ex(gram)
+        guess = torch.cholesky_solve(right.T, L).T if int(info) == 0 else right
+        positive = (guess > 0).sum(1)
+        return worst(-guess, guess > 0, (positive // _FIRST).clamp(min=_LEAST))
 
     def next_check(self, iteration: int) -> int:
         return iteration + 50
@@ -99,11 +100,10 @@ class SparseActiveSet(AbstractMethod):
         return ~self.settled & ~going
 
     def keep(self, index: Tensor) -> None:
-        positions = torch.arange(self.problem.N, device=self.h.device)[index]
-        place = torch.full((self.problem.N,), -1, device=self.h.device)
-        place[positions] = torch.arange(len(positions), device=self.h.device)
-        self.problem = self.problem.take(index)
-        self.left = place[self.left]
+        place = torch.full_like(self.rounds, -1)
+        kept = torch.arange(self.problem.N, device=place.device)[index]
+        place[kept] = torch.arange(len(kept), device=place.device)
+        self.problem, self.left = self.problem.take(index), place[self.left]
         self.left = self.left[self.left >= 0]
         for name in ("right", "ridge", "near", "free", "h", "p", "settled", "rounds", "fewest", "stale"):
             setattr(self, name, getattr(self, name)[index])
@@ -112,119 +112,135 @@ class SparseActiveSet(AbstractMethod):
         return Point(self.h.clamp(min=0), self.p)
 
     def advance(self, steps: int) -> None:
+        started, guessed = self.left, torch.zeros_like(self.settled)
         for _ in range(steps):
             if len(self.left) == 0:
-                return
-            self._round()
-        if len(self.left):
-            self.p[self.left] = self._residual(self.h[self.left].clamp(min=0), self.left)
+                break
+            guessed[self._round()] = True
+        if len(started):
+            self._measure(started, guessed)
 
-    def _round(self) -> None:
-        """One guess for the signals left: solve it, refine and close those that break no sign, revise the others."""
+    def _round(self) -> Tensor:
+        """One guess for the signals left: solve and revise it; gives those whose guess broke no sign."""
         left = self.left
-        free, right, ridge = self.free[left], self.right[left], self.ridge[left]
-        supports = Supports(self.gram, free, ridge[:, 0])
-        h = supports.solve(right)
-        slope = torch.where(free, 0.0, h @ self.gram - right)
-        leaving, entering = free & (h <= 0), slope < -self.near[left]
-        positive = free.sum(1) - leaving.sum(1)
-        broken = leaving.sum(1) + entering.sum(1)
-        self.rounds[left] += 1
-        self.h[left] = h
-        settled = supports.sound & (broken == 0)
-        if settled.any():
-            self._close(left, settled, supports, h)
+        whole = len(left) == self.problem.N
+        free, right, ridge, near = (x if whole else x[left] for x in (self.free, self.right, self.ridge, self.near))
+        h, sound = solve_on_supports(self.gram, free, ridge[:, 0], right)
+        slope = (h @ self.gram).sub_(right).masked_fill_(free, 0.0)
+        leaving, entering = free & (h <= 0), slope < -near
+        wrong, more = leaving.sum(1), entering.sum(1)
+        positive, broken = free.sum(1) - wrong, wrong + more
         fewer = broken < self.fewest[left]
         stale = torch.where(fewer, 0, self.stale[left] + 1)
         self.fewest[left], self.stale[left] = torch.minimum(broken, self.fewest[left]), stale
-        revised = (free & ~leaving) | worst(slope, entering, positive.clamp(min=_LEAST))
+        revised = worst(slope, entering, (positive // _GROWTH).clamp(min=_LEAST)).logical_or_(free ^ leaving)
         single = stale > _PATIENCE
         if single.any():
             revised = torch.where(single[:, None], free ^ last(leaving | entering), revised)
-        self.free[left] = revised
-        going = supports.sound & ~settled & (positive <= _DENSE * self.problem.n)
-        self.left = left[going]
+        self.h[left], self.free[left] = h, revised
+        self.rounds[left] += 1
+        settled = sound & (broken == 0)
+        self.left = left[sound & ~settled & (positive <= _DENSE * self.problem.n)]
+        return left[settled]
+
+    def _measure(self, index: Tensor, guessed: Tensor) -> None:
+        """p of the signals at `index`; of those `guessed`, measured against W itself: refine and settle them."""
+        h, free = self.h[index].clamp_(min=0), self.free[index]
+        lam, ridge = self.problem.linear[index], self.ridge[index]
+        self.p[index] = p = self._residual(h, index)
+        slope = p @ self.M + lam + ridge * h
+        rough = guessed[index] & ((slope.abs() > _SLACK * lam) & free).any(1)
+        if rough.any():
+            at = index[rough]
+            dh, _ = solve_on_supports(self.gram, free[rough], ridge[rough, 0], -slope[rough])
+            self.h[at] = h = (h[rough] + dh).clamp_(min=0)
+            self.p[at] = p = self._residual(h, at)
+            slope[rough] = p @ self.M + lam[rough] + ridge[rough] * h
+        worst_slope = torch.where(free, slope.abs(), -slope).amax(1)
+        small = worst_slope <= torch.maximum(_BROKEN * lam[:, 0], 1e2 * self.near[index, 0])
+        self.settled[index] = guessed[index] & small
 
     def _residual(self, h: Tensor, index: Tensor) -> Tensor:
         return self.fit * (h @ self.M.T - self.problem.rows.target[index])
-
-    def _close(self, left: Tensor, settled: Tensor, supports: "Supports", h: Tensor) -> None:
-        """Measure the settled guesses against W itself, correct those that rounding moved, and keep their h and p."""
-        index, ridge, lam = left[settled], self.ridge[left][settled], self.problem.linear[left][settled]
-        free, h = self.free[index], h[settled]
-        p = self._residual(h, index)
-        slope = torch.where(free, p @ self.M + lam + ridge * h, 0.0)
-        if bool((slope.abs() > _SLACK * lam).any()):
-            full = torch.zeros_like(self.right[left])
-            full[settled] = -slope
-            dh = supports.solve(full, settled)[settled]
-            h, p = h + dh, p + self.fit * (dh @ self.M.T)
-        self.h[index], self.p[index], self.settled[index] = h, p, True
-
-
-class Supports:
-    """G_AA + gamma of a batch of supports, factorised; sorted by size and padded chunk by chunk.
-
-    gram: `(n, n)`; free: bool `(N, n)`; ridge: gamma `(N,)`. sound: which blocks are definite beyond rounding, `(N,)`.
-    """
-
-    def __init__(self, gram: Tensor, free: Tensor, ridge: Tensor):
-        N, n = free.shape
-        count = free.sum(1)
-        order = count.argsort(descending=True, stable=True)
-        sizes = count[order].tolist()
-        row, column = free[order].nonzero(as_tuple=True)
-        first = count[order].cumsum(0) - count[order]
-        slot = torch.arange(len(row), device=row.device) - first[row]
-        # a row and a column of 0 for the padding to point at
-        padded = torch.nn.functional.pad(gram, (0, 1, 0, 1)).flatten()
-        self.sound = torch.ones(N, dtype=torch.bool, device=free.device)
-        self.chunks: list[tuple[Tensor, Tensor, Tensor]] = []
-        budget, start, seen = _CHUNK.get(free.device.type, _CHUNK["cuda"]), 0, 0
-        while start < N and sizes[start]:
-            k = sizes[start]
-            stop = min(N, start + max(1, budget // k**2))
-            end = seen + sum(sizes[start:stop])
-            index = torch.full((stop - start, k), n, device=free.device)
-            index[row[seen:end] - start, slot[seen:end]] = column[seen:end]
-            here = order[start:stop]
-            block = padded.index_select(0, (index[:, :, None] * (n + 1) + index[:, None, :]).flatten()).view(-1, k, k)
-            diagonal = block.diagonal(dim1=1, dim2=2)
-            diagonal += torch.where(index < n, ridge[here, None], diagonal[:, :1])  # the padding's pivots are not the extreme
-            L, info = torch.linalg.cholesky_ex(block)
-            pivots = L.diagonal(dim1=1, dim2=2)
-            self.sound[here] = (info == 0) & (pivots.amin(1) > _PIVOT * pivots.amax(1))
-            self.chunks.append((here, index, L))
-            start, seen = stop, end
-
-    def solve(self, right: Tensor, which: Tensor | None = None) -> Tensor:
-        """h `(N, n)` with (G_AA + gamma) h_A = right_A and 0 elsewhere; only of the signals in `which` `(N,)`."""
-        padded = torch.nn.functional.pad(right, (0, 1))
-        h = torch.zeros_like(padded)
-        for here, index, L in self.chunks:
-            if which is not None and not which[here].any():
-                continue
-            x = torch.cholesky_solve(padded[here].gather(1, index)[:, :, None], L)[:, :, 0]
-            h[here] = torch.zeros_like(padded[here]).scatter_(1, index, x)
-        return torch.where(self.sound[:, None], h[:, :-1], 0.0)
 
 
 def shared_gram(M: Tensor, weight: Tensor) -> Tensor:
     """M' diag(weight) M for M `(m, n)` and weight `(m,)`, `(n, n)`."""
     M = M if bool((weight == 1).all()) else weight.sqrt()[:, None] * M
-    # numpy notices that the two factors are one, and forms half of the product
+    # numpy notices that both factors are the same, and forms half of the product
     return torch.from_numpy(M.numpy().T @ M.numpy()) if M.device.type == "cpu" else M.T @ M
 
 
 def worst(slope: Tensor, entering: Tensor, most: Tensor) -> Tensor:
     """Of the unknowns `entering` `(N, n)`, the `most` `(N,)` with the lowest slope."""
-    if bool((entering.sum(1) <= most).all()):
+    many = (entering.sum(1) > most).nonzero()[:, 0]
+    if len(many) == 0:
         return entering
-    most = most.clamp(max=slope.shape[1])
-    least = (-slope).topk(int(most.max()), 1).values.gather(1, most[:, None] - 1)
-    return entering & (-slope >= least)
+    height, most = -slope[many], most[many]
+    least = height.topk(int(most.max()), 1).values.gather(1, most[:, None] - 1)
+    chosen = entering.clone()
+    chosen[many] &= height >= least
+    return chosen
 
 
 def last(mask: Tensor) -> Tensor:
     """The last True of each row of `mask` `(N, n)`, alone."""
     return mask & (mask.flip(1).cumsum(1).flip(1) == 1)
+
+
+def solve_on_supports(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """h `(N, n)` with (G_AA + gamma) h_A = right_A and 0 elsewhere, and whether the block was definite `(N,)`.
+
+    gram: `(n, n)`; free: bool `(N, n)`; ridge: gamma `(N,)`; right: `(N, n)`.
+    """
+    return (solve_one_by_one if right.device.type == "cpu" else solve_padded)(gram, free, ridge, right)
+
+
+def solve_one_by_one(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """`solve_on_supports` by LAPACK, signal by signal at its own size."""
+    from scipy.linalg.lapack import dposv
+
+    G, masks, r, gamma = gram.numpy(), free.numpy(), right.numpy(), ridge.tolist()
+    h, sound = np.zeros(r.shape), np.ones(len(r), dtype=bool)
+    for i, mask in enumerate(masks):
+        A = np.flatnonzero(mask)
+        if not len(A):
+            continue
+        block = G.take(A, 0).take(A, 1)
+        if gamma[i]:
+            block.flat[:: len(A) + 1] += gamma[i]
+        _, x, info = dposv(block.T, r[i].take(A), overwrite_a=1, overwrite_b=1)  # .T: symmetric, and so not copied
+        if info == 0:
+            h[i, A] = x
+        else:
+            sound[i] = False
+    return torch.from_numpy(h), torch.from_numpy(sound)
+
+
+def solve_padded(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """`solve_on_supports` in batched factorisations of chunks of signals, each padded to its largest support."""
+    N, n = free.shape
+    count = free.sum(1)
+    order = count.argsort(descending=True, stable=True)
+    sizes = count[order].tolist()
+    row, column = free[order].nonzero(as_tuple=True)
+    first = count[order].cumsum(0) - count[order]
+    slot = torch.arange(len(row), device=row.device) - first[row]
+    # a row and a column of 0 for the padding to point at
+    G, r = torch.nn.functional.pad(gram, (0, 1, 0, 1)).flatten(), torch.nn.functional.pad(right, (0, 1))
+    h, sound = torch.zeros_like(r), torch.ones(N, dtype=torch.bool, device=free.device)
+    start = seen = 0
+    while start < N and sizes[start]:
+        k = sizes[start]
+        stop = min(N, start + max(1, _CHUNK // k**2))
+        end, here = seen + sum(sizes[start:stop]), order[start:stop]
+        index = torch.full((stop - start, k), n, device=free.device)
+        index[row[seen:end] - start, slot[seen:end]] = column[seen:end]
+        block = G.index_select(0, (index[:, :, None] * (n + 1) + index[:, None, :]).flatten()).view(-1, k, k)
+        block.diagonal(dim1=1, dim2=2).add_(torch.where(index < n, ridge[here, None], 1.0))
+        L, info = torch.linalg.cholesky_ex(block)
+        x = torch.cholesky_solve(r[here].gather(1, index)[:, :, None], L)[:, :, 0]
+        sound[here] = info == 0
+        h[here] = torch.zeros_like(r[here]).scatter_(1, index, x)
+        start, seen = stop, end
+    return torch.where(sound[:, None], h[:, :-1], 0.0), sound
