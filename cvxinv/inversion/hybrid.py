@@ -64,14 +64,14 @@ def run_latent_pursuit(task: Task, plan: Plan) -> Found:
 
 def debiased(task: Task, z: Tensor, masks: list[Tensor], plan: Plan) -> Tensor:
     """`z` after the plan's debiasing, where that lowers the misfit; masks: supports of the hidden layers `(N, n_i)`."""
-    before = z
-    if plan.debias == "gradient":
-        z = debias_by_gradient(task, z, masks, plan.max_iter)
-    elif plan.debias == "piece":
-        z = descend(task, z, max_iter=30, mu=_FINISH_MU).z
+    if plan.debias == "piece":
+        return descend(task, z, max_iter=30, mu=_FINISH_MU).z  # accepts no step that raises the misfit
+    if plan.debias is None:
+        return z
+    found = debias_by_gradient(task, z, masks, plan.max_iter)
     # debiasing may only help: the support it freezes can be wrong
-    worse = ~(task.misfit(z) <= task.misfit(before))
-    return torch.where(worse[:, None], before, z)
+    worse = ~(task.misfit(found) <= task.misfit(z))
+    return torch.where(worse[:, None], z, found)
 
 
 def run_levenberg_marquardt(task: Task, plan: Plan) -> Found:

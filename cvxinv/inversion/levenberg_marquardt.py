@@ -62,18 +62,21 @@ def descend(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, target
 
 
 class _State:
-    """Signals on their way, with the normal equations of their current piece."""
+    """Signals on their way, with the normal equations of their piece; of those that moved they are due at the next step."""
 
-    def __init__(self, task: Task, z: Tensor, misfit: Tensor, mu: Tensor, idle: Tensor, H: Tensor, g: Tensor):
-        self.task, self.z, self.misfit, self.mu, self.idle, self.H, self.g = task, z, misfit, mu, idle, H, g
+    def __init__(self, task: Task, z: Tensor, misfit: Tensor, mu: Tensor, idle: Tensor, H: Tensor, g: Tensor, moved: Tensor):
+        self.task, self.z, self.misfit, self.mu, self.idle = task, z, misfit, mu, idle
+        self.H, self.g, self.moved = H, g, moved
 
     @classmethod
     def start(cls, task: Task, z: Tensor, misfit: Tensor, mu: float) -> "_State":
-        H, g = _normal_equations(task, z)
-        return cls(task, z, misfit, torch.full_like(misfit, mu), torch.zeros_like(misfit, dtype=torch.long), H, g)
+        idle, moved = torch.zeros_like(misfit, dtype=torch.long), torch.ones_like(misfit, dtype=torch.bool)
+        H = torch.zeros(*z.shape, z.shape[1], dtype=z.dtype, device=z.device)
+        return cls(task, z, misfit, torch.full_like(misfit, mu), idle, H, torch.zeros_like(z), moved)
 
     def step(self) -> "_State":
         """One damped step; where it is rejected only the damping changes, and nothing is recomputed."""
+        self._refresh()
         s = torch.diagonal(self.H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(self.z.dtype).tiny)
         eye = torch.eye(self.H.shape[-1], dtype=self.z.dtype, device=self.z.device)
         damping = (self.mu + 4 * torch.finfo(self.z.dtype).eps) * s
@@ -86,27 +89,26 @@ class _State:
         idle = torch.where(better & small, self.idle + 1, torch.where(better, 0, self.idle))
         mu = torch.where(better, (self.mu / 5).clamp(min=_SMALLEST_MU), self.mu * 4)
         z = torch.where(better[:, None], trial, self.z)
-        H, g = self.H, self.g
-        moved = better.nonzero()[:, 0]
-        if len(moved):
-            H, g = H.clone(), g.clone()
-            H[moved], g[moved] = _normal_equations(self.task.take(moved), z[moved])
-        return _State(self.task, z, torch.where(better, misfit, self.misfit), mu, idle, H, g)
+        return _State(self.task, z, torch.where(better, misfit, self.misfit), mu, idle, self.H, self.g, better)
+
+    def _refresh(self) -> None:
+        moved = self.moved.nonzero()[:, 0]
+        if len(moved) == len(self.z):
+            self.H, self.g = _normal_equations(self.task, self.z)
+        elif len(moved):
+            self.H[moved], self.g[moved] = _normal_equations(self.task.take(moved), self.z[moved])
 
     def take(self, index: Tensor) -> "_State":
         return _State(
             self.task.take(index), self.z[index], self.misfit[index], self.mu[index], self.idle[index],
-            self.H[index], self.g[index],
+            self.H[index], self.g[index], self.moved[index],
         )  # fmt: skip
 
 
 def _normal_equations(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
-    """J'J and J'r at z, in blocks whose Jacobians stay under 500 MB."""
-    n0 = task.generator.latent_dim
-    widest = sum(layer.W.m for layer in task.generator.layers[-2:]) + task.measurement.length
-    step = max(1, 500_000_000 // (8 * widest * n0))
+    """J'J and J'r at z, block by block."""
     H, g = [], []
-    for block in torch.arange(len(z), device=z.device).split(step):
+    for block in task.blocks():
         r, J = task.take(block).linearize(z[block])
         H.append(J.mT @ J)
         g.append((J.mT @ r[..., None])[..., 0])

@@ -16,6 +16,8 @@ from ..measurement import AbstractMeasurement, Matrix, as_measurement
 EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 
 
+# what the Jacobians of one block may take: what a processor's caches hold of it is pushed on, a GPU wants it large
+_BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
 
 
@@ -75,7 +77,10 @@ class Task:
 
     def explained(self, z: Tensor) -> Tensor:
         """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives."""
-        r = self.residual(self.generator(z))
+        return self.met(self.residual(self.generator(z)))
+
+    def met(self, r: Tensor) -> Tensor:
+        """`explained`, from the residual `(N, k)`."""
         if self.noise is None:
             return r.norm(dim=1) <= EXPLAINED[self.born] * self.size
         found = r.norm(dim=1) if self.noise.norm == "l2" else r.abs().amax(1)
@@ -89,6 +94,13 @@ class Task:
         if self.cut is not None:
             J = J * ~(self.cut & (self.measurement.observe(x) <= 0))[..., None]
         return self.residual(x), J
+
+    def blocks(self) -> tuple[Tensor, ...]:
+        """Positions of all signals, in blocks whose Jacobians fit the work space."""
+        widest = self.measurement.length + sum(layer.W.m for layer in self.generator.layers[-2:])
+        bytes_each = self.y.element_size() * widest * self.generator.latent_dim
+        size = max(1, _BLOCK_BYTES.get(self.y.device.type, _BLOCK_BYTES["cpu"]) // bytes_each)
+        return torch.arange(self.N, device=self.y.device).split(size)
 
     def take(self, index: Tensor) -> "Task":
         """The signals at `index`."""

@@ -18,7 +18,6 @@ NUMERICAL_ERROR = "numerical_error"
 INVERSION_STATUSES = (EXPLAINED_WORD, STATIONARY, USER_LIMIT, NUMERICAL_ERROR)
 
 _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
-_BLOCK_BYTES = 500_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,7 @@ def judge(task: Task, z: Tensor) -> Verdict:
     task, z = task.to(torch.float64), z.double()
     finite = torch.isfinite(z).all(1) & task.usable
     z = torch.where(finite[:, None], z, torch.zeros_like(z))
-    parts = [_judge_block(task.take(block), z[block]) for block in _blocks(task)]
+    parts = [_judge_block(task.take(block), z[block]) for block in task.blocks()]
     misfit, explained, stationary, low, high = (torch.cat(column) for column in zip(*parts, strict=True))
     status = np.full(task.N, USER_LIMIT, dtype=object)
     status[stationary.cpu().numpy()] = STATIONARY
@@ -116,18 +115,10 @@ def judge(task: Task, z: Tensor) -> Verdict:
     )  # fmt: skip
 
 
-def _blocks(task: Task) -> list[Tensor]:
-    """Positions of signals in blocks whose Jacobians fit the memory."""
-    bytes_each = 8 * 3 * (task.generator.signal_dim + task.measurement.length) * task.generator.latent_dim
-    step = max(1, _BLOCK_BYTES // max(1, bytes_each))
-    everyone = torch.arange(task.N, device=task.y.device)
-    return list(everyone.split(step))
-
-
 def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    _, J = task.linearize(z)
+    r, J = task.linearize(z)
     low, high = extreme_singular_values(J)
-    misfit, explained = task.misfit(z), task.explained(z)
+    misfit, explained = r.norm(dim=1), task.met(r)
     stationary = torch.zeros_like(explained)
     open_ = (~explained).nonzero()[:, 0]
     if len(open_):

@@ -80,9 +80,16 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
     # where the optimum is 0 weights decide nothing, and without them signals with the same on rows share a factor
     rows = problem.rows.derived(weight=torch.ones_like(problem.rows.y))
     L, definite = spd_factor(on_grams(rows))
-    h = torch.zeros(rows.N, rows.n, dtype=rows.y.dtype, device=rows.y.device)
-    for _ in range(1 + _REFINEMENTS):
-        h = h - spd_solve(L, rows.W.adjoint(rows.residual(h)))
+    h = spd_solve(L, rows.W.adjoint(rows.target))
+    last, moving = h.abs().amax(1), definite.expand(rows.N)
+    for _ in range(_REFINEMENTS):
+        step = spd_solve(L, rows.W.adjoint(rows.residual(h)))
+        h = torch.where(moving[:, None], h - step, h)
+        size = step.abs().amax(1)
+        # the next correction would be smaller by the same factor: below rounding it only stirs the last digit
+        moving, last = moving & (size.square() > torch.finfo(h.dtype).eps * last * h.abs().amax(1)), size
+        if not bool(moving.any()):
+            break
     low = -h.amin(1) if problem.nonnegative else torch.zeros_like(h[:, 0])
     h = h.clamp(min=0) if problem.nonnegative else h
     v = rows.W(h) + rows.b
