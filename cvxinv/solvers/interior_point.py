@@ -33,6 +33,7 @@ _KEEP_INSIDE = 0.995
 _OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a violation
 _RIDGE = 1e-4  # of the least-squares start, in units of |W|^2
 _FIRST = 0.1  # multipliers at the start, in units of what they end with
+_ROUGH = 1e-2  # residual of W'p + 1 - nu = 0 down to which factors in float32 do
 _WISH = 0.08  # by how much, and by what share, a corrector is to lengthen the steps
 _OUTLIER = 10.0  # products further than this factor from their target are pulled back to it
 _WORTH = 1.02  # a corrector is kept where it lengthens the product of both steps by that
@@ -55,6 +56,7 @@ class InteriorPoint(AbstractMethod):
         # a corrector costs n^2, a factorisation n^3
         self.correctors = min(max(n // 40, 1), 6)
         self.split = problem.form == "interval"
+        self.residual = torch.full_like(self.fit[:, 0], torch.inf)
         self._read_limits()
         self._start()
 
@@ -114,7 +116,7 @@ class InteriorPoint(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("h", "nu", "fit", "count"):
+        for name in ("h", "nu", "fit", "count", "residual"):
             setattr(self, name, getattr(self, name)[index])
         for name in ("s", "mu", "sign", "offset"):
             setattr(self, name, getattr(self, name)[:, index])
@@ -148,6 +150,16 @@ class InteriorPoint(AbstractMethod):
         r = self.sign * v + self.s - self.offset
         total = (self.h * self.nu).sum(1) + (self.s * self.mu).sum((0, 2))
         return _State(p, r_dual, r, (total / self.products).clamp(min=1e-300)[:, None])
+
+    def rough(self) -> Tensor | None:
+        """Signals far from the end of a linear program, whose next step may be inexact, while their residuals shrink."""
+        if not self.split:
+            return None
+        residual = self.state.r_dual.abs().amax(1)
+        rough = (residual > _ROUGH) & (residual < 0.9 * self.residual)
+        # a signal that was exact once stays so
+        self.residual = torch.where(rough, residual, 0.0)
+        return rough
 
     def _step(self) -> None:
         state, t = self.state, self.state.t
@@ -225,7 +237,7 @@ class _Newton:
         self.weight, self.slope = method.mu * self.over_s, method.nu * self.over_h
         self.matrix = method.matrix
         rows = (self.weight * self.sign * self.sign).sum(0) if len(self.sign) else None
-        self.matrix.factor(rows, self.slope + problem.quadratic)
+        self.matrix.factor(rows, self.slope + problem.quadratic, method.rough())
         self.right = -state.r_dual - self.W.adjoint((self.sign * self.weight * state.r).sum(0))
 
     def move(self, r_s: Tensor, r_h: Tensor) -> _Move:
