@@ -12,8 +12,8 @@ directions that dominate c when G is ill-conditioned.
 A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
 `_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A signal is
 left to other methods, and `settled` says so, where G_AA is not definite or where more than `_DENSE` of all unknowns are
-free: there block pivoting costs no more. What settles is measured against W itself, and refined where that shows more than
-rounding, so that the squared condition of G costs no digits.
+free: there block pivoting costs no more. Where rounding in G may show in the reduced costs, what settles is refined against
+W itself, so that the squared condition of G costs no digits.
 
 LAPACK takes one signal at a time on the CPU; elsewhere the supports are sorted by size and padded chunk by chunk.
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layer_problem import AbstractLayerProblem, Point, rounding
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
@@ -33,9 +33,10 @@ _DENSE = 0.5  # share of free unknowns from which the size of the support saves 
 _FIRST = 3  # the first support is 1 / _FIRST of the ridge solution's positive entries
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
-_NEAR = 1e-14  # a reduced cost this far below 0, in units of |c|, is rounding
-_SLACK = 1e-11  # of lam: a reduced cost this far from 0 on A, measured against W itself, needs no refinement
-_BROKEN = 1e-8  # of lam, or of |c| where lam is smaller: what refinement leaves above this was solved on a singular G_AA
+_NEAR = 1e-14  # a reduced cost this far below 0, in units of max |c|, is rounding
+_SLACK = 1e-9  # of lam: rounding in a reduced cost up to here costs the certificate nothing
+_BROKEN = 1e-8  # of lam: what refinement leaves above this was solved on a singular G_AA
+_LOST = 1e-12  # the same in units of max |c|, for lam near 0
 _CHUNK = 64_000_000  # numbers in the padded blocks of one chunk, 512 MB
 
 
@@ -67,7 +68,7 @@ class SparseActiveSet(AbstractMethod):
         self.M, self.fit = rows.W.matrix(), rows.fit[:1]
         self.gram = shared_gram(self.M, self.fit[0])
         c = (self.fit * rows.target) @ self.M
-        self.near = _NEAR * c.abs().amax(1, keepdim=True)
+        self.size = c.abs().amax(1)
         self.right = c - problem.linear
         self.ridge = problem.quadratic.expand(problem.N, 1)
         self.free = self._first_support()
@@ -105,7 +106,7 @@ class SparseActiveSet(AbstractMethod):
         place[kept] = torch.arange(len(kept), device=place.device)
         self.problem, self.left = self.problem.take(index), place[self.left]
         self.left = self.left[self.left >= 0]
-        for name in ("right", "ridge", "near", "free", "h", "p", "settled", "rounds", "fewest", "stale"):
+        for name in ("right", "ridge", "size", "free", "h", "p", "settled", "rounds", "fewest", "stale"):
             setattr(self, name, getattr(self, name)[index])
 
     def point(self) -> Point:
@@ -124,10 +125,10 @@ class SparseActiveSet(AbstractMethod):
         """One guess for the signals left: solve and revise it; gives those whose guess broke no sign."""
         left = self.left
         whole = len(left) == self.problem.N
-        free, right, ridge, near = (x if whole else x[left] for x in (self.free, self.right, self.ridge, self.near))
+        free, right, ridge, size = (x if whole else x[left] for x in (self.free, self.right, self.ridge, self.size))
         h, sound = solve_on_supports(self.gram, free, ridge[:, 0], right)
-        slope = (h @ self.gram).sub_(right).masked_fill_(free, 0.0)
-        leaving, entering = free & (h <= 0), slope < -near
+        slope = torch.addmm(right, h, self.gram, beta=-1).masked_fill_(free, 0.0)
+        leaving, entering = free & (h <= 0), slope < -_NEAR * size[:, None]
         wrong, more = leaving.sum(1), entering.sum(1)
         positive, broken = free.sum(1) - wrong, wrong + more
         fewer = broken < self.fewest[left]
@@ -144,21 +145,27 @@ class SparseActiveSet(AbstractMethod):
         return left[settled]
 
     def _measure(self, index: Tensor, guessed: Tensor) -> None:
-        """p of the signals at `index`; of those `guessed`, measured against W itself: refine and settle them."""
-        h, free = self.h[index].clamp_(min=0), self.free[index]
-        lam, ridge = self.problem.linear[index], self.ridge[index]
-        self.p[index] = p = self._residual(h, index)
+        """p of the signals at `index`; those `guessed` are settled, after a look at W where G may have lost digits."""
+        h, lam, guess = self.h[index].clamp_(min=0), self.problem.linear[index, 0], guessed[index]
+        self.h[index], self.p[index] = h, self._residual(h, index)
+        self.settled[index] = guess
+        # nu by G differs from nu by W by no more than this
+        lost = rounding(sum(self.M.shape), h.dtype) * (h.sum(1) * self.gram.diagonal().amax() + self.size[index])
+        doubtful = index[guess & (lost > _SLACK * lam)]
+        if len(doubtful):
+            self._refine(doubtful)
+
+    def _refine(self, index: Tensor) -> None:
+        """Correct h on its support by the reduced cost measured against W; what that leaves broken is not settled."""
+        free, h, ridge, lam = self.free[index], self.h[index], self.ridge[index], self.problem.linear[index]
+        slope = self.p[index] @ self.M + lam + ridge * h
+        dh, _ = solve_on_supports(self.gram, free, ridge[:, 0], slope)
+        h = (h - dh).clamp_(min=0)
+        p = self._residual(h, index)
         slope = p @ self.M + lam + ridge * h
-        rough = guessed[index] & ((slope.abs() > _SLACK * lam) & free).any(1)
-        if rough.any():
-            at = index[rough]
-            dh, _ = solve_on_supports(self.gram, free[rough], ridge[rough, 0], -slope[rough])
-            self.h[at] = h = (h[rough] + dh).clamp_(min=0)
-            self.p[at] = p = self._residual(h, at)
-            slope[rough] = p @ self.M + lam[rough] + ridge[rough] * h
-        worst_slope = torch.where(free, slope.abs(), -slope).amax(1)
-        small = worst_slope <= torch.maximum(_BROKEN * lam[:, 0], 1e2 * self.near[index, 0])
-        self.settled[index] = guessed[index] & small
+        broken = torch.where(free, slope.abs(), -slope).amax(1)
+        self.h[index], self.p[index] = h, p
+        self.settled[index] = broken <= torch.maximum(_BROKEN * lam[:, 0], _LOST * self.size[index])
 
     def _residual(self, h: Tensor, index: Tensor) -> Tensor:
         return self.fit * (h @ self.M.T - self.problem.rows.target[index])
@@ -203,7 +210,7 @@ def solve_one_by_one(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -
     G, masks, r, gamma = gram.numpy(), free.numpy(), right.numpy(), ridge.tolist()
     h, sound = np.zeros(r.shape), np.ones(len(r), dtype=bool)
     for i, mask in enumerate(masks):
-        A = np.flatnonzero(mask)
+        A = mask.nonzero()[0]
         if not len(A):
             continue
         block = G.take(A, 0).take(A, 1)
