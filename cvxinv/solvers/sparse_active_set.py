@@ -34,9 +34,9 @@ _FIRST = 3  # the first support is 1 / _FIRST of the ridge solution's positive e
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
 _NEAR = 1e-14  # a reduced cost this far below 0, in units of max |c|, is rounding
-_SLACK = 1e-9  # of lam: rounding in a reduced cost up to here costs the certificate nothing
-_BROKEN = 1e-8  # of lam: what refinement leaves above this was solved on a singular G_AA
+_SLACK = 1e-8  # of lam: a reduced cost this far from its sign costs the certificate nothing
 _LOST = 1e-12  # the same in units of max |c|, for lam near 0
+_ROUGH = 3  # rounds in float32: many signs are broken then, and which of them hardly depends on digits
 _CHUNK = 64_000_000  # numbers in the padded blocks of one chunk, 512 MB
 
 
@@ -71,6 +71,7 @@ class SparseActiveSet(AbstractMethod):
         self.size = c.abs().amax(1)
         self.right = c - problem.linear
         self.ridge = problem.quadratic.expand(problem.N, 1)
+        self.rough, self.taken = (self.gram.float(), self.right.float()), 0
         self.free = self._first_support()
         self.h, self.p = torch.zeros_like(c), -rows.fit * rows.target
         self.left = torch.arange(problem.N, device=c.device)
@@ -80,7 +81,7 @@ class SparseActiveSet(AbstractMethod):
 
     def _first_support(self) -> Tensor:
         """The largest of the positive entries of the ridge solution, bool `(N, n)`; a guess, for which float32 is enough."""
-        gram, right = self.gram.float(), self.right.float()
+        gram, right = self.rough[0].clone(), self.rough[1]
         gram.diagonal().add_(gram.diagonal().mean())
         L, info = torch.linalg.cholesky_ex(gram)
         guess = torch.cholesky_solve(right.T, L).T if int(info) == 0 else right
@@ -117,17 +118,18 @@ class SparseActiveSet(AbstractMethod):
         for _ in range(steps):
             if len(self.left) == 0:
                 break
-            guessed[self._round()] = True
+            guessed[self._round(*(self.rough if self.taken < _ROUGH else (self.gram, self.right)))] = True
+            self.taken += 1
         if len(started):
             self._measure(started, guessed)
 
-    def _round(self) -> Tensor:
+    def _round(self, gram: Tensor, right: Tensor) -> Tensor:
         """One guess for the signals left: solve and revise it; gives those whose guess broke no sign."""
         left = self.left
         whole = len(left) == self.problem.N
-        free, right, ridge, size = (x if whole else x[left] for x in (self.free, self.right, self.ridge, self.size))
-        h, sound = solve_on_supports(self.gram, free, ridge[:, 0], right)
-        slope = torch.addmm(right, h, self.gram, beta=-1).masked_fill_(free, 0.0)
+        free, right, ridge, size = (x if whole else x[left] for x in (self.free, right, self.ridge, self.size))
+        h, sound = solve_on_supports(gram, free, ridge[:, 0], right)
+        slope = torch.addmm(right, h, gram, beta=-1).masked_fill_(free, 0.0)
         leaving, entering = free & (h <= 0), slope < -_NEAR * size[:, None]
         wrong, more = leaving.sum(1), entering.sum(1)
         positive, broken = free.sum(1) - wrong, wrong + more
@@ -138,10 +140,10 @@ class SparseActiveSet(AbstractMethod):
         single = stale > _PATIENCE
         if single.any():
             revised = torch.where(single[:, None], free ^ last(leaving | entering), revised)
-        self.h[left], self.free[left] = h, revised
+        self.h[left], self.free[left] = h.to(self.h), revised
         self.rounds[left] += 1
-        settled = sound & (broken == 0)
-        self.left = left[sound & ~settled & (positive <= _DENSE * self.problem.n)]
+        settled = sound & (broken == 0) & (gram is self.gram)
+        self.left = left[(sound | (gram is not self.gram)) & ~settled & (positive <= _DENSE * self.problem.n)]
         return left[settled]
 
     def _measure(self, index: Tensor, guessed: Tensor) -> None:
@@ -165,7 +167,7 @@ class SparseActiveSet(AbstractMethod):
         slope = p @ self.M + lam + ridge * h
         broken = torch.where(free, slope.abs(), -slope).amax(1)
         self.h[index], self.p[index] = h, p
-        self.settled[index] = broken <= torch.maximum(_BROKEN * lam[:, 0], _LOST * self.size[index])
+        self.settled[index] = broken <= torch.maximum(_SLACK * lam[:, 0], _LOST * self.size[index])
 
     def _residual(self, h: Tensor, index: Tensor) -> Tensor:
         return self.fit * (h @ self.M.T - self.problem.rows.target[index])
@@ -205,10 +207,11 @@ def solve_on_supports(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) 
 
 def solve_one_by_one(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """`solve_on_supports` by LAPACK, signal by signal at its own size."""
-    from scipy.linalg.lapack import dposv
+    from scipy.linalg.lapack import dposv, sposv
 
+    posv = dposv if right.dtype == torch.float64 else sposv
     G, masks, r, gamma = gram.numpy(), free.numpy(), right.numpy(), ridge.tolist()
-    h, sound = np.zeros(r.shape), np.ones(len(r), dtype=bool)
+    h, sound = np.zeros_like(r), np.ones(len(r), dtype=bool)
     for i, mask in enumerate(masks):
         A = mask.nonzero()[0]
         if not len(A):
@@ -216,7 +219,7 @@ def solve_one_by_one(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -
         block = G.take(A, 0).take(A, 1)
         if gamma[i]:
             block.flat[:: len(A) + 1] += gamma[i]
-        _, x, info = dposv(block.T, r[i].take(A), overwrite_a=1, overwrite_b=1)  # .T: symmetric, and so not copied
+        _, x, info = posv(block.T, r[i].take(A), overwrite_a=1, overwrite_b=1)  # .T: symmetric, and so not copied
         if info == 0:
             h[i, A] = x
         else:
