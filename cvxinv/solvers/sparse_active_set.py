@@ -6,8 +6,8 @@ With G = W'w W, formed once, and A = the free unknowns (the others are 0), each 
 c = W'w (y - b), lets go of those with h_j <= 0 and adds those with a reduced cost nu = G h - c + lam + gamma h < 0: the worst
 of them, at most half as many as h has positive entries now. A round so costs the size of the support, not the layer's:
 block pivoting, which frees all that profit at once, begins with half of all unknowns or more. The first support is the
-largest third of the positive entries of the ridge solution (G + mean(diag G))^-1 (c - lam), which sees past the few
-directions that dominate c when G is ill-conditioned.
+where the ridge solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions that dominate c when G is
+ill-conditioned, is above the mean of its positive entries.
 
 A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
 `_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A signal is
@@ -30,7 +30,6 @@ from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
 _DENSE = 0.5  # share of free unknowns from which the size of the support saves nothing
-_FIRST = 3  # the first support is 1 / _FIRST of the ridge solution's positive entries
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
 _NEAR = 1e-14  # a reduced cost this far below 0, in units of max |c|, is rounding
@@ -80,13 +79,13 @@ class SparseActiveSet(AbstractMethod):
         self.fewest, self.stale = torch.full_like(self.left, problem.n + 1), torch.zeros_like(self.left)
 
     def _first_support(self) -> Tensor:
-        """The largest of the positive entries of the ridge solution, bool `(N, n)`; a guess, for which float32 is enough."""
+        """Where the ridge solution is above the mean of its positive entries, bool `(N, n)`; float32 is enough for a guess."""
         gram, right = self.rough[0].clone(), self.rough[1]
         gram.diagonal().add_(gram.diagonal().mean())
         L, info = torch.linalg.cholesky_ex(gram)
         guess = torch.cholesky_solve(right.T, L).T if int(info) == 0 else right
-        positive = (guess > 0).sum(1)
-        return worst(-guess, guess > 0, (positive // _FIRST).clamp(min=_LEAST))
+        profit = guess.clamp(min=0)
+        return profit * (profit > 0).sum(1, keepdim=True) > profit.sum(1, keepdim=True)
 
     def next_check(self, iteration: int) -> int:
         return iteration + 50
