@@ -135,3 +135,23 @@ def test_replicate_padding_gives_the_edge_back_what_was_copied():
 def test_wrong_map_is_refused(build: Callable, kind: type[Exception], message: str):
     with pytest.raises(kind, match=message):
         build()
+
+
+@pytest.mark.parametrize("shape", [(300, 90), (90, 300), (64, 64), (20, 5)])
+@pytest.mark.parametrize("kind", ["gaussian", "rank one", "clustered", "huge", "zero"])
+def test_the_norm_is_the_largest_singular_value(shape, kind):
+    source = torch.Generator().manual_seed(3)
+    M = torch.randn(shape, generator=source, dtype=torch.float64)
+    if kind == "rank one":
+        M = M[:, :1] * torch.randn(1, shape[1], generator=source, dtype=torch.float64)
+    elif kind == "clustered":
+        M = torch.linalg.qr(M if shape[0] >= shape[1] else M.T)[0]
+        M = M if M.shape == shape else M.T
+    elif kind == "huge":
+        M = M * 1e200
+    elif kind == "zero":
+        M = M * 0
+    expected = float(torch.linalg.svdvals(M)[0])
+    assert ci.Dense(M).norm() == pytest.approx(expected, rel=1e-12)
+    W = ci.Dense(M)
+    assert W.norm() and W.scaled(-2.0).norm() == pytest.approx(2 * expected, rel=1e-12) if expected else W.norm() == 0

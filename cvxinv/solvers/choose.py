@@ -40,11 +40,13 @@ from .openings import LARGEST_NEWTON, Opened, Step
 from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
+from .shared_admm import SharedADMM
 from .signed import halves, together
 from .sparse_active_set import SparseActiveSet
 
 _METHODS: tuple[type[AbstractMethod], ...] = (
     GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet,
+    SharedADMM,
 )  # fmt: skip
 TORCH_SOLVERS = {method.name: method for method in _METHODS}
 _STEADY = "insensitive to conditioning"
@@ -95,6 +97,7 @@ def solve_auto(
         if len(there):
             cascade.offer(there, cascade.of(opened.point, there), polished=exact)
     cascade.reached.iterations[:] = opened.iterations
+    cascade.doubted({nobody, BlockPivoting.name})
     cascade.run()
     return cascade.reached, cascade.solver
 
@@ -194,6 +197,15 @@ class _Cascade:
             self.merge(left, got, InteriorPoint.name)
 
     # --- special cases ---
+
+    def doubted(self, last: set[str]) -> None:
+        """Whom the judge does not believe an opening, and who never met the last of them."""
+        left = torch.as_tensor([i for i in self.open().tolist() if self.solver[i] not in last], dtype=torch.long)
+        if len(left) == 0 or BlockPivoting.refuses(self.problem) is not None:
+            return
+        with self.step(BlockPivoting.name, "its predecessor's points do not hold", left):
+            got = run_method(BlockPivoting, self.part(left), tol=self.tol, max_iter=BlockPivoting.max_iter, polish=True)
+            self.merge(left, got, BlockPivoting.name)
 
     def least_squares(self) -> None:
         """A Lasso with lam = 0 whose answer is unique. Its two halves are not, and would lose digits."""

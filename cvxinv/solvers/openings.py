@@ -12,11 +12,17 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..rows import Rows
+from .guesses import on_grams
 from .least_squares import LeastSquares
 from .loop import AbstractMethod
 from .pivoting import BlockPivoting
-from .signed import halves, together
+from .shared_admm import SharedADMM
+from .signed import apart, halves, together
+from .sparse_active_set import SparseActiveSet
 
+_MILD = 1e4  # condition of a Gram matrix up to which ADMM on it takes tens of iterations
+_POWERS = 10  # power iterations: enough to tell 1e3 from 1e5
+_POLISH = 4  # rounds from a point whose activity is all but right
 LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
 
 
@@ -67,14 +73,36 @@ class Opening(NamedTuple):
     iterations: int
 
 
-def openings(problem: AbstractLayerProblem, polish: bool) -> list[Opening]:
+def openings(problem: AbstractLayerProblem) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
     if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
         return []
-    pivoting = Opening(BlockPivoting, "an active set in a few factorisations of the support's size", BlockPivoting.max_iter)
-    if not bool(LeastSquares.serves(problem).any()):
-        return [pivoting]
-    return [Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1), pivoting]
+    found = [Opening(BlockPivoting, "an active set in a few factorisations of the support's size", BlockPivoting.max_iter)]
+    if bool(LeastSquares.serves(problem).any()):
+        found.insert(0, Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1))
+    if bool((problem.linear > 0).any()) and alike(problem.rows):
+        spread = condition(problem.rows)
+        shared = f"all signals share a Gram matrix of condition {spread:.0e}"
+        if spread <= _MILD and SharedADMM.refuses(problem) is None:
+            found.insert(0, Opening(SharedADMM, f"{shared}: a product per iteration", 200))
+        elif SparseActiveSet.refuses(problem) is None:
+            found.insert(0, Opening(SparseActiveSet, f"{shared}: supports that grow from few unknowns", 60))
+    return found
+
+
+def condition(rows: Rows) -> float:
+    """The condition of the Gram matrix that all signals share, from below, by power iterations; inf where it is singular."""
+    gram = on_grams(rows)[0]
+    L, info = torch.linalg.cholesky_ex(gram)
+    if int(info):
+        return torch.inf
+    ends = []
+    for product in (lambda v: gram @ v, lambda v: torch.cholesky_solve(v, L)):
+        v = torch.linspace(1, 2, len(gram), dtype=gram.dtype, device=gram.device)[:, None] * (gram[:, :1].sign() + 0.5)
+        for _ in range(_POWERS):
+            v = product(v / v.norm())
+        ends.append(float(v.norm()))
+    return ends[0] * ends[1]
 
 
 def alike(rows: Rows) -> bool:
@@ -84,26 +112,26 @@ def alike(rows: Rows) -> bool:
 
 def open_batch(problem: AbstractLayerProblem, tol: float, polish: bool, steps: list[Step]) -> Opened:
     """Ask the openings for a normalised problem; what they did is added to `steps`."""
-    asked = halves(problem) if problem.absolute else problem
-    rows = asked.rows
-    h = torch.zeros(asked.N, asked.n, dtype=rows.y.dtype, device=rows.y.device)
-    none = torch.zeros(asked.N, dtype=torch.long)
-    opened = Opened(Point(h, torch.zeros_like(rows.y)), [""] * asked.N, none, none.bool())
-    left = torch.arange(asked.N)
-    for opening in openings(asked, polish):
+    rows = problem.rows
+    h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+    none = torch.zeros(problem.N, dtype=torch.long)
+    opened = Opened(Point(h, torch.zeros_like(rows.y)), [""] * problem.N, none, none.bool())
+    left = torch.arange(problem.N)
+    for opening in openings(problem):
         if len(left) == 0:
             break
         started, before = time.perf_counter(), len(left)
-        part = asked if before == asked.N else asked.take(left.to(rows.y.device))
-        left = left[~_ask(opening, part, left, opened, tol)]
+        part = problem if before == problem.N else problem.take(left.to(rows.y.device))
+        left = left[~_ask(opening, part, left, opened, tol, polish)]
         seconds = time.perf_counter() - started
         steps.append(Step(opening.method.name, opening.why, before, before - len(left), seconds))
-    return opened._replace(point=together(opened.point)) if problem.absolute else opened
+    return opened
 
 
-def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened: Opened, tol: float) -> Tensor:
+def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened: Opened, tol: float, polish: bool) -> Tensor:
     """Run one opening on `problem`, whose signals are those at `where`; which it takes for solved, bool on the CPU."""
-    method, iteration = opening.method(problem), 0
+    split = problem.absolute and opening.method.on_halves
+    method, iteration = opening.method(halves(problem) if split else problem), 0
     left, solved = torch.arange(problem.N), torch.zeros(problem.N, dtype=torch.bool)
     while iteration < opening.iterations and len(left):
         stop = min(opening.iterations, method.first_check if iteration == 0 else method.next_check(iteration))
@@ -116,10 +144,15 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
         if not bool(gone.any()):
             continue
         if bool(done.any()):
-            point, ready = method.point(), left[done.cpu()]
-            there = where[ready].to(problem.rows.y.device)
-            opened.point.h[there], opened.point.p[there] = point.h[done], point.p[done]
-            opened.iterations[where[ready]], opened.exact[where[ready]] = iteration, method.exact
+            ready = left[done.cpu()]
+            point = Point(*(x[done] for x in method.point()))
+            exact = torch.full((len(ready),), method.exact)
+            if polish and not method.exact:
+                point, exact = _polished(problem if len(ready) == problem.N else problem.take(ready.to(done.device)), point)
+            point = together(point) if split else point
+            there = where[ready].to(done.device)
+            opened.point.h[there], opened.point.p[there] = point.h, point.p
+            opened.iterations[where[ready]], opened.exact[where[ready]] = iteration, exact
             for i in where[ready].tolist():
                 opened.solver[i] = method.name
             solved[ready] = True
@@ -127,3 +160,15 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
         if len(left):
             method.keep(~gone)
     return solved
+
+
+def _polished(problem: AbstractLayerProblem, point: Point) -> tuple[Point, Tensor]:
+    """The exact points of the activity of `point` where a few active-set rounds from there settle, and where, `(N,)`."""
+    if problem.absolute:
+        both, exact = _polished(halves(problem), apart(point))
+        return together(both), exact
+    pivoting = BlockPivoting(problem, start=point)
+    pivoting.advance(_POLISH)
+    found, settled = pivoting.point(), pivoting.settled
+    kept = settled[:, None]
+    return Point(torch.where(kept, found.h, point.h), torch.where(kept, found.p, point.p)), settled.cpu()

@@ -34,7 +34,7 @@ from torch import Tensor
 from ..layer_problem import AbstractLayerProblem, Point
 from ..maps import AbstractMap
 from .first_guess import first_guess
-from .guesses import AbstractEquations, LazyGrams, equations, on_grams, pads, shares_gram
+from .guesses import LazyGrams, equations, on_grams, pads, shares_gram
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
