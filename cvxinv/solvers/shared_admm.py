@@ -25,127 +25,115 @@ Source: Boyd et al. (2011), sec. 6.4; rho: Ghadimi et al. (2015). For a = 2 and 
 s <- M' |s| + q of Bai (2010). The products of differences and the second-order dual are derived above.
 """
 
-from typing import NamedTuple
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point, spd_factor
-from ..rows import Rows
+from ..layer_problem import AbstractLayerProblem, Point
 from .loop import AbstractMethod
+from .shared_gram import RELAX, Gram, why_not_shared
 
-_RELAX = 1.8
-_FLAT = 1e-3  # mu counts as this times L at least: a smaller rho leaves the unknowns of large curvature behind
-_RUN = 5  # products in bfloat16 between two full gradients: a sixth gains nothing on their error
-_LARGEST = 3000  # unknowns beyond which factors and inverses cost more than they save
-_RIDGE = 1e-9  # in units of L, in float64: what a singular G is repaired with
+RUN = 5  # products in bfloat16 between two full gradients: a sixth gains nothing on their error
 _NOTHING = 1e-20  # of |y - b|^2 / 2: a gap that counts as none, see `Certificate`
-_SHARE = 0.3  # of the tolerance that the method's own estimate of the gap may use
+SHARE = 0.3  # of the tolerance that the method's own estimate of the gap may use
 _PATIENCE = 4  # checks without a quarter off the gap, after which a signal is left to others
-_ROWS = 49  # whose products are summed at a time
-_POWERS = 20  # products that find an end of the spectrum well enough for rho
 
 
-class SharedADMM(AbstractMethod):
-    """See the module. For signals with the same on rows and weights, no off rows and no ridge."""
+class AbstractSharedADMM(AbstractMethod):
+    """The iteration of the module, for signals with the same on rows and weights, no off rows and no ridge."""
 
-    name = "shared_admm"
-    forms = ("quadratic",)
-    otherwise = "it serves squared misfits"
     max_iter = 2000
-    first_check = 2 * _RUN
+    first_check = 2 * RUN
+    kept: tuple[str, ...] = ("half", "lam", "b", "least", "stale", "q", "s", "v")  # what there is one row of per signal
 
     def __init__(self, problem: AbstractLayerProblem):
         self.problem = problem
-        self.N = problem.N
-        self._prepare(_first_work(problem.rows.y))
-        self.q = self.gram.times(self.b, self.gram.K).mul_(_RELAX)
+        self._prepare(self._first_work())
+        self.q = self.gram.times(self.b, self.gram.K).mul_(RELAX)
         self.s = self.q.clone()
         self.v = torch.zeros_like(self.s)
         self.since = 0  # products since the last full gradient
+        self.blurred = False  # whether the gap has reached the rounding of float32
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
         return super().refuses(problem) or why_not_shared(problem)
+
+    def _first_work(self) -> torch.dtype:
+        """float32 on the CPU; on a GPU float64, whose products are no slower and which TF32 cannot reach."""
+        return torch.float32 if self.problem.rows.y.device.type == "cpu" else torch.float64
 
     def _prepare(self, work: torch.dtype) -> None:
         """Everything that is formed in the precision `work`: the Gram matrix, and what is linear in the data."""
         problem, target = self.problem, self.problem.rows.target
         self.gram = Gram.of(problem.rows, work)
         scaled = target if self.gram.flat else target * problem.rows.fit[:1].sqrt()
-        self.half = scaled.norm(dim=1) ** 2 / 2
-        self.lam = problem.linear.to(self.gram.G.dtype)
+        self.half = scaled.norm(dim=1).to(work) ** 2 / 2
         c = self.gram.correlation(target)
+        self.lam = self._penalty(c)
         self.b = c if problem.absolute else c.sub_(self.lam)
         self.least = torch.full_like(self.half, torch.inf)
         self.stale = torch.zeros(problem.N, dtype=torch.long, device=c.device)
         self._allocate()
 
+    @abstractmethod
+    def _penalty(self, c: Tensor) -> Tensor:
+        """lam `(N, 1)` in c's type, to begin with."""
+
     def _allocate(self) -> None:
         """Work space of the iteration, and nothing known of the point."""
         like = self.b
-        self.spare, self.z, self.g, self.d = (torch.empty_like(like) for _ in range(4))
+        self.spare, self.z, self.g, self.e = (torch.empty_like(like) for _ in range(4))
         self.low, self.low_out = (torch.empty_like(like, dtype=self.gram.K.dtype) for _ in range(2))
         self.gap: Tensor | None = None
 
     def next_check(self, iteration: int) -> int:
-        return iteration + _RUN
+        return iteration + RUN
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("half", "lam", "b", "least", "stale", "q", "s", "v"):
+        for name in self.kept:
             setattr(self, name, getattr(self, name)[index])
         self._allocate()
 
     def advance(self, steps: int) -> None:
         self.gap = None
+        if self.blurred:
+            self._sharpen()
         for _ in range(steps):
-            if self.since < _RUN or not self.gram.rough:
+            if self.since < RUN or not self.gram.rough:
                 self._step()
                 self.since += 1
             else:
                 self._full_step()
 
-    def done(self, tol: float) -> Tensor:
-        if self.gap is None:
-            self._look()
-        gap, size = self.gap, self._objective()
-        assert gap is not None
-        allowed = torch.maximum(_SHARE * tol * size, _NOTHING * self.half)
-        done = gap <= allowed
-        fallen = gap < 0.75 * self.least
-        self.least = torch.where(fallen, gap, self.least)
-        self.stale = torch.where(fallen, torch.zeros_like(self.stale), self.stale + 1)
-        if self.b.dtype != torch.float64 and bool((~done & (self.stale > 0)).any()):
-            self._sharpen()
-            return torch.zeros_like(done)
-        return done
+    def _sharpen(self) -> None:
+        """Go on in float64."""
+        self._prepare(torch.float64)
+        self.q, self.s, self.v = self.q.double(), self.s.double(), self.v.double()
+        self.blurred, self.since = False, RUN
 
     def given_up(self) -> Tensor:
         return self.stale >= _PATIENCE
 
-    def point(self) -> Point:
-        """z and the repaired p. What float32 has taken from W'p is seen in W'p itself and repaired once more."""
-        if self.gap is None:
-            self._look()
-        rows, gram, work = self.problem.rows, self.gram, self.b.dtype
-        e = self.d @ gram.inverse if work == torch.float64 else self.low_out
-        p = gram.misfit(self.z + e, rows.target)
-        if work != torch.float64:
-            g = gram.adjoint(p)
-            d, _ = self._repair(g if self.problem.absolute else g.add_(self.lam))
-            p += gram.image(gram.times(d, gram.low_inverse))
-        return Point(self.z.to(rows.y.dtype), p.to(rows.y.dtype))
+    def _count(self, gap: Tensor, done: Tensor) -> None:
+        """Keep account of which signals still get on."""
+        fallen = gap < 0.75 * self.least
+        self.least = torch.where(fallen, gap, self.least)
+        self.stale = torch.where(fallen, torch.zeros_like(self.stale), self.stale + 1)
+        self.blurred = gap.dtype != torch.float64 and bool((~done & ~fallen).any())
 
     # --- the iteration ---
 
     def _step(self) -> None:
+        """A step that moves q by one fast product."""
         self._mirrored(self.spare)
         torch.sub(self.spare, self.v, out=self.low)
         self.v, self.spare = self.spare, self.v
         torch.mm(self.low, self.gram.M, out=self.low_out)
         self.q += self.low_out
-        torch.add(self.q, self.s, alpha=1 - _RELAX / 2, out=self.s)
+        torch.add(self.q, self.s, alpha=1 - RELAX / 2, out=self.s)
 
     def _full_step(self) -> None:
         """A step whose x comes from the gradient at z, in full. Leaves z and its gradient g."""
@@ -155,34 +143,9 @@ class SharedADMM(AbstractMethod):
         self.low.copy_(self.spare)
         torch.mm(self.low, self.gram.K, out=self.low_out)
         self._mirrored(self.v)
-        torch.add(self.z, self.low_out, out=self.q).mul_(_RELAX).sub_(self.v, alpha=_RELAX / 2)
-        torch.add(self.q, self.s, alpha=1 - _RELAX / 2, out=self.s)
+        torch.add(self.z, self.low_out, out=self.q).mul_(RELAX).sub_(self.v, alpha=RELAX / 2)
+        torch.add(self.q, self.s, alpha=1 - RELAX / 2, out=self.s)
         self.since = 0
-
-    def _look(self) -> None:
-        """A full step, and the gap of the z that it started from."""
-        self._full_step()
-        d, slack = self._repair(self.g)
-        self.d = d
-        self.low.copy_(d)
-        torch.mm(self.low, self.gram.low_inverse, out=self.low_out)
-        self.gap = slack + torch.mul(d, self.low_out, out=self.spare).sum(1) / 2
-        if self.gram.ridge:
-            missed = self.gram.ridge * self.low_out.abs().amax(1).to(self.gap)
-            self.gap += missed * self.z.abs().sum(1)
-
-    def _objective(self) -> Tensor:
-        """(P) at z, less what cancellation may have added, `(N,)`."""
-        length = self.lam[:, 0] * self.z.abs().sum(1)
-        rest = self.half + torch.mul(torch.sub(self.g, self.b, out=self.spare), self.z, out=self.spare).sum(1) / 2
-        misfit = rest if self.problem.absolute else rest - length
-        return length + (misfit - 64 * torch.finfo(misfit.dtype).eps * self.half).clamp(min=0)
-
-    def _sharpen(self) -> None:
-        """Go on in float64: the gap has reached the rounding of float32."""
-        self._prepare(torch.float64)
-        self.q, self.s, self.v = self.q.double(), self.s.double(), self.v.double()
-        self._full_step()
 
     # --- what is particular to the sign of h ---
 
@@ -218,118 +181,67 @@ class SharedADMM(AbstractMethod):
         moved = (z != 0) & (weight * full * full < kept + weight * d * d)
         return torch.where(moved, full, d), torch.where(moved, 0.0, kept).sum(1)
 
+    def _repaired(self, d: Tensor) -> Tensor:
+        """e with G e = d, in three digits where they serve."""
+        if not self.gram.mild:
+            return self.e.copy_(self.gram.repair(d))
+        self.low.copy_(d)
+        return self.e.copy_(torch.mm(self.low, self.gram.low_inverse, out=self.low_out))
 
-class Gram(NamedTuple):
-    """What all signals share, in the precision `work` where nothing else is said.
+    def _short_of(self, gradient: Tensor) -> Tensor:
+        """By how much W'p = `gradient` misses the reduced costs that fit z, `(N, n)`."""
+        return self._repair((gradient if self.problem.absolute else gradient + self.lam).to(self.b.dtype))[0]
 
-    W: `(m, n)`, weight: row weights `(1, m)`, G = W'w W, inverse: of G + ridge, half_diagonal: of the inverse, over 2, `(n,)`.
-    K, M: of the module, and low_inverse, in the type of the fast products; rough: whether that type is lower than `work`.
-    """
+    def point(self) -> Point:
+        """z and the repaired p. What rounding has taken from W'p is seen in W'p itself and repaired once more."""
+        if self.gap is None:
+            self._look()
+        rows, gram = self.problem.rows, self.gram
+        if gram.mild:
+            p = gram.misfit(self.z + self.e, rows.target)
+            p += gram.image(gram.repair(self._short_of(gram.adjoint(p))))
+        else:
+            p = rows.fit * (rows.W(self.z.to(rows.y)) - rows.target)
+            d = self._short_of(rows.W.adjoint(p))
+            e = gram.repair(d).to(p)
+            e += gram.repair(d - rows.W.adjoint(rows.fit * rows.W(e)).to(d))
+            p += rows.fit * rows.W(e)
+        return Point(self.z.to(rows.y.dtype), p.to(rows.y.dtype))
 
-    W: Tensor
-    weight: Tensor
-    G: Tensor
-    inverse: Tensor
-    half_diagonal: Tensor
-    ridge: float
-    rho: float
-    K: Tensor
-    M: Tensor
-    low_inverse: Tensor
-    rough: bool
-    flat: bool
-
-    @classmethod
-    def of(cls, rows: Rows, work: torch.dtype) -> "Gram":
-        """Raises no error for a singular G: it gets a ridge, in float64."""
-        work = torch.float64 if rows.m < rows.n else work  # float32 cannot tell a singular G
-        W, weight = rows.W.matrix().to(work), rows.fit[:1].to(work)
-        flat = bool((weight == 1).all())
-        root = W if flat else weight.sqrt().T * W
-        G = gram_of(root)
-        eye = torch.eye(len(G), dtype=work, device=G.device)
-        top = largest(G)
-        L, definite = spd_factor(G[None])
-        ridge = 0.0
-        if not bool(definite):
-            if work != torch.float64:
-                return cls.of(rows, torch.float64)
-            ridge = _RIDGE * top
-            L = torch.linalg.cholesky_ex(G + ridge * eye)[0][None]
-        inverse = torch.cholesky_inverse(L[0])
-        rho = top * max(_FLAT, 1 / max(largest(inverse) * top, 1e-300)) ** 0.5
-        low = fast_type(G)
-        single = torch.float32 if low != torch.float64 else work
-        K = torch.cholesky_inverse(torch.linalg.cholesky((G + rho * eye).to(single)))
-        M = _RELAX * rho * K - _RELAX / 2 * eye.to(single)
-        half = torch.diagonal(inverse) / 2
-        return cls(
-            W, weight, G, inverse, half.contiguous(), ridge, rho, K.to(low), M.to(low), inverse.to(low), low != work, flat
-        )
-
-    def correlation(self, target: Tensor) -> Tensor:
-        """W'w target, `(N, n)`."""
-        target = target.to(self.W.dtype)
-        return (target if self.flat else target * self.weight) @ self.W
-
-    def misfit(self, h: Tensor, target: Tensor) -> Tensor:
-        """w (W h - target), `(N, m)`."""
-        p = torch.addmm(target.to(self.W.dtype), h, self.W.T, beta=-1)
-        return p if self.flat else p.mul_(self.weight)
-
-    def image(self, h: Tensor) -> Tensor:
-        """w W h for a small h `(N, n)`, by a fast product: three digits of it."""
-        v = self.times(h, self.W.T)
-        return v if self.flat else v.mul_(self.weight)
-
-    def adjoint(self, p: Tensor) -> Tensor:
-        """W'p with sums of a few rows at a time: a float32 sum over all of them would lose a digit."""
-        g = torch.zeros(len(p), self.W.shape[1], dtype=p.dtype, device=p.device)
-        for k in range(0, len(self.W), _ROWS):
-            g.addmm_(p[:, k : k + _ROWS], self.W[k : k + _ROWS])
-        return g
-
-    def times(self, v: Tensor, matrix: Tensor) -> Tensor:
-        """v times a matrix in the type of the fast products, in v's type."""
-        return (v.to(self.K.dtype) @ matrix.to(self.K.dtype)).to(v.dtype)
+    @abstractmethod
+    def _look(self) -> None:
+        """A full step, and the gap of the z that it started from."""
 
 
-def why_not_shared(problem: AbstractLayerProblem) -> str | None:
-    """Why the signals do not have one Gram matrix and a prox by entry, or None."""
-    rows = problem.rows
-    if bool(rows._off.any()):
-        return "it serves problems without off rows"
-    if not bool((rows.fit == rows.fit[:1]).all()):
-        return "it serves signals with the same on rows and weights"
-    if bool((problem.quadratic != 0).any()) or not (problem.nonnegative or problem.absolute):
-        return "it serves h >= 0 or a weight on |h|, without a ridge"
-    return f"its n x n matrices serve up to {_LARGEST} unknowns" if problem.n > _LARGEST else None
+class SharedADMM(AbstractSharedADMM):
+    """See the module."""
 
+    name = "shared_admm"
+    forms = ("quadratic",)
+    otherwise = "it serves squared misfits"
 
-def gram_of(W: Tensor) -> Tensor:
-    """W'W. On the CPU numpy does half the work: it knows that the result is symmetric."""
-    if W.device.type == "cpu":
-        M = W.detach().numpy()
-        return torch.from_numpy(M.T @ M)
-    return W.T @ W
+    def _penalty(self, c: Tensor) -> Tensor:
+        return self.problem.linear.to(c)
 
+    def _look(self) -> None:
+        self._full_step()
+        d, slack = self._repair(self.g)
+        e = self._repaired(d)
+        self.gap = slack + torch.mul(d, e, out=self.spare).sum(1) / 2
+        if self.gram.ridge:
+            self.gap += self.gram.ridge * e.abs().amax(1) * self.z.abs().sum(1)
 
-def largest(H: Tensor) -> float:
-    """The largest eigenvalue of a positive semidefinite H, from below, by the power iteration."""
-    v = H.sum(1) + 1e-3 * H.norm() * torch.linspace(1, 2, len(H), dtype=H.dtype, device=H.device)
-    for _ in range(_POWERS):
-        v = H @ (v / v.norm().clamp(min=torch.finfo(H.dtype).tiny))
-    return float(v.norm())
+    def done(self, tol: float) -> Tensor:
+        if self.gap is None:
+            self._look()
+        assert self.gap is not None
+        done = self.gap <= torch.maximum(SHARE * tol * self._objective(), _NOTHING * self.half)
+        self._count(self.gap, done)
+        return done
 
-
-def fast_type(like: Tensor) -> torch.dtype:
-    """bfloat16 where the processor multiplies in it, else float32."""
-    if like.device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if known.get("avx512_bf16") or known.get("amx_bf16") else torch.float32
-
-
-def _first_work(like: Tensor) -> torch.dtype:
-    """float32 on the CPU; on a GPU float64, whose products are no slower and which TF32 cannot reach."""
-    return torch.float32 if like.device.type == "cpu" else torch.float64
+    def _objective(self) -> Tensor:
+        """(P) at z, less what cancellation may have added, `(N,)`."""
+        length = self.lam[:, 0] * self.z.abs().sum(1)
+        rest = self.half + torch.mul(torch.sub(self.g, self.b, out=self.spare), self.z, out=self.spare).sum(1) / 2
+        misfit = rest if self.problem.absolute else rest - length
+        return length + (misfit - 64 * torch.finfo(misfit.dtype).eps * self.half).clamp(min=0)
