@@ -41,12 +41,13 @@ from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
 from .shared_admm import SharedADMM
+from .shared_pursuit import SharedPursuit
 from .signed import halves, together
 from .sparse_active_set import SparseActiveSet
 
 _METHODS: tuple[type[AbstractMethod], ...] = (
-    GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet,
-    SharedADMM,
+    GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet, SharedADMM,
+    SharedPursuit,
 )  # fmt: skip
 TORCH_SOLVERS = {method.name: method for method in _METHODS}
 _STEADY = "insensitive to conditioning"

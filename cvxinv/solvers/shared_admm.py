@@ -9,9 +9,9 @@ With b = c - lam in the first, b = c in the second, and S the prox of what is le
 
 where q = a x - a/2 v moves by M dv when v moves by dv, M = a rho (G + rho)^-1 - a/2. Only differences are multiplied by M,
 so a product in bfloat16 (three digits, several times as fast as float32 where the processor has it) costs three digits of a
-difference, not of q. Every few iterations the gradient g = G z - b is formed in full, and x = z - (G + rho)^-1 (g + rho (s - z))
-sets q right; there, too, what is multiplied is small. So float32 serves for the rest, until the gap reaches its rounding:
-then G and c are formed in float64, for the signals that are left.
+difference, not of q. Every few iterations the gradient g = G z - b is formed in full, and x = z - (G + rho)^-1 r with
+r = g + rho (s - z) sets q right; there, too, what is multiplied is small. So float32 serves for the rest, until the gap
+reaches its rounding: then G and c are formed in float64, for the signals that are left.
 
 Repaired dual point: with nu >= 0 the reduced costs that fit the activity of z (0 where z > 0, else max(g, 0)) and
 d = nu - g, p = w (W (z + e) + b - y) with G e = d is dual feasible and its gap is z'nu + d'e / 2, of second order in the
@@ -54,7 +54,8 @@ class AbstractSharedADMM(AbstractMethod):
         self.s = self.q.clone()
         self.v = torch.zeros_like(self.s)
         self.since = 0  # products since the last full gradient
-        self.blurred = False  # whether the gap has reached the rounding of float32
+        self.blurred = False  # whether the gap has reached the rounding of float32,
+        self.sharp = False  # and float64 was asked for therefore
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
@@ -112,7 +113,7 @@ class AbstractSharedADMM(AbstractMethod):
         """Go on in float64."""
         self._prepare(torch.float64)
         self.q, self.s, self.v = self.q.double(), self.s.double(), self.v.double()
-        self.blurred, self.since = False, RUN
+        self.blurred, self.sharp, self.since = False, True, RUN
 
     def given_up(self) -> Tensor:
         return self.stale >= _PATIENCE
@@ -197,7 +198,7 @@ class AbstractSharedADMM(AbstractMethod):
         if self.gap is None:
             self._look()
         rows, gram = self.problem.rows, self.gram
-        if gram.mild:
+        if gram.mild and not self.sharp:
             p = gram.misfit(self.z + self.e, rows.target)
             p += gram.image(gram.repair(self._short_of(gram.adjoint(p))))
         else:

@@ -21,8 +21,9 @@ _POWERS = 10  # products that find an end of the spectrum well enough for rho
 class Gram(NamedTuple):
     """What all signals share, in the precision `work` where nothing else is said.
 
-    W: `(m, n)`, weight: row weights `(1, m)`, G = W'w W, half_diagonal: of the inverse, over 2, `(n,)`. inverse: of G + ridge,
-    in float32 where that serves. K = (G + rho)^-1, M = a rho K - a / 2 and low_inverse are in the type of the fast products.
+    W: `(m, n)`, weight: row weights `(1, m)`, G = W'w W, half_diagonal: of the inverse, over 2, `(n,)`. inverse: of
+    G + ridge, in float32 where that serves. K = (G + rho)^-1, M = a rho K - a / 2 and low_inverse: in the type of the fast
+    products.
     rough: whether that type is lower than `work`; flat: whether all weights are 1; mild: whether low_inverse serves.
     """
 
@@ -46,7 +47,7 @@ class Gram(NamedTuple):
         W, weight = rows.W.matrix().to(work), rows.fit[:1].to(work)
         flat = bool((weight == 1).all())
         G = gram_of(W if flat else weight.sqrt().T * W)
-        top = largest(G)
+        top = largest(G) or 1.0  # of a layer that says nothing any rho will do
         inverse, ridge = _inverse(G, top, singular=rows.m < rows.n)
         flatness = 0.0 if ridge else 1 / max(largest(inverse) * top, 1e-300)
         rho = top * max(_FLAT, flatness) ** 0.5
@@ -54,9 +55,8 @@ class Gram(NamedTuple):
         K = torch.cholesky_inverse(torch.linalg.cholesky(G.float() + rho * eye))
         M = RELAX * rho * K - RELAX / 2 * eye
         low, half = fast_type(G), (torch.diagonal(inverse) / 2).to(work)
-        return cls(
-            W, weight, G, inverse, half, ridge, rho, K.to(low), M.to(low), inverse.to(low), low != work, flat, flatness > _MILD
-        )
+        fast, rough, mild = (K.to(low), M.to(low), inverse.to(low)), low != work, flatness > _MILD
+        return cls(W, weight, G, inverse, half, ridge, rho, *fast, rough, flat, mild)
 
     def correlation(self, target: Tensor) -> Tensor:
         """W'w target, `(N, n)`."""
@@ -140,5 +140,5 @@ def fast_type(like: Tensor) -> torch.dtype:
     """bfloat16 where the processor multiplies in it, else float32."""
     if like.device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if known.get("avx512_bf16") or known.get("amx_bf16") else torch.float32
