@@ -152,6 +152,6 @@ def test_the_norm_is_the_largest_singular_value(shape, kind):
     elif kind == "zero":
         M = M * 0
     expected = float(torch.linalg.svdvals(M)[0])
-    assert ci.Dense(M).norm() == pytest.approx(expected, rel=1e-12)
-    W = ci.Dense(M)
+    assert Dense(M).norm() == pytest.approx(expected, rel=1e-12)
+    W = Dense(M)
     assert W.norm() and W.scaled(-2.0).norm() == pytest.approx(2 * expected, rel=1e-12) if expected else W.norm() == 0
