@@ -3,17 +3,18 @@
     minimise  1/2 sum_on w_i (W h + b - y)_i^2 + lam 1'h + gamma/2 |h|^2   subject to  h >= 0            (P)
 
 With G = W'w W, formed once, and A = the free unknowns (the others are 0), each round solves (G_AA + gamma) h_A = c_A - lam,
-c = W'w (y - b), lets go of those with h_j <= 0 and adds those with a reduced cost nu = G h - c + lam + gamma h < 0: the worst
-of them, at most half as many as h has positive entries now. A round so costs the size of the support, not the layer's:
-block pivoting, which frees all that profit at once, begins with half of all unknowns or more. The first support is the
-where the ridge solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions that dominate c when G is
-ill-conditioned, is above the mean of its positive entries.
+c = W'w (y - b), lets go of those with h_j <= 0 and adds those with a reduced cost nu = G h - c + lam + gamma h < 0: the
+worst, at most half as many as h has positive entries now. A round so costs the size of the support, not the layer's: block
+pivoting, which frees all that profit at once, begins with half of all unknowns or more. The first support is where the ridge
+solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions that dominate c when G is ill-conditioned, is
+above the mean of its positive entries.
 
 A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
-`_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A signal is
-left to other methods, and `settled` says so, where G_AA is not definite or where more than `_DENSE` of all unknowns are
-free: there block pivoting costs no more. Where rounding in G may show in the reduced costs, what settles is refined against
-W itself, so that the squared condition of G costs no digits.
+`_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A G_AA that
+is not definite is nudged: its guess is rough, and lets go of many. A signal is left to other methods, and `given_up` says
+so, where that goes on without progress, or where more than `_DENSE` of all unknowns are free: there block pivoting costs no
+more. Where rounding in G may show in the reduced costs, what settles is refined against W itself, so that the squared
+condition of G costs no digits.
 
 LAPACK takes one signal at a time on the CPU; elsewhere the supports are sorted by size and padded chunk by chunk.
 
@@ -30,12 +31,14 @@ from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
 _DENSE = 0.5  # share of free unknowns from which the size of the support saves nothing
+_SMALL = 64  # free unknowns that cost next to nothing, whatever their share
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
 _NEAR = 1e-14  # a reduced cost this far below 0, in units of max |c|, is rounding
 _SLACK = 1e-8  # of lam: a reduced cost this far from its sign costs the certificate nothing
 _LOST = 1e-12  # the same in units of max |c|, for lam near 0
 _ROUGH = 3  # rounds in float32: many signs are broken then, and which of them hardly depends on digits
+_NUDGE = 1e4  # roundings of the largest diagonal entry that make a singular block definite
 _CHUNK = 64_000_000  # numbers in the padded blocks of one chunk, 512 MB
 
 
@@ -75,11 +78,11 @@ class SparseActiveSet(AbstractMethod):
         self.h, self.p = torch.zeros_like(c), -rows.fit * rows.target
         self.left = torch.arange(problem.N, device=c.device)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=c.device)
-        self.rounds = torch.zeros_like(self.left)
+        self.doubtful, self.rounds = self.settled.clone(), torch.zeros_like(self.left)
         self.fewest, self.stale = torch.full_like(self.left, problem.n + 1), torch.zeros_like(self.left)
 
     def _first_support(self) -> Tensor:
-        """Where the ridge solution is above the mean of its positive entries, bool `(N, n)`; float32 is enough for a guess."""
+        """Where the ridge solution is above the mean of its positive entries, bool `(N, n)`; a guess, in float32."""
         gram, right = self.rough[0].clone(), self.rough[1]
         gram.diagonal().add_(gram.diagonal().mean())
         L, info = torch.linalg.cholesky_ex(gram)
@@ -105,9 +108,10 @@ class SparseActiveSet(AbstractMethod):
         kept = torch.arange(self.problem.N, device=place.device)[index]
         place[kept] = torch.arange(len(kept), device=place.device)
         self.problem, self.left = self.problem.take(index), place[self.left]
-        self.left = self.left[self.left >= 0]
-        for name in ("right", "ridge", "size", "free", "h", "p", "settled", "rounds", "fewest", "stale"):
+        self.left = self.left[self.left >= 0].sort().values
+        for name in ("right", "ridge", "size", "free", "h", "p", "settled", "doubtful", "rounds", "fewest", "stale"):
             setattr(self, name, getattr(self, name)[index])
+        self.rough = (self.rough[0], self.rough[1][index])
 
     def point(self) -> Point:
         return Point(self.h.clamp(min=0), self.p)
@@ -135,15 +139,17 @@ class SparseActiveSet(AbstractMethod):
         fewer = broken < self.fewest[left]
         stale = torch.where(fewer, 0, self.stale[left] + 1)
         self.fewest[left], self.stale[left] = torch.minimum(broken, self.fewest[left]), stale
-        revised = worst(slope, entering, (positive // _GROWTH).clamp(min=_LEAST)).logical_or_(free ^ leaving)
+        revised = (free ^ leaving) | worst(slope, entering, (positive // _GROWTH).clamp(min=_LEAST))
         single = stale > _PATIENCE
         if single.any():
             revised = torch.where(single[:, None], free ^ last(leaving | entering), revised)
         self.h[left], self.free[left] = h.to(self.h), revised
         self.rounds[left] += 1
-        settled = sound & (broken == 0) & (gram is self.gram)
-        self.left = left[(sound | (gram is not self.gram)) & ~settled & (positive <= _DENSE * self.problem.n)]
-        return left[settled]
+        through = (broken == 0) & (gram is self.gram)
+        self.doubtful[left] = ~sound
+        hopeless = (positive > max(_SMALL, _DENSE * self.problem.n)) | (single & ~sound)
+        self.left = left[~through & ~hopeless]
+        return left[through]
 
     def _measure(self, index: Tensor, guessed: Tensor) -> None:
         """p of the signals at `index`; those `guessed` are settled, after a look at W where G may have lost digits."""
@@ -152,7 +158,7 @@ class SparseActiveSet(AbstractMethod):
         self.settled[index] = guess
         # nu by G differs from nu by W by no more than this
         lost = rounding(sum(self.M.shape), h.dtype) * (h.sum(1) * self.gram.diagonal().amax() + self.size[index])
-        doubtful = index[guess & (lost > _SLACK * lam)]
+        doubtful = index[guess & ((lost > _SLACK * lam) | self.doubtful[index])]
         if len(doubtful):
             self._refine(doubtful)
 
@@ -197,7 +203,7 @@ def last(mask: Tensor) -> Tensor:
 
 
 def solve_on_supports(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """h `(N, n)` with (G_AA + gamma) h_A = right_A and 0 elsewhere, and whether the block was definite `(N,)`.
+    """h `(N, n)` with (G_AA + gamma) h_A = right_A and 0 elsewhere, and whether the block was definite `(N,)` or was nudged.
 
     gram: `(n, n)`; free: bool `(N, n)`; ridge: gamma `(N,)`; right: `(N, n)`.
     """
@@ -210,18 +216,19 @@ def solve_one_by_one(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -
 
     posv = dposv if right.dtype == torch.float64 else sposv
     G, masks, r, gamma = gram.numpy(), free.numpy(), right.numpy(), ridge.tolist()
-    h, sound = np.zeros_like(r), np.ones(len(r), dtype=bool)
+    h, sound, nudge = np.zeros_like(r), np.ones(len(r), dtype=bool), _NUDGE * np.finfo(r.dtype).eps * G.diagonal().max()
     for i, mask in enumerate(masks):
         A = mask.nonzero()[0]
         if not len(A):
             continue
-        block = G.take(A, 0).take(A, 1)
-        if gamma[i]:
-            block.flat[:: len(A) + 1] += gamma[i]
-        _, x, info = posv(block.T, r[i].take(A), overwrite_a=1, overwrite_b=1)  # .T: symmetric, and so not copied
-        if info == 0:
-            h[i, A] = x
-        else:
+        for extra in (gamma[i], gamma[i] + nudge):
+            block = G.take(A, 0).take(A, 1)
+            if extra:
+                block.flat[:: len(A) + 1] += extra
+            _, x, info = posv(block.T, r[i].take(A), overwrite_a=1, overwrite_b=1)  # .T: symmetric, and so not copied
+            if info == 0:
+                h[i, A] = x
+                break
             sound[i] = False
     return torch.from_numpy(h), torch.from_numpy(sound)
 
@@ -238,6 +245,7 @@ def solve_padded(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tu
     # a row and a column of 0 for the padding to point at
     G, r = torch.nn.functional.pad(gram, (0, 1, 0, 1)).flatten(), torch.nn.functional.pad(right, (0, 1))
     h, sound = torch.zeros_like(r), torch.ones(N, dtype=torch.bool, device=free.device)
+    lost, nudge = ~sound, _NUDGE * torch.finfo(r.dtype).eps * gram.diagonal().amax()
     start = seen = 0
     while start < N and sizes[start]:
         k = sizes[start]
@@ -248,8 +256,13 @@ def solve_padded(gram: Tensor, free: Tensor, ridge: Tensor, right: Tensor) -> tu
         block = G.index_select(0, (index[:, :, None] * (n + 1) + index[:, None, :]).flatten()).view(-1, k, k)
         block.diagonal(dim1=1, dim2=2).add_(torch.where(index < n, ridge[here, None], 1.0))
         L, info = torch.linalg.cholesky_ex(block)
+        singular = (info != 0).nonzero()[:, 0]
+        if len(singular):
+            block.diagonal(dim1=1, dim2=2).add_(nudge)
+            L[singular], again = torch.linalg.cholesky_ex(block[singular])
+            lost[here[singular]] = again != 0
         x = torch.cholesky_solve(r[here].gather(1, index)[:, :, None], L)[:, :, 0]
         sound[here] = info == 0
         h[here] = torch.zeros_like(r[here]).scatter_(1, index, x)
         start, seen = stop, end
-    return torch.where(sound[:, None], h[:, :-1], 0.0), sound
+    return torch.where(lost[:, None], 0.0, h[:, :-1]), sound
