@@ -21,7 +21,7 @@ def lasso(W, y, lam, b=None, weight=None):
 
 
 def power_law(m=60, n=40, N=8, share=1e-2, condition=9e4, seed=0):
-    """Rows whose W'W has the condition of trained layers, noisy signals of half-dense h, lam a share of the largest useful."""
+    """Rows whose W'W has the condition of trained layers, noisy signals, lam a share of the largest useful one."""
     draw = torch.Generator().manual_seed(seed)
     W = torch.randn(m, n, generator=draw, dtype=torch.float64)
     U, _, V = torch.linalg.svd(W, full_matrices=False)
