@@ -30,7 +30,7 @@ from ..layer_problem import AbstractLayerProblem, Point, rounding
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
-_DENSE = 0.5  # share of free unknowns from which the size of the support saves nothing
+_DENSE = 0.75  # share of free unknowns from which the size of the support saves nothing
 _SMALL = 64  # free unknowns that cost next to nothing, whatever their share
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
 _LEAST = 8  # unknowns that a round may add to any support
