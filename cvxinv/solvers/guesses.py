@@ -39,10 +39,12 @@ def on_grams(rows: Rows) -> Tensor:
         return (M.T @ (fit[0, :, None] * M))[None]
     if rows.m * n * n <= _OUTER // 4:
         return (fit @ (M[:, :, None] * M[:, None, :]).reshape(rows.m, n * n)).reshape(-1, n, n)
-    if M.device.type == "cpu":
-        lazy = LazyGrams(rows, M.numpy().dtype)
-        return torch.from_numpy(np.stack([lazy(i) for i in range(rows.N)]))
     out = torch.empty(len(fit), n, n, dtype=M.dtype, device=M.device)
+    if M.device.type == "cpu":
+        lazy, there = LazyGrams(rows, M.numpy().dtype), out.numpy()
+        for i in range(rows.N):
+            there[i] = lazy.form(i)
+        return out
     for start in range(0, len(fit), step := max(1, _OUTER // M.numel())):
         torch.matmul(M.T, fit[start : start + step, :, None] * M, out=out[start : start + step])
     return out
@@ -70,7 +72,7 @@ class LazyGrams:
     def __call__(self, i: int) -> np.ndarray:
         known = self.known[i]
         if known is None:
-            known = self.known[i] = self._form(self.fit[i], self.dtypes[i])
+            known = self.known[i] = self.form(i)
         return known
 
     def refine(self, i: int) -> None:
@@ -82,7 +84,9 @@ class LazyGrams:
         self.fit = self.fit[positions]
         self.dtypes, self.known = [self.dtypes[k] for k in positions], [self.known[k] for k in positions]
 
-    def _form(self, weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    def form(self, i: int) -> np.ndarray:
+        """The Gram matrix of signal `i`, formed anew."""
+        weight, dtype = self.fit[i], self.dtypes[i]
         M = self.copies[dtype]
         if not self.plain:
             on = np.flatnonzero(weight)
@@ -144,6 +148,11 @@ def equations(
 def pads(M: Tensor) -> bool:
     """Whether one padded batch serves unknowns of this number and place better than LAPACK signal by signal."""
     return M.device.type != "cpu" or M.shape[1] <= PADDED_UP_TO
+
+
+def asks(device: torch.device) -> bool:
+    """Whether a number can be read off the device without waiting for what it still computes."""
+    return device.type == "cpu"
 
 
 class _Factor(NamedTuple):
@@ -208,7 +217,6 @@ class _Compact(AbstractEquations):
         r, g, free = right.cpu().numpy()[self.free], gap.cpu().numpy(), self.free
         ends, h, x = self.ends, np.zeros(free.shape), np.zeros(len(r))
         of_type = {"d": r, "f": r.astype(np.float32)}
-        limits: list[np.ndarray] = []
         wanted = range(len(free)) if which is None else which.nonzero()[:, 0].tolist()
         mu = np.zeros((len(free), self.tight.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):  # contradictory off rows send a guess to infinity
@@ -302,5 +310,7 @@ class _Padded(AbstractEquations):
 
 def _first(mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Positions `(N, count)` of the true entries of each row, filled up with others, and 1.0 where they are true."""
+    if count == mask.shape[1]:
+        return torch.arange(count, device=mask.device).expand(len(mask), -1), mask.to(torch.float64)
     where = torch.argsort(mask.to(torch.int8), dim=1, descending=True, stable=True)[:, :count]
     return where, mask.gather(1, where).to(torch.float64)
