@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -412,13 +413,16 @@ def _snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Te
 
 
 def _versions(task: Task, dtype: torch.dtype) -> dict[str, str]:
-    found = {}
-    for name in ("cvxinv", "torch", "numpy", "scipy", "cvxpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
+    found = {name: _version(name) for name in ("cvxinv", "torch", "numpy", "scipy", "cvxpy")}
     return found | {"dtype": str(dtype), "device": str(task.y.device), "signals in": str(task.born)}
+
+
+@cache  # reading a package's metadata takes longer than inverting a signal
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _report(result: Inversion, task: Task, on_fail: str) -> None:
