@@ -17,10 +17,11 @@ from .least_squares import LeastSquares
 from .loop import AbstractMethod
 from .pivoting import BlockPivoting
 from .shared_admm import SharedADMM
+from .shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
 from .sparse_active_set import SparseActiveSet
 
-_MILD = 1e4  # condition of a Gram matrix up to which ADMM on it takes tens of iterations
+_MILD = 1e3  # condition of a Gram matrix up to which ADMM on it takes tens of iterations
 _POWERS = 10  # power iterations: enough to tell 1e3 from 1e5
 _POLISH = 4  # rounds from a point whose activity is all but right
 LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
@@ -75,6 +76,8 @@ class Opening(NamedTuple):
 
 def openings(problem: AbstractLayerProblem) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
+    if problem.form == "ball" and SharedPursuit.refuses(problem) is None:
+        return [Opening(SharedPursuit, "all signals share a Gram matrix: a product per iteration, lam on the way", 1000)]
     if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
         return []
     found = [Opening(BlockPivoting, "an active set in a few factorisations of the support's size", BlockPivoting.max_iter)]
