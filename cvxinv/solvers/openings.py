@@ -16,6 +16,7 @@ from .guesses import on_grams
 from .least_squares import LeastSquares
 from .loop import AbstractMethod
 from .pivoting import BlockPivoting
+from .root_finding import RootFinding
 from .shared_admm import SharedADMM
 from .shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
@@ -170,8 +171,11 @@ def _polished(problem: AbstractLayerProblem, point: Point) -> tuple[Point, Tenso
     if problem.absolute:
         both, exact = _polished(halves(problem), apart(point))
         return together(both), exact
-    pivoting = BlockPivoting(problem, start=point)
-    pivoting.advance(_POLISH)
-    found, settled = pivoting.point(), pivoting.settled
-    kept = settled[:, None]
-    return Point(torch.where(kept, found.h, point.h), torch.where(kept, found.p, point.p)), settled.cpu()
+    if problem.form == "ball":
+        method: BlockPivoting | RootFinding = RootFinding(problem, point)
+        method.advance(1)
+    else:
+        method = BlockPivoting(problem, start=point)
+        method.advance(_POLISH)
+    found, kept = method.point(), method.settled[:, None]
+    return Point(torch.where(kept, found.h, point.h), torch.where(kept, found.p, point.p)), method.settled.cpu()

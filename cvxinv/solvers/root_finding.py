@@ -40,8 +40,8 @@ class RootFinding(AbstractMethod):
     exact = True
     on_halves = True
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, rows = problem, problem.rows
+    def __init__(self, problem: AbstractLayerProblem, start: Point | None = None):
+        self.problem, rows, self.start = problem, problem.rows, start
         self.eps = problem.__dict__["eps"]
         slope = rows.W.adjoint(rows.fit * rows.target).amax(1).clamp(min=_LOWEST)
         self.high, self.low = 1.01 * slope, torch.full_like(slope, _LOWEST)
@@ -50,6 +50,7 @@ class RootFinding(AbstractMethod):
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
+        self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
         self.grams, self.started = on_grams(rows), False
 
     def next_check(self, iteration: int) -> int:
@@ -61,7 +62,7 @@ class RootFinding(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("eps", "high", "low", "lam", "h", "p"):
+        for name in ("eps", "high", "low", "lam", "h", "p", "settled"):
             setattr(self, name, getattr(self, name)[index])
         self.best = Point(self.best.h[index], self.best.p[index])
         if len(self.grams) > 1:
@@ -84,6 +85,13 @@ class RootFinding(AbstractMethod):
         c = rows.W.adjoint(rows.fit * rows.target)
         diagonal = torch.diagonal(self.grams, dim1=-2, dim2=-1)
         free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
+        if self.start is not None:
+            # the LASSO of the start, whose p is lam times this one
+            length = torch.where(rows.on, self.start.p**2 / rows._weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
+            self.lam = (self.eps / length).clamp(self.low, self.high)
+            p = self.lam[:, None] * self.start.p
+            free = self.start.h * diagonal > rows.W.adjoint(p) + self.lam[:, None]
+            tight = rows._off & (p + rows.W(self.start.h) + rows.b > 0)
         left, lam = torch.arange(problem.N, device=c.device), self.lam.clone()
         best_h, best_p = self.best.h.clone(), self.best.p.clone()
         for _ in range(_ROUNDS):
@@ -96,6 +104,7 @@ class RootFinding(AbstractMethod):
             new_tight = part.rows._off & (torch.where(part.rows._off, p, 0.0) + part.rows.W(h) + part.rows.b > 0)
             settled = piece.sound & (piece.lam > 0) & (new_free == free).all(1) & (new_tight == tight).all(1)
             best_h[left], best_p[left], lam[left] = h.clamp(min=0), p / got[:, None], got
+            self.settled[left] = settled
             going = piece.sound & ~settled
             left, free, tight = left[going], new_free[going], new_tight[going]
             if len(left) == 0:
