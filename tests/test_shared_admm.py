@@ -244,3 +244,14 @@ def test_the_last_layer_of_a_trained_network_is_solved(real_generator):
     solution = ci.solve(problem, "shared_admm", polish=False)
     assert (solution.status == "optimal").all(), solution
     assert_reference(problem, solution.h)
+
+
+@pytest.mark.parametrize("kind", PURSUITS)
+@pytest.mark.parametrize("shape", [(60, 24), (40, 60)])
+def test_root_finding_begins_where_the_shared_iteration_ends(shape, kind):
+    """Exact answers, on wide layers too."""
+    rows = rows_of(*shape, 8, seed=9, noise=0.02)
+    problem = kind(rows, 0.1 * rows.scale())
+    solution = ci.solve(problem, "root_finding", polish=False)
+    assert (solution.status == "optimal").all() and (solution.certificate.relative_gap <= 1e-9).all(), solution
+    assert_reference(problem, solution.h)

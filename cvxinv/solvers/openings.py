@@ -77,7 +77,7 @@ class Opening(NamedTuple):
 
 def openings(problem: AbstractLayerProblem) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
-    if problem.form == "ball" and SharedPursuit.refuses(problem) is None:
+    if problem.form == "ball" and problem.rows.m >= problem.n and SharedPursuit.refuses(problem) is None:
         return [Opening(SharedPursuit, "all signals share a Gram matrix: a product per iteration, lam on the way", 1000)]
     if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
         return []

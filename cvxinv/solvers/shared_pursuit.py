@@ -112,11 +112,28 @@ class SharedPursuit(AbstractSharedADMM):
         self.slope = secant.clamp(self.slope / 10, self.slope * 10).clamp(min=1e-300)
         new = (lam**2 + (wanted**2 - self.phi) / self.slope).clamp(min=0).sqrt()
         new = torch.minimum(new.clamp(lam / _STEP, lam * _STEP), 1.01 * self.highest)
-        new = torch.where(self.moves, new, lam)
         self.before = torch.where(self.moves[:, None], there, self.before)
-        change = (new - lam)[:, None]
-        self.lam, self.wanted = new[:, None], None
+        self.wanted = None
+        self._move(torch.where(self.moves, new, lam))
+
+    def _move(self, lam: Tensor) -> None:
+        """Go on with the penalties lam `(N,)`, and h where it is already on its way to them."""
+        change = lam[:, None] - self.lam
+        self.lam = lam[:, None]
         if not self.problem.absolute:
             self.b = self.b - change
             self.q.sub_(change * self.shift, alpha=RELAX)
             self.s.sub_(change * self.shift, alpha=RELAX)
+
+    def approach(self, moves: int = 6, steps: int = 25) -> tuple[Tensor, Tensor]:
+        """The activity `(N, n)` and lam `(N,)` after some iterations, for a method that solves on an activity.
+
+        lam moves in proportion: with fewer rows than unknowns the misfit has no other part than lam's. No bound is asked
+        for, which there would need ten times the iterations.
+        """
+        for _ in range(moves):
+            self.advance(steps)
+            self._look()
+            share = self.eps / self.phi.sqrt().clamp(min=torch.finfo(self.phi.dtype).tiny)
+            self._move((self.lam[:, 0] * share.clamp(1 / _STEP, _STEP)).minimum(1.01 * self.highest))
+        return self.z > 0, self.lam[:, 0]
