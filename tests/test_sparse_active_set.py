@@ -100,7 +100,7 @@ def test_what_is_degenerate_neither_crashes_nor_claims():
 
 
 def test_dense_answers_are_left_to_others_early():
-    """W = 1 of size 400, y = 1, lam = 0.1: every unknown is 0.9, and after three quarters of them there is nothing to save."""
+    """W = 1 of size 400, y = 1, lam = 0.1: every unknown is 0.9, and beyond three quarters nothing is saved."""
     method = settle(lasso(torch.eye(400, dtype=torch.float64), torch.ones(2, 400, dtype=torch.float64), 0.1))
     assert method.given_up().all() and not method.settled.any() and len(method.left) == 0
     assert int(method.rounds.max()) <= 12 and torch.isfinite(method.point().p).all()
