@@ -186,3 +186,13 @@ def test_last_layers_of_trained_generators_settle(name, real_generator):
     assert method.settled.all() and int(method.rounds.max()) <= 20
     certificate = ci.certify(problem.normalised().problem, method.point())
     assert certificate.holds.all() and certificate.worst_relative_gap < 1e-10
+
+
+@pytest.mark.parametrize("m", [60, 30])
+def test_padded_chunks_serve_the_whole_method(monkeypatch, m):
+    problem = power_law(m, 40, share=1e-3)
+    expected = settle(problem)
+    monkeypatch.setattr(sparse_active_set, "solve_on_supports", solve_padded)
+    method = settle(problem)
+    assert method.settled.all() and expected.settled.all()
+    torch.testing.assert_close(method.point().h, expected.point().h, rtol=1e-8, atol=1e-10)

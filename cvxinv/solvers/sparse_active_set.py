@@ -10,10 +10,10 @@ solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions tha
 above the mean of its positive entries.
 
 A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
-`_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA). A G_AA that
-is not definite is nudged: its guess is rough, and lets go of many. A signal is left to other methods, and `given_up` says
-so, where that goes on without progress, or where more than `_DENSE` of all unknowns are free: there block pivoting costs no
-more. Where rounding in G may show in the reduced costs, what settles is refined against W itself, so that the squared
+`_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA; given up
+after `_LONG` more). A G_AA that is not definite is nudged: its guess is rough, and lets go of many. A signal is left to
+other methods, and `given_up` says so, where neither brings progress, or where more than `_DENSE` of all unknowns are free:
+there block pivoting costs no more. Where rounding in G may show in the reduced costs, what settles is refined against W itself, so that the squared
 condition of G costs no digits.
 
 LAPACK takes one signal at a time on the CPU; elsewhere the supports are sorted by size and padded chunk by chunk.
@@ -30,6 +30,7 @@ from ..layer_problem import AbstractLayerProblem, Point, rounding
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
+_LONG = 30  # such single exchanges without progress, after which others are faster
 _DENSE = 0.75  # share of free unknowns from which the size of the support saves nothing
 _SMALL = 64  # free unknowns that cost next to nothing, whatever their share
 _GROWTH = 2  # a round adds at most 1 / _GROWTH of the positive entries
@@ -147,7 +148,7 @@ class SparseActiveSet(AbstractMethod):
         self.rounds[left] += 1
         through = (broken == 0) & (gram is self.gram)
         self.doubtful[left] = ~sound
-        hopeless = (positive > max(_SMALL, _DENSE * self.problem.n)) | (single & ~sound)
+        hopeless = (positive > max(_SMALL, _DENSE * self.problem.n)) | (single & ~sound) | (stale > _PATIENCE + _LONG)
         self.left = left[~through & ~hopeless]
         return left[through]
 
