@@ -9,12 +9,12 @@ pivoting, which frees all that profit at once, begins with half of all unknowns 
 solution (G + mean(diag G))^-1 (c - lam), which sees past the few directions that dominate c when G is ill-conditioned, is
 above the mean of its positive entries.
 
-A guess that breaks no sign is the optimum. To end for certain, a signal whose number of broken signs has not fallen for
+A guess that breaks no sign is the optimum. A signal whose number of broken signs has not fallen for
 `_PATIENCE` rounds exchanges only its last one until the number falls (Murty's rule, finite for a definite G_AA; given up
 after `_LONG` more). A G_AA that is not definite is nudged: its guess is rough, and lets go of many. A signal is left to
 other methods, and `given_up` says so, where neither brings progress, or where more than `_DENSE` of all unknowns are free:
-there block pivoting costs no more. Where rounding in G may show in the reduced costs, what settles is refined against W itself, so that the squared
-condition of G costs no digits.
+there block pivoting costs no more. Where rounding in G may show in the reduced costs, what settles is refined against W
+itself, so that the squared condition of G costs no digits.
 
 LAPACK takes one signal at a time on the CPU; elsewhere the supports are sorted by size and padded chunk by chunk.
 
