@@ -269,20 +269,21 @@ class _Padded(AbstractEquations):
 
     def __init__(self, grams, M, left, free, tight, ridge, slack):
         n, self.shape = M.shape[1], tight.shape
-        sizes = torch.stack([free.sum(1).amax(), tight.sum(1).amax()]) if len(left) else torch.zeros(2)
-        most, held = (int(k) for k in sizes.tolist())
+        counts, limited = free.sum(1), tight.sum(1)
+        sizes = torch.stack([counts.amax(), counts.amin(), limited.amax()]).tolist() if len(left) else (0, 0, 0)
+        most, least, self.held = (int(k) for k in sizes)
         most = max(most, 1)
         H = grams.expand(len(left), n, n) if len(grams) == 1 else grams[left]
         self.A, self.on_A = _first(free, most)
         if most < n:
             H = H.gather(1, self.A[:, :, None].expand(-1, -1, n)).gather(2, self.A[:, None, :].expand(-1, most, -1))
-        H = H * (self.on_A[:, :, None] * self.on_A[:, None, :])
-        self.L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(ridge[:, None] * self.on_A + (1 - self.on_A)))
+        H = H.clone() if least == n else H * (self.on_A[:, :, None] * self.on_A[:, None, :])
+        torch.diagonal(H, dim1=-2, dim2=-1).add_(torch.where(self.on_A > 0, ridge[:, None], 1.0))
+        self.L, info = torch.linalg.cholesky_ex(H)
         pivots = torch.diagonal(self.L, dim1=-2, dim2=-1)
         largest = (pivots * self.on_A).amax(1)
         smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1)
         self.sound = (info == 0) & (smallest > _SINGULAR["d"] * largest)
-        self.held = held
         if self.held:
             self._join(M, tight, slack)
 

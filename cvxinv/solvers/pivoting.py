@@ -165,19 +165,21 @@ class BlockPivoting(AbstractMethod):
         settled = trial.settle()
         self.h[left], self.mu[left] = trial.h, trial.mu
         self.rounds[left] += 1
-        self.settled[left] = settled
-        self._follow(left, trial, ~settled)
+        self.settled[left], self.open[left] = settled, ~settled
+        going = (~settled).nonzero()[:, 0] if asks(left.device) else torch.arange(len(left), device=left.device)
+        if len(going):
+            self._follow(left[going], trial, going)
 
-    def _follow(self, left: Tensor, trial: "_Trial", going: Tensor) -> None:
-        """Move along the path: set t of the signals at `left`, and close those that can do no more."""
-        t, step, before, changes = trial.t, self.step[left], self.fewest[left], trial.changes
-        good_t = self.good_t[left]
+    def _follow(self, left: Tensor, trial: "_Trial", which: Tensor) -> None:
+        """Move along the path: set t of the signals at `left`, those `which` of the trial; close what can do no more."""
+        t, sound, changes = trial.t[which], trial.sound[which], trial.changes[which]
+        step, before, good_t = self.step[left], self.fewest[left], self.good_t[left]
         worse = changes >= before
         stale = torch.where(worse, self.stale[left] + 1, 0)
         far = (t > 0) & (changes > 4 * (before + 2))
-        on = (t > 0) & trial.sound & (changes <= torch.where(step < 1, 0, _FEW))
+        on = (t > 0) & sound & (changes <= torch.where(step < 1, 0, _FEW))
         unchanged = (changes == 0) & (before == self.never)
-        stuck = ~on & (~trial.sound | (stale >= _PATIENCE) | far)
+        stuck = ~on & (~sound | (stale >= _PATIENCE) | far)
         back = stuck & (good_t > 0)
         begin = stuck & ~back
         # on: a step down, or to the end; stuck: half the step from where the last guess held, or a new beginning
@@ -189,13 +191,13 @@ class BlockPivoting(AbstractMethod):
         self.fewest[left] = torch.where(stuck | on, self.never, torch.minimum(changes, before))
         self.stale[left] = torch.where(stuck | on, 0, stale)
         # H_AA is singular where the path ends, or no t is large or no step small enough
-        hopeless = ((t == 0) & ~trial.sound & (good_t > 0)) | (step < _SHORTEST) | (begin & (higher > _HIGHEST))
-        self.open[left] = going & ~hopeless
+        hopeless = ((t == 0) & ~sound & (good_t > 0)) | (step < _SHORTEST) | (begin & (higher > _HIGHEST))
+        self.open[left] &= ~hopeless
         self.good_t[left] = torch.where(on, t, good_t)
         begin, back, on = begin[:, None], back[:, None], on[:, None]
         for mine, good, new, cold in (
-            (self.free, self.good_free, trial.new_free, self.data.cold[left]),
-            (self.tight, self.good_tight, trial.new_tight, torch.zeros_like(trial.tight)),
+            (self.free, self.good_free, trial.new_free[which], self.data.cold[left]),
+            (self.tight, self.good_tight, trial.new_tight[which], torch.zeros_like(self.tight[left])),
         ):
             good[left] = torch.where(on, new, good[left])
             mine[left] = torch.where(back, good[left], torch.where(begin, cold, new))
@@ -215,7 +217,7 @@ class _Trial:
         self.sound = self.system.sound
         self.h, self.mu = self.system.solve(self.data.right, -self.data.b)
         self.slope, self.v, self.new_free, self.new_tight = self._look(self.data, slice(None))
-        self.changes = self._changes(slice(None))
+        self.changes = self._changes()
 
     def _look(self, data: _Data, where: Tensor | slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reduced cost `(k, n)` and rows `(k, m)` at the points of some signals, t's share added, and the next guess."""
@@ -226,8 +228,8 @@ class _Trial:
         free = h * (data.diagonal + ridge) > slope if data.nonnegative else torch.ones_like(data.cold)
         return slope, v, free, (mu + v > 0).logical_and_(data.off)
 
-    def _changes(self, where: Tensor | slice) -> Tensor:
-        return (self.new_free[where] ^ self.free[where]).sum(1) + (self.new_tight[where] ^ self.tight[where]).sum(1)
+    def _changes(self) -> Tensor:
+        return (self.new_free ^ self.free).sum(1) + (self.new_tight ^ self.tight).sum(1)
 
     def settle(self) -> Tensor:
         """Refine where the guess repeats without a path's help, and say where it still repeats, `(N,)`.
@@ -235,26 +237,22 @@ class _Trial:
         Where every question to the device waits for its answer, all signals are corrected twice without asking.
         """
         settled, ask = self.sound & (self.changes == 0) & (self.t == 0), asks(self.h.device)
-        where = settled.nonzero()[:, 0] if ask else torch.arange(len(settled), device=settled.device)
-        if len(where) == 0:
+        if ask and not settled.any():
             return settled
-        data = self.data if len(where) == len(settled) else self.data.take(where)
-        free, tight, slope, v = self.free[where], self.tight[where], self.slope[where], self.v[where]
+        where = settled.nonzero()[:, 0] if ask and not settled.all() else slice(None)
         for last in (False, not ask, True):
-            residual = torch.maximum((slope * free).abs().amax(1), (v * tight).abs().amax(1))
-            sloppy = ~(residual <= _SLOPPY)  # and so is what is no number
-            self._correct(where, settled, slope * free, v)
+            slope = self.slope * self.free
+            residual = torch.maximum(slope.abs().amax(1), (self.v * self.tight).abs().amax(1))
+            sloppy = settled & ~(residual <= _SLOPPY)  # and so is what is no number
+            dh, dmu = self.system.solve(-slope, -self.v, settled)
+            self.h, self.mu = self.h + dh, self.mu + dmu
             if last or (ask and not sloppy.any()):
                 break
-            slope, v, self.new_free[where], self.new_tight[where] = self._look(data, where)
-        settled[where] &= (self._changes(where) == 0) & ~sloppy
+            data = self.data if isinstance(where, slice) else self.data.take(where)
+            for mine, new in zip((self.slope, self.v, self.new_free, self.new_tight), self._look(data, where), strict=True):
+                mine[where] = new
+        self.changes = self._changes()
         if isinstance(self.grams, LazyGrams):
-            for i in self.left[where[sloppy]].tolist():
+            for i in self.left[sloppy].tolist():
                 self.grams.refine(i)
-        return settled
-
-    def _correct(self, where: Tensor, which: Tensor, slope: Tensor, v: Tensor) -> None:
-        right, gap = torch.zeros_like(self.h), torch.zeros_like(self.mu)
-        right[where], gap[where] = -slope, -v
-        dh, dmu = self.system.solve(right, gap, which)
-        self.h, self.mu = self.h + dh, self.mu + dmu
+        return settled & (self.changes == 0) & ~sloppy
