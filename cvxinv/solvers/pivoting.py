@@ -163,7 +163,8 @@ class BlockPivoting(AbstractMethod):
         """One guess for the signals at `left`: solve it, revise it, close those whose guess repeats."""
         trial = _Trial(self, left)
         settled = trial.settle()
-        self.h[left], self.mu[left] = trial.h, trial.mu
+        where = slice(None) if len(left) == self.problem.N else left
+        self.h[where], self.mu[where] = trial.h, trial.mu
         self.rounds[left] += 1
         self.settled[left], self.open[left] = settled, ~settled
         going = (~settled).nonzero()[:, 0] if asks(left.device) else torch.arange(len(left), device=left.device)
@@ -208,9 +209,10 @@ class _Trial:
 
     def __init__(self, method: BlockPivoting, left: Tensor):
         everyone = len(left) == method.problem.N
+        where = slice(None) if everyone else left
         self.grams, self.left = method.grams, left
         self.data = method.data if everyone else method.data.take(left)
-        self.free, self.tight, self.t = method.free[left], method.tight[left], method.t[left]
+        self.free, self.tight, self.t = method.free[where], method.tight[where], method.t[where]
         self.ridge = self.t * self.data.size
         M, ridge = self.data.W.matrix(), self.data.quadratic[:, 0] + self.ridge
         self.system = equations(method.grams, M, left, self.free, self.tight, ridge, self.t)
