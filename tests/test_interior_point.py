@@ -42,10 +42,12 @@ def test_weighted_grams_are_the_products_written_out(n: int, dtype: torch.dtype)
 
 @pytest.mark.parametrize("n", [9, 60])
 @pytest.mark.parametrize("fitted", [False, True])
-def test_newton_solves_the_equations_written_out(fitted: bool, n: int):
+@pytest.mark.parametrize("by_lapack", [True, False])
+def test_newton_solves_the_equations_written_out(by_lapack: bool, fitted: bool, n: int):
     rows, _ = layer(100, n, 4)
     fit = rows.fit if fitted else torch.zeros_like(rows.fit)
     matrix, right = NewtonMatrix(rows, fit), normal(4, n, seed=5)
+    matrix.on_cpu = by_lapack  # else the way of other devices
     diagonal = normal(4, n, seed=6).abs() + 0.1
     W = rows.W.matrix()
     for weight in (None, normal(4, 100, seed=7).relu(), torch.zeros(4, 100, dtype=torch.float64)):
@@ -64,9 +66,11 @@ def test_newton_solves_the_equations_written_out(fitted: bool, n: int):
     assert torch.allclose(matrix.solve(right[1:3]), torch.linalg.solve(H, right[1:3, :, None])[..., 0], rtol=1e-10)
 
 
-def test_newton_lifts_what_is_indefinite_by_rounding_and_says_nan_to_what_is_not_a_number():
+@pytest.mark.parametrize("by_lapack", [True, False])
+def test_newton_lifts_what_is_indefinite_by_rounding_and_says_nan_to_what_is_not_a_number(by_lapack: bool):
     rows, _ = layer(30, 6, 2)
     matrix = NewtonMatrix(rows, torch.zeros_like(rows.fit))
+    matrix.on_cpu = by_lapack
     weight = torch.zeros_like(rows.fit)
     weight[:, 0] = 1e12  # rank one: what is left of the others is rounding
     matrix.factor(weight, torch.zeros(2, 6, dtype=torch.float64))
@@ -78,8 +82,8 @@ def test_newton_lifts_what_is_indefinite_by_rounding_and_says_nan_to_what_is_not
 
 
 def test_rows_that_were_left_out_join_when_they_come_near():
-    """min h_1 + h_2 over 1/2 <= h_1 <= 3/2, 0 <= h_2 <= 4 and h_1 - 100 h_2 + 49.5 <= 0, whose value is about -50 in the middle
-    of both intervals: h_1 = 1/2, and then h_2 = (1/2 + 49.5) / 100 = 1/2 is at the third row's limit."""
+    """min h_1 + h_2 over 1/2 <= h_1 <= 3/2, 0 <= h_2 <= 4 and h_1 - 100 h_2 + 49.5 <= 0, whose value is about -50 in the
+    middle of both intervals: h_1 = 1/2, and then h_2 = (1/2 + 49.5) / 100 = 1/2 is at the third row's limit."""
     W = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -100.0]], dtype=torch.float64)
     b, none = torch.tensor([0.0, 0.0, 49.5], dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64)
     rows = ci.Rows(ci.Dense(W), b, none, torch.tensor([[True, True, False]]))
