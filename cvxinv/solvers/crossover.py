@@ -2,8 +2,8 @@
 
 With A the unknowns that are free and I the rows at a limit t, the vertex solves W_IA h_A = t_I - b_I and its dual
 W_IA'p_I = -1. Both are corrections of least length of the point at hand, so that a system with more rows or more columns
-than it needs (a degenerate vertex, an edge of optima) keeps the point where the system leaves it open. A regular square
-system has one answer, which triangular factors give at a tenth of the cost.
+than it needs (a degenerate vertex, an edge of optima) keeps the point where the system leaves it open. One
+factorisation serves both systems where its rank is full.
 
 A = {h > reduced cost W'p + 1}, I = {p > hi - W h - b} and {-p > W h + b - lo}, and all rows with lo = hi. Works in float64
 on a problem with |W| = 1 and s_y = 1. Source: `sparse` note 5.3 (vertex crossover).
@@ -56,14 +56,19 @@ def _vertex(block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tenso
 
 
 def _solvers(block: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-    """Solvers of block x = r and block' q = r: triangular factors of a regular square, else the shortest least squares."""
-    from scipy.linalg import lapack
+    """Shortest least-squares solvers of block x = r and block' q = r, by one factorisation where the rank is full."""
+    from scipy.linalg import lapack, qr
 
     if block.shape[0] == block.shape[1]:
         lu, pivots, _ = lapack.dgetrf(block)
         if lapack.dgecon(lu, np.linalg.norm(block, 1))[0] > _RANK:
             return partial(_by_factors, lu, pivots, 0), partial(_by_factors, lu, pivots, 1)
-    return partial(_least_squares, block), partial(_least_squares, block.T)
+    tall = block.shape[0] >= block.shape[1]
+    Q, R = qr(block if tall else block.T, mode="economic")
+    if lapack.dtrcon(R)[0] > _RANK:
+        fits, shortest = partial(_least_squares, Q, R), partial(_shortest, Q, R)
+        return (fits, shortest) if tall else (shortest, fits)
+    return partial(_of_any_rank, block), partial(_of_any_rank, block.T)
 
 
 def _by_factors(lu: np.ndarray, pivots: np.ndarray, transposed: int, r: np.ndarray) -> np.ndarray:
@@ -72,7 +77,19 @@ def _by_factors(lu: np.ndarray, pivots: np.ndarray, transposed: int, r: np.ndarr
     return lapack.dgetrs(lu, pivots, r, trans=transposed)[0]
 
 
-def _least_squares(block: np.ndarray, r: np.ndarray) -> np.ndarray:
+def _least_squares(Q: np.ndarray, R: np.ndarray, r: np.ndarray) -> np.ndarray:
+    from scipy.linalg import solve_triangular
+
+    return solve_triangular(R, Q.T @ r)
+
+
+def _shortest(Q: np.ndarray, R: np.ndarray, r: np.ndarray) -> np.ndarray:
+    from scipy.linalg import solve_triangular
+
+    return Q @ solve_triangular(R, r, trans="T")
+
+
+def _of_any_rank(block: np.ndarray, r: np.ndarray) -> np.ndarray:
     from scipy.linalg import lstsq
 
     return lstsq(block, r, cond=_RANK, lapack_driver="gelsy")[0]

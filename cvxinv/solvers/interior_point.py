@@ -35,6 +35,7 @@ _OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a
 _RIDGE = 1e-4  # of the least-squares start, in units of |W|^2
 _FIRST = 0.1  # multipliers at the start, in units of what they end with
 _ROUGH = 1e-2  # residual of W'p + 1 - nu = 0 down to which factors in float32 do
+_LOOKS = (10, 14, 20, 28, 40, 60)  # a polish costs several iterations; before the tenth the activity is rarely right
 _SMALLEST = 1e-18  # product s mu or h nu that is aimed at: below it the steps are rounding
 _FAR = 20.0  # rows this many times further inside than the start is wrong are left out at first
 _WISH = 0.08  # by how much, and by what share, a corrector is to lengthen the steps
@@ -58,7 +59,7 @@ class InteriorPoint(AbstractMethod):
         self.matrix = NewtonMatrix(problem.rows, self.fit)
         # a corrector costs n^2, a factorisation n^3
         self.correctors = min(max(n // 40, 1), 6)
-        self.split = problem.form == "interval"
+        self.split, self.iteration = problem.form == "interval", 0
         self.residual = torch.full_like(self.fit[:, 0], torch.inf)
         self._read_limits()
         self._start()
@@ -141,8 +142,7 @@ class InteriorPoint(AbstractMethod):
         return 8 if self.problem.form == "interval" else 0
 
     def worth_polishing(self, iteration: int) -> bool:
-        # a polish costs several iterations; before the tenth the activity is rarely right
-        return iteration in (10, 14, 20, 28, 40, 60)
+        return iteration in _LOOKS
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
@@ -157,8 +157,13 @@ class InteriorPoint(AbstractMethod):
         return Point(self.h, self.state.p)
 
     def done(self, tol: float) -> Tensor:
-        """Signals whose products and residuals leave a relative gap below `tol`, by this method's own account."""
+        """Signals whose products and residuals leave a relative gap below `tol`, by this method's own account.
+
+        At some iterations everyone, for the judge to see what is infeasible and the polish what is stuck.
+        """
         problem, state = self.problem, self.state
+        if self.iteration in _LOOKS:
+            return torch.ones(problem.N, dtype=torch.bool, device=self.h.device)
         objective = problem.objective(self.h)
         gap = (self.bounds * state.t)[:, 0] + (state.r_dual * self.h).sum(1).abs()
         allowed = torch.maximum(tol * objective.abs(), problem.floor(tol))
@@ -167,6 +172,7 @@ class InteriorPoint(AbstractMethod):
     def advance(self, steps: int) -> None:
         for _ in range(steps):
             self._step()
+        self.iteration += steps
 
     @cached_property
     def state(self) -> "_State":
