@@ -12,16 +12,20 @@ Layers of a generator whose output was read without noise are such data. Everyth
 Source: Aberdam, Simon, Elad (2020), Corollary 2 for lam -> 0; the zero-residual argument is elementary.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point, spd_factor, spd_solve
-from .guesses import on_grams
+from ..rows import Rows, weighted_gram
 from .loop import AbstractMethod
 
 _REFINEMENTS = 3
 _MET = 1e-11  # misfit and signs that count as met, in units of s_y: a tenth of what the judge takes for exact
-_BYTES = 200_000_000  # Gram matrices that are held at once
+_BYTES = 100_000_000  # factors that are held at once
+_SMALLEST = 32  # unknowns from which LAPACK one by one beats a batch of torch's, on a CPU
 
 
 class LeastSquares(AbstractMethod):
@@ -79,11 +83,11 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
     """The least-squares point `(N, n)` with weights 1, and whether it is the optimum `(N,)`."""
     # where the optimum is 0 weights decide nothing, and without them signals with the same on rows share a factor
     rows = problem.rows.derived(weight=torch.ones_like(problem.rows.y))
-    L, definite = spd_factor(on_grams(rows))
-    h = spd_solve(L, rows.W.adjoint(rows.target))
-    last, moving = h.abs().amax(1), definite.expand(rows.N)
+    solve, definite = _factorised(rows)
+    h = solve(rows.W.adjoint(rows.target))
+    last, moving = h.abs().amax(1), definite
     for _ in range(_REFINEMENTS):
-        step = spd_solve(L, rows.W.adjoint(rows.residual(h)))
+        step = solve(rows.W.adjoint(rows.residual(h)))
         h = torch.where(moving[:, None], h - step, h)
         size = step.abs().amax(1)
         # the next correction would be smaller by the same factor: below rounding it only stirs the last digit
@@ -96,3 +100,35 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
     missed = torch.where(rows.on, v - rows.y, torch.zeros_like(v)).norm(dim=1)
     over = torch.where(rows._off, v, torch.full_like(v, -torch.inf)).amax(1)
     return h, definite & (torch.maximum(torch.maximum(low, over), missed) <= _MET)
+
+
+def _factorised(rows: Rows) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """What solves W_on'W_on x = v for `v` `(N, n)`, and for whom: bool `(N,)`, where W_on has full column rank."""
+    shared = bool((rows.on == rows.on[:1]).all())
+    if not shared and rows.n >= _SMALLEST and rows.y.device.type == "cpu":
+        return _one_by_one(rows)
+    L, definite = spd_factor(weighted_gram(rows.W, rows.fit[:1] if shared else rows.fit))
+    return lambda v: spd_solve(L, v), definite.expand(rows.N)
+
+
+def _one_by_one(rows: Rows) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """`_factorised` with one triangle of each Gram matrix, of the on rows alone."""
+    from scipy.linalg.blas import dsyrk
+    from scipy.linalg.lapack import dpotrf, dpotrs
+
+    M, factors = rows.W.matrix().numpy(), []
+    for on in rows.on.numpy():
+        L, info = dpotrf(dsyrk(1.0, M[on].T, lower=1), lower=1, clean=0, overwrite_a=1)
+        pivots = L.diagonal() ** 2
+        # as in `spd_factor`: below this the factor carries no digit of the weakest direction
+        sound = info == 0 and pivots.min() > 16 * rows.n * np.finfo(M.dtype).eps * pivots.max()
+        factors.append(L if sound else None)
+
+    def solve(v: Tensor) -> Tensor:
+        out = np.zeros(v.shape)
+        for L, right, x in zip(factors, v.numpy(), out, strict=True):
+            if L is not None:
+                x[:] = dpotrs(L, right, lower=1)[0]
+        return torch.from_numpy(out)
+
+    return solve, torch.tensor([L is not None for L in factors])
