@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .inputs import describe
-from .maps import AbstractMap
+from .maps import AbstractMap, syrk
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
 _SMALLEST_TRIANGLE = 48  # columns from which a call of BLAS per signal costs less than a batched product of both triangles
@@ -186,6 +186,17 @@ class Rows:
     def gram(self) -> Tensor:
         """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it."""
         return weighted_gram(self.W, self.fit)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all signals have the same on rows and weights: one Gram matrix serves them all."""
+        return self.N == 1 or bool((self.fit == self.fit[:1]).all())
+
+    @cached_property
+    def shared_gram(self) -> Tensor:
+        """W_on' diag(weight) W_on of the first signal, `(n, n)`: that of all signals where they are `alike`."""
+        weight = self.fit[0]
+        return self.W.gram() if bool((weight == 1).all()) else syrk(weight.sqrt()[:, None] * self.W.matrix())
 
     def sample(self, i: int) -> Sample:
         """Signal `i` as sliced float64 numpy arrays; masked rows are gone."""

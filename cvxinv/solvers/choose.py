@@ -85,14 +85,19 @@ def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reac
 
 
 def solve_auto(
-    problem: AbstractLayerProblem, opened: Opened, tol: float, max_iter: int | None, steps: list[Step]
+    problem: AbstractLayerProblem,
+    opened: Opened,
+    tol: float,
+    max_iter: int | None,
+    steps: list[Step],
+    polish: bool = True,
 ) -> tuple[Reached, list[str]]:
     """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal.
 
     opened: what the openings found; steps: what is done here is added to it.
     """
     nobody = "active_set" if problem.form == "quadratic" else "zero"
-    cascade = _Cascade(problem, tol, max_iter, [who or nobody for who in opened.solver], steps)
+    cascade = _Cascade(problem, tol, max_iter, [who or nobody for who in opened.solver], steps, polish)
     for exact in (True, False):
         there = (torch.as_tensor([bool(who) for who in opened.solver]) & (opened.exact == exact)).nonzero()[:, 0]
         if len(there):
@@ -107,10 +112,16 @@ class _Cascade:
     """The methods of the module's list, each on the signals that those before it left; the judge compares the points."""
 
     def __init__(
-        self, problem: AbstractLayerProblem, tol: float, max_iter: int | None, solver: list[str], steps: list[Step]
+        self,
+        problem: AbstractLayerProblem,
+        tol: float,
+        max_iter: int | None,
+        solver: list[str],
+        steps: list[Step],
+        polish: bool,
     ):
         self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
-        self.reached = at_zero(problem, tol)
+        self.polish, self.reached = polish, at_zero(problem, tol)
         self.small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
     def run(self) -> None:
@@ -189,12 +200,12 @@ class _Cascade:
         # what a first-order method has not got by 2000 iterations it will not get
         limit = self.max_iter if self.max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
         with self.step(method.name, why, left):
-            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=True), method.name)
+            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
 
     def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
         """The same with the interior point on a `problem` that stands for the signals `left`."""
         with self.step(InteriorPoint.name, why, left):
-            got = run(InteriorPoint, problem, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=True)
+            got = run(InteriorPoint, problem, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=self.polish)
             self.merge(left, got, InteriorPoint.name)
 
     # --- special cases ---
@@ -228,7 +239,9 @@ class _Cascade:
         if len(left) == 0:
             return
         part = self.part(left)
-        inner = _Cascade(halves(part), self.tol, self.max_iter, [self.solver[i] for i in left.tolist()], self.steps)
+        inner = _Cascade(
+            halves(part), self.tol, self.max_iter, [self.solver[i] for i in left.tolist()], self.steps, self.polish
+        )
         inner.run()
         self.merge(left, _joined(part, inner.reached, self.tol), inner.solver)
 

@@ -35,8 +35,8 @@ def on_grams(rows: Rows) -> Tensor:
     """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it: the fastest way for the shape."""
     fit, M = rows.fit, rows.W.matrix()
     n = rows.n
-    if shares_gram(rows):
-        return (M.T @ (fit[0, :, None] * M))[None]
+    if rows.alike:
+        return rows.shared_gram[None]
     if rows.m * n * n <= _OUTER // 4:
         return (fit @ (M[:, :, None] * M[:, None, :]).reshape(rows.m, n * n)).reshape(-1, n, n)
     out = torch.empty(len(fit), n, n, dtype=M.dtype, device=M.device)
@@ -48,11 +48,6 @@ def on_grams(rows: Rows) -> Tensor:
     for start in range(0, len(fit), step := max(1, _OUTER // M.numel())):
         torch.matmul(M.T, fit[start : start + step, :, None] * M, out=out[start : start + step])
     return out
-
-
-def shares_gram(rows: Rows) -> bool:
-    """Whether all signals have the same on rows with the same weights."""
-    return rows.N == 1 or bool((rows.fit == rows.fit[:1]).all())
 
 
 class LazyGrams:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from ..rows import Rows
-from .guesses import on_grams
 from .least_squares import LeastSquares
 from .loop import AbstractMethod
 from .pivoting import BlockPivoting
@@ -22,8 +20,7 @@ from .shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
 from .sparse_active_set import SparseActiveSet
 
-_MILD = 1e3  # condition of a Gram matrix up to which ADMM on it takes tens of iterations
-_POWERS = 10  # power iterations: enough to tell 1e3 from 1e5
+_EVEN = 0.2  # evenness of a Gram matrix from which ADMM on it takes tens of iterations
 _POLISH = 4  # rounds from a point whose activity is all but right
 LARGEST_NEWTON = 1500  # unknowns beyond which an n x n Cholesky per signal and iteration costs over a second
 
@@ -79,39 +76,31 @@ def openings(problem: AbstractLayerProblem) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
     if problem.form == "ball" and problem.rows.m >= problem.n and SharedPursuit.refuses(problem) is None:
         return [Opening(SharedPursuit, "all signals share a Gram matrix: a product per iteration, lam on the way", 1000)]
-    if problem.form != "quadratic" or problem.n > LARGEST_NEWTON:
+    if problem.form != "quadratic":
         return []
-    found = [Opening(BlockPivoting, "an active set in a few factorisations of the support's size", BlockPivoting.max_iter)]
+    found: list[Opening] = []
     if bool(LeastSquares.serves(problem).any()):
-        found.insert(0, Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1))
-    if bool((problem.linear > 0).any()) and alike(problem.rows):
-        spread = condition(problem.rows)
-        shared = f"all signals share a Gram matrix of condition {spread:.0e}"
-        if spread <= _MILD and SharedADMM.refuses(problem) is None:
-            found.insert(0, Opening(SharedADMM, f"{shared}: a product per iteration", 200))
-        elif SparseActiveSet.refuses(problem) is None:
-            found.insert(0, Opening(SparseActiveSet, f"{shared}: supports that grow from few unknowns", 60))
+        found.append(Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1))
+    if bool((problem.linear > 0).any()) and SharedADMM.refuses(problem) is None:
+        even = evenness(problem.rows.shared_gram)
+        shared = f"all signals share a Gram matrix, evenness {even:.2g}"
+        if even >= _EVEN:
+            found.append(Opening(SharedADMM, f"{shared}: a product per iteration", 200))
+        else:
+            found.append(Opening(SparseActiveSet, f"{shared}: supports grow from few unknowns", 60))
+    if problem.n <= LARGEST_NEWTON:
+        why = "an active set in a few factorisations of the support's size"
+        found.append(Opening(BlockPivoting, why, BlockPivoting.max_iter))
     return found
 
 
-def condition(rows: Rows) -> float:
-    """The condition of the Gram matrix that all signals share, from below, by power iterations; inf where it is singular."""
-    gram = on_grams(rows)[0]
-    L, info = torch.linalg.cholesky_ex(gram)
-    if int(info):
-        return torch.inf
-    ends = []
-    for product in (lambda v: gram @ v, lambda v: torch.cholesky_solve(v, L)):
-        v = torch.linspace(1, 2, len(gram), dtype=gram.dtype, device=gram.device)[:, None] * (gram[:, :1].sign() + 0.5)
-        for _ in range(_POWERS):
-            v = product(v / v.norm())
-        ends.append(float(v.norm()))
-    return ends[0] * ends[1]
+def evenness(gram: Tensor) -> float:
+    """(sum of eigenvalues)^2 / (n sum of their squares): 1 where they are all equal, 1 / n where one is all there is.
 
-
-def alike(rows: Rows) -> bool:
-    """Whether all signals have the same on rows and weights and no off rows: one Gram matrix serves them all."""
-    return not bool(rows._off.any()) and bool((rows.fit == rows.fit[:1]).all())
+    Gaussian layers have 0.4 to 0.7, trained and power-law layers 0.003 to 0.12; it takes no eigenvalues to find out.
+    """
+    total = float(gram.diagonal().sum())
+    return total**2 / max(len(gram) * float((gram * gram).sum()), 1e-300)
 
 
 def open_batch(problem: AbstractLayerProblem, tol: float, polish: bool, steps: list[Step]) -> Opened:

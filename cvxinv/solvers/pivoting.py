@@ -37,7 +37,7 @@ from torch import Tensor
 from ..layer_problem import AbstractLayerProblem, Point
 from ..maps import AbstractMap
 from .first_guess import first_guess
-from .guesses import LazyGrams, asks, equations, on_grams, pads, shares_gram
+from .guesses import LazyGrams, asks, equations, on_grams, pads
 from .loop import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
@@ -123,7 +123,7 @@ class BlockPivoting(AbstractMethod):
 
     def _grams(self) -> Tensor | LazyGrams:
         rows = self.problem.rows
-        return on_grams(rows) if pads(rows.W.matrix()) or shares_gram(rows) else LazyGrams(rows, np.dtype(np.float32))
+        return on_grams(rows) if pads(rows.W.matrix()) or rows.alike else LazyGrams(rows, np.dtype(np.float32))
 
     def next_check(self, iteration: int) -> int:
         return iteration + 10

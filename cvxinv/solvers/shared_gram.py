@@ -46,7 +46,7 @@ class Gram(NamedTuple):
         """From the rows of a normalised problem, whose on rows and weights are those of its first signal."""
         W, weight = rows.W.matrix().to(work), rows.fit[:1].to(work)
         flat = bool((weight == 1).all())
-        G = gram_of(W if flat else weight.sqrt().T * W)
+        G = rows.shared_gram.to(work)
         top = largest(G) or 1.0  # of a layer that says nothing any rho will do
         inverse, ridge = _inverse(G, top, singular=rows.m < rows.n)
         flatness = 0.0 if ridge else 1 / max(largest(inverse) * top, 1e-300)
@@ -97,7 +97,7 @@ def why_not_shared(problem: AbstractLayerProblem) -> str | None:
     rows = problem.rows
     if bool(rows._off.any()):
         return "it serves problems without off rows"
-    if not bool((rows.fit == rows.fit[:1]).all()):
+    if not rows.alike:
         return "it serves signals with the same on rows and weights"
     if bool((problem.quadratic != 0).any()) or not (problem.nonnegative or problem.absolute):
         return "it serves h >= 0 or a weight on |h|, without a ridge"
@@ -118,14 +118,6 @@ def _inverse(G: Tensor, top: float, singular: bool) -> tuple[Tensor, float]:
     ridge = max(_RIDGE * top, torch.finfo(torch.float32).tiny)
     L = torch.linalg.cholesky_ex(G.double() + ridge * torch.eye(len(G), dtype=torch.float64, device=G.device))[0]
     return torch.cholesky_inverse(L), ridge
-
-
-def gram_of(W: Tensor) -> Tensor:
-    """W'W. On the CPU numpy does half the work: it knows that the result is symmetric."""
-    if W.device.type == "cpu":
-        M = W.detach().numpy()
-        return torch.from_numpy(M.T @ M)
-    return W.T @ W
 
 
 def largest(H: Tensor) -> float:

@@ -18,7 +18,7 @@ from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
 from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
 from .loop import Reached, is_exact, polish_left
-from .openings import Opened, Step, alike, open_batch, summary
+from .openings import Opened, Step, open_batch, summary
 from .precision import coarse_products
 from .reference import CVXPY_SOLVERS, solve_reference
 
@@ -205,7 +205,7 @@ def _solve_auto(
         tick(part.N)
         return _Found(_unscaled(opened.point, scaled, part), opened.iterations, opened.exact, opened.solver, [""] * part.N)
 
-    found = _in_chunks(problem, chunk_size(problem, 0 if alike(problem.rows) else 3), opening)
+    found = _in_chunks(problem, chunk_size(problem, 0 if problem.rows.alike else 3), opening)
     certificate = certify(problem, found.point, tol=tol)
     steps[:] = summary(steps, [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held])
     polished = found.polished & is_exact(certificate)
@@ -216,7 +216,7 @@ def _solve_auto(
         scaled = part.to(torch.float64).normalised()
         start = Point(found.point.h[there].double() / scaled.h_unit, found.point.p[there].double() / scaled.p_unit)
         opened = Opened(start, [found.solver[i] for i in some.tolist()], found.iterations[some], polished[some])
-        reached, who = solve_auto(scaled.problem, opened, tol, max_iter, steps)
+        reached, who = solve_auto(scaled.problem, opened, tol, max_iter, steps, polish)
         point = _unscaled(reached.point, scaled, part)
         found.point.h[there], found.point.p[there] = point.h, point.p
         found.iterations[some], polished[some] = reached.iterations, reached.polished

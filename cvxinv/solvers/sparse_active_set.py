@@ -62,14 +62,14 @@ class SparseActiveSet(AbstractMethod):
             reason = "it serves h >= 0 and |h|"
         if reason is None and bool(rows._off.any()):
             reason = "it serves problems without off rows"
-        if reason is None and not bool((rows.fit == rows.fit[:1]).all()):
+        if reason is None and not rows.alike:
             reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"
         return reason
 
     def __init__(self, problem: AbstractLayerProblem):
         self.problem, rows = problem, problem.rows
         self.M, self.fit = rows.W.matrix(), rows.fit[:1]
-        self.gram = shared_gram(self.M, self.fit[0])
+        self.gram = rows.shared_gram
         c = (self.fit * rows.target) @ self.M
         self.size = c.abs().amax(1)
         self.right = c - problem.linear
@@ -177,13 +177,6 @@ class SparseActiveSet(AbstractMethod):
 
     def _residual(self, h: Tensor, index: Tensor) -> Tensor:
         return self.fit * (h @ self.M.T - self.problem.rows.target[index])
-
-
-def shared_gram(M: Tensor, weight: Tensor) -> Tensor:
-    """M' diag(weight) M for M `(m, n)` and weight `(m,)`, `(n, n)`."""
-    M = M if bool((weight == 1).all()) else weight.sqrt()[:, None] * M
-    # numpy notices that both factors are the same, and forms half of the product
-    return torch.from_numpy(M.numpy().T @ M.numpy()) if M.device.type == "cpu" else M.T @ M
 
 
 def worst(slope: Tensor, entering: Tensor, most: Tensor) -> Tensor:
