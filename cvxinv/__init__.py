@@ -31,6 +31,7 @@ from .measurement import Everything, Mask, Matrix
 from .reading import load_generator, save_generator
 from .report import write_report
 from .rows import Rows, Sample
+from .solvers.screening import provably_zero
 from .solvers.solve import SOLVERS, Solution, solve
 
 __version__ = "0.1.0"
@@ -83,6 +84,7 @@ __all__ = [
     "certify",
     "invert",
     "load_generator",
+    "provably_zero",
     "save_generator",
     "solve",
     "verify",

@@ -71,3 +71,10 @@ def test_weights_and_bias_count():
     exact = ci.solve(problem, "sparse_active_set")
     screened = provably_zero(problem, exact.point)
     assert screened.any() and torch.equal(screened, exact.h == 0)
+
+
+def test_screening_is_public_and_wants_its_problem():
+    one = torch.ones(1, 2, dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(torch.eye(2, dtype=torch.float64)), 0 * one[0], one, one.bool())
+    with pytest.raises(TypeError, match="expected a NonnegativeLasso, got GaussianLatent"):
+        ci.provably_zero(ci.GaussianLatent(rows, 1.0), ci.Point(torch.zeros(1, 2), torch.zeros(1, 2)))

@@ -14,6 +14,7 @@ Source: Fercoq, Gramfort, Salmon (2015); `sparse` note 5.1 (and 5.4 for why not 
 import torch
 from torch import Tensor
 
+from ..inputs import describe
 from ..layer_problem import Point, rounding
 from ..layers.nonnegative_lasso import NonnegativeLasso
 
@@ -21,8 +22,13 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 def provably_zero(problem: NonnegativeLasso, point: Point) -> Tensor:
     """Which unknowns are 0 in every optimal h, bool `(N, n)`; all in float64, whatever type the point has.
 
-    point: any h `(N, n)`, of which the part >= 0 is used, and any p `(N, m)`; the smaller their gap, the more is screened.
+    point: any h `(N, n)`, of which the part >= 0 is used, and any p `(N, m)`, such as `Solution.point`; the smaller their
+    gap, the more is known. What an optimal point leaves open may be 0 all the same. Raises TypeError for another problem.
     """
+    if not isinstance(problem, NonnegativeLasso):
+        raise TypeError(
+            f"expected a NonnegativeLasso, got {describe(problem)}; for others no sphere of optima is known here"
+        )
     problem = problem.to(torch.float64)
     rows, lam = problem.rows, problem.linear[:, 0]
     h, p = point.h.double().clamp(min=0), torch.where(rows.on, point.p.double(), 0.0)
