@@ -100,17 +100,6 @@ class Certificate:
             floor=self.floor[index],
         )
 
-    def replaced(self, index: Tensor, others: "Certificate") -> "Certificate":
-        """These certificates with `others` in place of those at the positions `index`."""
-        status, remark = self.status.copy(), list(self.remark)
-        status[index.cpu().numpy()] = others.status
-        for k, i in enumerate(index.tolist()):
-            remark[i] = others.remark[k]
-        tensors: dict[str, Any] = {name: getattr(self, name).clone() for name in _TENSORS}
-        for name, tensor in tensors.items():
-            tensor[index.cpu()] = getattr(others, name)
-        return replace(self, status=status, remark=tuple(remark), **tensors)
-
     def counts(self) -> dict[str, int]:
         """How many signals have each status; statuses that do not occur are left out."""
         return {s: int((self.status == s).sum()) for s in LAYER_STATUSES if (self.status == s).any()}
@@ -159,6 +148,8 @@ def certify(
 
 def joined(certificates: list[Certificate]) -> Certificate:
     """The certificates of the parts of a batch, as one."""
+    if len(certificates) == 1:
+        return certificates[0]
     tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in certificates]) for name in _TENSORS}
     status = np.concatenate([c.status for c in certificates])
     return replace(certificates[0], status=status, remark=tuple(r for c in certificates for r in c.remark), **tensors)

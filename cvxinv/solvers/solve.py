@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..certificate import OPTIMAL, STATIONARY, Certificate, certify
+from ..certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
@@ -206,27 +206,39 @@ def _solve_auto(
         return _Found(_unscaled(opened.point, scaled, part), opened.iterations, opened.exact, opened.solver, [""] * part.N)
 
     found = _in_chunks(problem, chunk_size(problem, 0 if problem.rows.alike else 3), opening)
-    certificate = certify(problem, found.point, tol=tol)
-    steps[:] = summary(steps, [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held])
-    polished = found.polished & is_exact(certificate)
-    left = (~certificate.holds).nonzero()[:, 0]
+    asked = torch.as_tensor([bool(who) for who in found.solver])
+    claimed, left = asked.nonzero()[:, 0], (~asked).nonzero()[:, 0]
+    judged: list[Certificate] = []
+    order = [claimed]
+    if len(claimed):
+        certificate = certify(*_taken(problem, found.point, claimed), tol=tol)
+        held = certificate.holds
+        steps[:] = summary(steps, [found.solver[i] for i in claimed[held].tolist()])
+        found.polished[claimed] &= is_exact(certificate)
+        left = torch.cat([left, claimed[~held]]).sort().values
+        judged, order = [certificate.take(held)], [claimed[held]]
     for some in left.split(chunk_size(problem)) if len(left) else ():
-        there = some.to(problem.rows.y.device)
-        part = problem.take(there)
+        part, point = _taken(problem, found.point, some)
         scaled = part.to(torch.float64).normalised()
-        start = Point(found.point.h[there].double() / scaled.h_unit, found.point.p[there].double() / scaled.p_unit)
-        opened = Opened(start, [found.solver[i] for i in some.tolist()], found.iterations[some], polished[some])
+        start = Point(point.h.double() / scaled.h_unit, point.p.double() / scaled.p_unit)
+        opened = Opened(start, [found.solver[i] for i in some.tolist()], found.iterations[some], found.polished[some])
         reached, who = solve_auto(scaled.problem, opened, tol, max_iter, steps, polish)
-        point = _unscaled(reached.point, scaled, part)
+        point, there = _unscaled(reached.point, scaled, part), some.to(problem.rows.y.device)
         found.point.h[there], found.point.p[there] = point.h, point.p
-        found.iterations[some], polished[some] = reached.iterations, reached.polished
+        found.iterations[some], found.polished[some] = reached.iterations, reached.polished
         for k, i in enumerate(some.tolist()):
             found.solver[i] = who[k]
     if len(left):
-        there = left.to(problem.rows.y.device)
-        last = certify(problem.take(there), Point(found.point.h[there], found.point.p[there]), tol=tol)
-        certificate = certificate.replaced(left, last)
-    return found._replace(polished=polished), certificate
+        judged, order = [*judged, certify(*_taken(problem, found.point, left), tol=tol)], [*order, left]
+    return found, joined(judged).take(torch.cat(order).argsort())
+
+
+def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[AbstractLayerProblem, Point]:
+    """The signals at `index`, positions in rising order, of a problem and a point; without a copy where that is all."""
+    if len(index) == problem.N:
+        return problem, point
+    there = index.to(problem.rows.y.device)
+    return problem.take(there), Point(point.h[there], point.p[there])
 
 
 def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
