@@ -21,7 +21,7 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..rows import Rows
 from . import crossover
 from .active_set import activity, direction, solve_on
-from .guesses import Guess, slope_and_rows
+from .guesses import AbstractEquations
 
 
 class Piece(NamedTuple):
@@ -31,31 +31,31 @@ class Piece(NamedTuple):
     lam: Tensor
 
 
-class Guessed(NamedTuple):
-    """One guess as a function of lam: h = h0 + lam d, p = p0 + lam e, the lam that meets eps (NaN without room), and whether
-    its equations were definite."""
+class Guessed:
+    """One guess of each signal as a function of lam: h = h0 + lam d, p = p0 + lam e.
 
-    h0: Tensor
-    d: Tensor
-    p0: Tensor
-    e: Tensor
-    lam: Tensor
-    sound: Tensor
+    system: the guess's equations, factorised; c: W'w (y - b), `(N, n)`. lam `(N,)`: the one that meets eps, NaN without room.
+    """
 
+    def __init__(self, system: AbstractEquations, problem: AbstractLayerProblem, c: Tensor):
+        self.system, self.rows, self.eps = system, problem.rows, problem.__dict__["eps"]
+        self.h0, self.mu0 = system.solve(c, -self.rows.b.expand_as(self.rows.y))
+        self.d, self.mu = system.solve(-torch.ones_like(c), torch.zeros_like(self.rows.y))
+        self._meet()
 
-def guess_at(grams: Tensor, problem: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor, c: Tensor) -> Guessed:
-    """The closed form on (free, tight), at the size of each signal's support; see `pivoting` for `grams` and `left`."""
-    rows, eps = problem.rows, problem.__dict__["eps"]
-    guess = Guess(grams, problem, left, free, tight)
-    h0, mu0 = guess.solve(c, -rows.b)
-    nearest = NonnegativeLasso(rows, 0.0)
-    slope, v = slope_and_rows(nearest, h0, mu0)
-    dh, dmu = guess.solve(torch.where(free, -slope, torch.zeros_like(slope)), -v)
-    h0, mu0 = h0 + dh, mu0 + dmu
-    d, e = guess.solve(-free.to(c.dtype), torch.zeros_like(rows.y))
-    r0, r1 = rows.residual(h0), torch.where(rows.on, rows.W(d), torch.zeros_like(rows.y))
-    lam = _lam_that_meets(rows, eps, r0, r1)
-    return Guessed(h0, d, rows.fit * r0 + mu0, rows.fit * r1 + e, lam, guess.sound)
+    def _meet(self) -> None:
+        rows = self.rows
+        r0, r1 = rows.residual(self.h0), torch.where(rows.on, rows.W(self.d), torch.zeros_like(rows.y))
+        self.p0, self.e = rows.fit * r0 + self.mu0, rows.fit * r1 + self.mu
+        self.lam = _lam_that_meets(rows, self.eps, r0, r1)
+
+    def correct(self, which: Tensor) -> None:
+        """Solve once more for what the signals `which` leave of their equations, in which W itself stands and not H."""
+        W = self.rows.W
+        dh, dmu = self.system.solve(-W.adjoint(self.p0), -(W(self.h0) + self.rows.b), which)
+        dd, de = self.system.solve(-(W.adjoint(self.e) + 1), -W(self.d), which)
+        self.h0, self.mu0, self.d, self.mu = self.h0 + dh, self.mu0 + dmu, self.d + dd, self.mu + de
+        self._meet()
 
 
 def _lam_that_meets(rows: Rows, eps: Tensor, r0: Tensor, r1: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem
 from ..rows import Rows
 
 _OUTER = 8_000_000  # numbers in the outer products of W's rows, 64 MB
@@ -97,31 +96,6 @@ class LazyGrams:
         return self.whole[dtype] - block.T @ block
 
 
-def slope_and_rows(problem: AbstractLayerProblem, h: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """Reduced cost `(N, n)` and W h + b `(N, m)`."""
-    rows = problem.rows
-    v = rows.W(h) + rows.b
-    p = (v - rows.y).mul_(rows.fit).add_(mu)
-    return rows.W.adjoint(p) + problem.linear + problem.quadratic * h, v
-
-
-class Guess:
-    """Guesses (A, I) of the signals of `part`, factorised.
-
-    grams: one for all signals, or one each, of which those at `left` are the part's. free `(N, n)`, tight `(N, m)`: A and I.
-    sound `(N,)`: whose equations were definite.
-    """
-
-    def __init__(self, grams: "Tensor | LazyGrams", part: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor):
-        none = torch.zeros_like(part.quadratic[:, 0])
-        self._equations = equations(grams, part.rows.W.matrix(), left, free, tight, part.quadratic[:, 0], none)
-        self.sound = self._equations.sound
-
-    def solve(self, right: Tensor, gap: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """h `(N, n)` and mu `(N, m)` of the equations; 0 for signals not in `which`."""
-        return self._equations.solve(right, gap.expand(len(right), -1), which)
-
-
 class AbstractEquations(ABC):
     """The factorised equations of a batch of guesses; sound `(N,)`: which of them were definite."""
 
@@ -135,7 +109,11 @@ class AbstractEquations(ABC):
 def equations(
     grams: "Tensor | LazyGrams", M: Tensor, left: Tensor, free: Tensor, tight: Tensor, ridge: Tensor, slack: Tensor
 ) -> AbstractEquations:
-    """The equations of the module, factorised the fastest way. ridge, slack `(N,)`; the rest as in `Guess`."""
+    """The equations of the module, factorised the fastest way.
+
+    grams: one for all signals, or one each, of which those at `left` are the guesses'. free `(N, n)`, tight `(N, m)`: A and I;
+    ridge, slack `(N,)`.
+    """
     padded = isinstance(grams, Tensor) and pads(M)
     return (_Padded if padded else _Compact)(grams, M, left, free, tight, ridge, slack)
 

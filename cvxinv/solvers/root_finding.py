@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .ball import guess_at, piece_of
-from .guesses import on_grams
+from .ball import Guessed, piece_of
+from .bordered import Borders
+from .guesses import equations, on_grams, pads
 from .interior_point import InteriorPoint
 from .loop import AbstractMethod, run
 from .pivoting import BlockPivoting
@@ -104,23 +105,37 @@ class RootFinding(AbstractMethod):
             self.ahead = None
         left, lam = torch.arange(problem.N, device=c.device), self.lam.clone()
         best_h, best_p = self.best.h.clone(), self.best.p.clone()
+        borders = self._borders()
         for _ in range(_ROUNDS):
             part = problem if len(left) == problem.N else problem.take(left)
-            piece = guess_at(self.grams, part, left, free, tight, c[left])
-            got = torch.where(piece.lam > 0, piece.lam, 0.3 * lam[left])  # no room on this guess: it frees too little
-            h, p = piece.h0 + got[:, None] * piece.d, piece.p0 + got[:, None] * piece.e
-            slope = part.rows.W.adjoint(p) + got[:, None]
-            new_free = h * (diagonal if len(diagonal) == 1 else diagonal[left]) > slope
-            new_tight = part.rows._off & (torch.where(part.rows._off, p, 0.0) + part.rows.W(h) + part.rows.b > 0)
-            settled = piece.sound & (piece.lam > 0) & (new_free == free).all(1) & (new_tight == tight).all(1)
-            best_h[left], best_p[left], lam[left] = h.clamp(min=0), p / got[:, None], got
+            guess = self._guess(borders, part, left, free, tight, c[left])
+            new = _Revised(guess, diagonal if len(diagonal) == 1 else diagonal[left], lam[left])
+            repeats = guess.system.sound & new.repeats(free, tight)
+            if bool(repeats.any()):
+                guess.correct(repeats)
+                new = _Revised(guess, diagonal if len(diagonal) == 1 else diagonal[left], lam[left])
+            settled = repeats & new.repeats(free, tight)
+            best_h[left], best_p[left], lam[left] = new.h.clamp(min=0), new.p / new.lam[:, None], new.lam
             self.settled[left] = settled
-            going = piece.sound & ~settled
-            left, free, tight = left[going], new_free[going], new_tight[going]
+            going = guess.system.sound & ~settled
+            left, free, tight = left[going], new.free[going], new.tight[going]
             if len(left) == 0:
                 break
         self.best = Point(best_h, best_p)
         self.lam = torch.where(torch.isfinite(lam) & (lam > self.low) & (lam < self.high), lam, self.lam)
+
+    def _borders(self) -> Borders | None:
+        """Factors that are kept from guess to guess, where that is possible and pays."""
+        rows = self.problem.rows
+        return None if pads(rows.W.matrix()) or bool(rows._off.any()) else Borders(self.grams, rows.m)
+
+    def _guess(
+        self, borders: Borders | None, part: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor, c: Tensor
+    ) -> Guessed:
+        if borders is not None:
+            return Guessed(borders.equations(left, free), part, c)
+        none = torch.zeros_like(c[:, 0])
+        return Guessed(equations(self.grams, part.rows.W.matrix(), left, free, tight, none, none), part, c)
 
     def _round(self) -> None:
         rows = self.problem.rows
@@ -146,3 +161,19 @@ class RootFinding(AbstractMethod):
         if len(left):
             found = run(InteriorPoint, lasso.take(left), tol=1e-9, max_iter=InteriorPoint.max_iter, polish=True).point
             self.h[left], self.p[left] = found.h, found.p
+
+
+class _Revised:
+    """The point of a guess at the lam that meets eps, and the guess that follows from it."""
+
+    def __init__(self, guess: Guessed, diagonal: Tensor, lam: Tensor):
+        rows = guess.rows
+        self.lam = torch.where(guess.lam > 0, guess.lam, 0.3 * lam)  # no room on this guess: it frees too little
+        self.met = guess.lam > 0
+        self.h, self.p = guess.h0 + self.lam[:, None] * guess.d, guess.p0 + self.lam[:, None] * guess.e
+        self.free = self.h * diagonal > rows.W.adjoint(self.p) + self.lam[:, None]
+        self.tight = rows._off & (torch.where(rows._off, self.p, 0.0) + rows.W(self.h) + rows.b > 0)
+
+    def repeats(self, free: Tensor, tight: Tensor) -> Tensor:
+        """Where it is the same guess, `(N,)`."""
+        return self.met & (self.free == free).all(1) & (self.tight == tight).all(1)
