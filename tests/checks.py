@@ -340,6 +340,8 @@ def check_interior_point_stays(problem: AbstractLayerProblem, h: Tensor, p: Tens
     """The interior point keeps off its bounds: started on the central path beside the point, it stays there."""
     inside, rows, method = 1e-8, problem.rows, InteriorPoint(problem)
     v = rows.W(h) + rows.b
+    # all rows from the start: which ones may wait was decided at another point
+    method.sign, method.offset, method.waiting = method.true_sign, method.true_offset, torch.zeros_like(method.waiting)
     # products t = 1e-16: where bound and multiplier are both 0 the path is sqrt(t) = 1e-8 away from the point
     method.s = torch.where(method.sign != 0, (method.offset - method.sign * v).clamp(min=inside), 1.0)
     method.mu = torch.maximum(method.sign * p, inside**2 / method.s)
