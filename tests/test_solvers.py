@@ -86,7 +86,8 @@ def test_batch_is_loop_and_order_does_not_matter(name, solver):
         problem = ci.Lasso(problem.rows, 0.05)
     if solver != "auto" and not checks.serves(solver, problem):
         return
-    limit = {"graph_admm": 2000, "pdhg": 1000, "linearized_admm": 300}.get(solver)
+    # by then a signal whose h is not unique has an answer whatever rounding made of its first guesses
+    limit = {"graph_admm": 2000, "pdhg": 1000, "linearized_admm": 1000}.get(solver)
     together = ci.solve(problem, solver, on_fail="ignore", max_iter=limit)
     order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
     permuted = ci.solve(problem.take(order), solver, on_fail="ignore", max_iter=limit)
