@@ -32,28 +32,33 @@ class Piece(NamedTuple):
 
 
 class Guessed:
-    """One guess of each signal as a function of lam: h = h0 + lam d, p = p0 + lam e.
+    """One guess of each signal as a function of lam: h = h0 + lam d, p = p0 + lam e, W h + b = v0 + lam v1.
 
-    system: the guess's equations, factorised; c: W'w (y - b), `(N, n)`. lam `(N,)`: the one that meets eps, NaN without room.
+    system: the guess's equations, factorised; c: W'w (y - b), `(N, n)`. lam `(N,)`: the one that meets eps, NaN where h0
+    leaves no room.
     """
 
     def __init__(self, system: AbstractEquations, problem: AbstractLayerProblem, c: Tensor):
         self.system, self.rows, self.eps = system, problem.rows, problem.__dict__["eps"]
-        self.h0, self.mu0 = system.solve(c, -self.rows.b.expand_as(self.rows.y))
-        self.d, self.mu = system.solve(-torch.ones_like(c), torch.zeros_like(self.rows.y))
+        y, b = self.rows.y, self.rows.b
+        (self.h0, self.d), (self.mu0, self.mu) = system.solve_two(
+            (c, -torch.ones_like(c)), (-b.expand_as(y), torch.zeros_like(y))
+        )
         self._meet()
 
     def _meet(self) -> None:
         rows = self.rows
-        r0, r1 = rows.residual(self.h0), torch.where(rows.on, rows.W(self.d), torch.zeros_like(rows.y))
+        self.v0, self.v1 = rows.W(self.h0) + rows.b, rows.W(self.d)
+        r0, r1 = (torch.where(rows.on, r, torch.zeros_like(r)) for r in (self.v0 - rows.y, self.v1))
         self.p0, self.e = rows.fit * r0 + self.mu0, rows.fit * r1 + self.mu
         self.lam = _lam_that_meets(rows, self.eps, r0, r1)
 
     def correct(self, which: Tensor) -> None:
         """Solve once more for what the signals `which` leave of their equations, in which W itself stands and not H."""
         W = self.rows.W
-        dh, dmu = self.system.solve(-W.adjoint(self.p0), -(W(self.h0) + self.rows.b), which)
-        dd, de = self.system.solve(-(W.adjoint(self.e) + 1), -W(self.d), which)
+        (dh, dd), (dmu, de) = self.system.solve_two(
+            (-W.adjoint(self.p0), -1 - W.adjoint(self.e)), (-self.v0, -self.v1), which
+        )
         self.h0, self.mu0, self.d, self.mu = self.h0 + dh, self.mu0 + dmu, self.d + dd, self.mu + de
         self._meet()
 

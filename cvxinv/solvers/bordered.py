@@ -40,10 +40,8 @@ class _Factor:
 
     def serves(self, free: np.ndarray) -> bool:
         """Whether a guess is close enough to F."""
-        changed = free != self.free
-        if not changed.any():
-            return True
-        return self.firm and _SHARE * max(np.count_nonzero(changed), len(self.known)) <= len(self.F)
+        changes = int(np.count_nonzero(free != self.free))
+        return changes == 0 or (self.firm and _SHARE * max(changes, len(self.known)) <= len(self.F))
 
     def columns(self, joined: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """V' of the unknowns `joined` and `gone`, a row for each."""
@@ -83,21 +81,22 @@ class _Border:
         self.of_P = np.linalg.inv(S) if self.sound else S
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """h `(n,)` with H_AA h_A = right_A."""
-        factor, h = self.factor, np.zeros(len(right))
-        trsv = scipy.linalg.blas.dtrsv
+        """h `(n, k)` with H_AA h_A = right_A, for k right sides at once."""
+        factor, h = self.factor, np.zeros_like(right)
         if not len(factor.F):
             return h
-        z = trsv(factor.U, right.take(factor.F), trans=1, overwrite_x=1)
-        if self.changed:
-            short = -self.V @ z
-            p, q = short[: len(self.joined)] + right[self.joined], short[len(self.joined) :]
-            p = self.of_P @ (p - self.X.T @ q)
-            q = -self.of_Q @ q - self.X @ p
-            z -= np.concatenate([p, q]) @ self.V
-        h[factor.F] = trsv(factor.U, z, overwrite_x=1)
-        if self.changed:
-            h[self.joined], h[self.gone] = p, 0.0
+        trsm = scipy.linalg.blas.dtrsm
+        z = trsm(1.0, factor.U, right[factor.F], trans_a=1)
+        if not self.changed:
+            h[factor.F] = trsm(1.0, factor.U, z, overwrite_b=1)
+            return h
+        short, joined = -self.V @ z, len(self.joined)
+        p, q = short[:joined] + right[self.joined], short[joined:]
+        p = self.of_P @ (p - self.X.T @ q)
+        q = -self.of_Q @ q - self.X @ p
+        z -= self.V.T @ np.concatenate([p, q])
+        h[factor.F] = trsm(1.0, factor.U, z, overwrite_b=1)
+        h[self.joined], h[self.gone] = p, 0.0
         return h
 
 
@@ -109,11 +108,17 @@ class _Bordered(AbstractEquations):
         self.sound = torch.tensor([border.sound for border in borders])
 
     def solve(self, right, gap, which=None):
+        (h, _), (mu, _) = self.solve_two((right, torch.zeros_like(right)), (gap, gap), which)
+        return h, mu
+
+    def solve_two(self, rights, gaps, which=None):
         wanted = self.sound if which is None else self.sound & which
-        r, h = right.numpy(), np.zeros(right.shape)
+        both = torch.stack(rights, 2).numpy()
+        h = np.zeros_like(both)
         for k in wanted.nonzero()[:, 0].tolist():
-            h[k] = self.borders[k].solve(r[k])
-        return torch.from_numpy(h), torch.zeros(len(h), self.m, dtype=right.dtype)
+            h[k] = self.borders[k].solve(both[k])
+        none = torch.zeros(len(h), self.m, dtype=rights[0].dtype)
+        return tuple(torch.from_numpy(h).unbind(2)), (none, none)
 
 
 class Borders:

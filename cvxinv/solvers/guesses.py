@@ -28,6 +28,7 @@ _SINGULAR = {"d": 1e-7, "f": 1e-2}  # pivots that differ by more leave h open, o
 _MIN, _MAX = np.minimum.reduce, np.maximum.reduce
 PADDED_UP_TO = 48  # unknowns up to which a padded batch is faster than LAPACK signal by signal
 _NONE = np.zeros(0, dtype=np.int64)
+Pair = tuple[Tensor, Tensor]
 
 
 def on_grams(rows: Rows) -> Tensor:
@@ -105,14 +106,19 @@ class AbstractEquations(ABC):
     def solve(self, right: Tensor, gap: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """h `(N, n)` and mu `(N, m)` of the equations; 0 for signals not in `which`."""
 
+    def solve_two(self, rights: Pair, gaps: Pair, which: Tensor | None = None) -> tuple[Pair, Pair]:
+        """h and mu for two right sides."""
+        (h, mu), (other, nu) = (self.solve(*sides, which) for sides in zip(rights, gaps, strict=True))
+        return (h, other), (mu, nu)
+
 
 def equations(
     grams: "Tensor | LazyGrams", M: Tensor, left: Tensor, free: Tensor, tight: Tensor, ridge: Tensor, slack: Tensor
 ) -> AbstractEquations:
     """The equations of the module, factorised the fastest way.
 
-    grams: one for all signals, or one each, of which those at `left` are the guesses'. free `(N, n)`, tight `(N, m)`: A and I;
-    ridge, slack `(N,)`.
+    grams: one for all signals, or one each, of which those at `left` are the guesses'. free `(N, n)`, tight `(N, m)`: A
+    and I; ridge, slack `(N,)`.
     """
     padded = isinstance(grams, Tensor) and pads(M)
     return (_Padded if padded else _Compact)(grams, M, left, free, tight, ridge, slack)

@@ -172,7 +172,7 @@ class _Revised:
         self.met = guess.lam > 0
         self.h, self.p = guess.h0 + self.lam[:, None] * guess.d, guess.p0 + self.lam[:, None] * guess.e
         self.free = self.h * diagonal > rows.W.adjoint(self.p) + self.lam[:, None]
-        self.tight = rows._off & (torch.where(rows._off, self.p, 0.0) + rows.W(self.h) + rows.b > 0)
+        self.tight = rows._off & (torch.where(rows._off, self.p, 0.0) + guess.v0 + self.lam[:, None] * guess.v1 > 0)
 
     def repeats(self, free: Tensor, tight: Tensor) -> Tensor:
         """Where it is the same guess, `(N,)`."""
