@@ -1,18 +1,28 @@
-"""`solver="auto"`: which method for what, and why.
+"""`solver="auto"` after its openings: which method gets what they left, and why.
 
-Squared misfits:
-1. Block pivoting: a few active-set rounds at the size of each signal's own support; most signals end here, exactly.
-2. Where lam = 0, active-set rounds from the least-squares point for what is left. On realizable data they are exact
-   whatever the conditioning, because their equations are nudged and refined against W itself.
-   Where lam = 0 leaves h open (fewer on rows than unknowns), the minimiser with the least sum is looked for next.
-3. Interior point with polish, where n x n matrices per signal fit: insensitive to conditioning, which on trained layers is
-   where first-order methods stall (linearised ADMM needs 20,000 to 60,000 iterations at condition 9e4).
-4. Graph-form ADMM with polish for what is left, and alone beyond `LARGEST_NEWTON` unknowns.
+The openings (`openings`) judge themselves, and the judge looks at their points once. Here it looks at every method's points
+and keeps the better. In this order, each on the signals that are still without an answer:
 
-An l2 bound: root finding on the penalty; without its bound (interior point) where off rows alone decide; then ADMM.
+Squared misfits up to `LARGEST_NEWTON` unknowns:
+1. Block pivoting, where the judge did not believe another opening: its own points are exact or not there.
+2. lam = 0: active-set rounds from the least-squares point. On realizable data they are exact whatever the conditioning,
+   because their equations are nudged and refined against W itself. Where lam = 0 leaves h open (fewer on rows than
+   unknowns), the minimiser with the least sum is looked for next.
+3. Interior point: insensitive to conditioning, which on trained layers is where first-order methods stall (linearised ADMM
+   needs 20,000 to 60,000 iterations at condition 9e4).
+4. Graph-form ADMM, one factorisation for the whole batch, for signals that the interior point did not even come near.
+
+An l2 bound: where it is next to 0, the linear program W h + b = y, by interior point; root finding on the penalty; where
+off rows alone may decide, the problem without the bound, by interior point; then graph-form ADMM.
 Linear programs: interior point with crossover; then PDHG. Behind an activation, not convex: FISTA.
-Whatever is still left: a p that proves infeasibility is looked for, and checked by the judge.
-Problems that weigh |h| are solved in their two halves (`signed`).
+
+Methods with an n x n matrix per signal are left out beyond `LARGEST_NEWTON` unknowns (twice as many for bounds), where
+first-order methods stand alone. After the first method on a bound, and at the end, a p that proves infeasibility is looked
+for, and checked by the judge: a first-order method would spend its budget on what has no answer. Up to `LARGEST_NEWTON`
+unknowns problems that weigh |h| are solved in their two halves (`signed`), but for a Lasso with lam = 0, whose halves have
+no unique answer.
+
+`polish=False` reaches the methods; steps that are exact solves themselves (1, 2) remain.
 """
 
 import time

@@ -1,7 +1,23 @@
 """What `auto` asks first: fast methods that judge themselves, so that the judge is called once, at the end.
 
-Each opening gives points for the signals that it takes for solved; the certificate decides, and whatever it does not call
-optimal goes on to the cascade of `choose`.
+Each opening gives points for the signals that it takes for solved, in this order:
+
+Squared misfits
+1. `least_squares`, where lam = gamma = 0 and no fewer rows are on than there are unknowns: exact where a layer explains its
+   data.
+2. Where lam > 0, no row is off and all signals have the same on rows and weights, they share a Gram matrix, and its
+   `evenness` chooses: from `_EVEN` on `shared_admm`, one product for the whole batch per iteration; below
+   `sparse_active_set`, one factorisation of the support's size per signal and round, whatever the condition. With lam 1e-2
+   of what gives h = 0 `shared_admm` takes 10 iterations at an evenness of 0.67, 20 to 100 on trained layers of 0.045 to
+   0.12, and 800 for half of the signals on a power law of 0.007.
+3. `block_pivoting`, up to `LARGEST_NEWTON` unknowns: off rows, masks that differ, latents, and what 1 and 2 left.
+
+An l2 bound: `shared_pursuit`, where signals share a Gram matrix with no fewer rows than unknowns. With fewer it would need
+ten times the iterations; there root finding only begins where it has got to, see `root_finding`.
+Linear programs and problems that are not convex have no opening.
+
+Points of methods that are not exact are polished by a few active-set rounds, unless `polish=False`. The certificate
+decides, and whatever it does not call optimal goes on to the cascade of `choose`. Decisions 0010 and 0012.
 """
 
 import time
@@ -97,7 +113,8 @@ def openings(problem: AbstractLayerProblem) -> list[Opening]:
 def evenness(gram: Tensor) -> float:
     """(sum of eigenvalues)^2 / (n sum of their squares): 1 where they are all equal, 1 / n where one is all there is.
 
-    Gaussian layers have 0.4 to 0.7, trained and power-law layers 0.003 to 0.12; it takes no eigenvalues to find out.
+    A Gaussian layer has about m / (m + n), a power law of condition 9e4 0.003 to 0.06, the last layers of ten generators
+    that others trained 0.03 to 0.12. It takes no eigenvalues to find out.
     """
     total = float(gram.diagonal().sum())
     return total**2 / max(len(gram) * float((gram * gram).sum()), 1e-300)

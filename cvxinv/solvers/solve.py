@@ -30,8 +30,8 @@ class Solution:
     """Points of a batch and what they prove.
 
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
-    active-set polish gave the point, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY solver's own
-    words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it.
+    point solves the equations of its activity exactly, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY
+    solver's own words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it.
     """
 
     h: Tensor
@@ -94,15 +94,34 @@ def solve(
 ) -> Solution:
     """Solve a layer problem for a whole batch and judge every signal.
 
-    solver: "auto", a torch method ("interior_point", "graph_admm", "pdhg", "root_finding" for l2 bounds, "fista" for squared
-    misfits without off rows, "linearized_admm" for those with them), or a CVXPY solver by its name ("CLARABEL", "OSQP",
-    "SCS", "HIGHS", "ECOS"; l2 bounds by CLARABEL, SCS and ECOS). tol: relative tolerance of the certificate. max_iter:
-    iterations per signal; None takes the method's own. polish: finish with the polish that fits the problem. on_fail:
-    "warn", "raise" (UnsolvedError, which carries the solution) or "ignore". progress: a bar; None shows it on a terminal
-    when a CVXPY loop is long. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed
-    to a CVXPY solver as they are.
+    solver: "auto", a torch method of the list below, or a CVXPY solver by its name ("CLARABEL", "OSQP", "SCS", "HIGHS",
+    "ECOS"; l2 bounds by CLARABEL, SCS and ECOS). tol: relative tolerance of the certificate. max_iter: iterations per
+    signal; None takes the method's own, and what "auto" asks first keeps its own. polish: go on to the exact point where the
+    activity is identified; False stops at `tol`, in "auto" too. on_fail: "warn", "raise" (UnsolvedError, which carries the
+    solution) or "ignore". progress: a bar; None shows it on a terminal when a CVXPY loop is long or a batch is solved in
+    several chunks. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed to a CVXPY
+    solver as they are.
 
-    float32 problems are iterated in float32 where the method can, unless this process rounds such products to TF32 or bf16.
+    Squared misfits:
+      "block_pivoting"     active-set rounds at the size of each support; off rows, masks that differ; exact where it settles
+      "sparse_active_set"  the same grown from few unknowns; ill-conditioned layers whose signals share a Gram matrix
+      "shared_admm"        one product for the whole batch per iteration; even spectra, a shared Gram matrix, no off rows
+      "interior_point"     a factorisation per signal and iteration, insensitive to conditioning; linear programs too
+      "fista"              proximal gradient, no factorisation; no off rows; also problems behind an activation
+      "linearized_admm"    no factorisation; off rows
+    l2 bounds:
+      "shared_pursuit"     `shared_admm` with the penalty on the way; a shared Gram matrix, no off rows
+      "root_finding"       the penalty whose LASSO has that misfit; off rows
+    All convex problems:
+      "graph_admm"         one factorisation for the whole batch
+      "pdhg"               no factorisation
+
+    "auto" asks first what judges itself (`openings`), calls the judge once, and hands what is left to `choose`'s list;
+    `Solution.explain()` says which methods it asked, why, and what came of it.
+
+    "auto" works in float64 whatever the problem's type, with lower precision inside where that is corrected; of a float32
+    problem the point is rounded at the end. Methods asked for by name iterate float32 problems in float32 where they can,
+    unless this process rounds such products to TF32 or bf16. The judge sees the point as it is returned, in float64.
 
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
     cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
