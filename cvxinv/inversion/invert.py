@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..certificate import OPTIMAL, STATIONARY
+from ..certificate import OPTIMAL, STATIONARY, joined
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator import Generator
 from ..inputs import describe, read_numbers
@@ -305,23 +305,17 @@ def _join(parts: list[Found]) -> Found:
 
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
     solutions = [report.solution for report in reports]
-    certificates = [s.certificate for s in solutions]
-    names = ("objective", "bound", "violation", "scale", "unit", "floor")
-    tensors: dict[str, Any] = {k: torch.cat([getattr(c, k) for c in certificates]) for k in names}
-    certificate = replace(
-        certificates[0], status=np.concatenate([c.status for c in certificates]),
-        remark=tuple(r for c in certificates for r in c.remark), **tensors,
-    )  # fmt: skip
+    certificate = joined([s.certificate for s in solutions])
     solution = Solution(
         torch.cat([s.h for s in solutions]), torch.cat([s.p for s in solutions]), certificate,
         torch.cat([s.iterations for s in solutions]), torch.cat([s.polished for s in solutions]),
         tuple(w for s in solutions for w in s.solver), tuple(w for s in solutions for w in s.solver_status),
-        sum(s.seconds for s in solutions),
+        sum(s.seconds for s in solutions), tuple(step for s in solutions for step in s.steps),
     )  # fmt: skip
     problems = [report.problem for report in reports]
-    joined = None if any(p is None for p in problems) else _join_problems(problems)
+    problem = None if any(p is None for p in problems) else _join_problems(problems)
     return replace(
-        reports[0], problem=joined, solution=solution, penalty=torch.cat([r.penalty for r in reports]),
+        reports[0], problem=problem, solution=solution, penalty=torch.cat([r.penalty for r in reports]),
         threshold=torch.cat([r.threshold for r in reports]),
         remark="; ".join(dict.fromkeys(r.remark for r in reports if r.remark)),
     )  # fmt: skip
