@@ -41,6 +41,10 @@ class AbstractMethod(ABC):
     def point(self) -> Point:
         """The point reached."""
 
+    def points(self, index: Tensor) -> Point:
+        """The points of the signals `index`, bool `(N,)`."""
+        return Point(*(x[index] for x in self.point()))
+
     @abstractmethod
     def keep(self, index: Tensor) -> None:
         """Go on with the signals at `index` only."""
@@ -133,7 +137,7 @@ def run(
             continue
         else:
             looked, part = left[believed.cpu()], left_problem.take(believed)
-            point = Point(*(x[believed] for x in method.point()))
+            point = method.points(believed)
         # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
         thorough = method.exact or not polish
         offer(reached, looked, part, point, tol, iteration, polished=method.exact, thorough=thorough)

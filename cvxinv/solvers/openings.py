@@ -155,7 +155,7 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
             continue
         if bool(done.any()):
             ready = left[done.cpu()]
-            point = Point(*(x[done] for x in method.point()))
+            point = method.points(done)
             exact = torch.full((len(ready),), method.exact)
             if polish and not method.exact:
                 point, exact = _polished(problem if len(ready) == problem.N else problem.take(ready.to(done.device)), point)

@@ -26,6 +26,7 @@ s <- M' |s| + q of Bai (2010). The products of differences and the second-order 
 """
 
 from abc import abstractmethod
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -208,6 +209,18 @@ class AbstractSharedADMM(AbstractMethod):
             e += gram.repair(d - rows.W.adjoint(rows.fit * rows.W(e)).to(d))
             p += rows.fit * rows.W(e)
         return Point(self.z.to(rows.y.dtype), p.to(rows.y.dtype))
+
+    def points(self, index: Tensor) -> Point:
+        """The points of the signals `index` `(N,)`: a p costs two products with W, which the others are spared."""
+        if bool(index.all()):
+            return self.point()
+        if self.gap is None:
+            self._look()
+        assert self.gap is not None
+        part, gap, z, e = copy(self), self.gap[index], self.z[index], self.e[index]
+        part.keep(index)
+        part.gap, part.z, part.e = gap, z, e
+        return part.point()
 
     @abstractmethod
     def _look(self) -> None:
