@@ -1,7 +1,8 @@
 """`solver="auto"` after its openings: which method gets what they left, and why.
 
 The openings (`openings`) judge themselves, and the judge looks at their points once. Here it looks at every method's points
-and keeps the better. In this order, each on the signals that are still without an answer:
+and keeps the better. An exact point of an opening that it calls `optimal_inaccurate` stays: what is missed is its margin for
+rounding. In this order, each on the signals that are still without an answer:
 
 Squared misfits up to `LARGEST_NEWTON` unknowns:
 1. Block pivoting, where the judge did not believe another opening: its own points are exact or not there.

@@ -17,7 +17,7 @@ ten times the iterations; there root finding only begins where it has got to, se
 Linear programs and problems that are not convex have no opening.
 
 Points of methods that are not exact are polished by a few active-set rounds, unless `polish=False`. The certificate
-decides, and whatever it does not call optimal goes on to the cascade of `choose`. Decisions 0010 and 0012.
+decides; what it does not call optimal, and whom no opening claims, goes on to the cascade of `choose`. Decisions 0010, 0012.
 """
 
 import time
