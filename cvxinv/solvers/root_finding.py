@@ -26,10 +26,11 @@ from .guesses import equations, on_grams, pads
 from .interior_point import InteriorPoint
 from .loop import AbstractMethod, run
 from .pivoting import BlockPivoting
-from .shared_pursuit import SharedPursuit
+from .shared_pursuit import Approach
 
 _ROUNDS = 20  # of block pivoting with lam as an unknown
 _NEXT_TO_NONE = 1e-6  # an l2 bound in normalised units that asks for equations: their penalty is 0
+_MEMORY = 500_000_000  # bytes of factors at once
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
 
@@ -56,13 +57,17 @@ class RootFinding(AbstractMethod):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
-        shared = start is None and SharedPursuit.refuses(problem) is None and bool((self.eps > _NEXT_TO_NONE).all())
-        self.ahead = SharedPursuit(problem) if shared else None
-        self.grams = on_grams(rows) if self.ahead is None else self.ahead.gram.G[None]
-        self.started = False
+        shared = start is None and Approach.refuses(problem) is None and bool((self.eps > _NEXT_TO_NONE).all())
+        self.ahead = Approach(problem) if shared else None
+        self.grams = on_grams(rows)
+        self.started, self.rounds = False, 0
 
     def next_check(self, iteration: int) -> int:
         return iteration + 1
+
+    def done(self, tol: float) -> Tensor | None:
+        """Which signals' guess repeated: their points are exact. Later rounds cannot tell."""
+        return None if self.rounds else self.settled
 
     @property
     def patience(self) -> int:
@@ -91,7 +96,6 @@ class RootFinding(AbstractMethod):
         """Block pivoting with lam as an unknown; keeps what settled, and the last lam of what did not."""
         problem, rows = self.problem, self.problem.rows
         c = rows.W.adjoint(rows.fit * rows.target)
-        diagonal = torch.diagonal(self.grams, dim1=-2, dim2=-1)
         free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
         if self.start is not None:
             # the LASSO of the start, whose p is lam times this one
@@ -101,28 +105,33 @@ class RootFinding(AbstractMethod):
             free = self.start.h > 0
             tight = rows._off & (p + rows.W(self.start.h) + rows.b > 0)
         elif self.ahead is not None:
-            free, self.lam = self.ahead.approach()
+            free, self.lam = self.ahead.run()
             self.ahead = None
-        left, lam = torch.arange(problem.N, device=c.device), self.lam.clone()
-        best_h, best_p = self.best.h.clone(), self.best.p.clone()
-        borders = self._borders()
+        lam = self.lam.clone()
+        self.best = Point(self.best.h.clone(), self.best.p.clone())
+        for left in torch.arange(problem.N, device=c.device).split(max(1, _MEMORY // (8 * problem.n**2))):
+            self._settle(left, free[left], tight[left], c, lam)
+        self.lam = torch.where(torch.isfinite(lam) & (lam > self.low) & (lam < self.high), lam, self.lam)
+
+    def _settle(self, left: Tensor, free: Tensor, tight: Tensor, c: Tensor, lam: Tensor) -> None:
+        """Rounds for the signals at `left` from the guesses (free, tight); sets their best points, `lam` and `settled`."""
+        borders, diagonal = self._borders(), torch.diagonal(self.grams, dim1=-2, dim2=-1)
         for _ in range(_ROUNDS):
-            part = problem if len(left) == problem.N else problem.take(left)
+            part = self.problem if len(left) == self.problem.N else self.problem.take(left)
             guess = self._guess(borders, part, left, free, tight, c[left])
-            new = _Revised(guess, diagonal if len(diagonal) == 1 else diagonal[left], lam[left])
+            own = diagonal if len(diagonal) == 1 else diagonal[left]
+            new = _Revised(guess, own, lam[left])
             repeats = guess.system.sound & new.repeats(free, tight)
             if bool(repeats.any()):
                 guess.correct(repeats)
-                new = _Revised(guess, diagonal if len(diagonal) == 1 else diagonal[left], lam[left])
+                new = _Revised(guess, own, lam[left])
             settled = repeats & new.repeats(free, tight)
-            best_h[left], best_p[left], lam[left] = new.h.clamp(min=0), new.p / new.lam[:, None], new.lam
-            self.settled[left] = settled
+            self.best.h[left], self.best.p[left] = new.h.clamp(min=0), new.p / new.lam[:, None]
+            lam[left], self.settled[left] = new.lam, settled
             going = guess.system.sound & ~settled
             left, free, tight = left[going], new.free[going], new.tight[going]
             if len(left) == 0:
-                break
-        self.best = Point(best_h, best_p)
-        self.lam = torch.where(torch.isfinite(lam) & (lam > self.low) & (lam < self.high), lam, self.lam)
+                return
 
     def _borders(self) -> Borders | None:
         """Factors that are kept from guess to guess, where that is possible and pays."""
@@ -138,6 +147,7 @@ class RootFinding(AbstractMethod):
         return Guessed(equations(self.grams, part.rows.W.matrix(), left, free, tight, none, none), part, c)
 
     def _round(self) -> None:
+        self.rounds += 1
         rows = self.problem.rows
         self._solve_lasso()
         r = rows.residual(self.h)

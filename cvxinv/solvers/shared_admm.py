@@ -47,6 +47,7 @@ class AbstractSharedADMM(AbstractMethod):
     max_iter = 2000
     first_check = 2 * RUN
     kept: tuple[str, ...] = ("half", "lam", "b", "least", "stale", "q", "s", "v")  # what there is one row of per signal
+    repairs = True  # whether dual points are asked for
 
     def __init__(self, problem: AbstractLayerProblem):
         self.problem = problem
@@ -69,7 +70,7 @@ class AbstractSharedADMM(AbstractMethod):
     def _prepare(self, work: torch.dtype) -> None:
         """Everything that is formed in the precision `work`: the Gram matrix, and what is linear in the data."""
         problem, target = self.problem, self.problem.rows.target
-        self.gram = Gram.of(problem.rows, work)
+        self.gram = Gram.of(problem.rows, work, self.repairs)
         scaled = target if self.gram.flat else target * problem.rows.fit[:1].sqrt()
         self.half = scaled.norm(dim=1).to(work) ** 2 / 2
         c = self.gram.correlation(target)

@@ -42,13 +42,17 @@ class Gram(NamedTuple):
     mild: bool
 
     @classmethod
-    def of(cls, rows: Rows, work: torch.dtype) -> "Gram":
-        """From the rows of a normalised problem, whose on rows and weights are those of its first signal."""
+    def of(cls, rows: Rows, work: torch.dtype, repairs: bool = True) -> "Gram":
+        """From the rows of a normalised problem, whose on rows and weights are those of its first signal.
+
+        repairs: whether the inverse is wanted; without it a G that is singular by its shape needs none.
+        """
         W, weight = rows.W.matrix().to(work), rows.fit[:1].to(work)
         flat = bool((weight == 1).all())
         G = rows.shared_gram.to(work)
         top = largest(G) or 1.0  # of a layer that says nothing any rho will do
-        inverse, ridge = _inverse(G, top, singular=rows.m < rows.n)
+        wide = rows.m < rows.n
+        inverse, ridge = _inverse(G, top, singular=wide) if repairs or not wide else (torch.zeros_like(G), _WIDE * top)
         flatness = 0.0 if ridge else 1 / max(largest(inverse) * top, 1e-300)
         rho = top * max(_FLAT, flatness) ** 0.5
         eye = torch.eye(len(G), dtype=torch.float32, device=G.device)

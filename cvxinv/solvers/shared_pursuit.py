@@ -69,8 +69,8 @@ class SharedPursuit(AbstractSharedADMM):
         z, lam = self.z, self.lam[:, 0]
         size, twice = z.abs().sum(1), 2 * self.half
         c = self.b if self.problem.absolute else self.b + self.lam
-        slope = self.g if self.problem.absolute else self.g - self.lam  # W'w (W z + b - y)
-        self.phi = (twice + (z * (slope - c)).sum(1)).clamp(min=0)
+        slope = self._slope()
+        self.phi = self._square()
         d, slack = self._repair(self.g)
         e = self._repaired(d)
         short = self.gram.ridge * e.abs().amax(1)
@@ -79,6 +79,15 @@ class SharedPursuit(AbstractSharedADMM):
         square = (self.phi + (e * (2 * slope + d)).sum(1)).clamp(min=0)
         linear = twice - ((z + e) * c).sum(1)
         self.gap = size - (linear - self.eps * square.sqrt()) / (lam + short)
+
+    def _slope(self) -> Tensor:
+        """W'w (W z + b - y)."""
+        return self.g if self.problem.absolute else self.g - self.lam
+
+    def _square(self) -> Tensor:
+        """Of the misfit at z, `(N,)`."""
+        c = self.b if self.problem.absolute else self.b + self.lam
+        return (2 * self.half + (self.z * (self._slope() - c)).sum(1)).clamp(min=0)
 
     def done(self, tol: float) -> Tensor:
         if self.gap is None:
@@ -125,15 +134,32 @@ class SharedPursuit(AbstractSharedADMM):
             self.q.sub_(change * self.shift, alpha=RELAX)
             self.s.sub_(change * self.shift, alpha=RELAX)
 
-    def approach(self, moves: int = 6, steps: int = 25) -> tuple[Tensor, Tensor]:
-        """The activity `(N, n)` and lam `(N,)` after some iterations, for a method that solves on an activity.
+
+class Approach(SharedPursuit):
+    """The iteration for a method that solves on activities: it asks for no gap, and float32 serves."""
+
+    repairs = False
+
+    def _first_work(self) -> torch.dtype:
+        return AbstractSharedADMM._first_work(self)
+
+    def _penalty(self, c: Tensor) -> Tensor:
+        return super()._penalty(c).to(c)
+
+    def _look(self) -> None:
+        self._full_step()
+        self.phi = self._square()
+
+    def run(self, moves: int = 6, steps: int = 25) -> tuple[Tensor, Tensor]:
+        """The activity `(N, n)` and lam `(N,)` in float64 after some iterations.
 
         lam moves in proportion: with fewer rows than unknowns the misfit has no other part than lam's. No bound is asked
         for, which there would need ten times the iterations.
         """
+        eps = self.eps.to(self.b)
         for _ in range(moves):
             self.advance(steps)
             self._look()
-            share = self.eps / self.phi.sqrt().clamp(min=torch.finfo(self.phi.dtype).tiny)
+            share = eps / self.phi.sqrt().clamp(min=torch.finfo(self.phi.dtype).tiny)
             self._move((self.lam[:, 0] * share.clamp(1 / _STEP, _STEP)).minimum(1.01 * self.highest))
-        return self.z > 0, self.lam[:, 0]
+        return self.z > 0, self.lam[:, 0].double()
