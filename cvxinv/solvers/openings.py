@@ -90,8 +90,12 @@ class Opening(NamedTuple):
 
 def openings(problem: AbstractLayerProblem) -> list[Opening]:
     """The methods that are asked first, in this order; each gets what those before it left."""
-    if problem.form == "ball" and problem.rows.m >= problem.n and SharedPursuit.refuses(problem) is None:
-        return [Opening(SharedPursuit, "all signals share a Gram matrix: a product per iteration, lam on the way", 1000)]
+    if problem.form == "ball" and SharedPursuit.refuses(problem) is None:
+        shared = "all signals share a Gram matrix"
+        if problem.rows.m >= problem.n:
+            return [Opening(SharedPursuit, f"{shared}: a product per iteration, lam on the way", 1000)]
+        if problem.n <= LARGEST_NEWTON:
+            return [Opening(RootFinding, f"{shared}, rows are few: activities in closed form, lam on the way", 1)]
     if problem.form != "quadratic":
         return []
     found: list[Opening] = []
