@@ -216,7 +216,8 @@ class _Cascade:
         # what a first-order method has not got by 2000 iterations it will not get
         limit = self.max_iter if self.max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
         with self.step(method.name, why, left):
-            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
+            got = run_method(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish)
+            self.merge(left, got, method.name)
 
     def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
         """The same with the interior point on a `problem` that stands for the signals `left`."""

@@ -46,7 +46,6 @@ _SHORTEST = 0.01  # step of the path, in decades of t
 _FEW = 2  # changes of a guess with which the path goes on
 _BATCH = 32  # signals for which a first guess is worth its overhead
 _TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
-_TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
 
 

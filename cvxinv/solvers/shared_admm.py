@@ -33,9 +33,11 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from .loop import AbstractMethod
+from .precision import coarse_products
 from .shared_gram import RELAX, Gram, why_not_shared
 
 RUN = 5  # products in bfloat16 between two full gradients: a sixth gains nothing on their error
+_GRAIN = 0.25  # of float32's spacing and |y|^2 / 2: 1.5 times the gap that rounding leaves in the points
 _NOTHING = 1e-20  # of |y - b|^2 / 2: a gap that counts as none, see `Certificate`
 SHARE = 0.3  # of the tolerance that the method's own estimate of the gap may use
 _PATIENCE = 4  # checks without a quarter off the gap, after which a signal is left to others
@@ -65,7 +67,8 @@ class AbstractSharedADMM(AbstractMethod):
 
     def _first_work(self) -> torch.dtype:
         """float32 on the CPU; on a GPU float64, whose products are no slower and which TF32 cannot reach."""
-        return torch.float32 if self.problem.rows.y.device.type == "cpu" else torch.float64
+        device = self.problem.rows.y.device
+        return torch.float32 if device.type == "cpu" and not coarse_products(device) else torch.float64
 
     def _prepare(self, work: torch.dtype) -> None:
         """Everything that is formed in the precision `work`: the Gram matrix, and what is linear in the data."""
@@ -125,7 +128,8 @@ class AbstractSharedADMM(AbstractMethod):
         fallen = gap < 0.75 * self.least
         self.least = torch.where(fallen, gap, self.least)
         self.stale = torch.where(fallen, torch.zeros_like(self.stale), self.stale + 1)
-        self.blurred = gap.dtype != torch.float64 and bool((~done & ~fallen).any())
+        reached = self.least <= 1e-9 * self.half  # no digit of float32 left: what is not done is so for its rounding
+        self.blurred = gap.dtype != torch.float64 and bool((~done & (~fallen | reached)).any())
 
     # --- the iteration ---
 
@@ -250,7 +254,10 @@ class SharedADMM(AbstractSharedADMM):
         if self.gap is None:
             self._look()
         assert self.gap is not None
-        done = self.gap <= torch.maximum(SHARE * tol * self._objective(), _NOTHING * self.half)
+        objective = self._objective()
+        done = self.gap <= torch.maximum(SHARE * tol * objective, _NOTHING * self.half)
+        grain = _GRAIN * torch.finfo(self.gap.dtype).eps * self.half
+        done &= (tol * objective >= grain) | (self.gap.dtype == torch.float64)
         self._count(self.gap, done)
         return done
 

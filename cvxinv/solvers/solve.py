@@ -131,7 +131,8 @@ def solve(
     started = time.perf_counter()
     steps: list[Step] = []
     quiet = (solver not in CVXPY_SOLVERS and problem.N <= chunk_size(problem)) or (progress is None and problem.N < 20)
-    with tqdm(total=problem.N, desc=solver, unit="signal", disable=True if quiet else not progress and None) as bar:
+    disable = True if quiet or progress is False else None if progress is None else False
+    with tqdm(total=problem.N, desc=solver, unit="signal", disable=disable) as bar:
         if solver == "auto":
             found, certificate = _solve_auto(problem, tol, max_iter, polish, steps, bar.update)
         else:
@@ -229,6 +230,7 @@ def _solve_auto(
     claimed, left = asked.nonzero()[:, 0], (~asked).nonzero()[:, 0]
     judged: list[Certificate] = []
     order = [claimed]
+    steps[:] = summary(steps, [])
     if len(claimed):
         certificate = certify(*_taken(problem, found.point, claimed), tol=tol)
         held = certificate.holds
