@@ -59,6 +59,7 @@ from ..layers.lasso import Lasso
 from ..maps import Dense
 from ..measurement import Matrix
 from ..rows import Rows, Sample
+from ..solvers.openings import Step, summary
 from ..solvers.solve import Solution, solve
 from .hybrid import Found, Plan, debiased
 from .latent_pursuit import LARGEST_LAYER, LayerReport, Settings, image_map, latent_problem, layer_report
@@ -262,7 +263,7 @@ def _with_objective(statement: Statement, objective: Any) -> Statement:
 
 
 class _Parts(NamedTuple):
-    """What one or several signals got: h `(N, n)`, p `(N, m)`, iterations, polished, solvers, their own words."""
+    """What one or several signals got: h `(N, n)`, p `(N, m)`, iterations, polished, solvers, their own words; the steps."""
 
     h: Tensor
     p: Tensor
@@ -270,6 +271,7 @@ class _Parts(NamedTuple):
     polished: Tensor
     solver: list[str]
     words: list[str]
+    steps: list[Step]
 
 
 def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings: Settings) -> Solution:
@@ -279,7 +281,7 @@ def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings
     N, y = rows.N, rows.y
     out = _Parts(
         torch.zeros(N, rows.n, dtype=y.dtype, device=y.device), torch.zeros_like(y),
-        torch.zeros(N, dtype=torch.long), torch.zeros(N, dtype=torch.bool), [""] * N, [""] * N,
+        torch.zeros(N, dtype=torch.long), torch.zeros(N, dtype=torch.bool), [""] * N, [""] * N, [],
     )  # fmt: skip
     for k in range(len(kinds)):
         index = (which == k).nonzero()[:, 0]
@@ -293,23 +295,26 @@ def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings
             p = torch.zeros_like(y[left])
             p[:, used] = found.p
             _put(out, left, found.h / d, p, found)
+            out.steps.extend(found.steps)
     certificate = certify(problem, Point(out.h, out.p), tol=settings.tol)
+    steps = summary(out.steps, [who for who, held in zip(out.solver, certificate.holds.tolist(), strict=True) if held])
     return Solution(
         out.h, out.p, certificate, out.iterations, out.polished, tuple(out.solver), tuple(out.words),
-        time.perf_counter() - started,
+        time.perf_counter() - started, tuple(steps),
     )  # fmt: skip
 
 
 def _directly(problem: NormalisedLasso | NormalisedBasisPursuit, index: Tensor, out: _Parts, tol: float) -> Tensor:
     """Put what has a direct solution into `out`; the signals at `index` share their on rows. Returns which are left."""
-    part = problem.take(index)
+    part, started = problem.take(index), time.perf_counter()
     if isinstance(part, NormalisedLasso):
-        name, point = "active_set", _by_signs(part)
+        name, why, point = "active_set", "in closed form on the signs", _by_signs(part)
     elif not bool(part._plain._eps.any()):
-        name, point = "least_squares", _only_solution(part)
+        name, why, point = "least_squares", "the only h that meets the rows", _only_solution(part)
     else:
         return index
     sure = certify(part, point, tol=tol).holds.to(index.device)
+    out.steps.append(Step(name, why, len(index), int(sure.sum()), time.perf_counter() - started))
     _put(out, index[sure], point.h[sure], point.p[sure], name)
     return index[~sure]
 
