@@ -36,6 +36,7 @@ _RIDGE = 1e-4  # of the least-squares start, in units of |W|^2
 _FIRST = 0.1  # multipliers at the start, in units of what they end with
 _ROUGH = 1e-2  # residual of W'p + 1 - nu = 0 down to which factors in float32 do
 _LOOKS = (10, 14, 20, 28, 40, 60)  # a polish costs several iterations; before the tenth the activity is rarely right
+_LEAST = 1e-26  # the same for squared misfits, whose optimum may be 0 to 1e-20
 _SMALLEST = 1e-18  # product s mu or h nu that is aimed at: below it the steps are rounding
 _FAR = 20.0  # rows this many times further inside than the start is wrong are left out at first
 _WISH = 0.08  # by how much, and by what share, a corrector is to lengthen the steps
@@ -68,6 +69,7 @@ class InteriorPoint(AbstractMethod):
         """sign, limit `(sides, N, m)`: 1 for upper, -1 for lower limits, 0 where there is none."""
         lo, hi = self.problem.limits()
         narrow = _OPENING * (hi - lo < 2 * _OPENING)
+        self.equal = (narrow > 0).any(1)
         ends = [(sign, end + sign * narrow) for sign, end in ((1, hi), (-1, lo)) if bool(torch.isfinite(end).any())]
         none = hi.new_zeros(0, *hi.shape)
         self.limit = torch.stack([end for _, end in ends]) if ends else none
@@ -146,7 +148,7 @@ class InteriorPoint(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("h", "nu", "fit", "bounds", "residual"):
+        for name in ("h", "nu", "fit", "bounds", "residual", "equal"):
             setattr(self, name, getattr(self, name)[index])
         for name in ("s", "mu", "sign", "offset", "waiting", "true_sign", "true_offset", "first"):
             setattr(self, name, getattr(self, name)[:, index])
@@ -159,7 +161,9 @@ class InteriorPoint(AbstractMethod):
     def done(self, tol: float) -> Tensor:
         """Signals whose products and residuals leave a relative gap below `tol`, by this method's own account.
 
-        At some iterations everyone, for the judge to see what is infeasible and the polish what is stuck.
+        At some iterations everyone, for the judge to see what is infeasible and the polish what is stuck. Signals with
+        equal limits always: where these contradict each other by a rounding p grows without end, and its early values are
+        the best.
         """
         problem, state = self.problem, self.state
         if self.iteration in _LOOKS:
@@ -167,7 +171,7 @@ class InteriorPoint(AbstractMethod):
         objective = problem.objective(self.h)
         gap = (self.bounds * state.t)[:, 0] + (state.r_dual * self.h).sum(1).abs()
         allowed = torch.maximum(tol * objective.abs(), problem.floor(tol))
-        return (gap <= allowed) & (state.r.abs().amax((0, 2)) <= tol if len(state.r) else True)
+        return self.equal | (gap <= allowed) & (state.r.abs().amax((0, 2)) <= tol if len(state.r) else True)
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -204,7 +208,7 @@ class InteriorPoint(AbstractMethod):
         newton = _Newton(self, state)
         move = newton.move(self.mu, self.nu)  # predictor: products to 0
         ahead = self._product_after(move, *(a.clamp(max=1) for a in newton.longest(move)))
-        target = ((ahead / t).clamp(0, 1) ** 3 * t).clamp(min=_SMALLEST)
+        target = ((ahead / t).clamp(0, 1) ** 3 * t).clamp(min=_SMALLEST if self.split else _LEAST)
         r_s = self.mu + (move.ds * move.dmu - target) * newton.over_s
         r_h = self.nu + (move.dh * move.dnu - target) * newton.over_h
         move = newton.move(r_s, r_h)
