@@ -10,6 +10,7 @@ from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certi
 from ..layer_problem import AbstractLayerProblem, Point
 from .polishing import polish as polish_point
 
+_BELOW = 1e-4  # of the objective: a bound this far above it is what limits opened by 1e-9 s_y do to a long p
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
 
 
@@ -88,11 +89,12 @@ def merit(certificate: Certificate) -> Tensor:
     """How far a point is from `optimal`, `(N,)`: statuses first, then the larger of gap and violation in natural units.
 
     The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point.
-    Below 0 it counts as above: rows that contradict each other by a rounding let p grow without end, and the bound with it.
+    Far below 0 it counts as above: rows that contradict each other by a rounding let p and its bound grow without end.
     """
     rank = torch.as_tensor([LAYER_STATUSES.index(s) for s in certificate.status], dtype=torch.float64)
     scale = certificate.scale.clamp(min=1e-300)
-    gap = certificate.gap.abs() / certificate.unit.clamp(min=1e-300)
+    beyond = -certificate.gap - _BELOW * torch.maximum(certificate.objective.abs(), certificate.unit)
+    gap = torch.maximum(certificate.gap, beyond).clamp(min=0) / certificate.unit.clamp(min=1e-300)
     worst = torch.maximum(gap, certificate.violation / scale)
     worst = torch.nan_to_num(worst, nan=1e40)
     return rank + (torch.log10(worst.clamp(1e-40, 1e40)) + 40) / 81  # strictly below the next rank
