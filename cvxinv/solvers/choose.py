@@ -46,7 +46,8 @@ from .graph_admm import GraphADMM
 from .infeasible import find_ray
 from .interior_point import InteriorPoint
 from .linearized_admm import LinearizedADMM
-from .loop import AbstractMethod, Reached, at_zero, offer, run
+from .loop import Reached, at_zero, offer, run
+from .method import AbstractMethod
 from .openings import LARGEST_NEWTON, Opened, Step
 from .pdhg import PDHG
 from .pivoting import BlockPivoting

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..layer_problem import AbstractCurvedProblem, AbstractLayerProblem, Point
 from ..layers.activated_lasso import ActivatedLasso
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 
 class FISTA(AbstractMethod):

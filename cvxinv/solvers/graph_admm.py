@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 _RELAX = 1.7
 _FIRST_CHANGE, _LATER, _CHANGES = 100, 1.2, 20  # ADMM converges for a fixed rho; endless changes could cycle

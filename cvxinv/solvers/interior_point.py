@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .loop import AbstractMethod
+from .method import AbstractMethod
 from .newton import NewtonMatrix
 
 _KEEP_INSIDE = 0.995

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point, spd_factor, spd_solve
 from ..rows import Rows, weighted_gram
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 _REFINEMENTS = 3
 _MET = 1e-11  # misfit and signs that count as met, in units of s_y: a tenth of what the judge takes for exact

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 
 class LinearizedADMM(AbstractMethod):

@@ -1,6 +1,5 @@
 """The loop that every torch method runs in: advance, let the judge look, freeze what is done, go on with the rest."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -8,71 +7,11 @@ from torch import Tensor
 
 from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certificate, certify
 from ..layer_problem import AbstractLayerProblem, Point
+from .method import AbstractMethod
 from .polishing import polish as polish_point
 
 _BELOW = 1e-4  # of the objective: a bound this far above it is what limits opened by 1e-9 s_y do to a long p
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
-
-
-class AbstractMethod(ABC):
-    """An iteration on a normalised problem. It finds points and never measures its own quality."""
-
-    name: str
-    max_iter: int
-    first_check: int
-    needs_float64: bool = False
-    forms: tuple[str, ...] = ("quadratic", "ball", "interval")  # of the problems that it serves
-    otherwise: str = "it is not convex"  # why it serves no other
-    exact: bool = False  # its points solve the equations of their guess exactly: no polish can improve them
-    on_halves: bool = False  # serves h >= 0 only: a problem that weighs |h| is given to it in its two halves
-
-    @classmethod
-    def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        """Why this method cannot serve the problem, or None."""
-        return None if problem.form in cls.forms else cls.otherwise
-
-    @abstractmethod
-    def __init__(self, problem: AbstractLayerProblem): ...
-
-    @abstractmethod
-    def advance(self, steps: int) -> None:
-        """Take `steps` iterations."""
-
-    @abstractmethod
-    def point(self) -> Point:
-        """The point reached."""
-
-    def points(self, index: Tensor) -> Point:
-        """The points of the signals `index`, bool `(N,)`."""
-        return Point(*(x[index] for x in self.point()))
-
-    @abstractmethod
-    def keep(self, index: Tensor) -> None:
-        """Go on with the signals at `index` only."""
-
-    @abstractmethod
-    def next_check(self, iteration: int) -> int:
-        """The iteration at which the judge looks again."""
-
-    def done(self, tol: float) -> Tensor | None:
-        """Which of the signals left `(N,)` the method itself takes for solved to `tol`.
-
-        None: it cannot tell, and the judge looks at everyone at every check.
-        """
-        return None
-
-    def given_up(self) -> Tensor | None:
-        """Which of the signals left `(N,)` the method will not solve however long it runs; None: it cannot tell."""
-        return None
-
-    @property
-    def patience(self) -> int:
-        """How many iterations an optimal point waits for a polish that makes it exact."""
-        return 0
-
-    def worth_polishing(self, iteration: int) -> bool:
-        """Whether the activity may have settled since the last polish."""
-        return True
 
 
 @dataclass(eq=False)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
 from .least_squares import LeastSquares
-from .loop import AbstractMethod
+from .method import AbstractMethod
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
 from .shared_admm import SharedADMM

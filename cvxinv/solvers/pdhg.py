@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 _SUFFICIENT, _NECESSARY, _ARTIFICIAL = 0.2, 0.8, 0.36
 

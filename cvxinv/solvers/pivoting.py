@@ -38,7 +38,7 @@ from ..layer_problem import AbstractLayerProblem, Point
 from ..maps import AbstractMap
 from .first_guess import first_guess
 from .guesses import LazyGrams, asks, equations, on_grams, pads
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
 _FIRST, _HIGHEST, _LAST = 0.1, 100.0, 1e-7  # of t, in units in which |W| = 1 and rows weigh 1

@@ -2,6 +2,7 @@
 
 from ..layer_problem import AbstractLayerProblem, Point
 from . import active_set, ball, crossover
+from .pivoting import BlockPivoting
 from .signed import apart, halves, together
 
 
@@ -10,9 +11,20 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
     if problem.absolute:
         return together(polish(halves(problem), apart(point), rounds))
     if problem.form == "quadratic":
-        return active_set.polish(problem, point, rounds)
+        return _quadratic(problem, point, rounds)
     if problem.form == "interval":
         return crossover.polish(problem, point)
     if problem.form == "ball":
         return ball.polish(problem, point)
     return point
+
+
+def _quadratic(problem: AbstractLayerProblem, point: Point, rounds: int) -> Point:
+    """Block pivoting from the activity of `point`, at the size of each support; what it does not settle in full size."""
+    pivoting = BlockPivoting(problem, start=point)
+    pivoting.advance(rounds)
+    found, left = pivoting.point(), (~pivoting.settled).nonzero()[:, 0]
+    if len(left):
+        rest = active_set.polish(problem.take(left), Point(point.h[left], point.p[left]), rounds)
+        found.h[left], found.p[left] = rest.h, rest.p
+    return found

@@ -24,7 +24,8 @@ from .ball import Guessed, piece_of
 from .bordered import Borders
 from .guesses import equations, on_grams, pads
 from .interior_point import InteriorPoint
-from .loop import AbstractMethod, run
+from .loop import run
+from .method import AbstractMethod
 from .pivoting import BlockPivoting
 from .shared_pursuit import Approach
 

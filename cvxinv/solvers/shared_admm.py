@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point
-from .loop import AbstractMethod
+from .method import AbstractMethod
 from .precision import coarse_products
 from .shared_gram import RELAX, Gram, why_not_shared
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..layer_problem import AbstractLayerProblem, Point, rounding
-from .loop import AbstractMethod
+from .method import AbstractMethod
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
 _LONG = 30  # such single exchanges without progress, after which others are faster
