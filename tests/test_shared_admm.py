@@ -255,3 +255,24 @@ def test_root_finding_begins_where_the_shared_iteration_ends(shape, kind):
     solution = ci.solve(problem, "root_finding", polish=False)
     assert (solution.status == "optimal").all() and (solution.certificate.relative_gap <= 1e-9).all(), solution
     assert_reference(problem, solution.h)
+
+
+def test_the_dual_point_of_a_pursuit_is_in_its_own_units():
+    """The LASSO's p over lam: W'p >= -1, and -1 where h > 0, not p at any length."""
+    rows = rows_of(60, 24, 8, seed=4, noise=0.02)
+    for problem in (ci.NonnegativeBasisPursuitL2(rows, 0.1 * rows.scale()), ci.BasisPursuitL2(rows, 0.1 * rows.scale())):
+        solution = ci.solve(problem, polish=False)
+        assert set(solution.solver) == {"shared_pursuit"} and (solution.status == "optimal").all()
+        slope = rows.W.adjoint(solution.p)
+        least = slope.abs().amax(1) if problem.absolute else -slope.amin(1)
+        torch.testing.assert_close(least, torch.ones_like(least), rtol=1e-4, atol=0)
+
+
+def test_bounds_of_next_to_nothing_are_left_to_others():
+    """min |h|_1 with W h = y for one number W = 6.6e-10: h = y / W exactly, p = -1 / W."""
+    W, y = torch.tensor([[6.6e-10]], dtype=torch.float64), torch.tensor([[0.04]], dtype=torch.float64)
+    problem = ci.BasisPursuitL2(ci.Rows(ci.Dense(W), torch.zeros(1, dtype=torch.float64), y, y > 0), 0.0)
+    solution = ci.solve(problem)
+    assert solution.solver == ("interior_point",) and solution.status[0] == "optimal" and bool(solution.polished)
+    torch.testing.assert_close(solution.h, y / W, rtol=1e-12, atol=0)
+    torch.testing.assert_close(solution.p, -1 / W, rtol=1e-9, atol=0)

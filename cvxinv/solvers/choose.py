@@ -53,7 +53,7 @@ from .pdhg import PDHG
 from .pivoting import BlockPivoting
 from .root_finding import RootFinding
 from .shared_admm import SharedADMM
-from .shared_pursuit import SharedPursuit
+from .shared_pursuit import NEXT_TO_NONE, SharedPursuit
 from .signed import halves, together
 from .sparse_active_set import SparseActiveSet
 
@@ -70,7 +70,6 @@ _CASCADE: dict[str, tuple[tuple[type[AbstractMethod], str], ...]] = {
     "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
     "curved": ((FISTA, "not convex: a stationary point"),),
 }
-_EQUAL = 1e-6  # an l2 bound in units of s_y that is tried as 0 first
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
@@ -291,7 +290,7 @@ class _Cascade:
     def equalities(self) -> None:
         """An l2 bound of next to nothing asks for W h + b = y: a linear program, whose LASSO for lam -> 0 is degenerate."""
         left = self.open()
-        left = left[(self.problem.__dict__["eps"].cpu() <= _EQUAL)[left]]
+        left = left[(self.problem.__dict__["eps"].cpu() <= NEXT_TO_NONE)[left]]
         if len(left):
             linear = NonnegativeBasisPursuitLinf(self.part(left).rows, 0.0)
             self.ask_interior_point(linear, "eps is next to 0: a linear program", left)

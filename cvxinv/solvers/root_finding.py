@@ -27,10 +27,9 @@ from .interior_point import InteriorPoint
 from .loop import run
 from .method import AbstractMethod
 from .pivoting import BlockPivoting
-from .shared_pursuit import Approach
+from .shared_pursuit import NEXT_TO_NONE, Approach
 
 _ROUNDS = 20  # of block pivoting with lam as an unknown
-_NEXT_TO_NONE = 1e-6  # an l2 bound in normalised units that asks for equations: their penalty is 0
 _MEMORY = 500_000_000  # bytes of factors at once
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
@@ -58,7 +57,7 @@ class RootFinding(AbstractMethod):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
-        shared = start is None and Approach.refuses(problem) is None and bool((self.eps > _NEXT_TO_NONE).all())
+        shared = start is None and Approach.refuses(problem) is None and bool((self.eps > NEXT_TO_NONE).all())
         self.ahead = Approach(problem) if shared else None
         self.grams = on_grams(rows)
         self.started, self.rounds = False, 0

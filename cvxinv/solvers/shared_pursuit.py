@@ -16,10 +16,11 @@ Source: `sparse` note 5.2 for the two closed forms; van den Berg and Friedlander
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem
+from ..layer_problem import AbstractLayerProblem, Point
 from .shared_admm import RUN, SHARE, AbstractSharedADMM
 from .shared_gram import RELAX
 
+NEXT_TO_NONE = 1e-6  # an l2 bound in units of s_y that asks for equations: their penalty is 0, their answer a vertex
 _BEYOND = 0.25  # of the tolerance s_y: how far the misfit may exceed eps, and half of what it aims at
 _STEP = 4.0  # lam changes by at most this factor between two looks
 _LOWEST = 1e-6  # of the lam from which h = 0 on: below it the misfit has no room left, or next to none
@@ -97,6 +98,7 @@ class SharedPursuit(AbstractSharedADMM):
         beyond = _BEYOND * tol * self.length
         done = (self.gap <= SHARE * tol * size) & (misfit <= self.eps + 2 * beyond)
         done |= (size == 0) & (self.length <= self.eps)
+        done &= self.eps > NEXT_TO_NONE
         self.wanted = self.eps + beyond
         self.moves = self.off < 0.5 * (misfit - self.wanted).abs()
         self._count(self.off, done)
@@ -104,8 +106,13 @@ class SharedPursuit(AbstractSharedADMM):
         self.least = torch.where(self.moves, torch.inf, self.least)
         return done
 
+    def point(self) -> Point:
+        """The point of the LASSO, its p over lam: W'p + 1 >= 0, as the basis pursuit has it."""
+        point = super().point()
+        return Point(point.h, point.p / self.lam.to(point.p).clamp(min=torch.finfo(point.p.dtype).tiny))
+
     def given_up(self) -> Tensor:
-        return super().given_up() | (self.lam[:, 0] <= _LOWEST * self.highest)
+        return super().given_up() | (self.lam[:, 0] <= _LOWEST * self.highest) | (self.eps <= NEXT_TO_NONE)
 
     def _aim(self, wanted: Tensor) -> None:
         """Move lam to where the misfit is `wanted`."""
