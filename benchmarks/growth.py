@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 from layer_cases import Case, lasso, latent, random_layer
-from layers import with_one_thread
 from measuring import circumstances, clocked, median, plain
 from rich.console import Console
 from rich.table import Table
+from runs import begin, write
 from tqdm import tqdm
 
 import cvxinv as ci
@@ -111,10 +111,9 @@ def table(rows: list[dict]) -> list[list[str]]:
 _HEAD = ["case", "signals", "process s", "ms a signal", "peak MiB", "answers MiB", "statuses"]
 
 
-def write(folder: Path, record: dict, device: str) -> list[Path]:
+def write_all(folder: Path, record: dict, device: str) -> list[Path]:
     """JSON, markdown and the picture, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    at, stem, paths = record["circumstances"], f"growth_{device}", []
+    at, stem = record["circumstances"], f"growth_{device}"
     lines = [
         "# How the cost grows with the batch", "",
         f"{at['processor']}, {at['device']}, {at['threads']} thread; commit {at['commit']}; {at['date']}; "
@@ -123,11 +122,7 @@ def write(folder: Path, record: dict, device: str) -> list[Path]:
         "| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD),
         *("| " + " | ".join(row) + " |" for row in table(record["rows"])), "", f"![growth]({stem}.png)",
     ]  # fmt: skip
-    texts = {".json": json.dumps(plain(record), separators=(",", ":")), ".md": "\n".join(lines)}
-    for suffix, text in texts.items():
-        partial = folder / f"{stem}.partial"
-        partial.write_text(text + "\n")
-        paths.append(partial.replace(folder / f"{stem}{suffix}"))
+    paths = write(folder, stem, record, "\n".join(lines))
     try:
         draw(record["rows"], folder / f"{stem}.png", device)
     except ModuleNotFoundError as absent:
@@ -144,10 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder for JSON, markdown and the picture")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
     arguments, console = parser.parse_args(), Console(width=160)
-    with_one_thread()
-    torch.set_num_threads(1)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        console.print("skipped: --device cuda was asked for, and torch sees no CUDA device")
+    if not begin(arguments.device):
         return
     sizes = [int(size) for size in arguments.sizes.split(",")]
     if arguments.one is not None:
@@ -162,7 +154,7 @@ def main() -> None:
     for row in table(record["rows"]):
         shown.add_row(*row)
     console.print(shown)
-    for path in write(arguments.out, record, arguments.device) if arguments.out is not None else []:
+    for path in write_all(arguments.out, record, arguments.device) if arguments.out is not None else []:
         console.print(f"written: {path}")
 
 

@@ -6,9 +6,6 @@ What is measured and how to read it: benchmarks/README.md. A full run takes abou
 """
 
 import argparse
-import json
-import os
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,21 +13,13 @@ from pathlib import Path
 import torch
 from contest import FULL, QUICK, Effort, Ours, Row, our_curve, our_solvers, run_ours, run_peer_safely
 from layer_cases import Case, cases
-from measuring import circumstances, gemm_rate, plain
+from measuring import circumstances, gemm_rate
 from peers import LEFT_OUT, PEERS, AbstractPeer, missing
 from peers.base import kinds_of
 from rich.console import Console
+from runs import begin, load_after, write
 from tables import Table, case_table, ratio_table
 from tqdm import tqdm
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_IDLE = 1.5  # a load average above this means that others work on the machine
-
-
-def with_one_thread() -> None:
-    """Start anew with one thread for everybody: a BLAS reads these variables when it is loaded, which it is by now."""
-    if any(os.environ.get(name) != "1" for name in _THREADS):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(_THREADS, "1"))
 
 
 def jobs_of(case: Case, peers: list[type[AbstractPeer]], device: str, effort: Effort):
@@ -60,21 +49,6 @@ def measure(case: Case, peers: list[type[AbstractPeer]], device: str, effort: Ef
             bar.set_postfix_str(name)
             rows.append(job())
     return rows
-
-
-def write(folder: Path, stem: str, record: dict, tables: list[Table]) -> list[Path]:
-    """JSON and markdown, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        ".json": json.dumps(plain(record), separators=(",", ":"), allow_nan=False),
-        ".md": markdown(record, tables),
-    }
-    paths = []
-    for suffix, text in texts.items():
-        partial = folder / f"{stem}.partial"
-        partial.write_text(text + "\n")
-        paths.append(partial.replace(folder / f"{stem}{suffix}"))
-    return paths
 
 
 def draw(rows: list[Row], folder: Path, stem: str) -> list[Path]:
@@ -128,11 +102,10 @@ def run(found: list[Case], peers: list[type[AbstractPeer]], record: dict, argume
         tables = [case_table(c.label, [r for r in rows if r.case == c.label], rates) for c in found[:number]]
         tables.append(ratio_table(rows, arguments.device, rates, promised=not arguments.quick))
         console.print(tables[-2].rich())
-        load = os.getloadavg()
-        record |= {"load_after": load, "idle": max(record["circumstances"]["load"][0], load[0]) < _IDLE}
+        record |= load_after(record)
         record |= {"minutes": (time.perf_counter() - started) / 60, "rows": [asdict(r) for r in rows]}
         if arguments.out is not None:
-            written = write(arguments.out, stem, record, tables)
+            written = write(arguments.out, stem, record, markdown(record, tables))
     if rows:
         console.print(tables[-1].rich())
         written += draw(rows, arguments.out, stem) if arguments.out is not None else []
@@ -143,10 +116,7 @@ def run(found: list[Case], peers: list[type[AbstractPeer]], record: dict, argume
 def main() -> None:
     """Measure, print, write."""
     arguments, console = parse(), Console(width=200)
-    with_one_thread()
-    torch.set_num_threads(1)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        console.print("skipped: --device cuda was asked for, and torch sees no CUDA device")
+    if not begin(arguments.device):
         return
     absent = {p.name: why for p in PEERS if (why := missing(p, arguments.gpl))}
     wanted = arguments.peers.split(",") if arguments.peers is not None else [p.name for p in PEERS]

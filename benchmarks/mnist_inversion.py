@@ -24,7 +24,6 @@ import argparse
 import gc
 import importlib.util
 import json
-import os
 import resource
 import sys
 import time
@@ -34,9 +33,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from layers import with_one_thread
-from measuring import Seconds, circumstances, clocked, median, plain
+from measuring import Seconds, circumstances, clocked, median
 from rich.console import Console
+from runs import begin, load_after, write
 from tables import Table, short
 from torch import Tensor
 from tqdm import tqdm
@@ -53,7 +52,6 @@ LAMS, SUPPORT, STEPS = (1e-5, 0.0), 1e-3, 10_000
 NOISE = 0.01
 OURS = "ours"
 GROWTH = (1, 8, 64, 512, 4096)
-_IDLE = 1.5
 
 
 def _experiment():
@@ -307,20 +305,6 @@ def markdown(record: dict, tables: list[Table]) -> str:
     return "\n".join([*head, *(t.markdown() for t in tables)])
 
 
-def write(folder: Path, stem: str, record: dict, tables: list[Table]) -> list[Path]:
-    """JSON and markdown, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    load = os.getloadavg()
-    record |= {"load_after": load, "idle": max(record["circumstances"]["load"][0], load[0]) < _IDLE}
-    texts = {".json": json.dumps(plain(record), indent=1, allow_nan=False), ".md": markdown(record, tables)}
-    paths = []
-    for suffix, text in texts.items():
-        partial = folder / f"{stem}.partial"
-        partial.write_text(text + "\n")
-        paths.append(partial.replace(folder / f"{stem}{suffix}"))
-    return paths
-
-
 # --- the whole ------------------------------------------------------------------------------------
 
 
@@ -359,7 +343,8 @@ def measure(arguments: argparse.Namespace, console: Console, record: dict) -> li
                 bar.update()
             if arguments.out is not None:
                 record["results"] = [asdict(r) | {"each": r.each} for r in results]
-                written = write(arguments.out, stem, record, [table(results), parts_table(results)])
+                record |= load_after(record)
+                written = write(arguments.out, stem, record, markdown(record, [table(results), parts_table(results)]))
     for one in (table(results), parts_table(results)):
         console.print(one.rich())
     return written
@@ -371,7 +356,8 @@ def measure_growth(arguments: argparse.Namespace, console: Console, record: dict
     if arguments.out is None:
         return []
     stem = f"mnist_growth{'_quick' if arguments.quick else ''}_{arguments.device}"
-    written = write(arguments.out, stem, record | {"sizes": [asdict(s) for s in found]}, [growth_table(found)])
+    record |= load_after(record) | {"sizes": [asdict(s) for s in found]}
+    written = write(arguments.out, stem, record, markdown(record, [growth_table(found)]))
     try:
         return [*written, draw_growth(found, arguments.out / f"{stem}.png")]
     except ModuleNotFoundError as absent:
@@ -401,10 +387,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write."""
     arguments, console = parse(), Console(width=160)
-    with_one_thread()
-    torch.set_num_threads(1)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        console.print("skipped: --device cuda was asked for, and torch sees no CUDA device")
+    if not begin(arguments.device):
         return
     given = {k: v for k, v in vars(arguments).items() if k != "out"}
     record = {"circumstances": circumstances(arguments.device), "arguments": given}

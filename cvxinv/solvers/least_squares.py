@@ -104,10 +104,9 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
 
 def _factorised(rows: Rows) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """What solves W_on'W_on x = v for `v` `(N, n)`, and for whom: bool `(N,)`, where W_on has full column rank."""
-    shared = bool((rows.on == rows.on[:1]).all())
-    if not shared and rows.n >= _SMALLEST and rows.y.device.type == "cpu":
+    if not rows.alike and rows.n >= _SMALLEST and rows.y.device.type == "cpu":
         return _one_by_one(rows)
-    L, definite = spd_factor(weighted_gram(rows.W, rows.fit[:1] if shared else rows.fit))
+    L, definite = spd_factor(rows.shared_gram[None] if rows.alike else weighted_gram(rows.W, rows.fit))
     return lambda v: spd_solve(L, v), definite.expand(rows.N)
 
 

@@ -20,7 +20,7 @@ class NewtonMatrix:
     """Symmetric positive definite matrices of a batch; float64. fit: weights `(N, m)` that stay."""
 
     def __init__(self, rows: Rows, fit: Tensor):
-        self.W, self.N = rows.W.matrix(), rows.N
+        self.map, self.W, self.N = rows.W, rows.W.matrix(), rows.N
         self.gram = weighted_gram(rows.W, fit) if bool((fit > 0).any()) else None
         self.on_cpu = self.W.device.type == "cpu"
         if self.on_cpu:
@@ -63,7 +63,7 @@ class NewtonMatrix:
         H = torch.zeros(1, *(2 * self.W.shape[1:]), dtype=self.W.dtype, device=self.W.device)
         H = H if self.gram is None else self.gram
         if weight is not None:
-            H = H + self._weighted(weight)
+            H = H + weighted_gram(self.map, weight)
         floor = _FLOOR * (1 + torch.diagonal(H, dim1=-2, dim2=-1).amax(-1, keepdim=True))
         H = H + torch.diag_embed(diagonal + floor)
         self.L, info = torch.linalg.cholesky_ex(H)
@@ -74,11 +74,6 @@ class NewtonMatrix:
             raised = H[weak] + torch.diag_embed(lift * torch.diagonal(H[weak], dim1=-2, dim2=-1))
             self.L[weak], info[weak] = torch.linalg.cholesky_ex(raised)
         self.L[info != 0] = torch.nan
-
-    def _weighted(self, weight: Tensor) -> Tensor:
-        from ..maps import Dense
-
-        return weighted_gram(Dense(self.W), weight)
 
 
 class _Kind:

@@ -1,0 +1,46 @@
+"""What every script here begins and ends with: one thread, a device that exists, results written whole."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from measuring import plain
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_IDLE = 1.5  # a load average above this means that others work on the machine
+
+
+def begin(device: str) -> bool:
+    """One thread for everybody; whether `device` is there, said aloud where it is not."""
+    _with_one_thread()
+    torch.set_num_threads(1)
+    there = device != "cuda" or torch.cuda.is_available()
+    if not there:
+        print("skipped: --device cuda was asked for, and torch sees no CUDA device")
+    return there
+
+
+def _with_one_thread() -> None:
+    """Start anew with one thread for everybody: a BLAS reads these variables when it is loaded, which it is by now."""
+    if any(os.environ.get(name) != "1" for name in _THREADS):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(_THREADS, "1"))
+
+
+def load_after(record: dict) -> dict:
+    """The load average now, and whether the machine was idle before and after, for a record of circumstances."""
+    load = os.getloadavg()
+    return {"load_after": load, "idle": max(record["circumstances"]["load"][0], load[0]) < _IDLE}
+
+
+def write(folder: Path, stem: str, record: dict, markdown: str) -> list[Path]:
+    """JSON and markdown, each whole or not at all; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {".json": json.dumps(plain(record), separators=(",", ":"), allow_nan=False), ".md": markdown}
+    paths = []
+    for suffix, text in texts.items():
+        partial = folder / f"{stem}.partial"
+        partial.write_text(text + "\n")
+        paths.append(partial.replace(folder / f"{stem}{suffix}"))
+    return paths
