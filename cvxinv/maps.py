@@ -5,6 +5,7 @@ picture shapes. `matrix()` is W as a dense `(m, n)` tensor, made once and kept. 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .inputs import describe
+from .lengths import lengths
 
 _SMALL = 64  # rows or columns below which an SVD costs less than its alternatives
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
@@ -134,6 +136,29 @@ class AbstractMap(ABC):
         """Largest singular value of W, computed at the first call and kept."""
         return self._kept_norm
 
+    @cached_property
+    def _kept_lengths(self) -> tuple[Tensor, Tensor]:
+        if "_kept_matrix" in self.__dict__ or isinstance(self, Dense):
+            M = self.matrix()
+            return lengths(M, 1), lengths(M, 0)
+        rows, columns = torch.zeros(self.m, dtype=self.dtype, device=self.device), []
+        for block in _columns(self):
+            columns.append(lengths(block, 1))
+            rows = torch.hypot(rows, lengths(block, 0))
+        return rows, torch.cat(columns) if columns else rows.new_zeros(0)
+
+    def row_lengths(self) -> Tensor:
+        """Length of each row of W, `(m,)`, computed at the first call and kept."""
+        return self._kept_lengths[0]
+
+    def column_lengths(self) -> Tensor:
+        """Length of each column of W, `(n,)`, computed at the first call and kept."""
+        return self._kept_lengths[1]
+
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "AbstractMap":
+        """The map diag(`rows`) W diag(`columns`), `(m,)` and `(n,)`; None leaves that side alone."""
+        return self if rows is None and columns is None else Stretched(self, rows, columns)
+
 
 @dataclass(frozen=True, eq=False)
 class Dense(AbstractMap):
@@ -186,6 +211,12 @@ class Dense(AbstractMap):
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
         return self if weight is self.weight else Dense(weight)
 
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "Dense":
+        if rows is None and columns is None:
+            return self
+        weight = self.weight if rows is None else rows[:, None] * self.weight
+        return Dense(weight if columns is None else weight * columns)
+
     def _matrix(self) -> Tensor:
         return self.weight
 
@@ -200,13 +231,16 @@ def syrk(M: Tensor) -> Tensor:
 
 def _by_columns(W: AbstractMap) -> Tensor:
     """W as a matrix, column by column in blocks, so that a wide map does not need n pictures at once."""
-    columns = []
+    return torch.cat(list(_columns(W))).T.contiguous()
+
+
+def _columns(W: AbstractMap) -> Iterator[Tensor]:
+    """The columns of W as rows, `(k, m)`, block by block."""
     for start in range(0, W.n, 1024):
         stop = min(start + 1024, W.n)
         units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
         units[torch.arange(stop - start), torch.arange(start, stop)] = 1
-        columns.append(W(units))
-    return torch.cat(columns).T.contiguous()
+        yield W(units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -479,4 +513,52 @@ class Composition(AbstractMap):
         # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
         if isinstance(self.inner, Dense):
             return self.outer(self.inner.weight.T).T.contiguous()
+        return _by_columns(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretched(AbstractMap):
+    """diag(`rows`) W diag(`columns`) for a map W that is not kept as a matrix; None stands for ones."""
+
+    inner: AbstractMap
+    rows: Tensor | None
+    columns: Tensor | None
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def m(self) -> int:
+        return self.inner.m
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        v = self.inner(h if self.columns is None else h * self.columns)
+        return v if self.rows is None else v * self.rows
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        h = self.inner.adjoint(p if self.rows is None else p * self.rows)
+        return h if self.columns is None else h * self.columns
+
+    def magnitude(self) -> "Stretched":
+        sides = (None if side is None else side.abs() for side in (self.rows, self.columns))
+        return Stretched(self.inner.magnitude(), *sides)
+
+    def scaled(self, factor: float) -> "Stretched":
+        return replace(self, inner=self.inner.scaled(factor))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Stretched":
+        inner = self.inner.to(dtype, device)
+        sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
+        return Stretched(inner, *sides)
+
+    def _matrix(self) -> Tensor:
         return _by_columns(self)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .inputs import describe
+from .lengths import lengths
 from .maps import AbstractMap, syrk
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
@@ -49,7 +50,8 @@ class Rows:
 
     b: `(m,)`, or `(N, m)` where it differs per signal. y: `(N, m)`, read on `on` rows only. on, off: disjoint bool
     masks `(N, m)`; `off` left out means every row that is not on. weight: `(N, m)`, > 0 on the on rows (1 unless a
-    LeakyReLU stood behind them). Units: y and b in signal units.
+    LeakyReLU stood behind them). Units: y and b in signal units. stretch: `(m,)`, set where rows were multiplied to bring
+    them to one length (`normalised`): what a row holds is that many signal units.
 
     Raises ValueError for shapes, types, devices or non-finite numbers that do not fit.
     """
@@ -60,6 +62,7 @@ class Rows:
     on: Tensor
     off: Tensor | None = None
     weight: Tensor | None = None
+    stretch: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.W, AbstractMap):
@@ -142,6 +145,11 @@ class Rows:
         assert self.weight is not None
         return self.weight
 
+    @cached_property
+    def any_off(self) -> bool:
+        """Whether any signal has an off row."""
+        return bool(self._off.any())
+
     @property
     def N(self) -> int:
         """Number of signals."""
@@ -167,9 +175,10 @@ class Rows:
         """y - b on the on rows, 0 elsewhere, `(N, m)`."""
         return torch.where(self.on, self.y - self.b, torch.zeros_like(self.y))
 
-    def residual(self, h: Tensor) -> Tensor:
-        """W h + b - y on the on rows, 0 elsewhere, `(N, m)`."""
-        return torch.where(self.on, self.W(h) + self.b - self.y, torch.zeros_like(self.y))
+    def residual(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        """W h + b - y on the on rows, 0 elsewhere, `(N, m)`; v: W h + b where it is at hand."""
+        v = self.W(h) + self.b if v is None else v
+        return torch.where(self.on, v - self.y, torch.zeros_like(self.y))
 
     def excess(self, h: Tensor) -> Tensor:
         """How far W h + b exceeds 0 on the off rows, 0 elsewhere, `(N, m)`."""
@@ -179,9 +188,19 @@ class Rows:
 
     def scale(self) -> Tensor:
         """s_y = |y_on - b_on|, `(N,)`; where that is 0, the length of the positive b_off; where that is 0 too, 0."""
-        on = self.target.norm(dim=1)
-        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y)).norm(dim=1)
-        return torch.where(on > 0, on, off)
+        on = lengths(self.in_signal_units(self.target))
+        if bool((on > 0).all()):
+            return on
+        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y))
+        return torch.where(on > 0, on, lengths(self.in_signal_units(off)))
+
+    def stretched(self, v: Tensor) -> Tensor:
+        """Signal units of each row, `(N, m)`, as what the rows hold: the opposite of `in_signal_units`."""
+        return v if self.stretch is None else v * self.stretch
+
+    def in_signal_units(self, v: Tensor) -> Tensor:
+        """What rows hold, `(N, m)`, before they were stretched."""
+        return v if self.stretch is None else v / self.stretch
 
     def gram(self) -> Tensor:
         """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it."""
@@ -214,7 +233,7 @@ class Rows:
             raise ValueError("expected at least one signal at `index`, got none")
         return self.derived(b=b, y=y, on=self.on[index], off=self._off[index], weight=self._weight[index])
 
-    def derived(self, **changes: AbstractMap | Tensor) -> "Rows":
+    def derived(self, **changes: AbstractMap | Tensor | None) -> "Rows":
         """The same rows with these fields changed, and nothing checked: for changes that cannot break what was checked."""
         rows = object.__new__(Rows)
         for field in fields(self):
@@ -230,6 +249,7 @@ class Rows:
         return self.derived(
             W=W, b=self.b.to(device, W.dtype), y=self.y.to(device, W.dtype), on=self.on.to(device),
             off=self._off.to(device), weight=self._weight.to(device, W.dtype),
+            stretch=None if self.stretch is None else self.stretch.to(device, W.dtype),
         )  # fmt: skip
 
 
