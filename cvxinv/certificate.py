@@ -1,7 +1,7 @@
 """The one judge: what a point proves about a layer problem, in float64, from the problem's data and the point alone."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from .inputs import read_numbers
 from .layer_problem import (
     AbstractCurvedProblem,
     AbstractLayerProblem,
-    Excess,
     Point,
     dead_rows,
     is_even,
@@ -193,188 +192,208 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     """Whether the problem can be judged as it is: no numbers near overflow, no rows or columns that others drown."""
     if problem.form == "curved":
         return True
-    scale, norm = problem.rows.scale(), problem.rows.W.norm()
-    low, high = _ORDINARY
-    sizes = torch.cat([scale, problem.rows.b.abs().amax(-1).reshape(-1), scale.new_tensor([norm])])
-    if not bool(((sizes == 0) | (sizes > low) & (sizes < high)).all()):
-        return False
-    return is_even(problem)
+    rows, (low, high) = problem.rows, _ORDINARY
+    least, most = (float(x) for x in torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), 1.0)))
+    most = max(most, float(rows.b.abs().amax()))
+    ordinary = low < least and most < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
+    return ordinary and is_even(problem)
 
 
-class _Reading(NamedTuple):
-    """What of a point the limits see: excess with the rounding added that it may hide, in units of what is allowed `(N,)`."""
+class _Reading:
+    """What of an h does not depend on p: objective, and how far it is over its limits, with the rounding that may hide.
 
-    excess: Excess
-    over: Tensor | None  # (N, m), > 0 where a row may be over its limit
-    times: Tensor
-    violation: Tensor
-    dead: Tensor | None  # (N, m) bool: rows that no h moves
+    over: `(N, m)`, the most by which a row may be over its limit, 0 on rows that no h moves, or None; dead: `(N, m)` bool, those
+    rows, or None. times: the largest excess in units of what is allowed `(N,)`; violation: signal units.
+    """
 
+    def __init__(self, problem: AbstractLayerProblem, h: Tensor, tol: float):
+        self.problem, self.h, self.tol, rows = problem, h, tol, problem.rows
+        self.v, self.scale = rows.W(h) + rows.b, rows.scale()
+        self.objective = problem.objective(h, self.v)
+        self.allowed = torch.maximum(tol * self.objective.abs(), problem.floor(tol))
+        # an h so huge that its objective overflows would have an infinite gap, and be allowed one
+        self.allowed = torch.where(torch.isfinite(self.objective), self.allowed, -torch.inf)
+        self.excess = problem.excess(h, self.v)
+        # W h + b is exact where h is 0
+        self.u = torch.where((h != 0).any(1), rounding(problem.n + 2, h.dtype), 0.0)
+        self.times, self.violation = torch.zeros_like(self.scale), torch.zeros_like(self.scale)
+        self.over = self.dead = self.ball = None
+        self._read_rows()
+        self._read_ball()
+        self._read_unknowns()
+        self.doubt = self._doubt()
 
-def _read(problem: AbstractLayerProblem, h: Tensor, v: Tensor, scale: Tensor, tol: float) -> _Reading:
-    excess, rows = problem.excess(h, v), problem.rows
-    u = rounding(problem.n + 2, h.dtype)
-    moved = (h != 0).any(1)
-    times, violation = torch.zeros_like(scale), torch.zeros_like(scale)
-    over, dead = None, None
-    if excess.rows is not None:
-        assert excess.size is not None
-        lost = torch.where(moved, u, 0.0)[:, None] * excess.size
-        over = (excess.rows + lost).clamp(min=0)
+    def _read_rows(self) -> None:
+        excess, rows = self.excess, self.problem.rows
+        if excess.rows is None or excess.size is None:
+            return
+        self.over = torch.addcmul(excess.rows, self.u[:, None], excess.size).clamp_(min=0)
         if bool((rows.W.row_lengths() == 0).any()):
-            dead = dead_rows(problem)
-            over = torch.where(dead, torch.zeros_like(over), over)
-        allowed = tol * torch.minimum(excess.size, rows.stretched(scale[:, None].expand_as(over)))
-        times = torch.maximum(times, _ratio(over, allowed).amax(1))
-        violation = rows.in_signal_units(excess.rows).amax(1).clamp(min=0)
-    if excess.ball is not None:
-        assert excess.ball_size is not None
-        ball = (excess.ball + torch.where(moved, u, 0.0) * excess.ball_size).clamp(min=0)
-        times = torch.maximum(times, _ratio(ball, tol * problem.__dict__["eps"] + _MISFIT * scale))
-        violation = torch.maximum(violation, excess.ball.clamp(min=0))
-    if excess.unknowns is not None:
-        below = excess.unknowns.amax(1).clamp(min=0)
-        times = torch.maximum(times, _ratio(below, tol * h.abs().amax(1)))
-        if bool((below > 0).any()):  # in signal units, by what it moves at most
-            moves = (excess.unknowns.clamp(min=0) * rows.W.column_lengths()).amax(1)
-            violation = torch.maximum(violation, moves)
-    return _Reading(excess, over, times, violation, dead)
+            self.dead = dead_rows(self.problem)
+            self.over = torch.where(self.dead, 0.0, self.over)
+        allowed = self.tol * torch.minimum(excess.size, rows.stretched(self.scale[:, None].expand_as(self.over)))
+        self.times = torch.maximum(self.times, _ratio(self.over, allowed).amax(1))
+        self.violation = rows.in_signal_units(excess.rows).amax(1).clamp(min=0)
+
+    def _read_ball(self) -> None:
+        excess = self.excess
+        if excess.ball is None or excess.ball_size is None:
+            return
+        self.ball = (excess.ball + self.u * excess.ball_size).clamp(min=0)
+        allowed = self.tol * self.problem.__dict__["eps"] + _MISFIT * self.scale
+        self.times = torch.maximum(self.times, _ratio(self.ball, allowed))
+        self.violation = torch.maximum(self.violation, excess.ball.clamp(min=0))
+
+    def _read_unknowns(self) -> None:
+        below = self.excess.unknowns
+        self.below = None if below is None or not bool((below > 0).any()) else below.clamp(min=0)
+        if self.below is not None:
+            allowed = self.tol * self.h.abs().amax(1)
+            self.times = torch.maximum(self.times, _ratio(self.below.amax(1), allowed))
+            # in signal units, by what it moves at most
+            moves = (self.below * self.problem.rows.W.column_lengths()).amax(1)
+            self.violation = torch.maximum(self.violation, moves)
+
+    def _doubt(self) -> Tensor:
+        """What rounding may have taken from the objective, `(N,)`."""
+        problem, rows, h = self.problem, self.problem.rows, self.h
+        doubt = rounding(rows.m + rows.n, h.dtype) * self.objective.abs()
+        if problem.form != "quadratic":
+            return doubt
+        size = self.excess.size
+        size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs() if size is None else size
+        reach = self.u[:, None] * (size + rows.y.abs())
+        return doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+
+    def worth(self, p: Tensor) -> Tensor:
+        """sum |p_i| v_i over all limits, `(N,)`: how far below the optimum an h may lie that exceeds them."""
+        problem, worth = self.problem, torch.zeros_like(self.scale)
+        if self.over is not None:
+            worth = worth + (p.abs() * self.over).sum(1)
+        if self.ball is not None:
+            worth = worth + self.ball * torch.where(problem.rows.on, p * p / problem.rows._weight, 0.0).sum(1).sqrt()
+        if self.below is not None:
+            cost = (problem.rows.W.adjoint(p) + problem.linear).abs()
+            worth = worth + (cost * self.below).sum(1)
+        return torch.nan_to_num(worth, nan=torch.inf)
+
+    def feasible(self) -> Tensor:
+        """Whether h meets every limit to the rounding of what is added up there, `(N,)`."""
+        excess, met = self.excess, torch.ones_like(self.scale, dtype=torch.bool)
+        if excess.rows is not None and excess.size is not None:
+            met &= (excess.rows <= self.u[:, None] * excess.size).all(1)
+        if excess.ball is not None and excess.ball_size is not None:
+            met &= excess.ball <= self.u * excess.ball_size
+        return met if self.below is None else met & (self.below <= 0).all(1)
+
+    def dead_excess(self) -> Tensor | None:
+        """By how much rows that no h moves are over their limits, signal units, -inf elsewhere, `(N, m)`."""
+        if self.dead is None or self.excess.rows is None:
+            return None
+        return torch.where(self.dead, self.problem.rows.in_signal_units(self.excess.rows), -torch.inf)
+
+    def take(self, index: Tensor) -> "_Reading":
+        """The signals at `index`, positions."""
+        if len(index) == self.problem.N:
+            return self
+        return _Reading(self.problem.take(index), self.h[index], self.tol)
+
+
+class _Bounds:
+    """What a p proves: bound and worth `(N,)`, the p `(N, m)` that does, the scope `(N,)`, and the rounding in it."""
+
+    def __init__(self, reading: _Reading, dual: Tensor, thorough: bool):
+        # repairs that cost a factorisation are worth it only where the cheap bound does not settle the matter
+        enough = reading.objective - 0.5 * reading.allowed if thorough else torch.full_like(reading.scale, -torch.inf)
+        lower = reading.problem.lower(dual, enough)
+        self.p, self.worth, self.doubt = lower.p, reading.worth(lower.p), lower.doubt
+        # all terms of the objective are >= 0
+        self.bound, self.scope = (lower.bound - self.worth).clamp(min=0), torch.full_like(lower.bound, torch.inf)
+        there = self.bound > 0
+        self.worth, self.p = torch.where(there, self.worth, 0.0), torch.where(there[:, None], self.p, 0.0)
+        if thorough:
+            self._near(reading, dual)
+
+    def _near(self, reading: _Reading, dual: Tensor) -> None:
+        """Where lam = 0: what p proves of all h that could be better."""
+        open_ = (reading.objective + reading.doubt - self.bound > reading.allowed) & (reading.allowed > 0)
+        left = (serves(reading.problem) & open_ & (reading.times <= _INACCURATE)).nonzero()[:, 0]
+        if len(left) == 0:
+            return
+        part = reading.take(left)
+        found = near(part.problem, part.h, part.objective + part.doubt, dual[left], part.allowed)
+        worth = part.worth(found.p)
+        better = found.bound - worth > self.bound[left]
+        there = left[better]
+        self.bound[there], self.worth[there] = (found.bound - worth)[better], worth[better]
+        self.p[there], self.scope[there] = found.p[better], found.scope[better]
 
 
 def _ratio(x: Tensor, allowed: Tensor) -> Tensor:
     """x / allowed, 0 where x is 0, inf where nothing is allowed."""
-    return torch.where(x > 0, x / allowed.clamp(min=1e-300), torch.zeros_like(x))
-
-
-def _worth(problem: AbstractLayerProblem, reading: _Reading, p: Tensor) -> Tensor:
-    """sum |p_i| v_i over all limits, `(N,)`: how far below the optimum an h may lie that exceeds them."""
-    worth = torch.zeros_like(p[:, 0])
-    excess = reading.excess
-    if reading.over is not None:
-        worth = worth + (p.abs() * reading.over).sum(1)
-    if excess.ball is not None:
-        assert excess.ball_size is not None
-        ball = (excess.ball + rounding(problem.n + 2, p.dtype) * excess.ball_size).clamp(min=0)
-        worth = worth + ball * torch.where(problem.rows.on, p * p / problem.rows._weight, 0.0).sum(1).sqrt()
-    if excess.unknowns is not None and bool((excess.unknowns > 0).any()):
-        cost = (problem.rows.W.adjoint(p) + problem.linear).abs()
-        worth = worth + (cost * excess.unknowns.clamp(min=0)).sum(1)
-    return torch.nan_to_num(worth, nan=torch.inf)
-
-
-def _doubt(problem: AbstractLayerProblem, h: Tensor, v: Tensor, objective: Tensor) -> Tensor:
-    """What rounding may have taken from the objective, `(N,)`."""
-    rows = problem.rows
-    doubt = rounding(rows.m + rows.n, h.dtype) * objective.abs()
-    if problem.form != "quadratic":
-        return doubt
-    size, u = rows.W.row_lengths() * lengths(h, keepdim=True), torch.finfo(h.dtype).eps
-    moved = (h != 0).any(1, keepdim=True)
-    reach = rounding(rows.n, h.dtype) * size + torch.where(moved, u * (rows.b.abs() + rows.y.abs()), 0.0)
-    return doubt + (rows.fit * reach * (rows.residual(h, v).abs() + reach)).sum(1)
+    return torch.where(x > 0, x / allowed.clamp(min=1e-300), 0.0)
 
 
 def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: float, thorough: bool) -> Certificate:
     finite = torch.isfinite(h).all(1)
-    h = torch.where(finite[:, None], h, torch.zeros_like(h))
+    h = torch.where(finite[:, None], h, 0.0)
     dual = problem.complete(h) if dual is None else dual
-    rows = problem.rows
-    v, scale = rows.W(h) + rows.b, rows.scale()
-    objective, reading = problem.objective(h, v), _read(problem, h, v, scale, tol)
-    doubt = _doubt(problem, h, v, objective)
-    allowed = torch.maximum(tol * objective.abs(), problem.floor(tol))
-    if reading.dead is not None:
-        dual = torch.where(reading.dead, torch.zeros_like(dual), dual)
-    # repairs that cost a factorisation are worth it only where the cheap bound does not settle the matter
-    enough = objective - 0.5 * allowed
-    lower = problem.lower(dual, enough if thorough else torch.full_like(enough, -torch.inf))
-    p, worth = lower.p, _worth(problem, reading, lower.p)
-    bound, scope = lower.bound - worth, torch.full_like(objective, torch.inf)
-    # an h so huge that its objective overflows would have an infinite gap, and be allowed one
-    allowed = torch.where(torch.isfinite(objective), allowed, torch.full_like(allowed, -torch.inf))
-    if thorough:
-        left = serves(problem) & (objective + doubt - bound > allowed) & (reading.times <= _INACCURATE) & (allowed > 0)
-        left = left.nonzero()[:, 0]
-        if len(left):
-            part = problem if len(left) == problem.N else problem.take(left)
-            some = _Reading(*(_some(x, left) for x in reading))
-            found = near(part, h[left], (objective + doubt)[left], dual[left], allowed[left])
-            price = _worth(part, some, found.p)
-            better = found.bound - price > bound[left]
-            there = left[better]
-            bound[there], worth[there] = (found.bound - price)[better], price[better]
-            p[there], scope[there] = found.p[better], found.scope[better]
-    bound = torch.where(lower.bound == 0, torch.maximum(bound, torch.zeros_like(bound)), bound)  # both terms are >= 0
-    gap = objective - bound + doubt
-    times = torch.maximum(reading.times, torch.maximum(_ratio(gap, allowed), _ratio(worth, allowed)))
-    times = torch.where((allowed > 0) | (gap <= 0) & (worth <= 0), times, torch.full_like(times, torch.inf))
+    reading = _Reading(problem, h, tol)
+    dual = dual if reading.dead is None else torch.where(reading.dead, 0.0, dual)
+    bounds = _Bounds(reading, dual, thorough)
+    objective, allowed, rows = reading.objective, reading.allowed, problem.rows
+    gap = objective - bounds.bound + reading.doubt
+    times = torch.maximum(_ratio(gap, allowed), _ratio(bounds.worth, allowed)).maximum(reading.times)
+    times = torch.where((allowed > 0) | (gap <= 0) & torch.isfinite(objective), times, torch.inf)
     status = np.full(problem.N, USER_LIMIT, dtype=object)
     status[(times <= _INACCURATE).cpu().numpy()] = OPTIMAL_INACCURATE
     status[(times <= 1).cpu().numpy()] = OPTIMAL
     # the gap of the opened problem is never below 0: anything else is a fault of the arithmetic
-    broken = gap < -(doubt + lower.doubt + 1e-9 * torch.maximum(objective.abs(), problem.unit()))
+    broken = gap < -(reading.doubt + bounds.doubt + 1e-9 * torch.maximum(objective.abs(), problem.unit()))
     status[(broken & (times <= _INACCURATE)).cpu().numpy()] = NUMERICAL_ERROR
-    doubtful = torch.as_tensor(status != OPTIMAL, device=h.device).nonzero()[:, 0]
-    if len(doubtful):
-        part = problem if len(doubtful) == problem.N else problem.take(doubtful)
-        away = part.infeasibility(dual[doubtful], (tol * scale)[doubtful])
-        far = _FAR * (scale + rows.in_signal_units(rows.b.expand_as(rows.y)).norm(dim=-1)) / (rows.W.norm() or 1.0)
-        beyond = away > far[doubtful]
-        status[doubtful[beyond].cpu().numpy()] = INFEASIBLE
-        scope[doubtful[beyond]] = away[beyond]
-    if reading.dead is not None:
-        assert reading.excess.rows is not None
-        broken_dead = torch.where(reading.dead, reading.excess.rows, torch.full_like(v, -torch.inf))
-        never = (rows.in_signal_units(broken_dead) > tol * scale[:, None]).any(1)
-        status[never.cpu().numpy()] = INFEASIBLE
-        scope[never] = torch.inf
+    _look_for_rays(reading, dual, status, bounds.scope)
     if isinstance(problem, AbstractCurvedProblem):
         still = (reading.times <= 1) & (problem.movement(h) <= tol) & (gap > allowed)
         status[still.cpu().numpy()] = STATIONARY
     status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
-    two_sided = torch.as_tensor(status == OPTIMAL, device=h.device) & _feasible(problem, reading, scale)
-    remark = _remarks(problem, status, reading, scope) if thorough else ("",) * problem.N
+    two_sided = torch.as_tensor(status == OPTIMAL, device=h.device) & reading.feasible() & torch.isinf(bounds.scope)
+    remark = _remarks(reading, status, bounds.scope) if thorough else ("",) * problem.N
     nan = torch.where(finite, 0.0, torch.nan).to(objective)
-    violations = torch.zeros_like(v) if reading.excess.rows is None else rows.in_signal_units(reading.excess.rows.clamp(min=0))
+    over = reading.excess.rows
+    violations = torch.zeros_like(reading.v) if over is None else rows.in_signal_units(over.clamp(min=0))
     return Certificate(
-        (objective + nan).cpu(), bound.cpu(), (reading.violation + nan).cpu(), scale.cpu(), tol, status.astype("<U18"), remark,
-        problem.unit().cpu(), problem.floor(tol).cpu(), worth.cpu(), (two_sided & torch.isinf(scope)).cpu(), scope.cpu(),
-        violations.cpu(), times.cpu(),
+        (objective + nan).cpu(), bounds.bound.cpu(), (reading.violation + nan).cpu(), reading.scale.cpu(), tol,
+        status.astype("<U18"), remark, problem.unit().cpu(), problem.floor(tol).cpu(), bounds.worth.cpu(), two_sided.cpu(),
+        bounds.scope.cpu(), violations.cpu(), times.cpu(),
     )  # fmt: skip
 
 
-def _some(x: Any, index: Tensor) -> Any:
-    """The signals at `index` of a tensor, of the tensors of a tuple, or None."""
-    if isinstance(x, Excess):
-        return Excess(*(_some(y, index) for y in x))
-    return x if x is None else x[index]
+def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: Tensor) -> None:
+    """Set `infeasible`, and its scope, where p or a row that no h moves proves it."""
+    problem, rows = reading.problem, reading.problem.rows
+    left = torch.as_tensor(status != OPTIMAL, device=scope.device).nonzero()[:, 0]
+    if len(left) and (reading.excess.rows is not None or reading.excess.ball is not None):
+        part = problem if len(left) == problem.N else problem.take(left)
+        away = part.infeasibility(dual[left], reading.tol * part.rows.scale())
+        size = part.rows.scale() + part.rows.in_signal_units(part.rows.b.expand_as(part.rows.y)).norm(dim=-1)
+        beyond = away > _FAR * size / (rows.W.norm() or 1.0)
+        status[left[beyond].cpu().numpy()] = INFEASIBLE
+        scope[left[beyond]] = away[beyond]
+    dead = reading.dead_excess()
+    if dead is not None:
+        never = (dead > reading.tol * reading.scale[:, None]).any(1)
+        status[never.cpu().numpy()] = INFEASIBLE
+        scope[never] = torch.inf
 
 
-def _feasible(problem: AbstractLayerProblem, reading: _Reading, scale: Tensor) -> Tensor:
-    """Whether h meets every limit to the rounding of what is added up there, `(N,)`."""
-    excess, u = reading.excess, rounding(problem.n + 2, scale.dtype)
-    met = torch.ones_like(scale, dtype=torch.bool)
-    if excess.rows is not None:
-        assert excess.size is not None
-        met &= (excess.rows <= u * excess.size).all(1)
-    if excess.ball is not None:
-        assert excess.ball_size is not None
-        met &= excess.ball <= u * excess.ball_size
-    if excess.unknowns is not None:
-        met &= (excess.unknowns <= 0).all(1)
-    return met
-
-
-def _remarks(problem: AbstractLayerProblem, status: np.ndarray, reading: _Reading, scope: Tensor) -> tuple[str, ...]:
-    remarks = _weak_bounds(problem, status)
-    narrow = torch.isfinite(scope).cpu().numpy()
-    for i in np.flatnonzero(narrow & (status != INFEASIBLE)):
+def _remarks(reading: _Reading, status: np.ndarray, scope: Tensor) -> tuple[str, ...]:
+    remarks = _weak_bounds(reading.problem, status)
+    for i in np.flatnonzero(torch.isfinite(scope).cpu().numpy() & (status != INFEASIBLE)):
         remarks[i] = f"the bound holds for |h| <= {float(scope[i]):.2g} only: the rows on do not determine h"
-    if reading.dead is not None:
-        assert reading.excess.rows is not None
-        broken = torch.where(reading.dead, problem.rows.in_signal_units(reading.excess.rows), 0.0).cpu()
-        for i in (broken > 0).any(1).nonzero()[:, 0].tolist():
-            k, share = int(broken[i].argmax()), float(broken[i].max() / problem.rows.scale()[i].clamp(min=1e-300))
+    dead = reading.dead_excess()
+    if dead is not None:
+        for i in (dead > 0).any(1).nonzero()[:, 0].tolist():
+            k, share = int(dead[i].argmax()), float(dead[i].amax() / reading.scale[i].clamp(min=1e-300))
             said = f"row {k} is 0 in W and {share:.1e} s_y over its limit, whatever h is"
             remarks[i] = "; ".join(filter(None, (said, remarks[i])))
     return tuple(remarks)

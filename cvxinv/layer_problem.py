@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .inputs import describe
 from .lengths import lengths, power_of_two
+from .maps import evenly
 from .rows import Rows, Sample
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ class AbstractLayerProblem(ABC):
     def normalised(self, tol: float = 1e-6) -> Scaled:
         """The same problem with |W| = 1 and data of length 1 per signal.
 
-        Limited rows and columns of very different lengths (`UNEVEN`) are brought to one, so that every solver sees what the
+        Limited rows and columns of very different lengths (`maps.UNEVEN`) are brought to one, so that every solver sees what the
         judge judges; limited rows that are 0 in W and broken by at most tol s_y bind no h and go.
         """
         problem = without_dead_rows(self, tol)
@@ -347,9 +348,6 @@ def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
     return tensor
 
 
-UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
-
-
 class Units(NamedTuple):
     """What a problem is measured in: its `rows` in the new units, the size of the data `(N,)`, and |W|.
 
@@ -393,6 +391,8 @@ class Units(NamedTuple):
 def is_even(problem: AbstractLayerProblem) -> bool:
     """Whether no limited row and no column is far longer or shorter than others."""
     W = problem.rows.W
+    if W.even:
+        return True
     if evening(W.row_lengths(), limited_rows(problem)) is not None:
         return False
     return not problem.stretches or evening(W.column_lengths(), None) is None
@@ -403,12 +403,13 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
 
     binary: only next to 1, by powers of two, which round nothing.
     """
-    rows = problem.rows
-    limited = limited_rows(problem)
-    stretch = evening(rows.W.row_lengths(), limited)
-    W = rows.W.stretched(stretch, None)
-    columns = evening(W.column_lengths(), None) if problem.stretches else None
-    W = W.stretched(None, columns)
+    rows, W = problem.rows, problem.rows.W
+    stretch, columns = None, None
+    if not W.even:
+        stretch = evening(W.row_lengths(), limited_rows(problem))
+        W = W.stretched(stretch, None)
+        columns = evening(W.column_lengths(), None) if problem.stretches else None
+        W = W.stretched(None, columns)
     data, k = rows.scale(), W.norm() or 1.0
     data = torch.where(data > 0, data, torch.ones_like(data))
     if binary:
@@ -424,17 +425,14 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
 
 
 def evening(length: Tensor, which: Tensor | None) -> Tensor | None:
-    """Powers of two that bring lengths to the median one if any is further from it than `UNEVEN`; None: all are even.
+    """Powers of two that bring lengths to the median one if any is far from it (`maps.UNEVEN`); None: all are even.
 
     which: bool, the only ones that may be stretched; None: all. Lengths of 0 are left alone.
     """
     there = length > 0 if which is None else which & (length > 0)
-    if not bool(there.any()):
+    if bool(evenly(length, there).all()):
         return None
-    middle = length[length > 0].median()
-    ratio = torch.where(there, length / middle, torch.ones_like(length))
-    if bool(((ratio <= UNEVEN) & (ratio >= 1 / UNEVEN)).all()):
-        return None
+    ratio = torch.where(there, length / length[length > 0].median(), torch.ones_like(length))
     # what lies further apart would leave no room for squares
     most = 2.0**400 if length.dtype == torch.float64 else 2.0**40
     return (1 / power_of_two(ratio)).clamp(1 / most, most)

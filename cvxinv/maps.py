@@ -22,6 +22,18 @@ _SMALL = 64  # rows or columns below which an SVD costs less than its alternativ
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
 
 
+UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
+
+
+def evenly(length: Tensor, which: Tensor) -> Tensor:
+    """Whether each length is near the median of those that are not 0, bool; lengths not in `which` count as near."""
+    there = length[length > 0]
+    if len(there) == 0:
+        return torch.ones_like(which)
+    ratio = length / there.median()
+    return ~which | (ratio <= UNEVEN) & (ratio >= 1 / UNEVEN)
+
+
 def _ieee_convolution():
     """Convolutions in full float32 for the time of a call: cuDNN may use TF32 (three digits) by default."""
     return torch.backends.cudnn.flags(
@@ -155,6 +167,11 @@ class AbstractMap(ABC):
         """Length of each column of W, `(n,)`, computed at the first call and kept."""
         return self._kept_lengths[1]
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether no row and no column that is not 0 is more than `UNEVEN` times as long or short as the median one."""
+        return all(bool(evenly(x, x > 0).all()) for x in self._kept_lengths)
+
     def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "AbstractMap":
         """The map diag(`rows`) W diag(`columns`), `(m,)` and `(n,)`; None leaves that side alone."""
         return self if rows is None and columns is None else Stretched(self, rows, columns)
@@ -205,6 +222,9 @@ class Dense(AbstractMap):
             there.__dict__["_kept_norm"] = known * abs(factor)
         if "_kept_gram" in self.__dict__:
             there.__dict__["_kept_gram"] = self._kept_gram * factor**2
+        if "even" in self.__dict__:
+            there.__dict__["_kept_lengths"] = tuple(x * abs(factor) for x in self._kept_lengths)
+            there.__dict__["even"] = self.even
         return there
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":

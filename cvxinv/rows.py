@@ -188,6 +188,10 @@ class Rows:
 
     def scale(self) -> Tensor:
         """s_y = |y_on - b_on|, `(N,)`; where that is 0, the length of the positive b_off; where that is 0 too, 0."""
+        return self._kept_scale
+
+    @cached_property
+    def _kept_scale(self) -> Tensor:
         on = lengths(self.in_signal_units(self.target))
         if bool((on > 0).all()):
             return on
