@@ -33,7 +33,9 @@ TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-_CERTIFICATE = ("objective", "bound", "violation", "scale", "unit", "floor")
+_CERTIFICATE = (
+    "objective", "bound", "violation", "scale", "unit", "floor", "worth", "two_sided", "scope", "violations", "times",
+)  # fmt: skip
 _SOLUTION = ("h", "p", "iterations", "polished")
 _REPORT = ("penalty", "threshold")
 _SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -188,6 +190,11 @@ def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
     if f"{prefix}floor" not in tensors:  # written when all layer problems had a squared misfit
         scale = tensors[f"{prefix}scale"]
         tensors = tensors | {f"{prefix}unit": scale**2 / 2, f"{prefix}floor": (1e-10 * scale) ** 2 / 2}
+
+    if f"{prefix}times" not in tensors:  # judged by the first edition's rule, which said none of these
+        unknown = torch.full_like(tensors[f"{prefix}scale"], torch.nan)
+        tensors = tensors | {f"{prefix}{name}": unknown for name in ("worth", "scope", "times")}
+        tensors |= {f"{prefix}two_sided": unknown > 0, f"{prefix}violations": unknown[:, None]}
 
     def named(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: tensors[prefix + name] for name in names}

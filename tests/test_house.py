@@ -26,6 +26,7 @@ PACKAGE = ROOT / "cvxinv"
 RANKS = {
     "errors": 0,
     "inputs": 0,
+    "lengths": 0,
     "shipped": 0,
     "maps": 1,
     "activations": 1,
@@ -38,6 +39,7 @@ RANKS = {
     "measurement": 3,
     "rows": 3,
     "layer_problem": 4,
+    "bounds": 5,
     "layers": 5,
     "certificate": 6,
     "solvers": 7,
