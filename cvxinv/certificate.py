@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import read_numbers
+from .inputs import describe, plain_number, read_numbers
 from .layer_problem import AbstractCurvedProblem, AbstractLayerProblem, Point
+from .surroundings import undisturbed
 
 OPTIMAL = "optimal"
 OPTIMAL_INACCURATE = "optimal_inaccurate"
@@ -74,13 +75,13 @@ class Certificate:
     @property
     def worst_relative_gap(self) -> float:
         """The largest relative gap of the signals that have an answer to judge: finite and not infeasible; 0 without any."""
-        judged = torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(self.relative_gap)
+        judged = torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(self.relative_gap)
         return float(self.relative_gap[judged].max()) if judged.any() else 0.0
 
     @property
     def holds(self) -> Tensor:
         """Whether the status is `optimal`, bool `(N,)`."""
-        return torch.as_tensor(self.status == OPTIMAL)
+        return torch.from_numpy(self.status == OPTIMAL)
 
     def __len__(self) -> int:
         return len(self.status)
@@ -107,7 +108,7 @@ class Certificate:
     def __repr__(self) -> str:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         worst_gap, broken = self.worst_relative_gap, self.violation / self.scale.clamp(min=1e-300)
-        broken = broken[torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(broken)]
+        broken = broken[torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(broken)]
         worst_violation = float(broken.max()) if len(broken) else 0.0
         return (
             f"Certificate of {len(self)} signals: {words}; worst relative gap {worst_gap:.1e}, "
@@ -115,6 +116,7 @@ class Certificate:
         )
 
 
+@undisturbed
 def certify(
     problem: AbstractLayerProblem,
     point: Point | Tensor | np.ndarray,
@@ -130,8 +132,11 @@ def certify(
     tol: relative tolerance, see `Certificate`. thorough: False leaves out repairs of p that cost a factorisation; the
     bound is then valid and possibly weak. Raises ValueError for shapes that do not fit, TypeError for other types.
     """
-    if not tol > 0:
-        raise ValueError(f"tol must be > 0, got {tol}; pass e.g. tol=1e-6")
+    if not isinstance(problem, AbstractLayerProblem):
+        raise TypeError(f"expected a layer problem, got {describe(problem)}; e.g. cvxinv.NonnegativeLasso(rows, lam)")
+    tol = plain_number(tol)  # type: ignore[assignment]
+    if not isinstance(tol, (int, float)) or not 0 < tol < torch.inf:
+        raise ValueError(f"tol must be > 0 and finite, got {tol!r}; pass e.g. tol=1e-6")
     if isinstance(point, Point):
         p = point.p if p is None else p
         point = point.h

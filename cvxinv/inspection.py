@@ -14,6 +14,7 @@ from .generator import Generator, Layer, factors
 from .inversion.latent_pursuit import obstacle
 from .inversion.levenberg_marquardt import before_output
 from .inversion.task import make_task
+from .surroundings import undisturbed
 
 _LARGEST_SIDE = 2000  # singular values of a larger dense matrix take minutes
 _BATCH_NUMBERS = 20_000_000  # numbers in the hidden layers of one batch of latents, or in its Jacobians
@@ -119,6 +120,7 @@ def inspect_generator(
     return inspect_and_sample(generator, samples, latents, seed, progress=progress)[0]
 
 
+@undisturbed
 def inspect_and_sample(
     generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
 ) -> tuple[Inspection, Samples]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, read_amount
 from .rows import Rows, Sample
 
 if TYPE_CHECKING:
@@ -211,18 +211,14 @@ class AbstractCurvedProblem(AbstractLayerProblem):
         """How far one proximal gradient step from `h` `(N, n)` moves it, relative to its natural size s_y / |W|, `(N,)`."""
 
 
-def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
+def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Tensor:
     """`value` as a tensor `(N,)` in the rows' type: a float for all signals, or one number per signal.
 
-    Raises ValueError for a wrong shape, a negative or a non-finite value.
+    Raises ValueError for a wrong shape, a negative or a non-finite value, TypeError for what is no real number.
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"expected rows as cvxinv.Rows, got {describe(rows)}; build Rows(W, b, y, on) first")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"expected {name} as a float or a tensor (N,), got {type(value).__name__}; pass a number")
-    if isinstance(value, Tensor) and value.device != rows.W.device:
-        raise ValueError(f"expected {name} on {rows.W.device}, got {value.device}; move it with .to(device)")
-    tensor = torch.as_tensor(value, dtype=rows.W.dtype, device=rows.W.device)
+    tensor = read_amount(value, name, rows.W.device)
     if tensor.ndim == 0:
         tensor = tensor.expand(rows.N)
     if tensor.shape != (rows.N,):
@@ -232,7 +228,10 @@ def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
     if not torch.isfinite(tensor).all() or (tensor < 0).any():
         bad = float(tensor[~(torch.isfinite(tensor) & (tensor >= 0))][0])
         raise ValueError(f"{name} must be >= 0 and finite, got {bad}; pass 0 to leave the term out")
-    return tensor
+    cast = tensor.to(rows.W.dtype)
+    if torch.isinf(cast).any():
+        raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
+    return cast
 
 
 def normalised_rows(rows: Rows) -> tuple[Rows, Tensor, float]:

@@ -26,6 +26,7 @@ PACKAGE = ROOT / "cvxinv"
 RANKS = {
     "errors": 0,
     "inputs": 0,
+    "surroundings": 0,
     "shipped": 0,
     "maps": 1,
     "activations": 1,

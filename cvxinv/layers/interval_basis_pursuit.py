@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ..activations import AbstractActivation
-from ..inputs import describe
+from ..inputs import describe, plain_tensor
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
@@ -250,7 +250,8 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         rounding of y: a tanh that is 1 in floating point is some u above 18, and no contradiction. A pixel further than
         eps outside phi's range makes its signal infeasible. Raises ValueError where phi has no inverse.
         """
-        on = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+        y = plain_tensor(y, "y")
+        on = torch.ones_like(y, dtype=torch.bool) if seen is None else plain_tensor(seen, "seen")
         plain = Rows(W, b, torch.where(on, y, torch.zeros_like(y)), on, torch.zeros_like(on))
         width = per_signal(eps, plain, "eps")[:, None]
         low, high = (_preimage(phi, plain.y + sign * width, sign * torch.inf) for sign in (-1, 1))
@@ -306,8 +307,7 @@ def _statement(h: Any, nonnegative: bool, *bounds: tuple[Any, np.ndarray, int]) 
 
 
 def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+    value = plain_tensor(value, name)
     if value.dtype != rows.W.dtype or value.device != rows.W.device:
         raise ValueError(
             f"expected {name} in {rows.W.dtype} on {rows.W.device} as W is, got {value.dtype} on {value.device}; use .to()"
