@@ -530,4 +530,4 @@ def _threshold(solution: Solution, settings: Settings) -> Tensor:
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    return torch.where(exact.to(top.device), 1e-6, 1e-3).to(top) * top
+    return torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3) * top

@@ -106,7 +106,7 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
 
     def _empty(self, slack: float | Tensor) -> Tensor:
         """Rows that no number meets, not even one that breaks their bounds by `slack`, `(N, m)`."""
-        (lo, hi), width = self.limits(), 2 * torch.as_tensor(slack).to(self.rows.y).reshape(-1, 1)
+        (lo, hi), width = self.limits(), 2 * (self.rows.y.new_zeros(()) + slack).reshape(-1, 1)
         return (lo - hi > width) | torch.isposinf(lo) | torch.isneginf(hi)
 
     def bound_remarks(self) -> list[str]:
