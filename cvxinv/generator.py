@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
-from .inputs import describe, plain_tensor, weights
+from .inputs import describe, plain_number, plain_tensor, weights
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .surroundings import exact_products
 
@@ -160,6 +160,9 @@ class Generator:
 
         Raises: ValueError for a distribution other than normal and uniform.
         """
+        N = plain_number(N)  # type: ignore[assignment]
+        if isinstance(N, bool) or not isinstance(N, int) or N < 0:
+            raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
         latent = self.description.get("latent", {})
         kind = latent.get("distribution", "normal")
         if kind == "normal":

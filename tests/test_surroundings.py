@@ -1,4 +1,4 @@
-"""Answers do not depend on what surrounds the call: autocast, gradients, inference mode, default dtype and device, threads."""
+"""Answers do not depend on what surrounds a call: autocast, gradients, inference mode, default dtype and device, stdout."""
 
 import contextlib
 import io
@@ -109,7 +109,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "invert a matrix": lambda: inverted(ci.invert(G, Y @ W[:20, :30].T, measurement=W[:20, :30], on_fail="ignore")),
     "invert behind a tanh": lambda: inverted(ci.invert(G.with_output("tanh"), Y.tanh(), on_fail="ignore")),
     "invert with penalties": lambda: inverted(
-        ci.invert(G, NOISY, "latent_pursuit", lam=0.01, gamma=torch.full((3,), 0.1, dtype=torch.float64, device="cpu"), on_fail="ignore")
+        ci.invert(G, NOISY, "latent_pursuit", lam=0.01, gamma=0.1 * torch.ones_like(Y[:, 0]), on_fail="ignore")
     ),
     "result in words": lambda: written(ci.invert(G, NOISY, truth=Z, on_fail="ignore", max_iter=20)),
     "verify": lambda: [getattr(ci.verify(G, NOISY, Z), k) for k in ("misfit", "determined", "sigma_min", "explained")],
@@ -119,7 +119,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "latents": lambda: [G.sample_latent(4, seeded(0)), G32.sample_latent(4, seeded(0))],
     "signals in float32": lambda: [G32(Z.float()), *G32.linearize(Z.float()), *G32.hidden(Z.float())],
     "maps in float32": lambda: [ci.Dense(W.float())(H.float()), ci.Dense(W.float()).adjoint(U.float())],
-    "inspect": lambda: [torch.tensor([float(inspect_generator(G, 20, 3).condition or 0)], dtype=torch.float64, device="cpu")],
+    "inspect": lambda: [torch.full((1,), inspect_generator(G, 20, 3).condition or 0, dtype=torch.float64, device="cpu")],
     "padding": lambda: [ci.Resampling2d.padding((1, 3, 300), (2, 2, 1, 1), "reflect").matrix()],
     "nearest": lambda: [ci.Resampling2d.nearest((2, 3, 300), (2, 1)).matrix()],
     "check against CVXPY": lambda: [
@@ -170,12 +170,6 @@ SURROUNDINGS: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, list[Tensor]]:
-    known: dict[str, list[Tensor]] = {}
-    return known
-
-
 @pytest.mark.parametrize("call", CALLS)
 def test_no_surrounding_changes_a_bit_of_an_answer(call: str):
     with warnings.catch_warnings():
@@ -191,3 +185,236 @@ def test_no_surrounding_changes_a_bit_of_an_answer(call: str):
             )  # fmt: skip
             wrong += [] if same else [name]
     assert not wrong, f"{call} gives something else under {wrong}"
+
+
+def test_what_was_made_in_inference_mode_serves_outside():
+    with torch.inference_mode():
+        problem = ci.NonnegativeLasso(ROWS.take(torch.arange(2)))
+        first, D = ci.solve(problem, on_fail="ignore"), ci.load_generator(torch_module, "identity")
+    again = ci.solve(problem, on_fail="ignore")
+    assert torch.equal(again.h, first.h) and not first.h.is_inference() and not first.p.is_inference()
+    z = Z.clone().requires_grad_()
+    D(z).sum().backward()
+    assert z.grad is not None
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def grad(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor.clone())
+
+
+def same(tensor: Tensor) -> Tensor:
+    return tensor.clone()
+
+
+# what holds a tensor of the caller's, made of `t` of each tensor
+SOFT = (0.1 * U).tanh()
+HELD: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
+    "rows": lambda t: ci.Rows(ci.Dense(t(W)), t(B), t(ROWS.y), ROWS.on, weight=t(torch.ones_like(U))),
+    "lam": lambda t: ci.NonnegativeLasso(ROWS, t(0.1 * torch.ones(5).double())),
+    "gamma": lambda t: ci.GaussianLatent(ROWS, t(torch.tensor(0.1).double())),
+    "eps": lambda t: ci.NonnegativeBasisPursuitL2(ROWS, t(0.1 * torch.ones(5).double())),
+    "intervals": lambda t: ci.IntervalBasisPursuit(ROWS, t(ROWS.y - 0.1), t(ROWS.y + 0.1)),
+    "behind": lambda t: ci.IntervalBasisPursuit.behind(
+        ci.Tanh(), ci.Dense(W), B, t((0.1 * U).tanh()), t(torch.tensor(0.01))
+    ),
+    "kernels": lambda t: ci.Conv2d(t(normal(3, 2, 2, 2)), (2, 4, 4)),
+    "transposed kernels": lambda t: ci.ConvTranspose2d(t(normal(2, 3, 2, 2)), (2, 4, 4)),
+    "resampling": lambda t: ci.Resampling2d(t(normal(5, 3)), t(normal(4, 3)), 2),
+    "matrix": lambda t: ci.Matrix(t(normal(3, 4))),
+    "layer": lambda t: ci.Layer(ci.Dense(t(W)), t(B), ci.ReLU()),
+}
+
+
+def held(thing: Any) -> list[Tensor]:
+    """All tensors in a dataclass, and in what it holds."""
+    out = [value for value in vars(thing).values() if isinstance(value, Tensor)]
+    return out + [t for value in vars(thing).values() if isinstance(value, (ci.Rows, ci.Dense)) for t in held(value)]
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_what_is_built_of_parameters_holds_plain_tensors(what: str):
+    tensors = held(HELD[what](grad))
+    assert tensors and all(type(t) is Tensor and not t.requires_grad for t in tensors)
+    assert all(torch.equal(a, b) for a, b in zip(tensors, held(HELD[what](same)), strict=True))
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_negative_views_hold_the_numbers_that_they_show(what: str):
+    tensors = held(HELD[what](negated))
+    assert not any(t.is_neg() for t in tensors)
+    assert all(torch.equal(a, b) for a, b in zip(tensors, held(HELD[what](same)), strict=True))
+
+
+def negated(t: Tensor) -> Tensor:
+    """The same numbers, stored with the other sign."""
+    return torch._neg_view(-t)
+
+
+def strided(t: Tensor) -> Tensor:
+    """The same numbers, each beside one that is not read."""
+    return torch.stack([t, t + 1], -1)[..., 0]
+
+
+GIVEN: dict[str, Callable[[Callable[[Tensor], Any]], list[Tensor]]] = {
+    **{
+        f"solve {solver}": lambda t, s=solver: point(
+            ci.solve(
+                ci.NonnegativeLasso(ci.Rows(ci.Dense(t(W)), t(B), t(ALL_ON.y), ALL_ON.on), t(0.1 * torch.ones(5).double())),
+                s, on_fail="ignore",
+            )
+        ) for solver in ("auto", "interior_point", "sparse_active_set", "graph_admm", "CLARABEL")
+    },
+    "certify": lambda t: [ci.certify(lasso(), t(H), t(U)).objective, ci.certify(lasso(), t(H), t(U)).bound],
+    "invert": lambda t: inverted(
+        ci.invert(G, t(NOISY), noise=("l2", t(torch.full((3,), 0.2).double())), truth=t(Z), on_fail="ignore")
+    ),
+    "invert with penalties": lambda t: inverted(
+        ci.invert(G, t(NOISY), "latent_pursuit", lam=t(torch.tensor(0.01).double()), gamma=t(0.1 * torch.ones(3).double()),
+                  on_fail="ignore")
+    ),
+    "invert a matrix": lambda t: inverted(ci.invert(G, t(Y @ W[:20, :30].T), measurement=t(W[:20, :30]), on_fail="ignore")),
+    "verify": lambda t: [ci.verify(G, t(NOISY), t(Z)).misfit, ci.verify(G, t(NOISY), t(Z)).sigma_min],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "how", [grad, strided, lambda t: torch._neg_view(-t)], ids=["parameter", "strided", "negative view"]
+)
+@pytest.mark.parametrize("call", GIVEN)
+def test_the_form_of_a_tensor_changes_no_bit_and_no_answer_has_a_graph(call: str, how: Callable[[Tensor], Tensor]):
+    wanted, got = GIVEN[call](same), GIVEN[call](how)
+    assert all(type(t) is Tensor and not t.requires_grad for t in got)
+    assert all(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(wanted, got, strict=True))
+
+
+def test_nothing_is_computed_under_autograd(monkeypatch: pytest.MonkeyPatch):
+    """Also where a user's own problem or generator asks for gradients inside."""
+    seen: list[bool] = []
+    objective = ci.NonnegativeLasso.objective
+
+    def watched(self: ci.NonnegativeLasso, h: Tensor) -> Tensor:
+        seen.append(torch.is_grad_enabled())
+        return objective(self, h)
+
+    monkeypatch.setattr(ci.NonnegativeLasso, "objective", watched)
+    ci.solve(lasso(), on_fail="ignore")
+    ci.certify(lasso(), H)
+    assert seen and not any(seen)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float32(0.25), np.float64(0.25), np.float16(0.25), np.longdouble(0.25), np.array(0.25), np.array(0.25, ">f4"),
+     torch.tensor(0.25), torch.tensor(0.25).half(), torch.tensor([0.25] * 5).bfloat16(), np.full(5, 0.25)],
+    ids=repr,
+)  # fmt: skip
+def test_a_number_of_numpy_or_torch_is_that_number(value: Any):
+    assert torch.equal(ci.NonnegativeLasso(ROWS, value)._lam, torch.full((5,), 0.25, dtype=torch.float64))
+
+
+def test_an_inversion_takes_numbers_of_numpy():
+    wanted, got = (
+        ci.invert(G, NOISY, "latent_pursuit", lam=v, gamma=v, noise=("l2", v)).z for v in (0.25, np.float32(0.25))
+    )
+    assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("value", [np.int64(1), np.uint8(1), np.array(1), torch.tensor(1), 1])
+def test_an_integer_is_a_number(value: Any):
+    assert torch.equal(ci.NonnegativeLasso(ROWS, value)._lam, torch.ones(5).double())
+
+
+def test_options_may_be_numbers_of_numpy():
+    options = {"restarts": 2, "max_iter": 7, "tol": 0.0078125, "support_threshold": 0.5}
+    of_numpy = {k: np.int32(v) if isinstance(v, int) else np.float32(v) for k, v in options.items()}
+    plain, other = (ci.invert(G, NOISY, on_fail="ignore", **o, seed=s) for o, s in ((options, 3), (of_numpy, np.int64(3))))
+    assert torch.equal(plain.z, other.z) and plain.settings == other.settings
+    assert all(type(v) in (int, float, str, type(None)) for v in other.settings.values())
+    solved = ci.solve(lasso(), tol=np.float32(1e-6), max_iter=np.int64(50))
+    assert solved.certificate.holds.all() and type(solved.certificate.tol) is float
+
+
+@pytest.mark.parametrize("lam", [5e-324, 1e-310, 1e-30])
+def test_a_penalty_of_next_to_nothing_is_solved(lam: float):
+    s = ci.solve(lasso_of(lam))
+    assert s.certificate.holds.all()
+
+
+def lasso_of(lam: float) -> ci.NonnegativeLasso:
+    return ci.NonnegativeLasso(ALL_ON, lam)
+
+
+def test_an_array_that_may_not_be_written_to_is_read_without_a_warning():
+    y = NOISY.numpy().copy()
+    y.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = ci.verify(G, y, Z)
+    assert torch.equal(got.misfit, ci.verify(G, NOISY, Z).misfit)
+
+
+# --- what solvers print ---------------------------------------------------------------------------
+
+
+def printing_problems() -> Iterator[ci.AbstractLayerProblem]:
+    """Easy, degenerate, zero and infeasible ones, linear and quadratic; OSQP speaks where no bound is active."""
+    for y, on in itertools.product((ALL_ON.y[:1], 0 * ALL_ON.y[:1]), (ALL_ON.on[:1], ROWS.on[:1])):
+        rows = ci.Rows(ci.Dense(W), B, y, on)
+        yield from (ci.GaussianLatent(rows, 0.1), ci.NonnegativeLasso(rows), ci.NonnegativeBasisPursuitLinf(rows, 0.1))
+    nothing = torch.zeros(1, 2, dtype=torch.float64)
+    never = ci.Rows(ci.Dense(torch.zeros(2, 2).double()), torch.ones(2).double(), nothing, torch.tensor([[True, False]]))
+    yield from (ci.NonnegativeLasso(never, 0.1), ci.NonnegativeBasisPursuitLinf(never, 0.1))
+
+
+@pytest.mark.parametrize("solver", ["CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS", "auto"])
+def test_a_solver_prints_nothing(solver: str, capfd: pytest.CaptureFixture):
+    if solver == "ECOS":
+        pytest.importorskip("ecos")
+    for problem in printing_problems():
+        ci.solve(problem, solver, on_fail="ignore")
+    sys.stdout.flush()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_solver_that_is_asked_for_words_prints_them(capfd: pytest.CaptureFixture):
+    ci.solve(next(printing_problems()), "OSQP", solver_options={"verbose": True})
+    sys.stdout.flush()
+    assert "OSQP" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("there", [None, "closed"])
+def test_a_solver_needs_no_stdout(there: str | None, monkeypatch: pytest.MonkeyPatch):
+    out = io.StringIO() if there else None
+    if out:
+        out.close()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert ci.solve(next(printing_problems()), "OSQP").certificate.holds.all()
+    assert sys.stdout is out
+
+
+def test_silence_is_for_its_own_thread_and_ends(monkeypatch: pytest.MonkeyPatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with silent_stdout():
+            inside.set()
+            leave.wait(10)
+            print("not this")
+
+    thread = threading.Thread(target=other)
+    with silent_stdout():
+        thread.start()
+        assert inside.wait(10)
+        print("nor this")
+    print("but this")  # the other is silent still
+    leave.set()
+    thread.join()
+    assert out.getvalue() == "but this\n" and sys.stdout is out

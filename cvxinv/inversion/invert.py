@@ -120,15 +120,16 @@ def invert(
 
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options with numpy's numbers as Python's, and tensors without a graph."""
-    out = {name: plain_number(value) for name, value in options.items()}
-    if isinstance(out.get("steps"), (tuple, list)):
-        out["steps"] = tuple(plain_number(step) for step in out["steps"])
+    out: dict[str, Any] = {name: plain_number(value) for name, value in options.items()}
+    for name in ("steps", "cardinalities"):
+        if isinstance(out.get(name), (tuple, list)):
+            out[name] = tuple(plain_number(value) for value in out[name])
     return out
 
 
 def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:
-    if not isinstance(generator, Generator):
-        return False
+    if not isinstance(generator, Generator) or (isinstance(y, Tensor) and y.is_nested):
+        return False  # refused by `make_task`
     shape = tuple(generator.signal_shape)
     return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
 

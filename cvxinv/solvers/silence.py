@@ -1,8 +1,8 @@
 """Silence for solvers that print although they were told not to.
 
-OSQP says "Polishing not needed ..." whatever `verbose` is, and has no option against it but to leave polishing out. It writes
-through Python's `sys.stdout`; CLARABEL, SCS, HIGHS and ECOS write nothing, and no file descriptor has to be turned. `sys.stdout`
-belongs to all threads: what others print meanwhile is passed on, and the last thread to leave puts the old one back.
+OSQP says "Polishing not needed ..." whatever `verbose` is, and has no option against it but to leave polishing out. It
+writes through Python's `sys.stdout`; CLARABEL, SCS, HIGHS and ECOS write nothing, and no file descriptor has to be turned.
+`sys.stdout` belongs to all threads: what others print meanwhile is passed on, and the last one to leave puts it back.
 """
 
 import sys
@@ -41,7 +41,7 @@ def silent_stdout() -> Iterator[None]:
     me = threading.get_ident()
     with _LOCK:
         if not _SILENT:
-            sys.stdout = _Filter(sys.stdout)  # type: ignore[assignment]
+            sys.stdout = _Filter(sys.stdout)
         _SILENT[me] = _SILENT.get(me, 0) + 1
     try:
         yield
