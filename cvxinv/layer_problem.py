@@ -214,6 +214,8 @@ class AbstractCurvedProblem(AbstractLayerProblem):
 def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Tensor:
     """`value` as a tensor `(N,)` in the rows' type: a float for all signals, or one number per signal.
 
+    Numbers too small for all their digits (below 1e-308, or 1e-38 in float32) count as 0.
+
     Raises ValueError for a wrong shape, a negative or a non-finite value, TypeError for what is no real number.
     """
     if not isinstance(rows, Rows):
@@ -229,6 +231,8 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
         bad = float(tensor[~(torch.isfinite(tensor) & (tensor >= 0))][0])
         raise ValueError(f"{name} must be >= 0 and finite, got {bad}; pass 0 to leave the term out")
     cast = tensor.to(rows.W.dtype)
+    # below the normal numbers products lose their digits: a penalty that small is none
+    cast = torch.where(cast < torch.finfo(cast.dtype).tiny, 0.0, cast)
     if torch.isinf(cast).any():
         raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
     return cast

@@ -98,7 +98,7 @@ def invert(
     """
     check_choice(method, tuple(METHODS), "method")
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
-    options = _plain_options(options)
+    options, seed, chunk = _plain_options(options), plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     _check_options(method, options)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
     task = make_task(generator, y, measurement, noise)
