@@ -5,15 +5,16 @@ q = `short`, what W'p lacks, and D the value of (D) at p. For every feasible x
 
     f(x) >= D + q'x >= D + q'h - |q / L| |L (x - h)|,        L the lengths of the columns of w^(1/2) W_on.
 
-An x with f(x) < f(h) has |w^(1/2) (W x + b - y)_on| <= (2 f(h))^(1/2), and so has h; hence |w^(1/2) W_on (x - h)| <= 2 (2 f)^(1/2)
-and, with sigma at most the smallest singular value of w^(1/2) W_on L^-1,
+An x with f(x) < f(h) has |w^(1/2) (W x + b - y)_on| <= (2 f(h))^(1/2), and so has h; hence |w^(1/2) W_on (x - h)| <= 2 (2
+f)^(1/2) and, with sigma at most the smallest singular value of w^(1/2) W_on L^-1,
 
     |L (x - h)| <= R = 2 (2 f(h))^(1/2) / sigma.
 
 So D + q'h - |q / L| R is below every f(x) < f(h), and the bound holds for every x. sigma is read off the eigenvalues of the
-Gram matrix of w^(1/2) W_on L^-1, less what rounding may do to an n x n matrix of trace n and its eigenvalues, 4 (m + 2 n + 4) n u;
-where that leaves nothing, off its singular values, less (m + n) u times the largest. Where that leaves nothing either, the bound
-holds for |L (x - h)| <= R only, with the largest R that the allowed gap leaves room for: the certificate's `scope`.
+Gram matrix of w^(1/2) W_on L^-1, less what rounding may do to an n x n matrix of trace n and its eigenvalues, 4 (m + 2 n +
+4) n u; where that leaves nothing, off its singular values, less (m + n) u times the largest. Where that leaves nothing
+either, the bound holds for |L (x - h)| <= R only, with the largest R that the allowed gap leaves room for: the
+certificate's `scope`.
 
 Derived here; the argument with f(x) < f(h) asks for no feasible point and costs no digits where the misfit is small.
 """
@@ -35,7 +36,8 @@ _NUMBERS = 30_000_000  # in the n x n matrices of one block, 240 MB
 
 
 class Near(NamedTuple):
-    """A bound `(N,)`, its p `(N, m)`, and for which |x| it holds, `(N,)`, inf for all; the bound is -inf where none is known."""
+    """A bound `(N,)`, its p `(N, m)`, and for which |x| it holds, `(N,)`, inf for all; the bound is -inf where none is
+    known."""
 
     bound: Tensor
     p: Tensor
@@ -81,9 +83,7 @@ def _near(problem: AbstractLayerProblem, h: Tensor, f: Tensor, p: Tensor, allowe
     return Near(*(torch.where(better[:, None] if a.ndim == 2 else better, a, b) for a, b in zip(other, best, strict=True)))
 
 
-def _read(
-    problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet, h: Tensor, f: Tensor, allowed: Tensor
-) -> Near:
+def _read(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet, h: Tensor, f: Tensor, allowed: Tensor) -> Near:
     value = unmet.value + (unmet.short * h).sum(1) - (unmet.doubt * h.abs()).sum(1)
     value = value - 8 * torch.finfo(h.dtype).eps * (unmet.short * h).abs().sum(1)
     slope = lengths((unmet.short.abs() + unmet.doubt) / columns.length)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .bounds import near, serves
-from .inputs import read_numbers
+from .inputs import describe, plain_number, read_numbers
 from .layer_problem import (
     AbstractCurvedProblem,
     AbstractLayerProblem,
@@ -19,6 +19,7 @@ from .layer_problem import (
     units_of,
 )
 from .lengths import lengths
+from .surroundings import undisturbed
 
 OPTIMAL = "optimal"
 OPTIMAL_INACCURATE = "optimal_inaccurate"
@@ -29,7 +30,19 @@ STATIONARY = "stationary"
 LAYER_STATUSES = (OPTIMAL, STATIONARY, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
 
 _INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
-_TENSORS = ("objective", "bound", "violation", "scale", "unit", "floor", "worth", "two_sided", "scope", "violations", "times")
+_TENSORS = (
+    "objective",
+    "bound",
+    "violation",
+    "scale",
+    "unit",
+    "floor",
+    "worth",
+    "two_sided",
+    "scope",
+    "violations",
+    "times",
+)
 _AT_ONCE = 20_000_000  # numbers of h and p that are judged at once: about a gigabyte of work space
 _FAR = 1e8  # an h this many times its natural size s_y / |W| counts as infinitely far
 _MISFIT = 1e-10  # in units of s_y: an excess over an l2 bound that counts as none, for bounds that are 0
@@ -42,25 +55,26 @@ class Certificate:
 
     objective, bound, gap = objective - bound: units of the problem's objective (signal^2). bound: a lower bound on the
     optimum of the problem whose limits are wider by what h exceeds them, hence on the optimum itself, and never above the
-    objective but for rounding. worth: sum |p_i| v_i, what the excess may be worth in units of the objective. violation: largest
-    excess over a limit, signal units; violations: the excess of each row, `(N, m)`, signal units. scale: s_y, signal units.
-    allowed_gap, allowed_violation: what `optimal` asks for. status: numpy array of str, one of `LAYER_STATUSES`.
-    remark: what narrows a statement, or why a bound may be weak, or "".
+    objective but for rounding. worth: sum |p_i| v_i, what the excess may be worth in units of the objective. violation:
+    largest excess over a limit, signal units; violations: the excess of each row, `(N, m)`, signal units. scale: s_y,
+    signal units. allowed_gap, allowed_violation: what `optimal` asks for. status: numpy array of str, one of
+    `LAYER_STATUSES`. remark: what narrows a statement, or why a bound may be weak, or "".
 
     two_sided: whether `optimal` says both objective - allowed_gap <= optimum and, as h meets every limit to the rounding of
-    what is added up there, optimum <= objective; else only the former. scope: the |h| up to which the statement holds, inf where it
-    holds for every h: an `infeasible` problem may have a feasible point beyond, and where lam = 0 leaves h open a bound holds in
-    a ball only. times: the largest of what `optimal` limits, in units of its limit: 1 or less is `optimal`.
+    what is added up there, optimum <= objective; else only the former. scope: the |h| up to which the statement holds, inf
+    where it holds for every h: an `infeasible` problem may have a feasible point beyond, and where lam = 0 leaves h open a
+    bound holds in a ball only. times: the largest of what `optimal` limits, in units of its limit: 1 or less is `optimal`.
 
     unit: natural size of the objective, s_y^2 / 2 for squared misfits, s_y / |W| for the basis pursuits. floor: the gap
     that counts as none whatever the objective is: 1e-20 s_y^2 / 2, or tol 1e-10 s_y / |W|.
 
-    `optimal` asks, with v_i the excess of row i and t_i = |w_i| |h| + |b_i| + |limit_i|, for v_i <= tol t_i and v_i <= tol s_y in
-    every row, h_j >= -tol max|h| where h >= 0, an l2 bound exceeded by at most tol eps + 1e-10 s_y, and for gap <= allowed
-    and worth <= allowed, allowed = max(tol |objective|, floor); all less the rounding of float64. `optimal_inaccurate`: within 1000
-    times each of these. `infeasible`: p proves that every h within the scope, at least 1e8 (s_y + |b|) / |W|, breaks some
-    limit by more than tol s_y. `stationary`: only for the one problem that is not convex, where a proximal gradient step no
-    longer moves h. Else `user_limit`, or `numerical_error` where the point is not finite. Decision 0013.
+    `optimal` asks, with v_i the excess of row i and t_i = |w_i| |h| + |b_i| + |limit_i|, for v_i <= tol t_i and v_i <= tol
+    s_y in every row, h_j >= -tol max|h| where h >= 0, an l2 bound exceeded by at most tol eps + 1e-10 s_y, and for gap <=
+    allowed and worth <= allowed, allowed = max(tol |objective|, floor); all less the rounding of float64.
+    `optimal_inaccurate`: within 1000 times each of these. `infeasible`: p proves that every h within the scope, at least
+    1e8 (s_y + |b|) / |W|, breaks some limit by more than tol s_y. `stationary`: only for the one problem that is not
+    convex, where a proximal gradient step no longer moves h. Else `user_limit`, or `numerical_error` where the point is not
+    finite. Decision 0013.
     """
 
     objective: Tensor
@@ -101,13 +115,13 @@ class Certificate:
     @property
     def worst_relative_gap(self) -> float:
         """The largest relative gap of the signals that have an answer to judge: finite and not infeasible; 0 without any."""
-        judged = torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(self.relative_gap)
+        judged = torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(self.relative_gap)
         return float(self.relative_gap[judged].max()) if judged.any() else 0.0
 
     @property
     def holds(self) -> Tensor:
         """Whether the status is `optimal`, bool `(N,)`."""
-        return torch.as_tensor(self.status == OPTIMAL)
+        return torch.from_numpy(self.status == OPTIMAL)
 
     def __len__(self) -> int:
         return len(self.status)
@@ -125,7 +139,7 @@ class Certificate:
     def __repr__(self) -> str:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         worst_gap, broken = self.worst_relative_gap, self.violation / self.scale.clamp(min=1e-300)
-        broken = broken[torch.as_tensor(self.status != INFEASIBLE) & torch.isfinite(broken)]
+        broken = broken[torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(broken)]
         worst_violation = float(broken.max()) if len(broken) else 0.0
         return (
             f"Certificate of {len(self)} signals: {words}; worst relative gap {worst_gap:.1e}, "
@@ -133,6 +147,7 @@ class Certificate:
         )
 
 
+@undisturbed
 def certify(
     problem: AbstractLayerProblem,
     point: Point | Tensor | np.ndarray,
@@ -148,8 +163,11 @@ def certify(
     tol: relative tolerance, see `Certificate`. thorough: False leaves out repairs of p that cost a factorisation; the
     bound is then valid and possibly weak. Raises ValueError for shapes that do not fit, TypeError for other types.
     """
-    if not tol > 0:
-        raise ValueError(f"tol must be > 0, got {tol}; pass e.g. tol=1e-6")
+    if not isinstance(problem, AbstractLayerProblem):
+        raise TypeError(f"expected a layer problem, got {describe(problem)}; e.g. cvxinv.NonnegativeLasso(rows, lam)")
+    tol = plain_number(tol)  # type: ignore[assignment]
+    if not isinstance(tol, (int, float)) or not 0 < tol < torch.inf:
+        raise ValueError(f"tol must be > 0 and finite, got {tol!r}; pass e.g. tol=1e-6")
     if isinstance(point, Point):
         p = point.p if p is None else p
         point = point.h
@@ -182,7 +200,9 @@ def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: f
     found = _judged(small, h / units.h, None if dual is None else dual / units.p(problem.grows), tol, thorough)
     scope = found.scope * units.h.amin(1).cpu()
     units = units._replace(data=units.data.cpu())
-    changes = {k: units.objective(getattr(found, k), problem.grows) for k in ("objective", "bound", "worth", "unit", "floor")}
+    changes = {
+        k: units.objective(getattr(found, k), problem.grows) for k in ("objective", "bound", "worth", "unit", "floor")
+    }
     changes |= {k: getattr(found, k) * units.data for k in ("violation", "scale")}
     changes["violations"] = found.violations * units.data[:, None]
     return replace(found, **changes, scope=scope)
@@ -193,7 +213,9 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     if problem.form == "curved":
         return True
     rows, (low, high) = problem.rows, _ORDINARY
-    least, most = (float(x) for x in torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), 1.0)))
+    least, most = (
+        float(x) for x in torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), torch.ones_like(rows.scale())))
+    )
     most = max(most, float(rows.b.abs().amax()))
     ordinary = low < least and most < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
     return ordinary and is_even(problem)
@@ -202,8 +224,8 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
 class _Reading:
     """What of an h does not depend on p: objective, and how far it is over its limits, with the rounding that may hide.
 
-    over: `(N, m)`, the most by which a row may be over its limit, 0 on rows that no h moves, or None; dead: `(N, m)` bool, those
-    rows, or None. times: the largest excess in units of what is allowed `(N,)`; violation: signal units.
+    over: `(N, m)`, the most by which a row may be over its limit, 0 on rows that no h moves, or None; dead: `(N, m)` bool,
+    those rows, or None. times: the largest excess in units of what is allowed `(N,)`; violation: signal units.
     """
 
     def __init__(self, problem: AbstractLayerProblem, h: Tensor, tol: float):
@@ -215,9 +237,11 @@ class _Reading:
         self.allowed = torch.where(torch.isfinite(self.objective), self.allowed, -torch.inf)
         self.excess = problem.excess(h, self.v)
         # W h + b is exact where h is 0
-        self.u = torch.where((h != 0).any(1), rounding(problem.n + 2, h.dtype), 0.0)
+        self.u = (h != 0).any(1).to(h.dtype) * rounding(problem.n + 2, h.dtype)
         self.times, self.violation = torch.zeros_like(self.scale), torch.zeros_like(self.scale)
-        self.over = self.dead = self.ball = None
+        self.over: Tensor | None = None
+        self.dead: Tensor | None = None
+        self.ball: Tensor | None = None
         self._read_rows()
         self._read_ball()
         self._read_unknowns()
@@ -227,21 +251,21 @@ class _Reading:
         excess, rows = self.excess, self.problem.rows
         if excess.rows is None or excess.size is None:
             return
-        self.over = torch.addcmul(excess.rows, self.u[:, None], excess.size).clamp_(min=0)
+        over = torch.addcmul(excess.rows, self.u[:, None], excess.size).clamp_(min=0)
         if bool((rows.W.row_lengths() == 0).any()):
             self.dead = dead_rows(self.problem)
-            self.over = torch.where(self.dead, 0.0, self.over)
-        allowed = self.tol * torch.minimum(excess.size, rows.stretched(self.scale[:, None].expand_as(self.over)))
-        self.times = torch.maximum(self.times, _ratio(self.over, allowed).amax(1))
+            over = torch.where(self.dead, 0.0, over)
+        allowed = self.tol * torch.minimum(excess.size, rows.stretched(self.scale[:, None].expand_as(over)))
+        self.over, self.times = over, torch.maximum(self.times, _ratio(over, allowed).amax(1))
         self.violation = rows.in_signal_units(excess.rows).amax(1).clamp(min=0)
 
     def _read_ball(self) -> None:
         excess = self.excess
         if excess.ball is None or excess.ball_size is None:
             return
-        self.ball = (excess.ball + self.u * excess.ball_size).clamp(min=0)
+        ball = (excess.ball + self.u * excess.ball_size).clamp(min=0)
         allowed = self.tol * self.problem.__dict__["eps"] + _MISFIT * self.scale
-        self.times = torch.maximum(self.times, _ratio(self.ball, allowed))
+        self.ball, self.times = ball, torch.maximum(self.times, _ratio(ball, allowed))
         self.violation = torch.maximum(self.violation, excess.ball.clamp(min=0))
 
     def _read_unknowns(self) -> None:
@@ -356,9 +380,9 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
         still = (reading.times <= 1) & (problem.movement(h) <= tol) & (gap > allowed)
         status[still.cpu().numpy()] = STATIONARY
     status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
-    two_sided = torch.as_tensor(status == OPTIMAL, device=h.device) & reading.feasible() & torch.isinf(bounds.scope)
+    two_sided = torch.from_numpy(status == OPTIMAL).to(h.device) & reading.feasible() & torch.isinf(bounds.scope)
     remark = _remarks(reading, status, bounds.scope) if thorough else ("",) * problem.N
-    nan = torch.where(finite, 0.0, torch.nan).to(objective)
+    nan = torch.where(finite, torch.zeros_like(objective), torch.nan)
     over = reading.excess.rows
     violations = torch.zeros_like(reading.v) if over is None else rows.in_signal_units(over.clamp(min=0))
     return Certificate(
@@ -371,7 +395,7 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
 def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: Tensor) -> None:
     """Set `infeasible`, and its scope, where p or a row that no h moves proves it."""
     problem, rows = reading.problem, reading.problem.rows
-    left = torch.as_tensor(status != OPTIMAL, device=scope.device).nonzero()[:, 0]
+    left = torch.from_numpy(status != OPTIMAL).to(scope.device).nonzero()[:, 0]
     if len(left) and (reading.excess.rows is not None or reading.excess.ball is not None):
         part = problem if len(left) == problem.N else problem.take(left)
         away = part.infeasibility(dual[left], reading.tol * part.rows.scale())

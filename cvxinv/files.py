@@ -28,6 +28,7 @@ from .inversion.latent_pursuit import LayerReport
 from .inversion.result import Inversion
 from .inversion.verify import Verdict
 from .solvers.solve import Solution
+from .surroundings import undisturbed
 
 TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
@@ -49,6 +50,7 @@ LATENTS = ("z", "latents")
 # --- results --------------------------------------------------------------------------------------
 
 
+@undisturbed
 def save_inversion(inversion: Inversion, folder: str | Path) -> Path:
     """Write `result.safetensors` and `result.json` into `folder` (made where it is missing); returns the folder.
 
@@ -65,6 +67,7 @@ def save_inversion(inversion: Inversion, folder: str | Path) -> Path:
     return folder
 
 
+@undisturbed
 def load_inversion(folder: str | Path) -> Inversion:
     """The inversion that `save_inversion` wrote, on the CPU; its layer problems are None, all else is equal.
 
@@ -264,6 +267,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
 # --- arrays ---------------------------------------------------------------------------------------
 
 
+@undisturbed
 def read_signals(path: str | Path) -> Tensor:
     """Signals from .npy, .npz or .safetensors, in float32 or float64 as they are; the shape is the file's.
 
@@ -273,11 +277,13 @@ def read_signals(path: str | Path) -> Tensor:
     return _floats(*_read_array(path, SIGNALS), "signals")
 
 
+@undisturbed
 def read_matrix(path: str | Path) -> Tensor:
     """A measurement matrix `(k, d)`; in a file of several arrays the one named `matrix` or `A`. As `read_signals`."""
     return _floats(*_read_array(path, MATRICES), "a matrix")
 
 
+@undisturbed
 def read_latents(path: str | Path) -> Tensor:
     """Latents `(N, n0)`; in a file of several arrays the one named `z` or `latents`. Also takes a result's folder."""
     if Path(path).is_dir():
@@ -285,6 +291,7 @@ def read_latents(path: str | Path) -> Tensor:
     return _floats(*_read_array(path, LATENTS), "latents")
 
 
+@undisturbed
 def read_mask(path: str | Path) -> Tensor:
     """A bool mask, True where seen; in a file of several arrays the one named `mask` or `visible`."""
     array, place = _read_array(path, MASKS)

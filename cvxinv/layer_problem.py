@@ -6,13 +6,14 @@ p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from math import frexp
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, read_amount
 from .lengths import lengths, power_of_two
 from .maps import evenly
 from .rows import Rows, Sample
@@ -69,8 +70,8 @@ class Scaled(NamedTuple):
 class Lower(NamedTuple):
     """A lower bound on the optimum, the dual-feasible p whose value it is, and what rounding may have taken from it.
 
-    bound: `(N,)`, units of the objective; p: `(N, m)`, 0 where the bound is the 0 that needs no proof; doubt: `(N,)`, the part
-    of the value that was given away as a margin for rounding.
+    bound: `(N,)`, units of the objective; p: `(N, m)`, 0 where the bound is the 0 that needs no proof; doubt: `(N,)`, the
+    part of the value that was given away as a margin for rounding.
     """
 
     bound: Tensor
@@ -94,8 +95,9 @@ class Excess(NamedTuple):
     """How far an h is over each limit; what is below 0 is room.
 
     rows: `(N, m)` in the units of their row, -inf on rows without a limit; None where no row has one. size: `(N, m)`,
-    |w_i| |h| + |b_i| + |limit_i|, what is added up in each row, of which the rounding is a share. ball, ball_size: `(N,)`, the
-    same for the length of the misfit, signal units. unknowns: `(N, n)`, how far h is below 0 where it must not be, or None.
+    |w_i| |h| + |b_i| + |limit_i|, what is added up in each row, of which the rounding is a share. ball, ball_size: `(N,)`,
+    the same for the length of the misfit, signal units. unknowns: `(N, n)`, how far h is below 0 where it must not be, or
+    None.
     """
 
     rows: Tensor | None
@@ -271,8 +273,8 @@ class AbstractLayerProblem(ABC):
     def normalised(self, tol: float = 1e-6) -> Scaled:
         """The same problem with |W| = 1 and data of length 1 per signal.
 
-        Limited rows and columns of very different lengths (`maps.UNEVEN`) are brought to one, so that every solver sees what the
-        judge judges; limited rows that are 0 in W and broken by at most tol s_y bind no h and go.
+        Limited rows and columns of very different lengths (`maps.UNEVEN`) are brought to one, so that every solver sees
+        what the judge judges; limited rows that are 0 in W and broken by at most tol s_y bind no h and go.
         """
         problem = without_dead_rows(self, tol)
         units = units_of(problem)
@@ -324,18 +326,16 @@ def per_unknown(sizes: Tensor | None, rows: Rows) -> None:
         raise ValueError(f"expected sizes of shape ({rows.n},), got {tuple(sizes.shape)}; leave them out")
 
 
-def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
+def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Tensor:
     """`value` as a tensor `(N,)` in the rows' type: a float for all signals, or one number per signal.
 
-    Raises ValueError for a wrong shape, a negative or a non-finite value.
+    Numbers too small for all their digits (below 1e-308, or 1e-38 in float32) count as 0.
+
+    Raises ValueError for a wrong shape, a negative or a non-finite value, TypeError for what is no real number.
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"expected rows as cvxinv.Rows, got {describe(rows)}; build Rows(W, b, y, on) first")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"expected {name} as a float or a tensor (N,), got {type(value).__name__}; pass a number")
-    if isinstance(value, Tensor) and value.device != rows.W.device:
-        raise ValueError(f"expected {name} on {rows.W.device}, got {value.device}; move it with .to(device)")
-    tensor = torch.as_tensor(value, dtype=rows.W.dtype, device=rows.W.device)
+    tensor = read_amount(value, name, rows.W.device)
     if tensor.ndim == 0:
         tensor = tensor.expand(rows.N)
     if tensor.shape != (rows.N,):
@@ -345,7 +345,12 @@ def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
     if not torch.isfinite(tensor).all() or (tensor < 0).any():
         bad = float(tensor[~(torch.isfinite(tensor) & (tensor >= 0))][0])
         raise ValueError(f"{name} must be >= 0 and finite, got {bad}; pass 0 to leave the term out")
-    return tensor
+    cast = tensor.to(rows.W.dtype)
+    # below the normal numbers products lose their digits: a penalty that small is none
+    cast = torch.where(cast < torch.finfo(cast.dtype).tiny, 0.0, cast)
+    if torch.isinf(cast).any():
+        raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
+    return cast
 
 
 class Units(NamedTuple):
@@ -413,7 +418,7 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
     data, k = rows.scale(), W.norm() or 1.0
     data = torch.where(data > 0, data, torch.ones_like(data))
     if binary:
-        data, k = power_of_two(data), float(power_of_two(torch.tensor(k)))
+        data, k = power_of_two(data), 2.0 ** (frexp(k)[1] - 1)
     s = data[:, None]
     changes: dict[str, Any] = {"W": W.scaled(1 / k), "b": (rows.b / s).expand_as(rows.y), "y": rows.y / s}
     if stretch is not None:

@@ -1,7 +1,7 @@
 """Lengths of vectors without overflow: a square root of a sum of squares loses numbers below 1e-162 and beyond 1e154.
 
-Data of 1e-200 are as good as data of 1; so are float32 numbers of 1e25. What ordinary arithmetic may have spoiled is computed
-again with its largest entry divided out.
+Data of 1e-200 are as good as data of 1; so are float32 numbers of 1e25. What ordinary arithmetic may have spoiled is
+computed again with its largest entry divided out.
 """
 
 import math

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, weights
 from .lengths import lengths
+from .surroundings import exact_products
 
 _SMALL = 64  # rows or columns below which an SVD costs less than its alternatives
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
@@ -184,10 +185,7 @@ class Dense(AbstractMap):
     weight: Tensor
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weight, Tensor):
-            raise TypeError(f"expected a weight as a torch tensor, got {describe(self.weight)}; use torch.as_tensor(...)")
-        if not self.weight.dtype.is_floating_point:
-            raise TypeError(f"expected a weight of floats, got {describe(self.weight)}; use .double()")
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
         if self.weight.ndim != 2:
             raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
 
@@ -207,9 +205,11 @@ class Dense(AbstractMap):
     def device(self) -> torch.device:
         return self.weight.device
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return h @ self.weight.T
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return p @ self.weight
 
@@ -245,7 +245,7 @@ def syrk(M: Tensor) -> Tensor:
     """M'M. On the CPU numpy forms half of it: it notices that both factors are the same."""
     if M.device.type != "cpu":
         return M.T @ M
-    A = M.detach().numpy()
+    A = M.numpy()
     return torch.from_numpy(A.T @ A)
 
 
@@ -259,7 +259,7 @@ def _columns(W: AbstractMap) -> Iterator[Tensor]:
     for start in range(0, W.n, 1024):
         stop = min(start + 1024, W.n)
         units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
-        units[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        units.diagonal(start).fill_(1)
         yield W(units)
 
 
@@ -278,6 +278,16 @@ class _Convolution(AbstractMap):
     groups: int = 1
     output_padding: tuple[int, int] = (0, 0)
     shape_out: tuple[int, int, int] = field(init=False)
+
+    def _check(self) -> None:
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
+        if self.weight.ndim != 4:
+            raise ValueError(f"expected a weight of four axes, got {describe(self.weight)}; pass a kernel of pictures")
+        if len(self.shape_in) != 3 or min(*self.shape_in, *self.weight.shape) < 1:
+            raise ValueError(
+                f"expected shape_in as (channels, height, width), and a weight with entries, got {tuple(self.shape_in)} and "
+                f"{describe(self.weight)}; leave out what holds nothing"
+            )
 
     @property
     def n(self) -> int:
@@ -314,6 +324,7 @@ class ConvTranspose2d(_Convolution):
     """Transposed convolution with zero padding; `weight` is (channels in, channels out / groups, height, width)."""
 
     def __post_init__(self) -> None:
+        self._check()
         c, h, w = self.shape_in
         with _ieee_convolution():
             probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
@@ -322,10 +333,12 @@ class ConvTranspose2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         with _ieee_convolution():
             return F.conv_transpose2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         with _ieee_convolution():
             image = p.reshape(-1, *self.shape_out)
@@ -338,6 +351,7 @@ class Conv2d(_Convolution):
     """Convolution with zero padding; `weight` is (channels out, channels in / groups, height, width)."""
 
     def __post_init__(self) -> None:
+        self._check()
         c, h, w = self.shape_in
         with _ieee_convolution():
             probe = F.conv2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
@@ -346,10 +360,12 @@ class Conv2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         with _ieee_convolution():
             return F.conv2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         # rows and columns that the strides never reach come back through output_padding
         extra = tuple(
@@ -378,8 +394,10 @@ class Resampling2d(AbstractMap):
     channels: int
 
     def __post_init__(self) -> None:
-        for name, matrix in (("rows", self.rows), ("columns", self.columns)):
-            if not isinstance(matrix, Tensor) or not matrix.dtype.is_floating_point or matrix.ndim != 2:
+        for name in ("rows", "columns"):
+            matrix = weights(getattr(self, name), f"{name}, a float matrix (size out, size in),")
+            object.__setattr__(self, name, matrix)
+            if matrix.ndim != 2:
                 raise TypeError(
                     f"expected {name} as a float matrix (size out, size in), got {describe(matrix)}; use .double()"
                 )
@@ -419,7 +437,9 @@ class Resampling2d(AbstractMap):
         cls, shape_in: tuple[int, int, int], scale: tuple[int, int], dtype: torch.dtype = torch.float64
     ) -> "Resampling2d":
         """Every pixel `scale` = (down, across) times: nearest-neighbour upsampling."""
-        rows, columns = (torch.arange(size).repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True))
+        rows, columns = (
+            torch.arange(size, device="cpu").repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True)
+        )
         return cls.picking(shape_in, rows, columns, dtype)
 
     @property
@@ -448,9 +468,11 @@ class Resampling2d(AbstractMap):
     def device(self) -> torch.device:
         return self.rows.device
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return (self.rows.T @ (p.reshape(-1, *self.shape_out) @ self.columns)).flatten(1)
 
@@ -475,7 +497,7 @@ def _picks(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
-    numbers = torch.arange(size, dtype=torch.float64)[None, None]
+    numbers = torch.arange(size, dtype=torch.float64, device="cpu")[None, None]
     fill = -1.0 if mode == "zeros" else None
     try:
         return F.pad(numbers, (before, after), _PADDING_MODES[mode], fill)[0, 0].long()
@@ -493,6 +515,11 @@ class Composition(AbstractMap):
     inner: AbstractMap
 
     def __post_init__(self) -> None:
+        for name in ("outer", "inner"):
+            if not isinstance(getattr(self, name), AbstractMap):
+                raise TypeError(
+                    f"expected {name} as a map, got {describe(getattr(self, name))}; wrap a matrix in cvxinv.Dense(...)"
+                )
         if self.outer.n != self.inner.m:
             raise ValueError(
                 f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; pass maps whose sizes meet"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, plain_tensor
 from .lengths import lengths
 from .maps import AbstractMap, syrk
 
@@ -82,8 +82,8 @@ class Rows:
             value = getattr(self, name)
             if value is None and name in ("off", "weight"):
                 continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+            value = plain_tensor(value, name)
+            object.__setattr__(self, name, value)
             if value.device != self.W.device:
                 raise ValueError(
                     f"expected {name} on {self.W.device} as W is, got {value.device}; move one with .to(device)"
@@ -96,6 +96,11 @@ class Rows:
 
     def _check_shapes(self) -> None:
         m = self.W.m
+        if min(m, self.W.n) < 1:
+            raise ValueError(
+                f"expected W of at least one row and one unknown, got {m} rows and {self.W.n} unknowns; "
+                "leave out a layer of which nothing is there"
+            )
         if self.y.ndim != 2 or self.y.shape[1] != m:
             raise ValueError(f"y has shape {tuple(self.y.shape)} but W maps to {m} rows; pass y of shape (N, {m})")
         if len(self.y) == 0:

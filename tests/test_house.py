@@ -27,6 +27,7 @@ RANKS = {
     "errors": 0,
     "inputs": 0,
     "lengths": 0,
+    "surroundings": 0,
     "shipped": 0,
     "maps": 1,
     "activations": 1,

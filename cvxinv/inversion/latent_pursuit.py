@@ -363,7 +363,7 @@ def support_threshold(solution: Solution, relative: Tensor, settings: Settings) 
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    fraction = torch.where(exact.to(top.device), 1e-6, 1e-3).to(top)
+    fraction = torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3)
     return torch.maximum(fraction, (8 * relative).clamp(max=0.5)) * top
 
 

@@ -86,7 +86,7 @@ class _AbstractNormalised(AbstractLayerProblem):
     """What both problems in the dictionary with columns of length 1 share; h is in the units of W all the same."""
 
     rows: Rows
-    sizes: ClassVar[None] = None  # columns count by their length, which stretching changes with them
+    sizes: ClassVar[Tensor | None] = None  # type: ignore[misc]  # columns count by their length, which stretching changes with them
     nonnegative: ClassVar[bool] = False
     absolute: ClassVar[bool] = True
 
@@ -540,4 +540,4 @@ def _threshold(solution: Solution, settings: Settings) -> Tensor:
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    return torch.where(exact.to(top.device), 1e-6, 1e-3).to(top) * top
+    return torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3) * top

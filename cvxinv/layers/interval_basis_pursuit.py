@@ -11,7 +11,8 @@ F(v) is the indicator of lo <= v <= hi, so F*(p) = sum_i max(hi_i p_i, lo_i p_i)
 -inf and inf, which forces p_i = 0. At the optimum p_i > 0 only where the row is at hi, p_i < 0 only where it is at lo, and
 (W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: `lower` clips the signs of p and divides
 p by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
-has |h| >= value / |(W'p)_-|, or value / |W'p|, which `infeasibility` says. lo_i > hi_i, which no v meets, is told by `infeasibility` too.
+has |h| >= value / |(W'p)_-|, or value / |W'p|, which `infeasibility` says. lo_i > hi_i, which no v meets, is told by
+`infeasibility` too.
 
 The l_inf bound is lo = y - eps / w^(1/2), hi = y + eps / w^(1/2) on `on` and hi = eps on `off`. The interval form is the
 convex form of an image layer behind an increasing phi: |phi(W h + b) - y| <= eps says phi^-1(y - eps) <= W h + b <=
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ..activations import AbstractActivation
-from ..inputs import describe
+from ..inputs import describe, plain_tensor
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
@@ -112,7 +113,7 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
 
     def _empty(self, slack: float | Tensor) -> Tensor:
         """Rows that no number meets, not even one that breaks their bounds by `slack`, `(N, m)`."""
-        (lo, hi), width = self.limits(), 2 * torch.as_tensor(slack).to(self.rows.y).reshape(-1, 1)
+        (lo, hi), width = self.limits(), 2 * (self.rows.y.new_zeros(()) + slack).reshape(-1, 1)
         width = self.rows.stretched(width.expand_as(lo))
         return (lo - hi > width) | torch.isposinf(lo) | torch.isneginf(hi)
 
@@ -252,7 +253,8 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         object.__setattr__(self, "hi", hi)
         # s_y is read off the rows: the middle of an interval, or the end that b itself breaks
         b = rows.b.expand_as(lo)
-        middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), lo / 2 + hi / 2, torch.minimum(torch.maximum(b, lo), hi))
+        inner = torch.minimum(torch.maximum(b, lo), hi)
+        middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), lo / 2 + hi / 2, inner)
         y = torch.where(torch.isfinite(middle), middle, torch.zeros_like(b))
         object.__setattr__(self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=None))
 
@@ -266,7 +268,8 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         rounding of y: a tanh that is 1 in floating point is some u above 18, and no contradiction. A pixel further than
         eps outside phi's range makes its signal infeasible. Raises ValueError where phi has no inverse.
         """
-        on = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+        y = plain_tensor(y, "y")
+        on = torch.ones_like(y, dtype=torch.bool) if seen is None else plain_tensor(seen, "seen")
         plain = Rows(W, b, torch.where(on, y, torch.zeros_like(y)), on, torch.zeros_like(on))
         width = per_signal(eps, plain, "eps")[:, None]
         low, high = (_preimage(phi, plain.y + sign * width, sign * torch.inf) for sign in (-1, 1))
@@ -320,8 +323,7 @@ def _statement(h: Any, sizes: Tensor | None, nonnegative: bool, *bounds: tuple[A
 
 
 def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+    value = plain_tensor(value, name)
     if value.dtype != rows.W.dtype or value.device != rows.W.device:
         raise ValueError(
             f"expected {name} in {rows.W.dtype} on {rows.W.device} as W is, got {value.dtype} on {value.device}; use .to()"

@@ -68,7 +68,7 @@ class InteriorPoint(AbstractMethod):
     def _read_limits(self) -> None:
         """sign, limit `(sides, N, m)`: 1 for upper, -1 for lower limits, 0 where there is none."""
         lo, hi = self.problem.limits()
-        narrow = _OPENING * (hi - lo < 2 * _OPENING)
+        narrow = _OPENING * (hi - lo < 2 * _OPENING).to(hi)
         self.equal = (narrow > 0).any(1)
         ends = [(sign, end + sign * narrow) for sign, end in ((1, hi), (-1, lo)) if bool(torch.isfinite(end).any())]
         none = hi.new_zeros(0, *hi.shape)

@@ -112,7 +112,7 @@ def _inverse(G: Tensor, top: float, singular: bool) -> tuple[Tensor, float]:
     """(G + ridge)^-1 and the ridge: 0 where G is definite."""
     if singular:
         ridge = _WIDE * top
-        L, failed = torch.linalg.cholesky_ex(G.float() + ridge * torch.eye(len(G), device=G.device))
+        L, failed = torch.linalg.cholesky_ex(G.float() + ridge * torch.eye(len(G), dtype=torch.float32, device=G.device))
         if not bool(failed):
             return torch.cholesky_inverse(L), ridge
     for H in (G.float(), G.double()):

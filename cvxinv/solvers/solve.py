@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from ..certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
 from ..errors import ConvergenceWarning, UnsolvedError
-from ..inputs import describe
+from ..inputs import describe, plain_number
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
+from ..surroundings import undisturbed
 from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
 from .loop import Reached, is_exact, polish_left
 from .openings import Opened, Step, open_batch, summary
@@ -80,6 +81,7 @@ class Solution:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
 
 
+@undisturbed
 def solve(
     problem: AbstractLayerProblem,
     solver: str = "auto",
@@ -126,6 +128,7 @@ def solve(
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
     cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
     """
+    tol, max_iter = plain_number(tol), plain_number(max_iter)  # type: ignore[assignment]
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
     _check_served(problem, solver)
     started = time.perf_counter()
@@ -161,7 +164,7 @@ def _check_arguments(
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     if not (isinstance(tol, (int, float)) and 0 < tol < 1):
         raise ValueError(f"tol must be between 0 and 1, got {tol!r}; pass e.g. tol=1e-6")
-    if max_iter is not None and not (isinstance(max_iter, int) and max_iter > 0):
+    if max_iter is not None and (isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1):
         raise ValueError(f"max_iter must be a positive integer or None, got {max_iter!r}")
     if options and solver not in CVXPY_SOLVERS:
         raise ValueError(f"solver_options are for CVXPY solvers, got {options} with solver={solver!r}; leave them out")
@@ -305,4 +308,4 @@ def _report_failures(solution: Solution, on_fail: str) -> None:
     message = f"{len(bad)} of {len(solution)} signals are not optimal: {first}{', ...' if len(bad) > 5 else ''}"
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries the solution", solution)
-    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=3)
+    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=4)
