@@ -134,7 +134,7 @@ SIGNALS: dict[str, Case] = {
     "long doubles": (
         invert(Y.numpy().astype(np.longdouble)),
         TypeError,
-        ("up to float64", "float128|longdouble", "convert"),
+        ("up to float64", "longdouble|float128"),
     ),
     "float64 into float32": (invert(generator=G32), ValueError, ("float32 signals", "float64", r"y\.float\(\)")),
     "on another device": (invert(Y.to(META)), ValueError, ("on cpu", "on meta", r"\.to\(")),
@@ -765,7 +765,7 @@ def test_a_generator_takes_dense_tensors_only(z: object):
 
 def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
     with pytest.raises(
-        ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch\.compile; pass .*_orig_mod"
+        ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"
     ):
         ci.load_generator(torch.compile(MODULE.eval()))
 
