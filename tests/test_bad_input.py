@@ -764,9 +764,7 @@ def test_a_generator_takes_dense_tensors_only(z: object):
 
 
 def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
-    with pytest.raises(
-        ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"
-    ):
+    with pytest.raises(ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"):
         ci.load_generator(torch.compile(MODULE.eval()))
 
 
