@@ -15,7 +15,6 @@ from torch import Tensor
 from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
 from .inputs import describe, plain_number, plain_tensor, weights
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
-from .surroundings import exact_products
 
 # what one block of pictures may take while a Jacobian is pushed through a map
 _BLOCK_BYTES = 500_000_000
@@ -102,7 +101,6 @@ class Generator:
         pairs = zip(self.layers[:-1], self.preactivations(z)[:-1], strict=True)
         return [layer.activation(u) for layer, u in pairs]
 
-    @exact_products
     def preactivations(self, z: Tensor) -> list[Tensor]:
         """`W h + b` of every layer, the last included, `(N, m)` each."""
         h, values = self._batch(z), []
@@ -112,7 +110,6 @@ class Generator:
             h = layer.activation(u)
         return values
 
-    @exact_products
     def linearize(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Tensor]:
         """Signals `(N, d)` and their Jacobian `(N, d, n0)` on the affine piece of each latent (ReLU'(0) = 0).
 

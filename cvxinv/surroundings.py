@@ -39,7 +39,7 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not any(torch.is_autocast_enabled(kind) for kind in _AUTOCASTS):
+        if not _autocast():
             return function(*args, **kwargs)
         with ExitStack() as stack:
             _without_autocast(stack)
@@ -48,12 +48,12 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
+def _autocast() -> bool:
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")  # written out: it is asked at every product
+
+
 def _disturbed() -> bool:
-    return (
-        any(torch.is_autocast_enabled(kind) for kind in _AUTOCASTS)
-        or torch.is_inference_mode_enabled()
-        or torch.get_default_device() != _CPU
-    )
+    return _autocast() or torch.is_inference_mode_enabled() or torch.get_default_device() != _CPU
 
 
 def _settle(stack: ExitStack) -> None:

@@ -131,7 +131,11 @@ SIGNALS: dict[str, Case] = {
     "numpy complex": (invert(Y.numpy() + 0j), TypeError, ("float", "complex128", "convert")),
     "strings": (invert(np.full((3, 40), "0.1")), TypeError, ("floats", "<U3", "convert")),
     "objects": (invert(np.full((3, 40), 0.1, dtype=object)), TypeError, ("floats", "object", "convert")),
-    "long doubles": (invert(Y.numpy().astype(np.longdouble)), TypeError, ("float64", "float128|longdouble", "convert")),
+    "long doubles": (
+        invert(Y.numpy().astype(np.longdouble)),
+        TypeError,
+        ("up to float64", "longdouble|float128"),
+    ),
     "float64 into float32": (invert(generator=G32), ValueError, ("float32 signals", "float64", r"y\.float\(\)")),
     "on another device": (invert(Y.to(META)), ValueError, ("on cpu", "on meta", r"\.to\(")),
     "too narrow": (invert(Y[:, 1:]), ValueError, (r"\(N, 40\)", r"\(3, 39\)", "reshape")),
@@ -757,6 +761,11 @@ def test_solve_warns_once_raises_with_the_solution_and_can_be_silent():
 def test_a_generator_takes_dense_tensors_only(z: object):
     with pytest.raises(TypeError, match=r"expected z as a .*tensor.*, got .*; use "):
         G(z)  # type: ignore[arg-type]
+
+
+def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
+    with pytest.raises(ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"):
+        ci.load_generator(torch.compile(MODULE.eval()))
 
 
 # what is interrupted, by method: deep inside, where switches might be turned

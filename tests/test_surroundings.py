@@ -37,6 +37,8 @@ PICTURES = nn.Sequential(
 for k, parameter in enumerate(PICTURES.parameters()):
     parameter.data = 0.5 * normal(*parameter.shape, seed=k).float()
 
+WIDE = nn.Sequential(nn.Linear(2, 300), nn.ReLU(), nn.Unflatten(1, (1, 1, 300)), nn.Upsample(scale_factor=(1, 2))).eval()
+
 G = ci.load_generator(torch_module, "identity")
 G32 = G.to(torch.float32)
 Z = normal(3, 4, seed=7)
@@ -115,6 +117,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "verify": lambda: [getattr(ci.verify(G, NOISY, Z), k) for k in ("misfit", "determined", "sigma_min", "explained")],
     "load a module": loaded(torch_module),
     "load pictures": loaded(PICTURES),
+    "load wide pictures": loaded(WIDE),
     "load what ships": loaded("digits_8x8"),
     "latents": lambda: [G.sample_latent(4, seeded(0)), G32.sample_latent(4, seeded(0))],
     "signals in float32": lambda: [G32(Z.float()), *G32.linearize(Z.float()), *G32.hidden(Z.float())],
@@ -302,8 +305,10 @@ def test_nothing_is_computed_under_autograd(monkeypatch: pytest.MonkeyPatch):
         return objective(self, h)
 
     monkeypatch.setattr(ci.NonnegativeLasso, "objective", watched)
-    ci.solve(lasso(), on_fail="ignore")
-    ci.certify(lasso(), H)
+    for surrounding in (contextlib.nullcontext, torch.inference_mode):
+        with surrounding():
+            ci.solve(lasso(), on_fail="ignore")
+            ci.certify(lasso(), H)
     assert seen and not any(seen)
 
 
