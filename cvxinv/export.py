@@ -49,7 +49,8 @@ def export_inversion(
     """
     if not isinstance(inversion, Inversion):
         raise TypeError(f"expected an Inversion, got {type(inversion).__name__}; pass what cvxinv.invert gives back")
-    norm = str(inversion.settings.get("noise") or "")[:4].strip(":, ")
+    words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
+    norm = next((name for name in ("l2", "linf") if words.startswith(name)), "")
     task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
     if task.N != len(inversion):
         raise ValueError(f"expected the {len(inversion)} signals of the inversion, got {task.N}; pass the same y")
