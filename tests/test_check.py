@@ -110,10 +110,10 @@ FALSE = {
     "not in so wide a scope": (file_of("GaussianLatent", **LEVER, scope=[1e9]), "(c)"),
     "not everywhere": (file_of("GaussianLatent", **LEVER), "(c)"),
     "everything is feasible": (file_of("NonnegativeLasso", status=["infeasible"]), "p is worth 0"),
-    "h can help": (file_of("NonnegativeLasso", **DEAD | {"W": [1, -1]}, p=[0, 1], status=["infeasible"]), "no scope is stated"),
+    "h can help": (file_of("NonnegativeLasso", **DEAD | {"W": [1, -1]}, p=[0, 1], status=["infeasible"]), "no scope"),
     "near enough to help": (
         file_of("GaussianLatent", **DEAD | {"W": [1, 2**-20]}, p=[0, 1], status=["infeasible"], scope=[1e7]), "loses"),
-    "within the slack": (file_of("GaussianLatent", **DEAD | {"b": [0, 1e-7]}, p=[0, 1], status=["infeasible"]), "p is worth -"),
+    "within the slack": (file_of("GaussianLatent", **DEAD | {"b": [0, 1e-7]}, p=[0, 1], status=["infeasible"]), "worth -"),
     "not convex": (file_of("ActivatedLasso", status=["stationary"]), "'stationary' of ActivatedLasso is a claim"),
     "not convex, optimal": (file_of("ActivatedLasso"), "not decided here"),
     "a word of its own": (file_of("NonnegativeLasso", status=["perfect"]), "'perfect'"),
@@ -137,7 +137,9 @@ def test_false_claims_are_rejected_with_the_inequality(name: str, tmp_path: Path
     assert not found.accepted and words in found.words, found
 
 
-@pytest.mark.parametrize("kind", [k for k, (form, _, name) in check.KINDS.items() if name and form != "curved" and k != "Lasso"])
+@pytest.mark.parametrize(
+    "kind", [k for k, (form, _, name) in check.KINDS.items() if name and form != "curved" and k != "Lasso"]
+)
 @pytest.mark.parametrize("far", [100.0, 1e9])
 def test_a_multiplier_without_end_proves_nothing(kind: str, far: float, tmp_path: Path):
     """A dead off row, broken by 1e-7, and p = 1e300 there: the bound of p has no end, and h may be anything."""
@@ -159,7 +161,16 @@ def test_every_worked_instance_is_decided_as_on_paper(tmp_path: Path):
 
 # --- solved ---------------------------------------------------------------------------------------
 
-CHOSEN = {"tall-mixed-penalty", "leaky", "wide", "tall-masked", "tall-masked-no-penalty", "tall-mixed", "masked", "wide-equality"}
+CHOSEN = {
+    "tall-mixed-penalty",
+    "leaky",
+    "wide",
+    "tall-masked",
+    "tall-masked-no-penalty",
+    "tall-mixed",
+    "masked",
+    "wide-equality",
+}
 
 
 def drawn(name: str) -> list[cases.Case]:
@@ -276,3 +287,371 @@ def test_a_mutated_certificate_is_rejected_unless_it_is_still_true(what: str, tm
                 known = changed["status"][i] not in ("optimal_inaccurate", "stationary") and changed["tol"][0] < 1e-4
                 assert not (known and found.accepted and not is_true(changed, i)), (what, seed, found)
     assert rejected >= 10, "the mutations do nothing"
+
+
+# --- hostile files --------------------------------------------------------------------------------
+
+PLAIN = json.dumps(file_of("NonnegativeLasso"))
+LONG = base64.b64encode(bytes(8000)).decode()
+
+HOSTILE = {
+    "nothing": "",
+    "no JSON": "certificate",
+    "cut": PLAIN[:-20],
+    "a list": "[1]",
+    "a number": "7",
+    "another file": '{"format": "cvxinv result format", "version": 1}',
+    "another version": json.dumps(file_of("Lasso", version=2)),
+    "no kind": json.dumps(file_of("Lasso") | {"kind": None}),
+    "a kind of lists": PLAIN.replace('"NonnegativeLasso"', "[]"),
+    "a kind that is none": PLAIN.replace("NonnegativeLasso", "__import__"),
+    "a key twice": PLAIN[:-1] + ', "tol": [0.5]}',
+    "a key too many": json.dumps(file_of("Lasso", more=1)),
+    "a key too few": json.dumps({k: v for k, v in file_of("Lasso").items() if k != "b"}),
+    "the keys of another kind": PLAIN.replace("NonnegativeLasso", "BasisPursuitL2"),
+    "deep": "[" * 100_000,
+    "deep objects": '{"a":' * 100_000,
+    "deep in an entry": PLAIN.replace('"b": [0]', '"b": ' + "[" * 400 + "]" * 400),
+    "many lists": "[" + "[]," * 10_000 + "[]]",
+    "many entries": "[" + "0," * 5_000_000 + "0]",
+    "NaN": PLAIN.replace('"b": [0]', '"b": [NaN]'),
+    "Infinity": PLAIN.replace('"W": [1]', '"W": [Infinity]'),
+    "too large for a float": PLAIN.replace('"b": [0]', '"b": [1e999]'),
+    "an integer too large for a float": PLAIN.replace('"b": [0]', f'"b": [1{"0" * 400}]'),
+    "an integer without end": PLAIN.replace('"b": [0]', f'"b": [1{"0" * 100_000}]'),
+    "nan in a string": PLAIN.replace('"b": [0]', '"b": ["nan"]'),
+    "a word": PLAIN.replace('"b": [0]', '"b": ["__import__(\'os\')"]'),
+    "a long word": PLAIN.replace('"b": [0]', f'"b": ["0x{"1" * 100_000}"]'),
+    "null": PLAIN.replace('"b": [0]', '"b": null'),
+    "an object": PLAIN.replace('"b": [0]', '"b": {"0": 0}'),
+    "too few": PLAIN.replace('"h": [1]', '"h": []'),
+    "too many": PLAIN.replace('"h": [1]', '"h": [1, 2]'),
+    "no base64": PLAIN.replace('"h": [1]', '"h": "!!!!"'),
+    "base64 of 7 bytes": PLAIN.replace('"h": [1]', '"h": "AAAAAAAAAA=="'),
+    "too much base64": PLAIN.replace('"h": [1]', f'"h": "{LONG}"'),
+    "a shape of words": PLAIN.replace('"shape": [1, 1, 1]', '"shape": ["1", 1, 1]'),
+    "a shape of truths": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [true, 1, 1]'),
+    "a shape of nothing": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [0, 0, 0]'),
+    "a shape below nothing": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [-1, -1, 1]'),
+    "a huge shape": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [1000000, 1000000, 1000000]'),
+    "a shape without end": PLAIN.replace('"shape": [1, 1, 1]', f'"shape": [1{"0" * 4000}, 1, 1]'),
+    "a shape of two": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [1, 1]'),
+    "tol of 0": PLAIN.replace("1e-06", "0.0"),
+    "tol of 1": PLAIN.replace("1e-06", "1.0"),
+    "tol of a word": PLAIN.replace("1e-06", '"1e-6"'),
+    "no tol": PLAIN.replace("1e-06", "null"),
+    "a scope below 0": PLAIN.replace('"scope": [null]', '"scope": [-1.0]'),
+    "a scope without end": PLAIN.replace('"scope": [null]', '"scope": [1e999]'),
+    "a status that is none": PLAIN.replace('"optimal"', "1"),
+    "two statuses": PLAIN.replace('"optimal"', '"optimal", "optimal"'),
+    "other marks": PLAIN.replace('["+"]', '["*"]'),
+    "more marks": PLAIN.replace('["+"]', '["++"]'),
+    "a penalty below 0": PLAIN.replace('"lam": [1]', '"lam": [-1]'),
+    "ends that are no numbers": json.dumps(file_of("IntervalBasisPursuit", lo=["nan"])),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_certificate_is_refused_in_one_line(name: str, tmp_path: Path):
+    with pytest.raises(RefusedError) as caught:
+        judged(tmp_path, HOSTILE[name])
+    message = str(caught.value)
+    assert "expected" in message and "\n" not in message and len(message) < 400 and message.isprintable()
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path):
+    (tmp_path / "bytes").write_bytes(bytes(range(256)) * 40)
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "bytes", "/dev/zero"):
+        with pytest.raises(RefusedError, match="expected a file of JSON"):
+            check_file(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path):
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(check.MOST_BYTES + 1)
+    with pytest.raises(RefusedError, match="more than"):
+        check_file(tmp_path / "large")
+
+
+def test_numbers_of_every_size_cost_bounded_time_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = file_of("NonnegativeLasso", shape=[1, 1, 2], W=[1e300, 1e-320], h=[1e-300, 5e-324])
+    assert not verdict(tmp_path, small).accepted  # 2,000 binary digits are nothing
+    monkeypatch.setattr(check, "MOST_BITS", 1000)
+    with pytest.raises(RefusedError, match="expected numbers of similar size, got 2 that need"):
+        judged(tmp_path, small)
+    monkeypatch.undo()
+    monkeypatch.setattr(check, "MOST_WORK", 100)
+    with pytest.raises(RefusedError, match="export fewer signals"):
+        judged(tmp_path, small)
+
+
+def drop_one(content: Any, draw: random.Random) -> Any:
+    """The content with one entry, wherever it is, replaced by something else."""
+    odd = draw.choice([None, True, "", "x", -1, 0, 1e400, [], {}, [[]], 2**70, "AAAA", ["+"], {"a": 1}])
+    if isinstance(content, (dict, list)) and content and draw.random() < 0.9:
+        keys = list(content) if isinstance(content, dict) else range(len(content))
+        k = draw.choice(keys)
+        changed = drop_one(content[k], draw)
+        return content | {k: changed} if isinstance(content, dict) else [*content[:k], changed, *content[k + 1 :]]
+    return odd
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_spoiled_file_is_judged_or_refused_and_nothing_else(seed: int, tmp_path: Path):
+    draw = random.Random(seed)
+    for content in [*TRUE.values(), small_inversion()]:
+        for _ in range(12):
+            try:
+                judged(tmp_path, json.dumps(drop_one(content, draw)))
+            except RefusedError as error:
+                assert str(error).isprintable()
+
+
+# --- alone ----------------------------------------------------------------------------------------
+
+
+def test_the_checker_stands_alone():
+    source = Path(check.__file__).read_text()
+    named = {node.module if isinstance(node, ast.ImportFrom) else alias.name
+             for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))
+             for alias in node.names}  # fmt: skip
+    assert {name.split(".")[0] for name in named} <= set(sys.stdlib_module_names)
+    assert not any(word in source for word in ("eval(", "exec(", "__import__", "pickle", "import_module"))
+
+
+def test_it_runs_alone(tmp_path: Path):
+    alone = shutil.copy(check.__file__, tmp_path / "check.py")
+    files = {"true.json": TRUE["prior"], "false.json": FALSE["no proof"][0]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "none.json").write_text("[" * 9999)
+
+    def run(*names: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", str(alone), *names]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("true.json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "true.json: 1 of 1 claims accepted\n", "")
+    done = run("true.json", "false.json")
+    assert done.returncode == 1 and "false.json: 0 of 1 claims accepted\n  signal 0, optimal: (c) objective" in done.stdout
+    done = run("true.json", "false.json", "none.json")
+    assert done.returncode == 2 and "none.json: refused: expected" in done.stdout and not done.stderr
+    assert run().returncode == 2
+
+
+# --- inversions -----------------------------------------------------------------------------------
+
+
+def small_inversion(**changes: Any) -> dict[str, Any]:
+    """x = relu(z1), relu(z2), relu(z1 + z2) through the identity, seen exactly at z = (1, 2)."""
+    content: dict[str, Any] = {"format": "cvxinv certificate", "version": 1, "kind": "Inversion", "shape": [1, 2, 3, 3]}
+    hidden = {"shape": [3, 2], "activation": "relu", "numbers": [], "W": [1, 0, 0, 1, 1, 1], "b": [0, 0, 0]}
+    last = {"shape": [3, 3], "activation": "identity", "numbers": [], "W": [1, 0, 0, 0, 1, 0, 0, 0, 1], "b": [0, 0, 0]}
+    content |= {"layers": [hidden, last], "A": None, "seen": ["+++"], "y": [1, 2, 3], "z": [1, 2], "noise": ""}
+    content |= {"bound": [0], "born": "float64", "status": ["explained"], "determined": [True]}
+    last |= {key.removeprefix("last_"): changes.pop(key) for key in list(changes) if key.startswith("last_")}
+    hidden |= {key.removeprefix("hidden_"): changes.pop(key) for key in list(changes) if key.startswith("hidden_")}
+    return content | changes
+
+
+def outcome(tmp_path: Path, **changes: Any) -> dict[str, check.Verdict]:
+    return {v.claim: v for v in judged(tmp_path, small_inversion(**changes))}
+
+
+INVERSIONS = {
+    "as it is": ({}, True, True),
+    "another signal": ({"y": [1, 2, 3 + 1e-6]}, False, True),
+    "within the noise": ({"y": [1, 2, 3.5], "noise": "l2", "bound": [0.5]}, True, True),
+    "beyond the noise": ({"y": [1, 2, 3.5], "noise": "l2", "bound": [0.4999]}, False, True),
+    "within each row's noise": ({"y": [1.5, 2.5, 3.5], "noise": "linf", "bound": [0.5]}, True, True),
+    "beyond one row's noise": ({"y": [1, 2, 3.5], "noise": "linf", "bound": [0.49]}, False, True),
+    "of float32": ({"y": [1, 2, 3 + 1e-6], "born": "float32"}, True, True),
+    "a hidden entry": ({"y": [1, 2, 99], "seen": ["++."]}, True, True),
+    "a hidden entry that is none": ({"y": [1, 2, "nan"], "seen": ["++."]}, True, True),
+    "a seen entry that is none": ({"y": [1, 2, "nan"]}, False, False),
+    "too little seen": ({"seen": ["+.."]}, True, False),
+    "a dead unit too many": ({"z": [1, -1], "y": [1, 0, 0]}, True, False),
+    "two units suffice": ({"z": [3, -1], "y": [3, 0, 2]}, True, True),
+    "at a kink": ({"z": [1, 0], "y": [1, 0, 1]}, True, False),
+    "a leaky unit": (
+        {"z": [1, -1], "y": [1, -0.5, 0], "hidden_activation": "leaky_relu", "hidden_numbers": [0.5]}, True, False),
+    "a leaky unit that is no kink": (
+        {"z": [3, -1], "y": [3, -0.5, 2], "hidden_activation": "leaky_relu", "hidden_numbers": [0.5]}, True, True),
+    "a matrix": ({"shape": [1, 2, 3, 2], "A": [1, 0, 0, 0, 0, 2], "y": [1, 6], "seen": ["++"]}, True, True),
+    "a matrix of rank 1": ({"shape": [1, 2, 3, 2], "A": [1, 0, 0, 2, 0, 0], "y": [1, 2], "seen": ["++"]}, True, False),
+    "cut at the output": ({"last_activation": "relu", "last_b": [0, -9, 0], "y": [1, 0, 3]}, True, True),
+    "cut too much": ({"last_activation": "relu", "last_b": [0, -9, -9], "y": [1, 0, 0]}, True, False),
+    "plu": ({"last_activation": "plu", "last_numbers": [0.5, 1], "y": [1, 1.5, 2]}, True, True),
+    "sigmoid": ({"last_activation": "sigmoid", "y": [float(1 / (1 + np.exp(-u))) for u in (1, 2, 3)]}, True, True),
+    "tanh": ({"last_activation": "tanh", "y": [float(np.tanh(u)) for u in (1, 2, 3)]}, True, True),
+    "tanh of another": ({"last_activation": "tanh", "y": [float(np.tanh(u)) for u in (1, 2, 3.1)]}, False, True),
+    "tanh at its end": ({"last_activation": "tanh", "last_b": [999, 0, 0], "y": [1.0, *np.tanh([2.0, 3.0])]}, True, True),
+    "tanh behind a matrix": (
+        {"shape": [1, 2, 3, 2], "A": [1, 0, 0, 0, 1, 0], "last_activation": "tanh", "y": [*np.tanh([1.0, 2.0])]}
+        | {"seen": ["++"]}, True, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INVERSIONS)
+def test_inversions_by_hand(name: str, tmp_path: Path):
+    changes, explained, determined = INVERSIONS[name]
+    found = outcome(tmp_path, **changes)
+    assert (found["explained"].accepted, found["determined"].accepted) == (explained, determined), found
+
+
+def test_other_words_on_an_inversion_claim_nothing(tmp_path: Path):
+    (found,) = outcome(tmp_path, status=["stationary"], determined=[False], z=["nan", 0]).values()
+    assert found.accepted and found.words == "claims nothing that is checked here"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shape": [1, 2, 3, 2]}, "sizes meet"),
+        ({"shape": [1, 3, 3, 3]}, "sizes meet"),
+        ({"layers": []}, "expected layers"),
+        ({"layers": [7]}, "expected layers"),
+        ({"hidden_activation": "exec"}, "expected an activation among"),
+        ({"hidden_activation": "leaky_relu"}, "expected numbers"),
+        ({"hidden_numbers": [1]}, "expected numbers"),
+        ({"last_W": [1] * 8 + ["nan"]}, "expected W"),
+        ({"noise": "l1"}, "expected noise"),
+        ({"born": "float16"}, "expected noise"),
+        ({"born": []}, "expected noise"),
+        ({"determined": [1]}, "expected determined"),
+        ({"seen": ["++"]}, "expected seen"),
+    ],
+)
+def test_an_inversion_that_makes_no_sense_is_refused(changes: dict[str, Any], words: str, tmp_path: Path):
+    with pytest.raises(RefusedError, match=words):
+        outcome(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-300, 0.3, -0.3, 1.0, -7.5, 40.0, -800.0, 1e300])
+def test_the_enclosures_hold(u: float):
+    from decimal import Decimal, localcontext
+
+    with localcontext() as context:
+        context.prec = 110
+        e = (-abs(Decimal(u))).exp() if abs(u) < 1e6 else Decimal(0)
+        sigmoid = 1 / (1 + e) if u > 0 else e / (1 + e)
+        tanh = (1 - e * e) / (1 + e * e) * (1 if u > 0 else -1)
+        for name, value in (("sigmoid", sigmoid), ("tanh", tanh)):
+            step = check._Step({"shape": [1, 1], "activation": name, "numbers": [], "W": [1], "b": [0]})
+            found = step(Fraction(u))
+            assert abs(Decimal(found.numerator) / Decimal(found.denominator) - value) < Decimal(2) ** -280
+
+
+@pytest.mark.parametrize("output", ["identity", "sigmoid", "tanh", "relu", "leaky_relu:0.2", "plu"])
+@pytest.mark.parametrize("seen", ["all", "masked"])
+def test_inversions_of_a_shipped_generator_are_accepted(output: str, seen: str, tmp_path: Path):
+    G = ci.load_generator("digits_8x8").with_output(output)
+    z = G.sample_latent(3, torch.Generator().manual_seed(1))
+    mask = None if seen == "all" else torch.arange(64) % 3 > 0
+    found = ci.invert(G, G(z), measurement=mask, on_fail="ignore")
+    folder = found.export(tmp_path / "files", G, G(z), mask)
+    assert len(list(folder.iterdir())) == 1 + len(found.layers)
+    for file in folder.iterdir():
+        assert all(v.accepted for v in check_file(file)), (file, check_file(file))
+    claims = [v.claim for v in check_file(folder / "inversion.certificate.json")]
+    assert claims.count("explained") == int(found.verdict.explained.sum()) >= 2
+
+
+def test_the_larger_generator_its_matrix_and_its_mutations(tmp_path: Path):
+    G = ci.load_generator("mnist_gan").with_output("identity")
+    z = G.sample_latent(1, torch.Generator().manual_seed(1))
+    A = cases.normal(100, 784, draw=cases.seeded(2))
+    found = ci.invert(G, G(z) @ A.T, measurement=A, on_fail="ignore")
+    file = found.export(tmp_path, G, G(z) @ A.T, A) / "inversion.certificate.json"
+    assert [(v.claim, v.accepted) for v in check_file(file)] == [("explained", True), ("determined", True)]
+    content = json.loads(file.read_text())
+    for key, k in (("z", 3), ("y", 7), ("A", 0)):
+        values = numbers(content[key])
+        values[k] += Fraction(1, 1000)
+        changed = judged(tmp_path, content | {key: text(values)})
+        assert not changed[0].accepted and changed[1].accepted, key
+
+
+def test_a_z_that_is_not_determined_is_not_called_so(tmp_path: Path):
+    torch.manual_seed(0)
+    G = ci.load_generator(nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 12)))
+    layer = G.layers[0]
+    W = layer.W.matrix().clone()
+    W[:, 3] = 2 * W[:, 1]
+    G = replace(G, layers=(ci.Layer(ci.Dense(W), layer.b, layer.activation), G.layers[1]))
+    y = G(G.sample_latent(2, torch.Generator().manual_seed(1)))
+    found = ci.invert(G, y, on_fail="ignore")
+    assert not found.determined.any()
+    found.verdict.determined[:] = True  # a liar
+    verdicts = check_file(found.export(tmp_path, G, y) / "inversion.certificate.json")
+    assert all(not v.accepted and "of 4 columns" in v.words for v in verdicts if v.claim == "determined")
+
+
+# --- files and command line -----------------------------------------------------------------------
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_the_command_line_writes_and_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    G = ci.load_generator("digits_8x8")
+    np.save("y.npy", G(G.sample_latent(2, torch.Generator().manual_seed(1))).numpy())
+    assert run("invert", "digits_8x8", "y.npy", "-o", "out", "--certificates", "proofs", "--quiet").exit_code == 0
+    done = run("check", "proofs")
+    assert done.exit_code == 0 and done.output.splitlines()[0].endswith("inversion.certificate.json: 4 of 4 claims accepted")
+    assert len(done.output.splitlines()) == 4
+    file = Path("proofs/layer-0.certificate.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"h": text([x + 1 for x in numbers(content["h"])])}))
+    done = run("check", "proofs")
+    assert done.exit_code == 1 and "signal 0, optimal: (" in done.output
+    done = run("check", "proofs", "--json")
+    told = json.loads(done.output)["files"]
+    assert done.exit_code == 1 and [entry["accepted"] for entry in told] == [4, 0, 2, 2]
+    assert [v["signal"] for v in told[1]["rejected"]] == [0, 1]
+    Path("none.json").write_text("{")
+    done = run("check", "proofs", "none.json")
+    assert done.exit_code == 2 and "none.json: refused: expected a file of JSON" in done.output
+    done = run("check", "nowhere")
+    assert done.exit_code == 2 and "expected a certificate file" in done.output
+    assert run("check", "out").exit_code == 2
+
+
+def test_noise_is_that_of_the_inversion(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(3, torch.Generator().manual_seed(1)))
+    noisy = y + 0.01 * cases.normal(3, 64, draw=cases.seeded(1))
+    for norm, bound in (("l2", (noisy - y).norm(dim=1)), ("linf", (noisy - y).abs().amax(1)), ("l2", 0.2)):
+        found = ci.invert(G, noisy, noise=(norm, bound), on_fail="ignore")
+        file = found.export(tmp_path, G, noisy) / "inversion.certificate.json"
+        assert json.loads(file.read_text())["noise"] == norm
+        assert all(v.accepted for v in check_file(file)) and "explained" in found.status
+
+
+def test_an_export_replaces_the_one_before_it(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(1, torch.Generator().manual_seed(1)))
+    layered, plain = ci.invert(G, y), ci.invert(G, y, "levenberg_marquardt")
+    layered.export(tmp_path, G, y)
+    (tmp_path / "mine.txt").write_text("kept")
+    plain.export(tmp_path, G, y)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inversion.certificate.json", "mine.txt"]
+
+
+def test_what_cannot_be_exported_says_why(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(2, torch.Generator().manual_seed(1)))
+    found = ci.invert(G, y)
+    with pytest.raises(ValueError, match="export first, then save"):
+        ci.Inversion.load(found.save(tmp_path / "saved")).export(tmp_path, G, y)
+    with pytest.raises(ValueError, match="expected the 2 signals of the inversion, got 1"):
+        found.export(tmp_path, G, y[:1])
+    with pytest.raises(ValueError, match="expected a layer problem that"):
+        ci.invert(G, y, "layered_basis_pursuit", on_fail="ignore").export(tmp_path, G, y)
+    with pytest.raises(OSError):
+        found.layers[0].solution.export(tmp_path / "nowhere" / "file.json")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        found.export(tmp_path / "file", G, y)
