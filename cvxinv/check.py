@@ -1,10 +1,10 @@
-"""Check certificate files without trusting who wrote them: exact arithmetic, the standard library, this one file.
+"""Check certificate files in exact arithmetic, trusting nobody: the standard library and this one file.
 
     python check.py FILE...      exit code 0: every claim accepted, 1: one rejected, 2: a file refused
 
-docs/checking.md describes the files. Floats are dyadic rationals; only roots and quotients by weights are rounded, at 2^-256
-and against the claim. A layer's problem is min f(h) = F(W h + b) + g(h). Any p, clipped to the signs that the limits of the
-rows allow, proves f(z) >= b'p - F*(p) + (W'p)'z + g(z) >= D + d'z for every feasible z, where D = b'p - F*(p) and
+docs/checking.md describes the files. Floats are dyadic rationals; only roots and quotients are rounded, at 2^-256 against
+the claim (row limits y +- eps / w^(1/2): outwards). A layer asks for min f(h) = F(W h + b) + g(h). Any p, clipped to the
+signs that the rows' limits allow, proves f(z) >= b'p - F*(p) + (W'p)'z + g(z) >= D + d'z for feasible z, with D = b'p - F*(p) and
 
     d = min(W'p + lam, 0) for g = lam 1'z, z >= 0;   what of W'p exceeds +-lam for g = lam |z|_1;   W'p + gamma h for
     g = gamma/2 |z|^2, with D less gamma/2 |h|^2, which leaves gamma/2 |z - h|^2 on the right. Bounds on f that follow:
@@ -13,19 +13,19 @@ scaled      s p with the best s that makes d = 0; pursuits, whose D is homogeneo
 prior       d'z + gamma/2 |z - h|^2 >= d'h - |d|^2 / (2 gamma)
 scope       d'z >= -|d| R for |z| <= R, where the file says that it speaks of such z alone; then |h| <= R is asked
 everywhere  a z better than h has |w^(1/2) W_on (z - h)| <= rho = (2 f(h))^(1/2) + |w^(1/2) r(h)|, r the misfit, hence
-            d'z >= d'h - |S^-1 d| rho / sigma with S powers of two and sigma^2 <= the eigenvalues of S^-1 W_on' w W_on S^-1,
-            proved: that matrix is tau + L L' + E, so none is below tau - |E|_F, whatever the floats tau and L are
+            d'z >= d'h - |S^-1 d| rho / sigma, S powers of two, sigma^2 <= the eigenvalues of S^-1 W_on' w W_on S^-1:
+            that matrix is tau + L L' + E, so none is below tau - |E|_F, whatever the floats tau and L are
 
-With v_i the excess over row i's limit, u = max(-h, 0), e the excess of the misfit over an l2 bound eps, s_y = |(y - b)_on|,
-`optimal` asks for (1000 times each right side: `optimal_inaccurate`)
+With v_i the excess over row i's limits, u = max(-h, 0), e the excess of the misfit over an l2 bound eps, s_y = |(y - b)_on|,
+`optimal` asks for (`optimal_inaccurate`: 1000 times each right side)
 
 (a)  v_i <= tol s_y,  v_i <= tol (|w_i||h| + |b_i| + |limit_i|),  u_j <= tol max|h| where h >= 0,  e <= tol eps + 1e-10 s_y
 (b)  worth = |p|'v + c'u + e |p_on / w^(1/2)| <= allowed, with c = max(W'p + lam, 0), p as it was scaled
 (c)  f(h) - (bound - worth) <= allowed = max(tol |f|, (1e-10 s_y)^2 / 2); pursuits: tol max(|f|, 1e-10 s_y / max|w_i|)
 
 `infeasible`: every h with |h| <= R breaks a limit by over tol s_y, as D - tol s_y |p| > |d| R with the objective left out.
-`explained`: |A G(z) - y| <= its bound; tanh, sigmoid by enclosures. `determined`: the Jacobian at z has full column rank, as it
-has modulo the prime 2^61 - 1. `stationary` is not decided; other statuses claim nothing.
+`explained`: |A G(z) - y| <= its bound; tanh, sigmoid by enclosures. `determined`: the Jacobian at z has full column rank, as
+it has modulo the prime 2^61 - 1. `stationary` is not decided; other statuses claim nothing.
 """
 
 import base64
@@ -41,10 +41,10 @@ from typing import Any, NamedTuple
 
 KINDS = {  # what F says of the rows, whether h >= 0, what the penalty is called
     "NonnegativeLasso": ("squared", True, "lam"), "Lasso": ("squared", False, "lam"),
-    "GaussianLatent": ("squared", False, "gamma"),
+    "GaussianLatent": ("squared", False, "gamma"), "ActivatedLasso": ("curved", True, "lam"),
     "BasisPursuitL2": ("ball", False, "eps"), "NonnegativeBasisPursuitL2": ("ball", True, "eps"),
     "BasisPursuitLinf": ("interval", False, "eps"), "NonnegativeBasisPursuitLinf": ("interval", True, "eps"),
-    "IntervalBasisPursuit": ("interval", True, ""), "ActivatedLasso": ("curved", True, "lam"),
+    "IntervalBasisPursuit": ("interval", True, ""),
 }  # fmt: skip
 ACTIVATIONS = {"identity": 0, "relu": 0, "leaky_relu": 1, "tanh": 0, "sigmoid": 0, "plu": 2}  # and how many numbers
 MOST_BYTES, MOST_LISTS, MOST_ENTRIES = 1 << 28, 500, 1 << 22  # of a file, of lists and objects in it, of what they hold
@@ -52,7 +52,7 @@ MOST_BITS, MOST_WORK = 1 << 32, 1 << 32  # of the integers of an array; products
 LARGEST_PROOF = 300  # unknowns up to which sigma is proved
 PRIME, BITS, FINE = (1 << 61) - 1, 256, 320  # of ranks; of roots and quotients; behind the point of tanh and sigmoid
 ZERO, ONE, NONE, BEYOND = Fraction(0), Fraction(1), Fraction(1, 10**10), Fraction(1 << 2000)
-Numbers = Any  # a sequence of float or Fraction
+_FAULTS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 
 
 class RefusedError(Exception):
@@ -74,76 +74,64 @@ class Verdict(NamedTuple):
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     """The verdicts on all claims of a certificate file. Raises RefusedError for one that is none, or too large."""
     try:
-        if not os.path.isfile(path):
-            raise ValueError("no such file")
+        _need(os.path.isfile(path), "a file")
         with open(path, "rb") as file:
             raw = file.read(MOST_BYTES + 1)
-        if len(raw) > MOST_BYTES or raw.count(b"[") + raw.count(b"{") > MOST_LISTS or raw.count(b",") > MOST_ENTRIES:
-            raise ValueError(f"more than {MOST_BYTES} bytes, {MOST_LISTS} lists or {MOST_ENTRIES} entries")
-        data = json.loads(raw, object_pairs_hook=_once)
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise RefusedError(f"expected a file of JSON, got {_short(error)}") from None
-    if not isinstance(data, dict) or data.get("format") != "cvxinv certificate" or data.get("version") != 1:
-        raise RefusedError('expected "format": "cvxinv certificate" and "version": 1, got another file')
-    kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in (*KINDS, "Inversion"):
-        raise RefusedError(f"expected kind as Inversion or a layer problem, got {_short(kind)}")
-    return _inversion(data) if kind == "Inversion" else _layer(data)
+        _need(
+            len(raw) <= MOST_BYTES and raw.count(b",") <= MOST_ENTRIES, f"{MOST_BYTES} bytes, {MOST_ENTRIES} entries at most"
+        )
+        _need(raw.count(b"[") + raw.count(b"{") <= MOST_LISTS, f"at most {MOST_LISTS} lists and objects")
+        data = json.loads(raw, object_pairs_hook=_object)
+        _need(data["format"] == "cvxinv certificate" and data["version"] == 1, "a cvxinv certificate, version 1")
+        return _inversion(data) if data["kind"] == "Inversion" else _layer(data, *KINDS[data["kind"]])
+    except _FAULTS as error:
+        told = ascii(f"{type(error).__name__}: {error}"[:80])
+        raise RefusedError(f"expected a certificate file as in docs/checking.md, got {told}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
+def _need(fits: bool, words: str) -> None:
+    if not fits:
+        raise RefusedError(f"expected {words}, got another")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _need(len(dict(pairs)) == len(pairs), "each key once")
     return dict(pairs)
 
 
-def _short(value: object) -> str:
-    return ascii(str(value)[:80] if isinstance(value, str | int | float | Exception) else type(value).__name__)
+def _keys(data: dict[str, Any], keys: str) -> list[int]:
+    _need(set(data) == set(keys.split()), f"exactly the keys {keys}")
+    _need(all(type(k) is int and 0 < k < 1 << 24 for k in data["shape"]), "shape as integers from 1 to 2^24")
+    return data["shape"]
 
 
-class _Entries:
-    """The entries of an object of the file, checked as they are asked for; `keys` are all that it may have."""
+def _list(data: dict[str, Any], key: str, count: int, fits: Callable[[Any], bool]) -> list[Any]:
+    value = data[key]
+    _need(type(value) is list and len(value) == count and all(map(fits, value)), f"{key} as a list of {count} as documented")
+    return value
 
-    def __init__(self, data: Any, keys: str) -> None:
-        if not isinstance(data, dict) or set(data) != set(keys.split()):
-            raise RefusedError(f"expected exactly the keys {keys}, got others")
-        self.data = data
 
-    def each(self, key: str, count: int | None, fits: Callable[[Any], bool]) -> list[Any]:
-        value = self.data[key]
-        if not isinstance(value, list) or not value or len(value) != (count or len(value)) or not all(map(fits, value)):
-            raise RefusedError(f"expected {key} as a list of {count} as in docs/checking.md, got another")
-        return value
-
-    def sizes(self, count: int) -> list[int]:
-        return self.each("shape", count, lambda k: type(k) is int and 0 < k < 1 << 24)
-
-    def floats(self, key: str, *counts: int, fits: Callable[[float], bool] = isfinite) -> Numbers:
-        """float64, as base64 of little-endian bytes or a list of numbers and hexadecimal strings."""
-        value, numbers = self.data[key], array("d")
-        try:
-            if isinstance(value, str):
-                numbers.frombytes(base64.b64decode(value, validate=True))
-                numbers.byteswap() if sys.byteorder == "big" else None
-            else:
-                numbers.extend(float.fromhex(x[:40]) if isinstance(x, str) else float(x) for x in value)
-        except (ValueError, TypeError, OverflowError):
-            numbers = array("d")
-        if len(numbers) not in counts or not all(map(fits, numbers)):
-            raise RefusedError(f"expected {key} as {counts[-1]} finite float64, base64 or a list, got something else")
-        return numbers
+def _floats(data: dict[str, Any], key: str, *counts: int, fits: Callable[[float], bool] = isfinite) -> array:
+    """float64, as base64 of little-endian bytes or as a list of numbers and hexadecimal strings."""
+    value, numbers = data[key], array("d")
+    if isinstance(value, str):
+        numbers.frombytes(base64.b64decode(value, validate=True))
+        numbers.byteswap() if sys.byteorder == "big" else None
+    elif isinstance(value, list):
+        numbers.extend(float.fromhex(x) if isinstance(x, str) else float(x) for x in value)
+    _need(len(numbers) in counts and all(map(fits, numbers)), f"{key} as {counts[-1]} finite float64, base64 or a list")
+    return numbers
 
 
 # --- exact arithmetic -----------------------------------------------------------------------------
 
 
-def _grid(values: Numbers) -> tuple[list[int], int, int]:
+def _grid(values: Any) -> tuple[list[int], int, int]:
     """Integers k and E with values[i] = k[i] / 2^E, and the binary digits of the longest."""
     pairs = [x.as_integer_ratio() for x in values]
     E = max(q.bit_length() for _, q in pairs) - 1
     bits = E + max(p.bit_length() - q.bit_length() + 1 for p, q in pairs)
-    if bits * len(pairs) > MOST_BITS:
-        raise RefusedError(f"expected numbers of similar size, got {len(pairs)} that need {bits} binary digits each")
+    _need(bits * len(pairs) <= MOST_BITS, f"numbers of similar size, not {len(pairs)} of {bits} binary digits")
     return [p << (E - q.bit_length() + 1) for p, q in pairs], E, bits
 
 
@@ -155,15 +143,8 @@ def _root(x: Fraction, up: bool = False) -> Fraction:
     return Fraction(r + (up and r * r * q != p << 2 * k), 1 << k)
 
 
-def _above(x: Fraction) -> Fraction:
-    """x >= 0 rounded up where it is a true quotient, so that sums stay short."""
-    p, q = x.numerator, x.denominator
-    k = max(0, BITS + q.bit_length() - p.bit_length())
-    return Fraction(-(-(p << k) // q), 1 << k) if q & (q - 1) else x
-
-
-def _length(x: Numbers, up: bool = False) -> Fraction:
-    return _root(sum((Fraction(t) ** 2 for t in x), ZERO), up)
+def _dot(x: Any, y: Any) -> Fraction:
+    return sum(map(mul, x, y), ZERO)
 
 
 def _say(x: Fraction) -> str:
@@ -174,222 +155,211 @@ def _say(x: Fraction) -> str:
 class _Matrix:
     """A matrix of integers over 2^E; `left` is the work that its products may still take."""
 
-    def __init__(self, values: Numbers, m: int, n: int) -> None:
+    def __init__(self, values: array, m: int, n: int) -> None:
         k, self.E, self.bits = _grid(values)
         self.rows, self.left = [k[i * n : (i + 1) * n] for i in range(m)], MOST_WORK
         self.columns = list(zip(*self.rows, strict=True))
-        self.lengths = [_root(Fraction(sum(map(mul, row, row)), 1 << 2 * self.E)) for row in self.rows]  # from below
 
     def spend(self, work: int) -> None:
         self.left -= work
-        if self.left < 0:
-            raise RefusedError("expected what takes minutes, got more; export fewer signals to a file")
+        _need(self.left >= 0, "what takes minutes, or fewer signals in a file")
 
-    def times(self, x: Numbers, adjoint: bool = False) -> list[Fraction]:
+    def times(self, x: Any, adjoint: bool = False) -> list[Fraction]:
         """W x, or W'x."""
         (k, E, bits), vectors = _grid(x), self.columns if adjoint else self.rows
         self.spend(len(vectors) * (len(k) + 200) * (1 + (self.bits * bits >> 13)))
         return [Fraction(sum(map(mul, vector, k)), 1 << self.E + E) for vector in vectors]
 
+    def length(self, r: int) -> Fraction:
+        """|w_r| from below."""
+        return _root(Fraction(sum(map(mul, self.rows[r], self.rows[r])), 1 << 2 * self.E))
+
 
 # --- layers ---------------------------------------------------------------------------------------
 
 
-def _layer(data: dict[str, Any]) -> list[Verdict]:
-    name = KINDS[data["kind"]][2]
-    own = f"y weight {name}" if name else "lo hi"
-    file = _Entries(data, f"format version kind shape tol status scope rows W b h p {own}")
-    N, m, n = file.sizes(3)
-    W, tol = _Matrix(file.floats("W", m * n), m, n), file.each("tol", 1, lambda x: type(x) is float and 0 < x < 1)[0]
-    all_: dict[str, Any] = {
-        key: file.floats(key, N * m, fits=isfinite if name else lambda x: x == x) for key in own.split()[:2]
-    }
-    all_ |= {key: file.floats(key, N * k, fits=lambda x: True) for key, k in (("h", n), ("p", m))}
-    all_ |= {
-        "b": file.floats("b", m, N * m),
-        "penalty": file.floats(name, N, fits=lambda x: 0 <= x < inf) if name else [0.0] * N,
-    }
-    all_["status"] = file.each("status", N, lambda x: type(x) is str)
-    all_["scope"] = file.each("scope", N, lambda x: x is None or (type(x) is float and 0 <= x < inf))
-    all_["rows"] = file.each("rows", N, lambda x: type(x) is str and len(x) == m and not x.strip("+-."))
-    signals = [
-        {k: x if k == "b" and len(x) == m else x[i * (len(x) // N) :][: len(x) // N] for k, x in all_.items()}
-        for i in range(N)
-    ]
-    return [Verdict(i, one["status"][0], *_judge(W, one, Fraction(tol), data["kind"])) for i, one in enumerate(signals)]
-
-
-def _judge(W: _Matrix, one: dict[str, Any], tol: Fraction, kind: str) -> tuple[bool, str]:
-    status = one["status"][0]
-    if status in ("user_limit", "numerical_error"):
-        return True, "claims nothing"
-    if KINDS[kind][0] == "curved" or status not in ("optimal", "optimal_inaccurate", "infeasible"):
-        return False, f"{_short(status)} of {kind} is a claim that is not decided here"
-    if not all(map(isfinite, [*one["h"], *one["p"]])):
-        return False, "h or p is not finite"
-    if any(mark == "+" and w <= 0 for mark, w in zip(one["rows"][0], one.get("weight", ()), strict=False)):
-        return False, "an on row has a weight <= 0"
-    signal = _Signal(W, one, tol, kind)
-    return signal.infeasible() if status == "infeasible" else signal.optimal(1 if status == "optimal" else 1000)
+def _layer(data: dict[str, Any], form: str, nonnegative: bool, name: str) -> list[Verdict]:
+    own = ["y", "weight"] if name else ["lo", "hi"]
+    N, m, n = _keys(data, f"format version kind shape tol status scope rows W b h p {' '.join(own)} {name}")
+    W, (tol,) = _Matrix(_floats(data, "W", m * n), m, n), _list(data, "tol", 1, lambda x: type(x) is float and 0 < x < 1)
+    parts: dict[str, Any] = {key: _floats(data, key, N * m, fits=isfinite if name else lambda x: x == x) for key in own}
+    parts |= {key: _floats(data, key, N * k, fits=lambda x: True) for key, k in (("h", n), ("p", m))}
+    parts["rows"] = _list(data, "rows", N, lambda x: type(x) is str and len(x) == m and not x.strip("+-."))
+    scope = _list(data, "scope", N, lambda x: x is None or (type(x) is float and 0 <= x < inf))
+    b, penalty = _floats(data, "b", m, N * m), _floats(data, name, N, fits=lambda x: 0 <= x < inf) if name else [0.0] * N
+    verdicts = []
+    for i, status in enumerate(_list(data, "status", N, lambda x: type(x) is str)):
+        one = {key: x[i * (len(x) // N) : (i + 1) * (len(x) // N)] for key, x in parts.items()}
+        one |= {"b": b[i * m : i * m + m] if len(b) > m else b, "rows": parts["rows"][i]}
+        if status in ("user_limit", "numerical_error"):
+            found = True, "claims nothing"
+        elif form == "curved" or status not in ("optimal", "optimal_inaccurate", "infeasible"):
+            found = False, f"{status[:40]!a} of {data['kind']} is a claim that is not decided here"
+        elif not all(map(isfinite, [*one["h"], *one["p"]])):
+            found = False, "h or p is not finite"
+        elif name and any(mark == "+" and w <= 0 for mark, w in zip(one["rows"], one["weight"], strict=True)):
+            found = False, "a weight is <= 0"
+        else:
+            signal = _Signal(W, one, data["kind"], Fraction(penalty[i]), status == "infeasible")
+            judge = signal.infeasible if status == "infeasible" else signal.optimal
+            found = judge(
+                Fraction(tol), 1 if status == "optimal" else 1000, None if scope[i] is None else Fraction(scope[i])
+            )
+        verdicts.append(Verdict(i, status, *found))
+    return verdicts
 
 
 class _Signal:
-    """One signal of a layer, exact: rows that are fitted and rows with limits, and what the inequalities are made of."""
+    """One signal of a layer, exact. w: weights of the rows that are fitted, 0 elsewhere; lo, hi: limits, None where open."""
 
-    def __init__(self, W: _Matrix, one: dict[str, Any], tol: Fraction, kind: str) -> None:
-        self.W, self.h, self.tol, self.R = W, [Fraction(x) for x in one["h"]], tol, one["scope"][0]
-        (self.form, self.nonnegative, self.name), marks = KINDS[kind], one["rows"][0]
-        self.penalty = Fraction(one["penalty"][0])
-        on = [r for r, mark in enumerate(marks) if mark == "+"]
-        off = [r for r, mark in enumerate(marks) if mark == "-" and kind != "Lasso"]
-        self.b = {r: Fraction(one["b"][r]) for r in on + off}
-        self.w, y = ({r: Fraction(one[key][r]) for r in on if self.name} for key in ("weight", "y"))
-        self.fit = on if self.form != "interval" else []
-        self.ends = {r: self._ends(r, marks[r], y, one) for r in off + on if r not in self.w or not self.fit}
-        self.y = {r: y[r] if self.name else self._middle(r) for r in on}
-        self.v = {r: x + self.b[r] for r, x in enumerate(W.times(self.h)) if r in self.b}
-        self.excess = {}
-        for r, ((lo, hi), _) in self.ends.items():
-            if hi is not None and self.v[r] > hi:
-                self.excess[r] = self.v[r] - hi, hi
-            elif lo is not None and self.v[r] < lo:
-                self.excess[r] = lo - self.v[r], lo
-        p, ray = one["p"], one["status"][0] == "infeasible" and self.form == "squared"
-        signed = {r: p[r] if (lo is not None or p[r] > 0) and (hi is not None or p[r] < 0) else 0.0
-                  for r, (_, (lo, hi)) in self.ends.items()}  # fmt: skip
-        self.p = {r: Fraction(x) for r, x in (signed | {r: p[r] for r in self.fit if not ray}).items()}
-        self.slope = W.times([self.p.get(r, ZERO) for r in range(len(p))], adjoint=True)
-        limit = {r: self.y[r] if r in self.fit else self.ends[r][1][x > 0] for r, x in self.p.items() if x}
-        self.linear = sum((self.p[r] * (self.b[r] - end) for r, end in limit.items()), ZERO)
-        self.square = sum((_above(self.p[r] ** 2 / self.w[r]) for r in self.fit if r in limit), ZERO)
-        self.misfit = sum((self.w[r] * (self.v[r] - self.y[r]) ** 2 for r in self.fit), ZERO)
-        self.beyond = max(ZERO, _root(self.misfit, True) - self.penalty) if self.form == "ball" else ZERO
-        data = [self.y[r] - self.b[r] for r in on]
-        self.data = data if any(data) else [max(ZERO, self.b[r]) for r in off]  # s_y is its length
+    def __init__(self, W: _Matrix, one: dict[str, Any], kind: str, penalty: Fraction, ray: bool) -> None:
+        (self.form, self.nonnegative, self.name), self.W, self.penalty = KINDS[kind], W, penalty
+        self.h, self.b = [Fraction(x) for x in one["h"]], [Fraction(x) for x in one["b"]]
+        marks = one["rows"].replace("-", ".") if kind == "Lasso" else one["rows"]
+        self.w, self.y, self.lo, self.hi = zip(*(self._row(r, mark, one) for r, mark in enumerate(marks)), strict=True)
+        self.v = [x + b for x, b in zip(W.times(self.h), self.b, strict=True)]
+        self.excess = [max(ZERO if hi is None else v - hi, ZERO if lo is None else lo - v, ZERO)
+                       for v, lo, hi in zip(self.v, self.lo, self.hi, strict=True)]  # fmt: skip
+        used = not (ray and self.form == "squared")  # a squared misfit outgrows every ray
+        self.p = [Fraction(x) if (used if w else (hi if x > 0 else lo) is not None) else ZERO
+                  for x, w, lo, hi in zip(one["p"], self.w, self.lo, self.hi, strict=True)]  # fmt: skip
+        self.slope = W.times(self.p, adjoint=True)  # W'p
+        ends = [y if w else (hi if x > 0 else lo) or ZERO
+                for x, w, y, lo, hi in zip(self.p, self.w, self.y, self.lo, self.hi, strict=True)]  # fmt: skip
+        self.linear = _dot(self.p, self.b) - _dot(self.p, ends)
+        # the root of a square from above: a quotient rounded up, so that the sum stays short
+        self.square = sum((_root((x * x / w) ** 2, True) for x, w in zip(self.p, self.w, strict=True) if w), ZERO)
+        self.price = sum((abs(x) for x, w in zip(self.p, self.w, strict=True) if not w), ZERO)
+        self.misfit = sum((w * (v - y) ** 2 for v, w, y in zip(self.v, self.w, self.y, strict=True)), ZERO)
+        self.beyond = max(ZERO, _root(self.misfit, True) - penalty) if self.form == "ball" else ZERO
+        on, off = ([r for r, mark in enumerate(marks) if mark == sign] for sign in "+-")
+        data = sum(((self.y[r] - self.b[r]) ** 2 for r in on), ZERO)
+        self.data = data or sum((max(self.b[r], ZERO) ** 2 for r in off), ZERO)  # s_y^2
 
-    def _ends(self, r: int, mark: str, y: dict[int, Fraction], one: dict[str, Any]) -> Any:
-        """Limits (lo, hi) of row r, None where open: from the inside, for excesses, and from the outside, for (D)."""
-        if self.form != "interval" or (self.name and mark == "-"):
-            return ((None, self.penalty if self.form == "interval" else ZERO),) * 2
+    def _row(self, r: int, mark: str, one: dict[str, Any]) -> tuple[Any, ...]:
+        """Weight, y, lower and upper limit of a row."""
+        none: tuple[Any, ...] = (ZERO, ZERO, None, None)
+        if mark == ".":
+            return none
         if self.name:
-            inner, outer = (_root(self.penalty**2 / self.w[r], up) for up in (False, True))
-            return (y[r] - inner, y[r] + inner), (y[r] - outer, y[r] + outer)
+            y, w = Fraction(one["y"][r]), Fraction(one["weight"][r])
+            if mark == "-":
+                return *none[:3], self.penalty if self.form == "interval" else ZERO
+            width = _root(self.penalty**2 / w, True)
+            return (ZERO, y, y - width, y + width) if self.form == "interval" else (w, y, None, None)
         lo, hi = one["lo"][r] if mark == "+" else -inf, one["hi"][r]
         if lo == inf or hi == -inf:
-            return ((BEYOND, -BEYOND),) * 2
-        return ((Fraction(lo) if isfinite(lo) else None, Fraction(hi) if isfinite(hi) else None),) * 2
+            return ZERO, ZERO, BEYOND, -BEYOND
+        ends = Fraction(lo) if isfinite(lo) else None, Fraction(hi) if isfinite(hi) else None
+        inner = [x for x in ends if x is not None]
+        y = sum(inner, ZERO) / 2 if len(inner) == 2 else sorted([self.b[r], *inner])[-1 if ends[0] is not None else 0]
+        return ZERO, y, *ends
 
-    def _middle(self, r: int) -> Fraction:
-        """What stands for y where a row has an interval: its middle, or the end that b breaks."""
-        lo, hi = self.ends[r][0]
-        if lo is not None and hi is not None:
-            return (lo + hi) / 2
-        return max(self.b[r], lo) if lo is not None else self.b[r] if hi is None else min(self.b[r], hi)
-
-    def optimal(self, times: int) -> tuple[bool, str]:
-        size, s_y, tol = _length(self.h), _length(self.data), times * self.tol
-        for r, (v, limit) in self.excess.items():
-            allowed = tol * min(s_y, self.W.lengths[r] * size + abs(self.b[r]) + abs(limit))
-            if v > allowed:
-                return False, f"(a) row {r}: W h + b is {_say(v)} beyond its limit, allowed {_say(allowed)}"
-        below, most = max(map(lambda x: -x, self.h)), max(map(abs, self.h))
-        if self.nonnegative and below > tol * most:
-            return False, f"(a) entry {self.h.index(-below)} of h is {_say(-below)}, allowed {_say(-tol * most)}"
-        allowed = tol * self.penalty + times * NONE * s_y
-        if self.beyond > allowed:
-            return False, f"(a) the misfit is {_say(self.beyond)} above eps, allowed {_say(allowed)}"
-        if self.R is not None and _length(self.h) > Fraction(self.R):
-            return False, f"h is {_say(size)} long, the scope {self.R:.3g}"
-        f, g = self._objective()
-        floor = (NONE * s_y) ** 2 / 2 if self.form == "squared" else self.tol * NONE * s_y / (max(self.W.lengths) or 1)
-        allowed, found = times * max(self.tol * abs(f), floor), []
-        for name, bound, worth in self._bounds(f, g):
+    def optimal(self, tol: Fraction, times: int, R: Fraction | None) -> tuple[bool, str]:
+        s_y, size, most = _root(self.data), _root(_dot(self.h, self.h)), max(map(abs, self.h))
+        for r, (v, lo, hi) in enumerate(zip(self.excess, self.lo, self.hi, strict=True)):
+            limit = (lo if hi is None or self.v[r] < hi else hi) if v else ZERO
+            own = times * tol * min(s_y, self.W.length(r) * size + abs(self.b[r]) + abs(limit)) if v else ZERO
+            if v > own:
+                return False, f"(a) row {r}: W h + b is {_say(v)} beyond its limit, allowed {_say(own)}"
+        for j, x in enumerate(self.h if self.nonnegative else ()):
+            if -x > times * tol * most:
+                return False, f"(a) entry {j} of h is {_say(x)}, allowed {_say(-times * tol * most)}"
+        if self.beyond > times * (tol * self.penalty + NONE * s_y):
+            return False, f"(a) the misfit is {_say(self.beyond)} above eps"
+        if R is not None and size > R:
+            return False, f"h is {_say(size)} long, the scope {_say(R)}"
+        f, floor = self._objective(), (NONE * s_y) ** 2 / 2
+        if self.form != "squared":
+            floor = tol * NONE * s_y / (max(map(self.W.length, range(len(self.v)))) or 1)
+        allowed, found = times * max(tol * abs(f), floor), []
+        for name, bound, worth in self._bounds(f, R):
             found.append((f - bound + worth, worth, name))
-            if worth <= allowed and f - bound + worth <= allowed:
-                return True, f"objective {_say(f)}, gap {_say(found[-1][0])} ({name}), allowed {_say(allowed)}"
+            if worth <= allowed and found[-1][0] <= allowed:
+                return True, f"objective {_say(f)}, gap {_say(found[-1][0])}, allowed {_say(allowed)}, by {name}"
         gap, worth, name = min(found)
         if gap <= allowed:
             return False, f"(b) the excesses are worth {_say(worth)} of the objective, allowed {_say(allowed)}"
-        return False, f"(c) objective {_say(f)}, the best bound ({name}) is {_say(gap)} below it, allowed {_say(allowed)}"
+        return False, f"(c) objective {_say(f)}, the best bound is {_say(gap)} below it, allowed {_say(allowed)}, by {name}"
 
-    def _objective(self) -> tuple[Fraction, Fraction]:
-        """f(h), and gamma."""
+    def _objective(self) -> Fraction:
         if self.name == "gamma":
-            return (self.misfit + self.penalty * sum(x * x for x in self.h)) / 2, self.penalty
-        signed = self.nonnegative and self.form == "squared"
-        length = sum(self.h if signed else map(abs, self.h), ZERO)
-        return (self.misfit / 2 + self.penalty * length if self.form == "squared" else length), ZERO
+            return (self.misfit + self.penalty * _dot(self.h, self.h)) / 2
+        if self.form == "squared":
+            return self.misfit / 2 + self.penalty * sum(self.h if self.nonnegative else map(abs, self.h), ZERO)
+        return sum(map(abs, self.h), ZERO)
 
-    def _worth(self, s: Fraction, lam: Fraction) -> Fraction:
-        """What the excesses of h are worth to s p."""
-        broken = sum((abs(self.p[r]) * v for r, (v, _) in self.excess.items()), ZERO)
-        broken += self.beyond * _root(self.square, True) if self.beyond else 0
+    def _bounds(self, f: Fraction, R: Fraction | None) -> Iterator[tuple[str, Fraction, Fraction]]:
+        """Bounds on f that p proves, and what the excesses of h are worth to them; the costly one last."""
+        lam = self.penalty if self.name == "lam" else ZERO if self.name == "gamma" else ONE
+        broken = _dot(map(abs, self.p), self.excess) + (self.beyond and self.beyond * _root(self.square, True))
         below = [(a, -x) for a, x in zip(self.slope, self.h, strict=True) if x < 0 and self.nonnegative]
-        return s * broken + sum((max(s * a + lam, ZERO) * u for a, u in below), ZERO)
 
-    def _bounds(self, f: Fraction, gamma: Fraction) -> Iterator[tuple[str, Fraction, Fraction]]:
-        """Bounds on f that p proves, and what the excesses are worth to them; the costly one last."""
-        lam = self.penalty if self.name == "lam" else ZERO if self.form == "squared" else ONE
-        yield "of p = 0", ZERO, self._worth(ZERO, lam)
-        steep = max((-x if self.nonnegative else abs(x)) for x in self.slope)
+        def worth(s: Fraction) -> Fraction:
+            return s * broken + sum((max(s * a + lam, ZERO) * u for a, u in below), ZERO)
+
+        yield "p = 0", ZERO, worth(ZERO)
+        steep = max((-a if self.nonnegative else abs(a)) for a in self.slope)
         if self.form != "squared":
-            value = self.linear - self.penalty * _root(self.square, True) if self.form == "ball" else self.linear
+            value = self.linear - (self.penalty * _root(self.square, True) if self.form == "ball" else ZERO)
             s = 1 / steep if steep > 0 and value > 0 else ZERO
-            yield "of p scaled", s * value, self._worth(s, lam)
+            yield "p scaled", s * value, worth(s)
             return
         if self.name == "lam" and (self.square or steep > 0):
             top = lam / steep if steep > 0 else self.linear / self.square
             s = max(ZERO, min(top, self.linear / self.square if self.square else top))
-            yield "of p scaled", s * self.linear - s * s * self.square / 2, self._worth(s, lam)
-        D, worth = self.linear - self.square / 2 - gamma / 2 * sum(x * x for x in self.h), self._worth(ONE, lam)
-        d = [a + gamma * x if self.name == "gamma" else min(a + lam, ZERO) if self.nonnegative else a - max(min(a, lam), -lam)
-             for a, x in zip(self.slope, self.h, strict=True)]  # fmt: skip
-        slip = sum(map(mul, d, self.h), ZERO)
+            yield "p scaled", s * self.linear - s * s * self.square / 2, worth(s)
+        gamma, d = ZERO, [a - max(min(a, lam), -lam) for a in self.slope]
+        if self.nonnegative:
+            d = [min(a + lam, ZERO) for a in self.slope]
+        elif self.name == "gamma":
+            gamma, d = self.penalty, [a + self.penalty * x for a, x in zip(self.slope, self.h, strict=True)]
+        D, slip = self.linear - self.square / 2 - gamma / 2 * _dot(self.h, self.h), _dot(d, self.h)
         if gamma or not any(d):
-            yield "of p", D + slip - (sum(x * x for x in d) / (2 * gamma) if gamma else 0), worth
-        if self.R is not None:
-            yield "of p in its scope", D - _length(d, True) * Fraction(self.R), worth
+            yield "p", D + slip - (gamma and _dot(d, d) / (2 * gamma)), worth(ONE)
+        if R is not None:
+            yield "p in its scope", D - _root(_dot(d, d), True) * R, worth(ONE)
         lost = self._reach(d, f)
         if lost is not None:
-            yield "of p, everywhere", D + slip - lost, worth
+            yield "p and sigma", D + slip - lost, worth(ONE)
 
     def _reach(self, d: list[Fraction], f: Fraction) -> Fraction | None:
-        """At least what d'(z - h) may be for a z that is better than h; None where no sigma > 0 was proved."""
-        n, (k, E, _) = len(d), _grid([self.w[r] for r in self.fit] or [ONE])
-        if n > LARGEST_PROOF or len(self.fit) < n:
+        """At least |S^-1 d| rho / sigma, see the module; None where no sigma > 0 was proved."""
+        fit, n, one = [r for r, w in enumerate(self.w) if w], len(d), 1 << 120
+        if n > LARGEST_PROOF or len(fit) < n:
             return None
-        self.W.spend(n * n * (len(k) + n))
-        columns = list(zip(*(self.W.rows[r] for r in self.fit), strict=True))
-        weighted = [list(map(mul, column, k)) for column in columns]
+        self.W.spend(n * n * (len(fit) + n))
+        columns, (w, E, _) = list(zip(*(self.W.rows[r] for r in fit), strict=True)), _grid([self.w[r] for r in fit])
+        weighted = [list(map(mul, column, w)) for column in columns]
         G = [[sum(map(mul, weighted[a], columns[b])) for b in range(a + 1)] for a in range(n)]
         S = [(G[a][a].bit_length() + 1) // 2 for a in range(n)]
-        G = [[(x << 120) >> (S[a] + S[b]) for b, x in enumerate(row)] for a, row in enumerate(G)]  # off by less than 2^-120
-        tau = Fraction(1)
-        while tau > NONE**2:
-            tau /= 4
-            L = _cholesky([[x / (1 << 120) for x in row] for row in G], float(tau))
+        G = [[x * one >> (S[a] + S[b]) for b, x in enumerate(row)] for a, row in enumerate(G)]  # each off by less than 1
+        for tau in (Fraction(1, 4**k) for k in range(1, 30)):
+            L = _cholesky([[x / one for x in row] for row in G], float(tau))
             if L:
-                exact = [[int(x * 2.0**60) for x in row] for row in L]
-                E_ = sum((1 + (a != b)) * (1 + abs(x - (tau * (1 << 120) if a == b else 0) - sum(map(mul, exact[a], exact[b])))) ** 2
-                         for a, row in enumerate(G) for b, x in enumerate(row))  # fmt: skip
-                low = tau - _root(Fraction(E_), True) / (1 << 120)
+                K = [[int(x * 2.0**60) for x in row] for row in L]
+                rest = [
+                    abs(G[a][b] - sum(map(mul, K[a], K[b])) - (tau * one if a == b else 0))
+                    for a in range(n)
+                    for b in range(a + 1)
+                ]
+                low = tau - _root(2 * sum(((x + 1) ** 2 for x in rest), ZERO), True) / one
                 rho = _root(2 * max(f, ZERO), True) + _root(self.misfit, True)
-                scaled = sum((x * x / 4**s for x, s in zip(d, S, strict=True)), ZERO)
-                return None if low <= 0 else rho * _root(scaled * Fraction(2) ** (2 * self.W.E + E) / low, True)
+                scaled = sum((x * x / 4**s for x, s in zip(d, S, strict=True)), ZERO) * Fraction(2) ** (2 * self.W.E + E)
+                return rho * _root(scaled / low, True) if low > 0 else None
         return None
 
-    def infeasible(self) -> tuple[bool, str]:
-        slack = self.tol * _length(self.data, True)
-        for r, ((lo, hi), _) in self.ends.items():
+    def infeasible(self, tol: Fraction, times: int, R: Fraction | None) -> tuple[bool, str]:
+        slack = tol * _root(self.data, True)
+        for r, (lo, hi) in enumerate(zip(self.lo, self.hi, strict=True)):
             if lo is not None and hi is not None and lo - hi > 2 * slack:
                 return True, f"row {r} asks for a number between {_say(lo)} and {_say(hi)}, and there is none"
-        value = self.linear - slack * sum((abs(self.p[r]) for r in self.ends), ZERO)
-        value -= (self.penalty + slack) * _root(self.square, True) if self.form == "ball" else 0
-        d = _length([min(a, ZERO) if self.nonnegative else a for a in self.slope], True)
-        lost = d * Fraction(self.R) if self.R is not None else ZERO
-        words = f"p is worth {_say(value)} with every limit {_say(slack)} wider"
-        if d and self.R is None:
-            return False, f"{words}, but moves h at a slope of {_say(d)}, and no scope is stated"
+        value = self.linear - slack * self.price
+        value -= (self.penalty + slack) * _root(self.square, True) if self.form == "ball" else ZERO
+        d = [min(a, ZERO) if self.nonnegative else a for a in self.slope]
+        lost, words = _root(_dot(d, d), True) * (R or ZERO), f"p is worth {_say(value)} with every limit {_say(slack)} wider"
+        if R is None and any(d):
+            return False, f"{words}, moves h, and no scope is stated"
         return value > lost, f"{words}, and loses {_say(lost)} in the scope"
 
 
@@ -411,33 +381,32 @@ def _cholesky(G: list[list[float]], tau: float) -> list[list[float]] | None:
 
 
 def _inversion(data: dict[str, Any]) -> list[Verdict]:
-    file = _Entries(data, "format version kind shape layers A seen y z noise bound born status determined")
-    N, n0, d, k = file.sizes(4)
-    chain = [_Step(entry) for entry in file.each("layers", None, lambda x: isinstance(x, dict))]
-    sizes = [n0, *(len(step.W.rows) for step in chain)]
-    if sizes[:-1] != [len(step.W.columns) for step in chain] or sizes[-1] != d or (data["A"] is None and k != d):
-        raise RefusedError(f"expected layers from {n0} to {d} numbers whose sizes meet, and {k} measured, got others")
-    A = None if data["A"] is None else _Matrix(file.floats("A", k * d), k, d)
-    seen = file.each("seen", N, lambda x: type(x) is str and len(x) == k)
-    y, z, bound = (file.floats(key, N * size, fits=lambda x: True) for key, size in (("y", k), ("z", n0), ("bound", 1)))
-    if data["noise"] not in ("", "l2", "linf") or data["born"] not in ("float64", "float32"):
-        raise RefusedError("expected noise as l2, linf or nothing and born as float64 or float32, got others")
-    exact = Fraction(1, 10**8 if data["born"] == "float64" else 10**6)
-    claims = file.each("status", N, lambda x: type(x) is str), file.each("determined", N, lambda x: type(x) is bool)
+    N, n0, d, k = _keys(data, "format version kind shape layers A seen y z noise bound born status determined")
+    chain, sizes = [_Step(entry) for entry in _list(data, "layers", len(data["layers"]), lambda x: type(x) is dict)], [n0]
+    for step in chain:
+        _need(len(step.W.columns) == sizes[-1], f"a layer of {sizes[-1]} columns")
+        sizes.append(len(step.W.rows))
+    A = None if data["A"] is None else _Matrix(_floats(data, "A", k * d), k, d)
+    _need(len(sizes) > 1 and sizes[-1] == d and (A is not None or k == d), f"layers to {d} numbers, {k} of them measured")
+    _need(data["noise"] in ("", "l2", "linf") and data["born"] in ("float64", "float32"), "noise and born as documented")
+    seen = _list(data, "seen", N, lambda x: type(x) is str and len(x) == k)
+    parts = [_floats(data, key, N * size, fits=lambda x: True) for key, size in (("y", k), ("z", n0), ("bound", 1))]
+    claims = _list(data, "status", N, lambda x: type(x) is str), _list(data, "determined", N, lambda x: type(x) is bool)
     verdicts = []
     for i, (status, determined) in enumerate(zip(*claims, strict=True)):
         words = ["explained"] * (status == "explained") + ["determined"] * determined
         verdicts += [] if words else [Verdict(i, status, True, "claims nothing that is checked here")]
-        target = {r: y[i * k + r] for r in range(k) if seen[i][r] == "+"}
-        if words and not all(map(isfinite, [bound[i], *z[i * n0 : (i + 1) * n0], *target.values()])):
-            verdicts += [Verdict(i, word, False, "z, y or the bound is not finite") for word in words]
+        y, z, (bound,) = (x[i * (len(x) // N) : (i + 1) * (len(x) // N)] for x in parts)
+        rows = [r for r in range(k) if seen[i][r] == "+"]
+        if words and not (rows and 0 <= bound < inf and all(map(isfinite, [*z, *(y[r] for r in rows)]))):
+            verdicts += [Verdict(i, word, False, "nothing was seen, or z, y or the bound is no number") for word in words]
         elif words:
-            values, x, off = _forward(chain, z[i * n0 : (i + 1) * n0])
-            if "explained" in words:
-                limit = Fraction(bound[i]) if data["noise"] else exact
-                verdicts.append(Verdict(i, "explained", *_explained(A, x, off, target, data["noise"], limit)))
-            if determined:
-                verdicts.append(Verdict(i, "determined", *_determined(chain, values, A, list(target), n0)))
+            values, x, off = _forward(chain, z)
+            limit = Fraction(bound) if data["noise"] else Fraction(1, 10**8 if data["born"] == "float64" else 10**6)
+            for word in words:
+                found = (_determined(chain, values, A, rows, n0) if word == "determined"
+                         else _explained(A, x, off, {r: Fraction(y[r]) for r in rows}, data["noise"], limit))  # fmt: skip
+                verdicts.append(Verdict(i, word, *found))
     return verdicts
 
 
@@ -445,26 +414,23 @@ class _Step:
     """A layer of the generator: activation(W h + b)."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        file = _Entries(entry, "shape activation numbers W b")
-        m, n = file.sizes(2)
+        m, n = _keys(entry, "shape activation numbers W b")
         self.name = entry["activation"]
-        if not isinstance(self.name, str) or self.name not in ACTIVATIONS:
-            raise RefusedError(f"expected an activation among {', '.join(ACTIVATIONS)}, got {_short(self.name)}")
-        self.numbers = [Fraction(x) for x in file.floats("numbers", ACTIVATIONS[self.name], fits=lambda x: 0 < x < inf)]
-        self.W, self.b = _Matrix(file.floats("W", m * n), m, n), [Fraction(x) for x in file.floats("b", m)]
+        numbers = _floats(entry, "numbers", ACTIVATIONS[self.name], fits=lambda x: 0 < x < inf)
+        self.a, self.c = [*map(Fraction, numbers), ZERO, ZERO][:2]  # the slope of a leaky ReLU, slope and corner of a PLU
+        self.W, self.b = _Matrix(_floats(entry, "W", m * n), m, n), [Fraction(x) for x in _floats(entry, "b", m)]
 
     def slope(self, u: Fraction) -> Fraction | None:
-        """The activation's derivative at u (1 for tanh and sigmoid, whose is only known to be positive), None at a kink."""
+        """The derivative at u, None at a kink; of tanh and sigmoid 1, as only its sign is used."""
         if self.name in ("relu", "leaky_relu"):
-            return ONE if u > 0 else None if u == 0 else [*self.numbers, ZERO][0]
-        return self.numbers[0] if self.name == "plu" and abs(u) > self.numbers[1] else ONE
+            return ONE if u > 0 else None if u == 0 else self.a
+        return self.a if self.name == "plu" and abs(u) > self.c else ONE
 
     def __call__(self, u: Fraction) -> Fraction:
         if self.name == "plu":
-            a, c = self.numbers
-            return max(a * (u + c) - c, min(a * (u - c) + c, u))
+            return max(self.a * (u + self.c) - self.c, min(self.a * (u - self.c) + self.c, u))
         if self.name not in ("tanh", "sigmoid"):
-            return u if u > 0 or self.name == "identity" else u * [*self.numbers, ZERO][0]
+            return u if u > 0 or self.name == "identity" else u * self.a
         t, one = _exp(abs(u) * (2 if self.name == "tanh" else 1)), 1 << FINE
         if self.name == "tanh":
             return Fraction(((one - t) << FINE) // (one + t) * (1 if u > 0 else -1), one)
@@ -484,9 +450,9 @@ def _exp(x: Fraction) -> int:
     return total
 
 
-def _forward(chain: list[_Step], h: Numbers) -> tuple[list[list[Fraction]], Numbers, Fraction]:
+def _forward(chain: list[_Step], h: Any) -> tuple[list[list[Fraction]], list[Fraction], Fraction]:
     """W h + b of every layer, the signal, and how far off its entries may be."""
-    values = []
+    values: list[list[Fraction]] = []
     for step in chain:
         values.append([x + c for x, c in zip(step.W.times(h), step.b, strict=True)])
         h = list(map(step, values[-1]))
@@ -494,19 +460,17 @@ def _forward(chain: list[_Step], h: Numbers) -> tuple[list[list[Fraction]], Numb
 
 
 def _explained(
-    A: _Matrix | None, x: Numbers, off: Fraction, y: dict[int, float], noise: str, limit: Fraction
+    A: _Matrix | None, x: list[Fraction], off: Fraction, y: dict[int, Fraction], noise: str, limit: Fraction
 ) -> tuple[bool, str]:
-    """Whether |A x - y| is within the limit, relative to |y| without noise; with it, its rounding is allowed."""
-    size, target = _length(y.values()), {r: Fraction(t) for r, t in y.items()}
+    """Whether |A x - y| is within the limit: a part of |y|, or a bound on the noise, whose rounding is allowed."""
+    size = _root(_dot(y.values(), y.values()))
     limit = limit * (1 + Fraction(1, 10**9)) + size / 10**12 if noise else limit * size
-    r = [(x[k] if A is None else ZERO) - t for k, t in target.items()]
     if A is not None:
-        seen, off = A.times(x), off * max(sum(map(abs, row)) for row in A.rows) / (1 << A.E)
-        r = [seen[k] - t for k, t in target.items()]
-    off = off * len(r)  # of the length of r, or of an entry
-    found, least = (max(map(abs, r)),) * 2 if noise == "linf" else (_length(r, True), _length(r))
+        x, off = A.times(x), off * max(sum(map(abs, row)) for row in A.rows) / (1 << A.E)
+    r, off = [x[k] - t for k, t in y.items()], off * len(y)
+    found = max(map(abs, r)) if noise == "linf" else _root(_dot(r, r), True)
     words = f"misfit {_say(found)}, allowed {_say(limit)}"
-    return found + off <= limit, words if found + off <= limit or least - off > limit else f"undecided: {words}"
+    return found + off <= limit, words if not limit - off < found <= limit + off or not off else f"undecided: {words}"
 
 
 def _determined(
@@ -559,4 +523,6 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else "usage: python check.py FILE...")
+    if not sys.argv[1:]:
+        print("usage: python check.py FILE...", file=sys.stderr)
+    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else 2)
