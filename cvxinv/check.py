@@ -4,8 +4,9 @@
 
 docs/checking.md describes the files. Floats are dyadic rationals; only roots and quotients are rounded, at 2^-256 against
 the claim (row limits y +- eps / w^(1/2): outwards). A layer asks for min f(h) = F(W h + b) + g(h). Any p, clipped to the
-signs that the rows' limits allow, proves f(z) >= b'p - F*(p) + (W'p)'z + g(z) >= D + d'z for feasible z, with D = b'p - F*(p) and
+signs that the rows' limits allow, proves for every feasible z, with D = b'p - F*(p),
 
+    f(z) >= D + (W'p)'z + g(z) >= D + d'z,
     d = min(W'p + lam, 0) for g = lam 1'z, z >= 0;   what of W'p exceeds +-lam for g = lam |z|_1;   W'p + gamma h for
     g = gamma/2 |z|^2, with D less gamma/2 |h|^2, which leaves gamma/2 |z - h|^2 on the right. Bounds on f that follow:
 
@@ -35,6 +36,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cached_property
 from math import inf, isfinite, isqrt, sqrt
 from operator import mul
 from typing import Any, NamedTuple
@@ -420,6 +422,11 @@ class _Step:
         self.a, self.c = [*map(Fraction, numbers), ZERO, ZERO][:2]  # the slope of a leaky ReLU, slope and corner of a PLU
         self.W, self.b = _Matrix(_floats(entry, "W", m * n), m, n), [Fraction(x) for x in _floats(entry, "b", m)]
 
+    @cached_property
+    def residues(self) -> list[list[int]]:
+        """The columns of W modulo the prime, in which 1/2 is a number: the power of two in front changes no rank."""
+        return [[x % PRIME for x in column] for column in self.W.columns]
+
     def slope(self, u: Fraction) -> Fraction | None:
         """The derivative at u, None at a kink; of tanh and sigmoid 1, as only its sign is used."""
         if self.name in ("relu", "leaky_relu"):
@@ -486,14 +493,14 @@ def _determined(
         if kinks:
             return False, f"row {kinks[0]} of layer {number} is at a kink, exactly 0: the Jacobian has no one value"
     factors = [[x.numerator * pow(x.denominator, -1, PRIME) if x else 0 for x in slope] for slope in slopes]
-    back = [([[x % PRIME for x in column] for column in step.W.columns], f) for step, f in zip(chain, factors, strict=True)]
-    pivots: list[tuple[int, list[int]]] = []
+    back, pivots = list(zip(chain, factors, strict=True))[::-1], list[tuple[int, list[int]]]()
     for r in rows:
-        v = [int(c == r) for c in range(len(values[-1]))] if A is None else A.rows[r]
-        chain[0].W.spend(n0 * n0 + sum(len(W) * len(f) for W, f in back))
-        for W, f in reversed(back):
-            v = [x * y % PRIME for x, y in zip(v, f, strict=True)]
-            v = [sum(map(mul, column, v)) % PRIME for column in W]
+        v, rest = ([x * factors[-1][r] for x in chain[-1].W.rows[r]], back[1:]) if A is None else (A.rows[r], back)
+        for step, factor in rest:
+            chain[0].W.spend(len(step.b) * (len(step.residues) + n0))
+            v = [x * y % PRIME for x, y in zip(v, factor, strict=True)]
+            v = [sum(map(mul, column, v)) for column in step.residues]
+        v = [x % PRIME for x in v]
         for c, pivot in pivots:
             v = [(x - v[c] * y) % PRIME for x, y in zip(v, pivot, strict=True)] if v[c] else v
         c = next((c for c, x in enumerate(v) if x), -1)
