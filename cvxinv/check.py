@@ -49,7 +49,7 @@ KINDS = {  # what F says of the rows, whether h >= 0, what the penalty is called
     "IntervalBasisPursuit": ("interval", True, ""),
 }  # fmt: skip
 ACTIVATIONS = {"identity": 0, "relu": 0, "leaky_relu": 1, "tanh": 0, "sigmoid": 0, "plu": 2}  # and how many numbers
-MOST_BYTES, MOST_LISTS, MOST_ENTRIES = 1 << 28, 500, 1 << 22  # of a file, of lists and objects in it, of what they hold
+MOST_BYTES, MOST_LISTS, MOST_ENTRIES = 1 << 27, 500, 1 << 22  # of a file, of lists and objects in it, of what they hold
 MOST_BITS, MOST_WORK = 1 << 32, 1 << 32  # of the integers of an array; products of short integers, about ten minutes
 LARGEST_PROOF = 300  # unknowns up to which sigma is proved
 PRIME, BITS, FINE = (1 << 61) - 1, 256, 320  # of ranks; of roots and quotients; behind the point of tanh and sigmoid
@@ -130,11 +130,10 @@ def _floats(data: dict[str, Any], key: str, *counts: int, fits: Callable[[float]
 
 def _grid(values: Any) -> tuple[list[int], int, int]:
     """Integers k and E with values[i] = k[i] / 2^E, and the binary digits of the longest."""
-    pairs = [x.as_integer_ratio() for x in values]
-    E = max(q.bit_length() for _, q in pairs) - 1
-    bits = E + max(p.bit_length() - q.bit_length() + 1 for p, q in pairs)
-    _need(bits * len(pairs) <= MOST_BITS, f"numbers of similar size, not {len(pairs)} of {bits} binary digits")
-    return [p << (E - q.bit_length() + 1) for p, q in pairs], E, bits
+    E = max(x.as_integer_ratio()[1].bit_length() for x in values) - 1
+    bits = E + max(p.bit_length() - q.bit_length() + 1 for p, q in (x.as_integer_ratio() for x in values))
+    _need(bits * len(values) <= MOST_BITS, f"numbers of similar size, not {len(values)} of {bits} binary digits")
+    return [p << (E - q.bit_length() + 1) for p, q in (x.as_integer_ratio() for x in values)], E, bits
 
 
 def _root(x: Fraction, up: bool = False) -> Fraction:
@@ -269,7 +268,7 @@ class _Signal:
                 return False, f"(a) entry {j} of h is {_say(x)}, allowed {_say(-times * tol * most)}"
         if self.beyond > times * (tol * self.penalty + NONE * s_y):
             return False, f"(a) the misfit is {_say(self.beyond)} above eps"
-        if R is not None and size > R:
+        if R is not None and _root(_dot(self.h, self.h), True) > R:
             return False, f"h is {_say(size)} long, the scope {_say(R)}"
         f, floor = self._objective(), (NONE * s_y) ** 2 / 2
         if self.form != "squared":
@@ -336,7 +335,7 @@ class _Signal:
         G = [[sum(map(mul, weighted[a], columns[b])) for b in range(a + 1)] for a in range(n)]
         S = [(G[a][a].bit_length() + 1) // 2 for a in range(n)]
         G = [[x * one >> (S[a] + S[b]) for b, x in enumerate(row)] for a, row in enumerate(G)]  # each off by less than 1
-        for tau in (Fraction(1, 4**k) for k in range(1, 30)):
+        for tau in (Fraction(1, 4**k) for k in range(1, 24)):
             L = _cholesky([[x / one for x in row] for row in G], float(tau))
             if L:
                 K = [[int(x * 2.0**60) for x in row] for row in L]

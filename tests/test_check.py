@@ -4,6 +4,7 @@ import ast
 import base64
 import json
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -655,3 +656,26 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         found.export(tmp_path / "file", G, y)
+
+
+# --- docs -----------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "checking.md"
+
+
+def test_python_blocks_of_the_docs_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "checking"}
+    blocks = re.findall(r"^```python\n(.*?)^```\s*$", DOCS.read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, str(DOCS), "exec"), namespace)
+
+
+def test_the_docs_name_every_key(tmp_path: Path):
+    notes = DOCS.read_text()
+    contents = [small_inversion(), *(file_of(kind) for kind in check.KINDS)]
+    for key in {key for content in contents for key in (*content, *content.get("layers", [{}])[0])}:
+        assert f"`{key}`" in notes, f"docs/checking.md does not name {key}"
+    for number in (check.LARGEST_PROOF, check.MOST_BYTES // 10**6):
+        assert str(number) in notes
