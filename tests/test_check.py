@@ -11,12 +11,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
+import test_mutations
 import torch
 from torch import nn
 from typer.testing import CliRunner
@@ -288,6 +290,151 @@ def test_a_mutated_certificate_is_rejected_unless_it_is_still_true(what: str, tm
                 known = changed["status"][i] not in ("optimal_inaccurate", "stationary") and changed["tol"][0] < 1e-4
                 assert not (known and found.accepted and not is_true(changed, i)), (what, seed, found)
     assert rejected >= 10, "the mutations do nothing"
+
+
+# --- liars ----------------------------------------------------------------------------------------
+
+
+def known(seed: int, decades: float) -> tuple[dict[str, Any], float]:
+    """A nonnegative lasso built from its optimum, with its rows `decades` apart in size, and the least objective.
+
+    p and h are drawn; on the support the columns are turned until W'p = -lam, elsewhere W'p > -lam; y = W h + b - p / w.
+    Tight off rows have p > 0, slack ones p = 0.
+    """
+    draw = np.random.default_rng(seed)
+    m, n, on, lam = 12, 5, 7, 0.5
+    W, p, w = draw.normal(size=(m, n)), draw.normal(size=m), draw.uniform(0.5, 2, size=m)
+    p[on:] = np.where(draw.random(m - on) < 0.5, np.abs(p[on:]), 0)
+    h = np.where(draw.random(n) < 0.6, draw.uniform(0.5, 2, size=n), 0)
+    want = np.where(h > 0, -lam, np.maximum(W.T @ p, -lam + 0.1))
+    W += np.outer(p, (want - W.T @ p) / (p @ p))
+    b = np.where(np.arange(m) < on, draw.normal(size=m), -W @ h - np.where(p > 0, 0, draw.uniform(0.1, 1, size=m)))
+    size = np.where(np.arange(m) < on, 1, 10 ** draw.uniform(-decades, decades, size=m))  # of the off rows
+    content = file_of("NonnegativeLasso", shape=[1, m, n], rows=["+" * on + "-" * (m - on)], lam=[lam])
+    content |= {
+        "W": (size[:, None] * W).ravel().tolist(),
+        "b": (size * b).tolist(),
+        "p": (p / size).tolist(),
+        "h": h.tolist(),
+    }
+    content |= {"y": np.where(np.arange(m) < on, W @ h + b - p / w, 0).tolist(), "weight": w.tolist()}
+    return content, float(p[:on] ** 2 @ (1 / w[:on]) / 2 + lam * h.sum())
+
+
+def objective(content: dict[str, Any]) -> float:
+    W, b, y, w, h = (np.array(content[key]) for key in ("W", "b", "y", "weight", "h"))
+    r = (W.reshape(len(b), -1) @ h + b - y)[:7]
+    return float(w[:7] @ r**2 / 2 + content["lam"][0] * h.sum())
+
+
+@pytest.mark.parametrize("decades", [0.0, 3.0, 6.0, 12.0])
+def test_no_liar_is_believed(decades: float, tmp_path: Path):
+    """Points and multipliers off by every size, called optimal: what is accepted lies at the known optimum."""
+    accepted = rejected = 0
+    for seed in range(40):
+        content, least = known(seed, decades)
+        draw = np.random.default_rng(1000 + seed)
+        # at 1e12 the rounding of such a row is more than tol s_y, which (a) asks of it as of all others
+        assert decades > 6 or verdict(tmp_path, content).accepted
+        for _ in range(12):
+            h = np.array(content["h"]) * (1 + 10 ** draw.uniform(-12, 0) * draw.normal(size=5))
+            p = np.array(content["p"]) * (1 + 10 ** draw.uniform(-12, 3) * draw.normal(size=12) * (draw.random(12) < 0.3))
+            lie = content | {"h": (h + (draw.random(5) < 0.1) * 10 ** draw.uniform(-9, 0)).tolist(), "p": p.tolist()}
+            found = verdict(tmp_path, lie)
+            accepted, rejected = accepted + found.accepted, rejected + (not found.accepted)
+            if found.accepted:
+                assert abs(objective(lie) - least) <= 1.001e-6 * least, (seed, found)
+    assert accepted >= 20 and rejected >= 40
+
+
+@pytest.mark.parametrize("solver", ["auto", "pdhg", "CLARABEL"])
+def test_rows_of_very_different_size_fool_nobody(solver: str, tmp_path: Path):
+    """Off rows 1e-6 as large as others: broken by a millionth of s_y they change the first digits of f."""
+    draw = cases.seeded(0)
+    W, y = cases.normal(60, 30, draw=draw), 5 * cases.normal(1, 60, draw=draw)
+    W[::3] *= 1e-6
+    rows = ci.Rows(ci.Dense(W), torch.full((60,), -1e-3).double() * W.norm(dim=1), y, (torch.arange(60) % 2 == 0)[None])
+    problem = ci.NonnegativeLasso(rows, 0.01 * float(rows.W.adjoint(rows.fit * y).abs().max()))
+    truth = ci.solve(problem.normalised().problem.to(torch.float64), "block_pivoting", on_fail="ignore")
+    exact = float(problem.objective(truth.h * problem.normalised().h_unit)[0])
+    assert float(problem.violation(truth.h * problem.normalised().h_unit)[0]) < 1e-12
+    solution = ci.solve(problem, solver, on_fail="ignore")
+    (found,) = check_file(solution.export(tmp_path / "rows.json"))
+    off = abs(float(problem.objective(solution.h)[0]) - exact) / exact
+    assert not (found.accepted and found.words != "claims nothing" and off > 1e-6), (off, found)
+
+
+# --- a judge with a fault -------------------------------------------------------------------------
+
+NO_JUDGE = ("statement", "prox", "Gram form", "normalised", "unit of h", "equation at", "the equation")  # faults elsewhere
+JUDGED = [(name, fault) for name, faults in test_mutations.FAULTS.items() if name != "activated_lasso"
+          for fault in faults if not any(word in fault.what for word in NO_JUDGE)]  # fmt: skip
+
+
+def spoiled(problem: Any, solution: ci.Solution) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """The problem of many copies of its signals, and points that are none of theirs, all about as long."""
+    h, p, draw = solution.h, torch.nan_to_num(solution.p), cases.seeded(5)
+    rays = torch.where(p.abs().amax(1, keepdim=True) > 0, p, 1.0)
+    points = [
+        (h, p),
+        (0 * h, p),
+        (0.9 * h, p),
+        (1.1 * h, p),
+        (h, 2 * p),
+        (h, p / 2),
+        (h, -p),
+        (h, p.abs()),
+        (-h, p),
+        (h / 2, p / 2),
+    ]
+    points += [
+        (h + 0.1 * h.std() * cases.normal(*h.shape, draw=draw), p),
+        (h, p + cases.normal(*p.shape, draw=draw)),
+        (h, 1e6 * rays),
+    ]
+    index = torch.arange(problem.N).repeat(len(points))
+    return problem.take(index), torch.cat([a for a, _ in points]), torch.cat([b for _, b in points])
+
+
+@cache
+def spoiled_cases(kind: str) -> list[tuple[cases.Case, torch.Tensor, torch.Tensor, np.ndarray]]:
+    """Cases of a kind with many signals, points, and what the judge says of them."""
+    made = []
+    specs = [replace(spec, N=3) for spec in cases.dense_specs(kind) if spec.label in test_mutations.CHOSEN]
+    for case in [*(cases.dense_case(kind, spec) for spec in specs[:3]), *cases.hopeless_cases(kind)]:
+        problem, h, p = spoiled(case.problem, ci.solve(case.problem, on_fail="ignore"))
+        penalty = (
+            problem.lo
+            if case.ends
+            else next(getattr(problem, key) for key in ("lam", "gamma", "eps") if hasattr(problem, key))
+        )
+        ends = (problem.lo, problem.hi) if case.ends else None
+        case = replace(case, rows=problem.rows, penalty=penalty, ends=ends)
+        made.append((case, h, p, ci.certify(problem, h, p).status))
+    return made
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in JUDGED}))
+def test_a_judge_with_a_fault_is_caught(name: str, tmp_path: Path):
+    """A fault planted in objective, violation or dual makes the judge claim what is false: no such claim is accepted."""
+    misled = 0
+    for fault in (fault for where, fault in JUDGED if where == name):
+        lies = 0
+        for kind, planted in test_mutations.plant(name, fault).items():
+            for case, h, p, truth in spoiled_cases(kind):
+                said = ci.certify(case.as_kind(planted).problem, h, p)
+                false = np.flatnonzero(np.isin(said.status, ("optimal", "infeasible")) & (said.status != truth))
+                if len(false):
+                    index = torch.as_tensor(false[:6])
+                    part = case.problem.take(index)
+                    zero = torch.zeros(len(index), dtype=torch.long)
+                    words = ("",) * len(index)
+                    solution = ci.Solution(h[index], p[index], said.take(index), zero, zero > 0, words, words, 0.0, (), part)
+                    verdicts = check_file(solution.export(tmp_path / "lies.json"))
+                    assert not any(v.accepted for v in verdicts), (fault.what, case, verdicts)
+                    lies += len(false)
+        misled += lies > 0
+    assert misled >= 3, "hardly a fault makes the judge lie"
 
 
 # --- hostile files --------------------------------------------------------------------------------
