@@ -87,8 +87,8 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
         _need(data["format"] == "cvxinv certificate" and data["version"] == 1, "a cvxinv certificate, version 1")
         return _inversion(data) if data["kind"] == "Inversion" else _layer(data, *KINDS[data["kind"]])
     except _FAULTS as error:
-        told = ascii(f"{type(error).__name__}: {error}"[:80])
-        raise RefusedError(f"expected a certificate file as in docs/checking.md, got {told}") from None
+        words = ascii(f"{type(error).__name__}: {error}"[:80])
+        raise RefusedError(f"expected a certificate file as in docs/checking.md, got {words}") from None
 
 
 def _need(fits: bool, words: str) -> None:
@@ -281,7 +281,9 @@ class _Signal:
         gap, worth, name = min(found)
         if gap <= allowed:
             return False, f"(b) the excesses are worth {_say(worth)} of the objective, allowed {_say(allowed)}"
-        return False, f"(c) objective {_say(f)}, the best bound is {_say(gap)} below it, allowed {_say(allowed)}, by {name}"
+        words = f"(c) objective {_say(f)}, the best bound is {_say(gap)} below it, allowed {_say(allowed)}, by {name}"
+        wide = R is None and self.penalty == 0 and found[-1][2] != "p and sigma" and self.form == "squared"
+        return False, words + ("; no sigma > 0 was proved, and no scope is stated" if wide else "")
 
     def _objective(self) -> Fraction:
         if self.name == "gamma":
@@ -319,7 +321,7 @@ class _Signal:
         if gamma or not any(d):
             yield "p", D + slip - (gamma and _dot(d, d) / (2 * gamma)), worth(ONE)
         if R is not None:
-            yield "p in its scope", D - _root(_dot(d, d), True) * R, worth(ONE)
+            yield f"p where |h| <= {_say(R)}", D - _root(_dot(d, d), True) * R, worth(ONE)
         lost = self._reach(d, f)
         if lost is not None:
             yield "p and sigma", D + slip - lost, worth(ONE)
@@ -361,7 +363,7 @@ class _Signal:
         lost, words = _root(_dot(d, d), True) * (R or ZERO), f"p is worth {_say(value)} with every limit {_say(slack)} wider"
         if R is None and any(d):
             return False, f"{words}, moves h, and no scope is stated"
-        return value > lost, f"{words}, and loses {_say(lost)} in the scope"
+        return value > lost, f"{words}, of which h takes {_say(lost)}" + (f" where |h| <= {_say(R)}" if R and any(d) else "")
 
 
 def _cholesky(G: list[list[float]], tau: float) -> list[list[float]] | None:
@@ -510,25 +512,28 @@ def _determined(
     return False, f"rank {len(pivots)} modulo 2^61 - 1 of {n0} columns"
 
 
+def told(verdicts: list[Verdict]) -> str:
+    """What came out, in a line: how many claims are accepted, and how many of them only for h of a stated length."""
+    accepted = [v for v in verdicts if v.accepted]
+    within = sum("where |h| <=" in v.words for v in accepted)
+    return f"{len(accepted)} of {len(verdicts)} claims accepted" + (f", {within} of them within a scope" if within else "")
+
+
 def main(paths: list[str]) -> int:
     """Check files, print a line for each and for each claim that fails, and return the exit code."""
-    code = 0
+    codes = [0 if paths else 2]
     for path in paths:
         try:
             verdicts = check_file(path)
         except RefusedError as error:
-            code = 2
+            codes.append(2)
             print(f"{path}: refused: {error}")
-            continue
-        failed = [v for v in verdicts if not v.accepted]
-        code = max(code, 1 if failed else 0)
-        print(f"{path}: {len(verdicts) - len(failed)} of {len(verdicts)} claims accepted")
-        for v in failed:
-            print(f"  signal {v.signal}, {v.claim}: {v.words}")
-    return code
+        else:
+            failed = [v for v in verdicts if not v.accepted]
+            codes.append(int(bool(failed)))
+            print(f"{path}: {told(verdicts)}", *(f"  signal {v.signal}, {v.claim}: {v.words}" for v in failed), sep="\n")
+    return max(codes)
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        print("usage: python check.py FILE...", file=sys.stderr)
-    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else 2)
+    sys.exit(main(sys.argv[1:]))

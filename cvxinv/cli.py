@@ -27,7 +27,7 @@ from rich.text import Text
 from torch import Tensor
 
 from . import __version__
-from .check import RefusedError, check_file
+from .check import RefusedError, check_file, told
 from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
 from .errors import BackendNotInstalledError, CvxinvWarning
 from .exact_check import check_against_cvxpy
@@ -533,10 +533,17 @@ def _checked(file: Path) -> dict[str, Any]:
     try:
         verdicts = check_file(file)
     except RefusedError as error:
-        return {"file": file, "refused": str(error), "claims": 0, "accepted": 0, "rejected": []}
+        return {
+            "file": file,
+            "refused": str(error),
+            "claims": 0,
+            "accepted": 0,
+            "rejected": [],
+            "words": f"refused: {error}",
+        }
     failed = [verdict._asdict() for verdict in verdicts if not verdict.accepted]
-    accepted = len(verdicts) - len(failed)
-    return {"file": file, "refused": "", "claims": len(verdicts), "accepted": accepted, "rejected": failed}
+    counts = {"claims": len(verdicts), "accepted": len(verdicts) - len(failed)}
+    return {"file": file, "refused": "", **counts, "rejected": failed, "words": told(verdicts)}
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -565,11 +572,8 @@ def _plain(value: Any) -> Any:
 
 
 def _print_check(entry: dict[str, Any]) -> None:
-    words = (
-        f"refused: {entry['refused']}" if entry["refused"] else f"{entry['accepted']} of {entry['claims']} claims accepted"
-    )
     lines = [f"  signal {v['signal']}, {v['claim']}: {v['words']}" for v in entry["rejected"]]
-    for line in (f"{entry['file']}: {words}", *lines):
+    for line in (f"{entry['file']}: {entry['words']}", *lines):
         _console().print(line, markup=False, soft_wrap=True)
 
 

@@ -111,11 +111,11 @@ FALSE = {
     "an end beyond all numbers": (file_of("IntervalBasisPursuit", lo=[INF], hi=[INF]), "(a) row 0"),
     "longer than its scope": (file_of("NonnegativeLasso", scope=[0.5]), "h is 1 long, the scope 0.5"),
     "not in so wide a scope": (file_of("GaussianLatent", **LEVER, scope=[1e9]), "(c)"),
-    "not everywhere": (file_of("GaussianLatent", **LEVER), "(c)"),
+    "not everywhere": (file_of("GaussianLatent", **LEVER), "no sigma > 0 was proved, and no scope is stated"),
     "everything is feasible": (file_of("NonnegativeLasso", status=["infeasible"]), "p is worth 0"),
     "h can help": (file_of("NonnegativeLasso", **DEAD | {"W": [1, -1]}, p=[0, 1], status=["infeasible"]), "no scope"),
     "near enough to help": (
-        file_of("GaussianLatent", **DEAD | {"W": [1, 2**-20]}, p=[0, 1], status=["infeasible"], scope=[1e7]), "loses"),
+        file_of("GaussianLatent", **DEAD | {"W": [1, 2**-20]}, p=[0, 1], status=["infeasible"], scope=[1e7]), "takes"),
     "within the slack": (file_of("GaussianLatent", **DEAD | {"b": [0, 1e-7]}, p=[0, 1], status=["infeasible"]), "worth -"),
     "not convex": (file_of("ActivatedLasso", status=["stationary"]), "'stationary' of ActivatedLasso is a claim"),
     "not convex, optimal": (file_of("ActivatedLasso"), "not decided here"),
@@ -585,6 +585,8 @@ def test_it_runs_alone(tmp_path: Path):
     done = run("true.json", "false.json", "none.json")
     assert done.returncode == 2 and "none.json: refused: expected" in done.stdout and not done.stderr
     assert run().returncode == 2
+    (tmp_path / "scope.json").write_text(json.dumps(TRUE["within its scope"]))
+    assert run("scope.json").stdout == "scope.json: 1 of 1 claims accepted, 1 of them within a scope\n"
 
 
 # --- inversions -----------------------------------------------------------------------------------
