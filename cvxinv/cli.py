@@ -1,7 +1,7 @@
-"""The command line: `cvxinv demo`, `invert`, `verify`, `inspect`, `doctor`.
+"""The command line: `cvxinv demo`, `invert`, `verify`, `check`, `inspect`, `doctor`.
 
-Exit codes: 0 all signals explained (doctor: all solvers work), 1 some are not, 2 usage or bad input, 3 a fault of the
-program, 130 interrupted.
+Exit codes: 0 all signals explained (check: all claims accepted, doctor: all solvers work), 1 some are not, 2 usage or bad
+input (check: a file that is none), 3 a fault of the program, 130 interrupted.
 Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
 """
 
@@ -27,9 +27,11 @@ from rich.text import Text
 from torch import Tensor
 
 from . import __version__
+from .check import RefusedError, check_file, told
 from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
 from .errors import BackendNotInstalledError, CvxinvWarning
 from .exact_check import check_against_cvxpy
+from .export import certificate_files
 from .files import (
     check_writable,
     load_inversion,
@@ -159,6 +161,9 @@ def invert_command(
     exact_check: Annotated[int | None, typer.Option(min=1, metavar="N", help="Compare N signals with CVXPY.")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="LATENTS", help="True latents, for SNRs alone.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write everything on one page.")] = None,
+    certificates: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write certificate files, for `cvxinv check`.")
+    ] = None,
     png: Annotated[
         bool, typer.Option("--png", help="Write G(z) as pictures, into OUT/recovered; as of PNG signals.")
     ] = False,
@@ -171,6 +176,8 @@ def invert_command(
         check_choice(dtype, tuple(_DTYPES), "dtype")
         check_writable(out)
         _check_report(report)
+        if certificates is not None:
+            check_writable(certificates)
         G = _generator(generator, output, label, _DTYPES[dtype], _device(device))
         signal = _signals_for(G, signals)
         seen = _measurement(G, mask, matrix)
@@ -192,6 +199,8 @@ def invert_command(
             files["pictures"] = write_pictures(inversion.signal, G, out / RECOVERED, names)
         if report is not None:
             files["report"] = write_report(inversion, report, y=signal.y, generator=G, measurement=seen, truth=known)
+        if certificates is not None:
+            files["certificates"] = inversion.export(certificates, G, signal.y, seen)
         rows = check_against_cvxpy(inversion, exact_check) if exact_check else None
         if as_json:
             _print_json(_inversion_dict(inversion, files, rows, signal.notes))
@@ -232,6 +241,23 @@ def verify_command(
                 table.add_row("note", Text(note))
             _console().print(table)
         _finish(verdict)
+
+
+@app.command("check")
+def check_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Certificate files, or folders of them.")],
+    as_json: Json = False,
+) -> None:
+    """Check certificate files in exact arithmetic, trusting neither solver nor judge."""
+    with _Outcome():
+        found = [_checked(file) for path in files for file in certificate_files(path)]
+        if as_json:
+            _print_json({"files": found})
+        else:
+            for entry in found:
+                _print_check(entry)
+        refused = any(entry["refused"] for entry in found)
+        raise typer.Exit(2 if refused else 1 if any(entry["rejected"] for entry in found) else 0)
 
 
 @app.command("inspect")
@@ -502,6 +528,24 @@ def _as_it_was_made(
     return noise, notes
 
 
+def _checked(file: Path) -> dict[str, Any]:
+    """What the checker says of a file; `refused` is why it was not checked, or ""."""
+    try:
+        verdicts = check_file(file)
+    except RefusedError as error:
+        return {
+            "file": file,
+            "refused": str(error),
+            "claims": 0,
+            "accepted": 0,
+            "rejected": [],
+            "words": f"refused: {error}",
+        }
+    failed = [verdict._asdict() for verdict in verdicts if not verdict.accepted]
+    counts = {"claims": len(verdicts), "accepted": len(verdicts) - len(failed)}
+    return {"file": file, "refused": "", **counts, "rejected": failed, "words": told(verdicts)}
+
+
 # --- what is shown --------------------------------------------------------------------------------
 
 
@@ -525,6 +569,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def _print_check(entry: dict[str, Any]) -> None:
+    lines = [f"  signal {v['signal']}, {v['claim']}: {v['words']}" for v in entry["rejected"]]
+    for line in (f"{entry['file']}: {entry['words']}", *lines):
+        _console().print(line, markup=False, soft_wrap=True)
 
 
 def _verdict_dict(verdict: Verdict) -> dict[str, Any]:

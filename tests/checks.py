@@ -124,7 +124,9 @@ def check_unmet(case: Case, what: str, p: Tensor) -> None:
     for h in feasible_points(case):
         floor = unmet.value + (unmet.short * h).sum(1) - (unmet.doubt * h.abs()).sum(1)
         size = 1e-12 * ((unmet.short * h).abs().sum(1) + unmet.value.abs())
-        assert not bool((floor > ceilings(case, h) + size).any()), f"{what}: {floor} is above the objective of a feasible point"
+        assert not bool((floor > ceilings(case, h) + size).any()), (
+            f"{what}: {floor} is above the objective of a feasible point"
+        )
 
 
 def check_clipped(problem: AbstractLayerProblem, p: Tensor) -> None:

@@ -24,6 +24,7 @@ PACKAGE = ROOT / "cvxinv"
 
 # Which area stands on which: an area imports itself, its own rank and what is lower, never what is higher.
 RANKS = {
+    "check": 0,
     "errors": 0,
     "inputs": 0,
     "lengths": 0,
@@ -54,6 +55,7 @@ RANKS = {
     "svg": 9,
     "report": 11,
     "plots": 10,
+    "export": 11,
     "files": 10,
     "demo": 10,
     "doctor": 10,
@@ -63,8 +65,12 @@ RANKS = {
 }
 # Beyond the ranks: the judge knows no contestant.
 FORBIDDEN = {"certificate": {"layers", "solvers", "inversion"}}
-# `Inversion.save` and `.load` are short ways to functions above them, imported when called.
-UPWARD = {("cvxinv.inversion.result", "cvxinv.files")}
+# `save`, `load` and `export` are short ways to functions above them, imported when called.
+UPWARD = {
+    ("cvxinv.inversion.result", "cvxinv.files"),
+    ("cvxinv.inversion.result", "cvxinv.export"),
+    ("cvxinv.solvers.solve", "cvxinv.export"),
+}
 CVXPY_AREAS = ("layers.", "solvers.reference", "exact.")
 LICENCES = {
     "torch": "BSD-3-Clause",

@@ -316,14 +316,14 @@ def _join(parts: list[Found]) -> Found:
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
     solutions = [report.solution for report in reports]
     certificate = joined([s.certificate for s in solutions])
+    problems = [report.problem for report in reports]
+    problem = None if any(p is None for p in problems) else _join_problems(problems)
     solution = Solution(
         torch.cat([s.h for s in solutions]), torch.cat([s.p for s in solutions]), certificate,
         torch.cat([s.iterations for s in solutions]), torch.cat([s.polished for s in solutions]),
         tuple(w for s in solutions for w in s.solver), tuple(w for s in solutions for w in s.solver_status),
-        sum(s.seconds for s in solutions), tuple(step for s in solutions for step in s.steps),
+        sum(s.seconds for s in solutions), tuple(step for s in solutions for step in s.steps), problem,
     )  # fmt: skip
-    problems = [report.problem for report in reports]
-    problem = None if any(p is None for p in problems) else _join_problems(problems)
     return replace(
         reports[0], problem=problem, solution=solution, penalty=torch.cat([r.penalty for r in reports]),
         threshold=torch.cat([r.threshold for r in reports]),

@@ -110,6 +110,17 @@ class Inversion:
         return load_inversion(folder)
 
     @undisturbed
+    def export(self, folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None) -> Path:
+        """Write what is claimed, and all that it takes to check it, into a folder for `cvxinv check`; returns the folder.
+
+        One file for the latents, one for each layer problem. generator, y, measurement: as `invert` took them. Raises
+        ValueError for other signals and after loading, as layer problems are not kept; OSError.
+        """
+        from ..export import export_inversion
+
+        return export_inversion(self, folder, generator, y, measurement)
+
+    @undisturbed
     def summary(self) -> str:
         """What came out, in words and numbers: a few lines for a person."""
         lines = [f"{self.method}: {len(self)} signals in {self.seconds.get('total', 0.0):.2f} s"]

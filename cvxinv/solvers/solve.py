@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,8 @@ class Solution:
 
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
     point solves the equations of its activity exactly, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY
-    solver's own words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it.
+    solver's own words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it;
+    problem: what was solved, None where that is not known (after loading).
     """
 
     h: Tensor
@@ -44,6 +46,7 @@ class Solution:
     solver_status: tuple[str, ...]
     seconds: float
     steps: tuple[Step, ...] = ()
+    problem: AbstractLayerProblem | None = None
 
     @property
     def point(self) -> Point:
@@ -61,6 +64,7 @@ class Solution:
     def take(self, index: Tensor | slice) -> "Solution":
         """The signals at `index` (a bool mask, positions, or a slice)."""
         positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        known = self.problem is not None and len(positions) > 0
         return replace(
             self,
             h=self.h[index],
@@ -70,7 +74,17 @@ class Solution:
             polished=self.polished[index],
             solver=tuple(self.solver[k] for k in positions),
             solver_status=tuple(self.solver_status[k] for k in positions),
+            problem=self.problem.take(torch.as_tensor(positions, device=self.h.device)) if known else None,  # type: ignore[union-attr]
         )
+
+    def export(self, path: str | Path) -> Path:
+        """Write what is claimed, and all that it takes to check it, to one file for `cvxinv check`; returns its path.
+
+        Raises ValueError where the problem is not known; OSError where the file cannot be written.
+        """
+        from ..export import export_solution
+
+        return export_solution(self, path)
 
     def __repr__(self) -> str:
         names = ", ".join(f"{self.solver.count(s)} by {s}" for s in dict.fromkeys(self.solver))
@@ -149,7 +163,7 @@ def solve(
         steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
     solution = Solution(
         found.point.h, found.point.p, certificate, found.iterations, found.polished, tuple(found.solver),
-        tuple(found.words), time.perf_counter() - started, tuple(steps),
+        tuple(found.words), time.perf_counter() - started, tuple(steps), problem,
     )  # fmt: skip
     _report_failures(solution, on_fail)
     return solution

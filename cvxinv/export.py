@@ -1,0 +1,177 @@
+"""Certificate files: what a solution or an inversion claims, with all that it takes to check it (docs/checking.md).
+
+They are read by `check.py`, which takes nothing from here. Numbers are the float64 that the judge sees; each file is
+there whole or not at all.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .activations import PLU, LeakyReLU
+from .certificate import INFEASIBLE, Certificate
+from .check import KINDS
+from .files import check_writable
+from .generator import Generator, Layer
+from .inversion.result import Inversion
+from .inversion.task import Task, make_task
+from .layer_problem import AbstractLayerProblem, Point
+from .measurement import Matrix
+from .png import write_whole
+from .solvers.solve import Solution
+
+SUFFIX = ".certificate.json"
+_LARGEST = 10_000_000  # entries of a dense matrix: 110 MB of a file, and check.py reads 134 MB
+
+
+def export_solution(solution: Solution, path: str | Path) -> Path:
+    """Write the claims on a layer problem, all signals, to one file; returns its path.
+
+    Raises ValueError where the problem is not kept, or too large as a dense matrix; OSError where nothing can be written.
+    """
+    if not isinstance(solution, Solution):
+        raise TypeError(f"expected a Solution, got {type(solution).__name__}; pass what cvxinv.solve gives back")
+    return _write(Path(path), _layer(_known(solution.problem), solution))
+
+
+def export_inversion(
+    inversion: Inversion, folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None
+) -> Path:
+    """Write the claims on an inversion into a folder: one file for `verify`'s, one for each layer problem.
+
+    generator, y, measurement: what was inverted, as `invert` took them; the noise is the inversion's own. Files of an
+    earlier export into the folder go. Returns the folder. Raises as `export_solution`.
+    """
+    if not isinstance(inversion, Inversion):
+        raise TypeError(f"expected an Inversion, got {type(inversion).__name__}; pass what cvxinv.invert gives back")
+    words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
+    norm = next((name for name in ("l2", "linf") if words.startswith(name)), "")
+    task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
+    if task.N != len(inversion):
+        raise ValueError(f"expected the {len(inversion)} signals of the inversion, got {task.N}; pass the same y")
+    contents = {"inversion": _claims(task.to(torch.float64), inversion, norm)}
+    for report in inversion.layers:
+        contents[f"layer-{report.index}"] = _layer(_known(report.problem), report.solution)
+    folder = check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [folder / f"inversion{SUFFIX}", *folder.glob(f"layer-*{SUFFIX}")]:
+        old.unlink(missing_ok=True)
+    for name, content in contents.items():
+        _write(folder / f"{name}{SUFFIX}", content)
+    return folder
+
+
+def certificate_files(path: str | Path) -> list[Path]:
+    """The file itself, or the certificate files of a folder. Raises FileNotFoundError where there are none."""
+    path = Path(path)
+    found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not found or not all(file.is_file() for file in found):
+        raise FileNotFoundError(f"expected a certificate file, or a folder with files *{SUFFIX}, at {path}, found none")
+    return found
+
+
+def proved_point(problem: AbstractLayerProblem, point: Point, certificate: Certificate) -> tuple[Tensor, list[float | None]]:
+    """The p `(N, m)` and the scopes that are written, for a float64 problem.
+
+    scope: the length of h within which a claim is made, None where it is made everywhere; `infeasible` is `certify`'s
+    claim on every h shorter than 1e8 (s_y + |b|) / |W|.
+    """
+    stated = getattr(certificate, "scope", None)
+    scope: list[float | None] = [None] * problem.N
+    if stated is not None:
+        scope = [float(r) if np.isfinite(r) else None for r in stated.tolist()]
+    far = 1e8 * (problem.rows.scale() + problem.rows.b.norm(dim=-1)) / (problem.rows.W.norm() or 1.0)
+    for i in np.flatnonzero(certificate.status == INFEASIBLE):
+        scope[i] = float(far[i]) if scope[i] is None else scope[i]
+    return torch.nan_to_num(point.p.double(), nan=0.0, posinf=0.0, neginf=0.0), scope
+
+
+def _known(problem: AbstractLayerProblem | None) -> AbstractLayerProblem:
+    if problem is None:
+        raise ValueError(
+            "expected a solution that knows its problem, got none: files do not keep it; export first, then save"
+        )
+    return problem
+
+
+def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
+    kind, problem = type(kept).__name__, kept.to(torch.float64)
+    if kind not in KINDS:
+        raise ValueError(f"expected a layer problem that check.py knows, got {kind}; it knows {', '.join(KINDS)}")
+    rows, name = problem.rows, KINDS[kind][2]
+    _check_size(rows.m, rows.n)
+    p, scope = proved_point(problem, solution.point, solution.certificate)
+    content = {
+        "kind": kind,
+        "shape": [problem.N, rows.m, rows.n],
+        "tol": [float(solution.certificate.tol)],
+        "status": solution.status.tolist(),
+        "scope": scope,
+        "rows": marks(rows.on, rows._off),
+    }
+    numbers = {"W": rows.W.matrix(), "b": rows.b, "h": solution.h, "p": p}
+    # an interval's y is only its middle, and its weights are not read
+    numbers |= {"y": rows.y, "weight": rows._weight} if name else {}
+    numbers |= {key: getattr(problem, key) for key in ([name] if name else ["lo", "hi"])}
+    return content | {key: packed(value) for key, value in numbers.items()}
+
+
+def _claims(task: Task, inversion: Inversion, norm: str) -> dict[str, Any]:
+    """What `verify` says of the latents; task: in float64."""
+    G, seeing = task.generator, task.measurement
+    seen = seeing.seen(task.N)
+    A = seeing.A if isinstance(seeing, Matrix) else None
+    return {
+        "kind": "Inversion",
+        "shape": [task.N, G.latent_dim, G.signal_dim, seeing.length],
+        "layers": [_step(layer) for layer in G.layers],
+        "A": None if A is None else packed(A),
+        "seen": marks(seen, torch.zeros_like(seen)),
+        "y": packed(task.y),
+        "z": packed(inversion.z),
+        "noise": norm,
+        "bound": packed(inversion.verdict.explained_below),
+        "born": str(task.born).removeprefix("torch."),
+        "status": inversion.status.tolist(),
+        "determined": inversion.verdict.determined.tolist(),
+    }
+
+
+def _step(layer: Layer) -> dict[str, Any]:
+    phi, W = layer.activation, layer.W
+    _check_size(W.m, W.n)
+    numbers = [phi.slope] if isinstance(phi, LeakyReLU) else [phi.a, phi.c] if isinstance(phi, PLU) else []
+    return {
+        "shape": [W.m, W.n],
+        "activation": phi.name,
+        "numbers": [float(x) for x in numbers],
+        "W": packed(W.matrix()),
+        "b": packed(layer.b),
+    }
+
+
+def packed(values: Tensor) -> str:
+    """float64 numbers as base64 of their little-endian bytes, row by row."""
+    return base64.b64encode(values.detach().cpu().double().contiguous().numpy().astype("<f8").tobytes()).decode()
+
+
+def marks(on: Tensor, off: Tensor) -> list[str]:
+    """A string per signal, a character per row: + on, - off, . not seen."""
+    signs = np.where(on.cpu().numpy(), "+", np.where(off.cpu().numpy(), "-", "."))
+    return ["".join(row) for row in signs.tolist()]
+
+
+def _check_size(m: int, n: int) -> None:
+    if m * n > _LARGEST:
+        raise ValueError(f"expected matrices of at most {_LARGEST} entries for a certificate file, got one of {m} x {n}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> Path:
+    head = {"format": "cvxinv certificate", "version": 1}
+    write_whole(path, (json.dumps(head | content, indent=1, allow_nan=False) + "\n").encode())
+    return path

@@ -1,0 +1,830 @@
+"""The checker of certificate files: it accepts what is true and proved, and nothing else, whatever it is given."""
+
+import ast
+import base64
+import json
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+import test_mutations
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import cvxinv as ci
+from cvxinv import check, cli
+from cvxinv.check import RefusedError, check_file
+
+INF = "inf"  # a list may hold hexadecimal strings, and what float.fromhex takes
+
+
+def file_of(kind: str, **changes: Any) -> dict[str, Any]:
+    """One unknown, one on row W = 1, y = 2; every hand answer below starts from here."""
+    content = {"format": "cvxinv certificate", "version": 1, "kind": kind, "shape": [1, 1, 1], "tol": [1e-6]}
+    content |= {"status": ["optimal"], "scope": [None], "rows": ["+"], "W": [1], "b": [0], "h": [1], "p": [-1]}
+    name = check.KINDS[kind][2]
+    content |= {"y": [2], "weight": [1], name: [1]} if name else {"lo": [2], "hi": [5]}
+    return content | changes
+
+
+def judged(tmp_path: Path, content: Any) -> list[check.Verdict]:
+    path = tmp_path / "one.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return check_file(path)
+
+
+def verdict(tmp_path: Path, content: dict[str, Any]) -> check.Verdict:
+    (one,) = judged(tmp_path, content)
+    return one
+
+
+# --- answers by hand ------------------------------------------------------------------------------
+
+CAPPED = {"shape": [1, 2, 1], "rows": ["+-"], "W": [1, 1], "b": [0, -1], "y": [2, 0], "weight": [1, 1]}  # h <= 1
+DEAD = {"shape": [1, 2, 1], "rows": ["+-"], "W": [1, 0], "b": [0, 1], "y": [2, 0], "weight": [1, 1]}  # 1 <= 0
+# z1 + 2^-30 z2 <= 1 caps z1 at 1 for short z; z = (2, -2^30) meets everything
+LEVER = CAPPED | {"shape": [1, 2, 2], "W": [1, 0, 1, 2**-30], "h": [1, 0], "gamma": [0], "p": [-1, 1]}
+
+TRUE = {
+    # f = 1/2 (h - 2)^2 + h is least at h = 1, where p = h - y = -1 and the slope p + lam is 0
+    "soft threshold": file_of("NonnegativeLasso"),
+    "soft threshold, any sign": file_of("Lasso", y=[-2], h=[-1], p=[1]),
+    "p of any length": file_of("Lasso", y=[-2], h=[-1], p=[3]),
+    "nothing to find": file_of("NonnegativeLasso", lam=[3], h=[0], p=[-2]),
+    # 1/2 (z - 2)^2 + 1/2 z^2 is least at 1
+    "prior": file_of("GaussianLatent"),
+    "off row that caps, no prior": file_of("GaussianLatent", **CAPPED, gamma=[0], p=[-1, 1]),
+    "off row that caps": file_of("NonnegativeLasso", **CAPPED, lam=[0.5], p=[-1, 0.5]),
+    "p a little off, repaired by sigma": file_of("GaussianLatent", **CAPPED, gamma=[0], p=[-1, 1.0 + 2**-40]),
+    "within its scope": file_of("GaussianLatent", **LEVER, scope=[100.0]),
+    "unseen row": file_of("NonnegativeLasso", **CAPPED | {"rows": ["+."]}, p=[-1, 7]),
+    "a lasso has no off rows": file_of("Lasso", **CAPPED | {"b": [0, 9]}, p=[-1, 7]),
+    "weight": file_of("NonnegativeLasso", weight=[2], h=[1.5]),
+    "length of the misfit": file_of("BasisPursuitL2", y=[3], h=[2], p=[-5]),
+    "length of the misfit, h >= 0": file_of("NonnegativeBasisPursuitL2", y=[3], h=[2], p=[-5]),
+    "weight of the length": file_of("BasisPursuitL2", y=[3], h=[2.5], weight=[4], p=[-5]),
+    "each row bounded": file_of("BasisPursuitLinf", y=[-3], h=[-2], p=[5]),
+    "each row bounded, h >= 0": file_of("NonnegativeBasisPursuitLinf", y=[3], h=[2], p=[-5]),
+    "an off row bounded": file_of("NonnegativeBasisPursuitLinf", **CAPPED | {"b": [0, -1], "W": [1, 1]}, p=[-1, 0]),
+    "interval": file_of("IntervalBasisPursuit", h=[2]),
+    "open interval": file_of("IntervalBasisPursuit", h=[2], hi=[INF]),
+    "hexadecimal": file_of("IntervalBasisPursuit", h=["0x1.0p1"]),
+    "0 is within": file_of("IntervalBasisPursuit", h=[0], lo=[-1], p=[0]),
+    # 1.01 is 5e-5 above the least objective 1.5
+    "inaccurate": file_of("NonnegativeLasso", h=[1.01], status=["optimal_inaccurate"]),
+    "a row that nothing moves": file_of("NonnegativeLasso", **DEAD, p=[0, 1], status=["infeasible"]),
+    "the same for z": file_of("GaussianLatent", **DEAD, p=[9, 1], status=["infeasible"]),
+    "the same for lengths": file_of("BasisPursuitL2", **DEAD, p=[0, 1], status=["infeasible"]),
+    "the same row by row": file_of("BasisPursuitLinf", **DEAD | {"b": [0, 3]}, p=[0, 1], status=["infeasible"]),
+    "h >= 0 cannot help": file_of("NonnegativeLasso", **DEAD | {"W": [1, 2]}, p=[0, 1], status=["infeasible"]),
+    "too far to help": file_of("GaussianLatent", **DEAD | {"W": [1, 2**-20]}, p=[0, 1], status=["infeasible"], scope=[1e5]),
+    "an empty interval": file_of("IntervalBasisPursuit", lo=[3], hi=[2], p=[0], status=["infeasible"]),
+    "nothing reaches inf": file_of("IntervalBasisPursuit", lo=[INF], hi=[INF], p=[0], status=["infeasible"]),
+    "no claim": file_of("NonnegativeLasso", h=[77], status=["user_limit"]),
+    "no numbers, no claim": file_of("NonnegativeLasso", h=["nan"], status=["numerical_error"]),
+}
+FALSE = {
+    "too long": (file_of("NonnegativeLasso", h=[1.01]), "(c) objective 1.5"),
+    "not even inaccurate": (file_of("NonnegativeLasso", h=[1.1], status=["optimal_inaccurate"]), "(c)"),
+    "negative": (file_of("NonnegativeLasso", lam=[3], h=[-0.5], p=[-2]), "(a) entry 0 of h is -0.5"),
+    "no proof": (file_of("NonnegativeLasso", p=[0]), "(c)"),
+    "off row broken": (file_of("NonnegativeLasso", **CAPPED, h=[1.5], lam=[0], p=[-0.5, 0.5]), "(a) row 1: W h + b is 0.5"),
+    "off row broken by a little that is worth much": (
+        file_of("NonnegativeLasso", **CAPPED | {"W": [1, 2**-30], "b": [0, 0]}, h=[2], lam=[0], p=[0, 0]), "(a) row 1"),
+    "p of a sign that proves nothing": (file_of("GaussianLatent", **CAPPED, gamma=[0], h=[0], p=[-2, -2]), "(c)"),
+    "length of the misfit": (file_of("BasisPursuitL2", y=[3], h=[1.9], p=[-5]), "(a) the misfit is 0.1 above eps"),
+    "not the shortest": (file_of("BasisPursuitL2", y=[3], h=[2.1], p=[-5]), "(c)"),
+    "each row bounded": (file_of("BasisPursuitLinf", y=[-3], h=[-1.9], p=[5]), "(a) row 0"),
+    "interval": (file_of("IntervalBasisPursuit", h=[1.5]), "(a) row 0: W h + b is 0.5 beyond its limit"),
+    "an end beyond all numbers": (file_of("IntervalBasisPursuit", lo=[INF], hi=[INF]), "(a) row 0"),
+    "longer than its scope": (file_of("NonnegativeLasso", scope=[0.5]), "h is 1 long, the scope 0.5"),
+    "not in so wide a scope": (file_of("GaussianLatent", **LEVER, scope=[1e9]), "(c)"),
+    "not everywhere": (file_of("GaussianLatent", **LEVER), "no sigma > 0 was proved, and no scope is stated"),
+    "everything is feasible": (file_of("NonnegativeLasso", status=["infeasible"]), "p is worth 0"),
+    "h can help": (file_of("NonnegativeLasso", **DEAD | {"W": [1, -1]}, p=[0, 1], status=["infeasible"]), "no scope"),
+    "near enough to help": (
+        file_of("GaussianLatent", **DEAD | {"W": [1, 2**-20]}, p=[0, 1], status=["infeasible"], scope=[1e7]), "takes"),
+    "within the slack": (file_of("GaussianLatent", **DEAD | {"b": [0, 1e-7]}, p=[0, 1], status=["infeasible"]), "worth -"),
+    "not convex": (file_of("ActivatedLasso", status=["stationary"]), "'stationary' of ActivatedLasso is a claim"),
+    "not convex, optimal": (file_of("ActivatedLasso"), "not decided here"),
+    "a word of its own": (file_of("NonnegativeLasso", status=["perfect"]), "'perfect'"),
+    "no number": (file_of("NonnegativeLasso", h=["nan"]), "h or p is not finite"),
+    "no number in p": (file_of("NonnegativeLasso", p=["inf"]), "h or p is not finite"),
+    "a weight of nothing": (file_of("NonnegativeLasso", weight=[0]), "a weight is <= 0"),
+    "a weight below nothing": (file_of("NonnegativeLasso", weight=[-1]), "a weight is <= 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_true_claims_are_accepted(name: str, tmp_path: Path):
+    found = verdict(tmp_path, TRUE[name])
+    assert found.accepted, found
+
+
+@pytest.mark.parametrize("name", FALSE)
+def test_false_claims_are_rejected_with_the_inequality(name: str, tmp_path: Path):
+    content, words = FALSE[name]
+    found = verdict(tmp_path, content)
+    assert not found.accepted and words in found.words, found
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k, (form, _, name) in check.KINDS.items() if name and form != "curved" and k != "Lasso"]
+)
+@pytest.mark.parametrize("far", [100.0, 1e9])
+def test_a_multiplier_without_end_proves_nothing(kind: str, far: float, tmp_path: Path):
+    """A dead off row, broken by 1e-7, and p = 1e300 there: the bound of p has no end, and h may be anything."""
+    content = file_of(kind, **DEAD | {"y": [0, 0], "b": [0, 1e-7]}, h=[far], p=[0, 1e300])
+    assert not verdict(tmp_path, content).accepted
+
+
+def test_every_worked_instance_is_decided_as_on_paper(tmp_path: Path):
+    for case, instance in cases.worked():
+        solution = ci.solve(case.problem, on_fail="ignore")
+        if instance.answer is None:
+            solution = replace(solution, p=torch.as_tensor(instance.ray)[None])
+            solution.certificate.status[:] = "infeasible"
+        else:
+            solution = replace(solution, h=torch.as_tensor(instance.answer)[None])
+        (found,) = check_file(solution.export(tmp_path / "worked.json"))
+        assert found.accepted or instance.name == "gamma0_singular_misfit", (case, found)
+
+
+# --- solved ---------------------------------------------------------------------------------------
+
+CHOSEN = {
+    "tall-mixed-penalty",
+    "leaky",
+    "wide",
+    "tall-masked",
+    "tall-masked-no-penalty",
+    "tall-mixed",
+    "masked",
+    "wide-equality",
+}
+
+
+def drawn(name: str) -> list[cases.Case]:
+    specs = [replace(spec, N=3) for spec in cases.dense_specs(name) if spec.label in CHOSEN]
+    return [*(cases.dense_case(name, spec) for spec in specs), *cases.hopeless_cases(name)]
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_what_solvers_claim_is_accepted(name: str, tmp_path: Path):
+    claims = 0
+    for case in drawn(name):
+        solution = ci.solve(case.problem, on_fail="ignore")
+        for found in check_file(solution.export(tmp_path / "solved.json")):
+            assert found.accepted, (case, found)
+            claims += found.words != "claims nothing"
+    assert claims >= 9
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_float32_points_are_exported_as_they_are_judged(name: str, tmp_path: Path):
+    for case in drawn(name):
+        if "equality" not in case.label and "no-penalty" not in case.label:  # a rounded h misses an equation by 1e-7
+            solution = ci.solve(case.to(torch.float32).problem, on_fail="ignore")
+            assert solution.h.dtype == torch.float32
+            for found in check_file(solution.export(tmp_path / "single.json")):
+                assert found.accepted, (case, found)
+
+
+def test_a_part_of_a_solution_is_exported_with_its_part_of_the_problem(tmp_path: Path):
+    solution = ci.solve(cases.dense_case("nonnegative_lasso", cases.DENSE[3]).problem, on_fail="ignore")
+    part = solution.take(torch.tensor([4, 1]))
+    assert part.problem.N == 2 and len(check_file(part.export(tmp_path / "part.json"))) == 2
+    assert all(v.accepted for v in check_file(tmp_path / "part.json"))
+    assert len(solution.take(slice(0, 0))) == 0
+
+
+# --- mutations ------------------------------------------------------------------------------------
+
+
+def numbers(text: str) -> list[Fraction]:
+    raw = base64.b64decode(text)
+    return [Fraction(x) for x in struct.unpack(f"<{len(raw) // 8}d", raw)]
+
+
+def text(values: list[Fraction]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}d", *map(float, values))).decode()
+
+
+def separable(seed: int) -> ci.Solution:
+    """Two signals of three unknowns, one on row and one off row each: every unknown is a problem of its own."""
+    draw = cases.seeded(seed)
+    a = 0.5 + torch.rand(3, generator=draw, dtype=torch.float64)
+    W = torch.cat([torch.diag(a), torch.eye(3, dtype=torch.float64)])
+    y = 2 * cases.normal(2, 6, draw=draw)
+    b = torch.cat([torch.zeros(3), -torch.rand(3, generator=draw)]).double()
+    on = torch.tensor([[True] * 3 + [False] * 3] * 2)
+    rows = ci.Rows(ci.Dense(W), b, y, on, weight=0.5 + torch.rand(2, 6, generator=draw, dtype=torch.float64))
+    return ci.solve(ci.NonnegativeLasso(rows, 0.1))
+
+
+def is_true(content: dict[str, Any], i: int) -> bool:
+    """Whether signal i's claim on a separable problem holds, from the optimum of each unknown by itself."""
+    if content["status"][i] in ("user_limit", "numerical_error"):
+        return True
+    if content["status"][i] != "optimal":
+        return False  # h = 0 is feasible: nothing is infeasible
+    W, b, y, w, h = (numbers(content[key]) for key in ("W", "b", "y", "weight", "h"))
+    y, w, h = y[6 * i : 6 * i + 6], w[6 * i : 6 * i + 6], h[3 * i : 3 * i + 3]
+    lam, tol, f, best = numbers(content["lam"])[i], Fraction(content["tol"][0]), Fraction(0), Fraction(0)
+    for j in range(3):
+        a, cap = W[3 * j + j], -b[3 + j]
+        if content["rows"][i][j] != "+" or content["rows"][i][3 + j] != "-":
+            w[j], cap = (w[j] if content["rows"][i][j] == "+" else 0), cap if content["rows"][i][3 + j] == "-" else 10**9
+        top = max(Fraction(0), min(cap, (w[j] * a * y[j] - lam) / (w[j] * a * a) if w[j] else Fraction(0)))
+        best += w[j] * (a * top - y[j]) ** 2 / 2 + lam * top
+        f += w[j] * (a * h[j] - y[j]) ** 2 / 2 + lam * h[j]
+        if h[j] < -2 * tol or h[j] > cap + 20 * tol:
+            return False
+    return f - best <= tol * f * 2
+
+
+def other(value: Fraction, draw: random.Random) -> Fraction:
+    return value * Fraction(draw.choice([0.9, 1.0 + 1e-4, 1.3, -1.0])) + Fraction(draw.choice([0.0, 0.01]))
+
+
+def mutate(content: dict[str, Any], what: str, draw: random.Random) -> dict[str, Any]:
+    content = json.loads(json.dumps(content))
+    if what in ("h", "p", "y", "W", "weight", "lam"):
+        values = numbers(content[what])
+        k = draw.choice([0, 4, 8]) if what == "W" else draw.randrange(len(values))
+        values[k] = abs(other(values[k], draw)) if what in ("weight", "lam", "W") else other(values[k], draw)
+        return content | {what: text(values)}
+    if what == "rows":
+        row, k = content["rows"][0], draw.randrange(6)
+        return content | {"rows": [row[:k] + draw.choice("+-." if k < 3 else "-.") + row[k + 1 :], content["rows"][1]]}
+    if what == "status":
+        return content | {"status": [draw.choice(["infeasible", "optimal_inaccurate", "stationary"]), "optimal"]}
+    if what == "tol":
+        return content | {"tol": [draw.choice([1e-3, 1e-9, 1e-13, 1e-30])]}
+    return content | {"scope": [draw.choice([0.0, 1e-3, 1e3]), None]}
+
+
+@pytest.mark.parametrize("what", ["h", "p", "y", "W", "rows", "status", "tol", "scope", "weight", "lam"])
+def test_a_mutated_certificate_is_rejected_unless_it_is_still_true(what: str, tmp_path: Path):
+    rejected = 0
+    for seed in range(8):
+        draw, solution = random.Random(seed), separable(seed)
+        content = json.loads(solution.export(tmp_path / "a.json").read_text())
+        assert all(is_true(content, i) and v.accepted for i, v in enumerate(judged(tmp_path, content)))
+        for _ in range(25):
+            changed = mutate(content, what, draw)
+            for i, found in enumerate(judged(tmp_path, changed)):
+                rejected += not found.accepted
+                known = changed["status"][i] not in ("optimal_inaccurate", "stationary") and changed["tol"][0] < 1e-4
+                assert not (known and found.accepted and not is_true(changed, i)), (what, seed, found)
+    assert rejected >= 10, "the mutations do nothing"
+
+
+# --- liars ----------------------------------------------------------------------------------------
+
+
+def known(seed: int, decades: float) -> tuple[dict[str, Any], float]:
+    """A nonnegative lasso built from its optimum, with its rows `decades` apart in size, and the least objective.
+
+    p and h are drawn; on the support the columns are turned until W'p = -lam, elsewhere W'p > -lam; y = W h + b - p / w.
+    Tight off rows have p > 0, slack ones p = 0.
+    """
+    draw = np.random.default_rng(seed)
+    m, n, on, lam = 12, 5, 7, 0.5
+    W, p, w = draw.normal(size=(m, n)), draw.normal(size=m), draw.uniform(0.5, 2, size=m)
+    p[on:] = np.where(draw.random(m - on) < 0.5, np.abs(p[on:]), 0)
+    h = np.where(draw.random(n) < 0.6, draw.uniform(0.5, 2, size=n), 0)
+    want = np.where(h > 0, -lam, np.maximum(W.T @ p, -lam + 0.1))
+    W += np.outer(p, (want - W.T @ p) / (p @ p))
+    b = np.where(np.arange(m) < on, draw.normal(size=m), -W @ h - np.where(p > 0, 0, draw.uniform(0.1, 1, size=m)))
+    size = np.where(np.arange(m) < on, 1, 10 ** draw.uniform(-decades, decades, size=m))  # of the off rows
+    content = file_of("NonnegativeLasso", shape=[1, m, n], rows=["+" * on + "-" * (m - on)], lam=[lam])
+    content |= {
+        "W": (size[:, None] * W).ravel().tolist(),
+        "b": (size * b).tolist(),
+        "p": (p / size).tolist(),
+        "h": h.tolist(),
+    }
+    content |= {"y": np.where(np.arange(m) < on, W @ h + b - p / w, 0).tolist(), "weight": w.tolist()}
+    return content, float(p[:on] ** 2 @ (1 / w[:on]) / 2 + lam * h.sum())
+
+
+def objective(content: dict[str, Any]) -> float:
+    W, b, y, w, h = (np.array(content[key]) for key in ("W", "b", "y", "weight", "h"))
+    r = (W.reshape(len(b), -1) @ h + b - y)[:7]
+    return float(w[:7] @ r**2 / 2 + content["lam"][0] * h.sum())
+
+
+@pytest.mark.parametrize("decades", [0.0, 3.0, 6.0, 12.0])
+def test_no_liar_is_believed(decades: float, tmp_path: Path):
+    """Points and multipliers off by every size, called optimal: what is accepted lies at the known optimum."""
+    accepted = rejected = 0
+    for seed in range(40):
+        content, least = known(seed, decades)
+        draw = np.random.default_rng(1000 + seed)
+        # at 1e12 the rounding of such a row is more than tol s_y, which (a) asks of it as of all others
+        assert decades > 6 or verdict(tmp_path, content).accepted
+        for _ in range(12):
+            h = np.array(content["h"]) * (1 + 10 ** draw.uniform(-12, 0) * draw.normal(size=5))
+            p = np.array(content["p"]) * (1 + 10 ** draw.uniform(-12, 3) * draw.normal(size=12) * (draw.random(12) < 0.3))
+            lie = content | {"h": (h + (draw.random(5) < 0.1) * 10 ** draw.uniform(-9, 0)).tolist(), "p": p.tolist()}
+            found = verdict(tmp_path, lie)
+            accepted, rejected = accepted + found.accepted, rejected + (not found.accepted)
+            if found.accepted:
+                assert abs(objective(lie) - least) <= 1.001e-6 * least, (seed, found)
+    assert accepted >= 20 and rejected >= 40
+
+
+@pytest.mark.parametrize("solver", ["auto", "pdhg", "CLARABEL"])
+def test_rows_of_very_different_size_fool_nobody(solver: str, tmp_path: Path):
+    """Off rows 1e-6 as large as others: broken by a millionth of s_y they change the first digits of f."""
+    draw = cases.seeded(0)
+    W, y = cases.normal(60, 30, draw=draw), 5 * cases.normal(1, 60, draw=draw)
+    W[::3] *= 1e-6
+    rows = ci.Rows(ci.Dense(W), torch.full((60,), -1e-3).double() * W.norm(dim=1), y, (torch.arange(60) % 2 == 0)[None])
+    problem = ci.NonnegativeLasso(rows, 0.01 * float(rows.W.adjoint(rows.fit * y).abs().max()))
+    truth = ci.solve(problem.normalised().problem.to(torch.float64), "block_pivoting", on_fail="ignore")
+    exact = float(problem.objective(truth.h * problem.normalised().h_unit)[0])
+    assert float(problem.violation(truth.h * problem.normalised().h_unit)[0]) < 1e-12
+    solution = ci.solve(problem, solver, on_fail="ignore")
+    (found,) = check_file(solution.export(tmp_path / "rows.json"))
+    off = abs(float(problem.objective(solution.h)[0]) - exact) / exact
+    assert not (found.accepted and found.words != "claims nothing" and off > 1e-6), (off, found)
+
+
+# --- a judge with a fault -------------------------------------------------------------------------
+
+NO_JUDGE = ("statement", "prox", "Gram form", "normalised", "unit of h", "equation at", "the equation")  # faults elsewhere
+JUDGED = [(name, fault) for name, faults in test_mutations.FAULTS.items() if name != "activated_lasso"
+          for fault in faults if not any(word in fault.what for word in NO_JUDGE)]  # fmt: skip
+
+
+def spoiled(problem: Any, solution: ci.Solution) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """The problem of many copies of its signals, and points that are none of theirs, all about as long."""
+    h, p, draw = solution.h, torch.nan_to_num(solution.p), cases.seeded(5)
+    rays = torch.where(p.abs().amax(1, keepdim=True) > 0, p, 1.0)
+    points = [
+        (h, p),
+        (0 * h, p),
+        (0.9 * h, p),
+        (1.1 * h, p),
+        (h, 2 * p),
+        (h, p / 2),
+        (h, -p),
+        (h, p.abs()),
+        (-h, p),
+        (h / 2, p / 2),
+    ]
+    points += [
+        (h + 0.1 * h.std() * cases.normal(*h.shape, draw=draw), p),
+        (h, p + cases.normal(*p.shape, draw=draw)),
+        (h, 1e6 * rays),
+    ]
+    index = torch.arange(problem.N).repeat(len(points))
+    return problem.take(index), torch.cat([a for a, _ in points]), torch.cat([b for _, b in points])
+
+
+@cache
+def spoiled_cases(kind: str) -> list[tuple[cases.Case, torch.Tensor, torch.Tensor, np.ndarray]]:
+    """Cases of a kind with many signals, points, and what the judge says of them."""
+    made = []
+    specs = [replace(spec, N=3) for spec in cases.dense_specs(kind) if spec.label in test_mutations.CHOSEN]
+    for case in [*(cases.dense_case(kind, spec) for spec in specs[:3]), *cases.hopeless_cases(kind)]:
+        problem, h, p = spoiled(case.problem, ci.solve(case.problem, on_fail="ignore"))
+        penalty = (
+            problem.lo
+            if case.ends
+            else next(getattr(problem, key) for key in ("lam", "gamma", "eps") if hasattr(problem, key))
+        )
+        ends = (problem.lo, problem.hi) if case.ends else None
+        case = replace(case, rows=problem.rows, penalty=penalty, ends=ends)
+        made.append((case, h, p, ci.certify(problem, h, p).status))
+    return made
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in JUDGED}))
+def test_a_judge_with_a_fault_is_caught(name: str, tmp_path: Path):
+    """A fault planted in objective, violation or dual makes the judge claim what is false: no such claim is accepted."""
+    misled = 0
+    for fault in (fault for where, fault in JUDGED if where == name):
+        lies = 0
+        for kind, planted in test_mutations.plant(name, fault).items():
+            for case, h, p, truth in spoiled_cases(kind):
+                said = ci.certify(case.as_kind(planted).problem, h, p)
+                false = np.flatnonzero(np.isin(said.status, ("optimal", "infeasible")) & (said.status != truth))
+                if len(false):
+                    index = torch.as_tensor(false[:6])
+                    part = case.problem.take(index)
+                    zero = torch.zeros(len(index), dtype=torch.long)
+                    words = ("",) * len(index)
+                    solution = ci.Solution(h[index], p[index], said.take(index), zero, zero > 0, words, words, 0.0, (), part)
+                    verdicts = check_file(solution.export(tmp_path / "lies.json"))
+                    assert not any(v.accepted for v in verdicts), (fault.what, case, verdicts)
+                    lies += len(false)
+        misled += lies > 0
+    assert misled >= 3, "hardly a fault makes the judge lie"
+
+
+# --- hostile files --------------------------------------------------------------------------------
+
+PLAIN = json.dumps(file_of("NonnegativeLasso"))
+LONG = base64.b64encode(bytes(8000)).decode()
+
+HOSTILE = {
+    "nothing": "",
+    "no JSON": "certificate",
+    "cut": PLAIN[:-20],
+    "a list": "[1]",
+    "a number": "7",
+    "another file": '{"format": "cvxinv result format", "version": 1}',
+    "another version": json.dumps(file_of("Lasso", version=2)),
+    "no kind": json.dumps(file_of("Lasso") | {"kind": None}),
+    "a kind of lists": PLAIN.replace('"NonnegativeLasso"', "[]"),
+    "a kind that is none": PLAIN.replace("NonnegativeLasso", "__import__"),
+    "a key twice": PLAIN[:-1] + ', "tol": [0.5]}',
+    "a key too many": json.dumps(file_of("Lasso", more=1)),
+    "a key too few": json.dumps({k: v for k, v in file_of("Lasso").items() if k != "b"}),
+    "the keys of another kind": PLAIN.replace("NonnegativeLasso", "BasisPursuitL2"),
+    "deep": "[" * 100_000,
+    "deep objects": '{"a":' * 100_000,
+    "deep in an entry": PLAIN.replace('"b": [0]', '"b": ' + "[" * 400 + "]" * 400),
+    "many lists": "[" + "[]," * 10_000 + "[]]",
+    "many entries": "[" + "0," * 5_000_000 + "0]",
+    "NaN": PLAIN.replace('"b": [0]', '"b": [NaN]'),
+    "Infinity": PLAIN.replace('"W": [1]', '"W": [Infinity]'),
+    "too large for a float": PLAIN.replace('"b": [0]', '"b": [1e999]'),
+    "an integer too large for a float": PLAIN.replace('"b": [0]', f'"b": [1{"0" * 400}]'),
+    "an integer without end": PLAIN.replace('"b": [0]', f'"b": [1{"0" * 100_000}]'),
+    "nan in a string": PLAIN.replace('"b": [0]', '"b": ["nan"]'),
+    "a word": PLAIN.replace('"b": [0]', '"b": ["__import__(\'os\')"]'),
+    "a long word": PLAIN.replace('"b": [0]', f'"b": ["0x{"1" * 100_000}"]'),
+    "null": PLAIN.replace('"b": [0]', '"b": null'),
+    "an object": PLAIN.replace('"b": [0]', '"b": {"0": 0}'),
+    "too few": PLAIN.replace('"h": [1]', '"h": []'),
+    "too many": PLAIN.replace('"h": [1]', '"h": [1, 2]'),
+    "no base64": PLAIN.replace('"h": [1]', '"h": "!!!!"'),
+    "base64 of 7 bytes": PLAIN.replace('"h": [1]', '"h": "AAAAAAAAAA=="'),
+    "too much base64": PLAIN.replace('"h": [1]', f'"h": "{LONG}"'),
+    "a shape of words": PLAIN.replace('"shape": [1, 1, 1]', '"shape": ["1", 1, 1]'),
+    "a shape of truths": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [true, 1, 1]'),
+    "a shape of nothing": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [0, 0, 0]'),
+    "a shape below nothing": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [-1, -1, 1]'),
+    "a huge shape": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [1000000, 1000000, 1000000]'),
+    "a shape without end": PLAIN.replace('"shape": [1, 1, 1]', f'"shape": [1{"0" * 4000}, 1, 1]'),
+    "a shape of two": PLAIN.replace('"shape": [1, 1, 1]', '"shape": [1, 1]'),
+    "tol of 0": PLAIN.replace("1e-06", "0.0"),
+    "tol of 1": PLAIN.replace("1e-06", "1.0"),
+    "tol of a word": PLAIN.replace("1e-06", '"1e-6"'),
+    "no tol": PLAIN.replace("1e-06", "null"),
+    "a scope below 0": PLAIN.replace('"scope": [null]', '"scope": [-1.0]'),
+    "a scope without end": PLAIN.replace('"scope": [null]', '"scope": [1e999]'),
+    "a status that is none": PLAIN.replace('"optimal"', "1"),
+    "two statuses": PLAIN.replace('"optimal"', '"optimal", "optimal"'),
+    "other marks": PLAIN.replace('["+"]', '["*"]'),
+    "more marks": PLAIN.replace('["+"]', '["++"]'),
+    "a penalty below 0": PLAIN.replace('"lam": [1]', '"lam": [-1]'),
+    "ends that are no numbers": json.dumps(file_of("IntervalBasisPursuit", lo=["nan"])),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_certificate_is_refused_in_one_line(name: str, tmp_path: Path):
+    with pytest.raises(RefusedError) as caught:
+        judged(tmp_path, HOSTILE[name])
+    message = str(caught.value)
+    assert "expected" in message and "\n" not in message and len(message) < 400 and message.isprintable()
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path):
+    (tmp_path / "bytes").write_bytes(bytes(range(256)) * 40)
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "bytes", "/dev/zero"):
+        with pytest.raises(RefusedError, match="expected"):
+            check_file(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path):
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(check.MOST_BYTES + 1)
+    with pytest.raises(RefusedError, match="bytes"):
+        check_file(tmp_path / "large")
+
+
+def test_numbers_of_every_size_cost_bounded_time_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = file_of("NonnegativeLasso", shape=[1, 1, 2], W=[1e300, 1e-320], h=[1e-300, 5e-324])
+    assert not verdict(tmp_path, small).accepted  # 2,000 binary digits are nothing
+    monkeypatch.setattr(check, "MOST_BITS", 1000)
+    with pytest.raises(RefusedError, match="expected numbers of similar size, not 2 of"):
+        judged(tmp_path, small)
+    monkeypatch.undo()
+    monkeypatch.setattr(check, "MOST_WORK", 100)
+    with pytest.raises(RefusedError, match="fewer signals"):
+        judged(tmp_path, small)
+
+
+def drop_one(content: Any, draw: random.Random) -> Any:
+    """The content with one entry, wherever it is, replaced by something else."""
+    odd = draw.choice([None, True, "", "x", -1, 0, 1e400, [], {}, [[]], 2**70, "AAAA", ["+"], {"a": 1}])
+    if isinstance(content, (dict, list)) and content and draw.random() < 0.9:
+        keys = list(content) if isinstance(content, dict) else range(len(content))
+        k = draw.choice(keys)
+        changed = drop_one(content[k], draw)
+        return content | {k: changed} if isinstance(content, dict) else [*content[:k], changed, *content[k + 1 :]]
+    return odd
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_spoiled_file_is_judged_or_refused_and_nothing_else(seed: int, tmp_path: Path):
+    draw = random.Random(seed)
+    for content in [*TRUE.values(), small_inversion()]:
+        for _ in range(12):
+            try:
+                judged(tmp_path, json.dumps(drop_one(content, draw)))
+            except RefusedError as error:
+                assert str(error).isprintable()
+
+
+# --- alone ----------------------------------------------------------------------------------------
+
+
+def test_the_checker_stands_alone():
+    source = Path(check.__file__).read_text()
+    named = {node.module if isinstance(node, ast.ImportFrom) else alias.name
+             for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))
+             for alias in node.names}  # fmt: skip
+    assert {name.split(".")[0] for name in named} <= set(sys.stdlib_module_names)
+    assert not any(word in source for word in ("eval(", "exec(", "__import__", "pickle", "import_module"))
+
+
+def test_it_runs_alone(tmp_path: Path):
+    alone = shutil.copy(check.__file__, tmp_path / "check.py")
+    files = {"true.json": TRUE["prior"], "false.json": FALSE["no proof"][0]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "none.json").write_text("[" * 9999)
+
+    def run(*names: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", str(alone), *names]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("true.json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "true.json: 1 of 1 claims accepted\n", "")
+    done = run("true.json", "false.json")
+    assert done.returncode == 1 and "false.json: 0 of 1 claims accepted\n  signal 0, optimal: (c) objective" in done.stdout
+    done = run("true.json", "false.json", "none.json")
+    assert done.returncode == 2 and "none.json: refused: expected" in done.stdout and not done.stderr
+    assert run().returncode == 2
+    (tmp_path / "scope.json").write_text(json.dumps(TRUE["within its scope"]))
+    assert run("scope.json").stdout == "scope.json: 1 of 1 claims accepted, 1 of them within a scope\n"
+
+
+# --- inversions -----------------------------------------------------------------------------------
+
+
+def small_inversion(**changes: Any) -> dict[str, Any]:
+    """x = relu(z1), relu(z2), relu(z1 + z2) through the identity, seen exactly at z = (1, 2)."""
+    content: dict[str, Any] = {"format": "cvxinv certificate", "version": 1, "kind": "Inversion", "shape": [1, 2, 3, 3]}
+    hidden = {"shape": [3, 2], "activation": "relu", "numbers": [], "W": [1, 0, 0, 1, 1, 1], "b": [0, 0, 0]}
+    last = {"shape": [3, 3], "activation": "identity", "numbers": [], "W": [1, 0, 0, 0, 1, 0, 0, 0, 1], "b": [0, 0, 0]}
+    content |= {"layers": [hidden, last], "A": None, "seen": ["+++"], "y": [1, 2, 3], "z": [1, 2], "noise": ""}
+    content |= {"bound": [0], "born": "float64", "status": ["explained"], "determined": [True]}
+    last |= {key.removeprefix("last_"): changes.pop(key) for key in list(changes) if key.startswith("last_")}
+    hidden |= {key.removeprefix("hidden_"): changes.pop(key) for key in list(changes) if key.startswith("hidden_")}
+    return content | changes
+
+
+def outcome(tmp_path: Path, **changes: Any) -> dict[str, check.Verdict]:
+    return {v.claim: v for v in judged(tmp_path, small_inversion(**changes))}
+
+
+INVERSIONS = {
+    "as it is": ({}, True, True),
+    "another signal": ({"y": [1, 2, 3 + 1e-6]}, False, True),
+    "within the noise": ({"y": [1, 2, 3.5], "noise": "l2", "bound": [0.5]}, True, True),
+    "beyond the noise": ({"y": [1, 2, 3.5], "noise": "l2", "bound": [0.4999]}, False, True),
+    "within each row's noise": ({"y": [1.5, 2.5, 3.5], "noise": "linf", "bound": [0.5]}, True, True),
+    "beyond one row's noise": ({"y": [1, 2, 3.5], "noise": "linf", "bound": [0.49]}, False, True),
+    "of float32": ({"y": [1, 2, 3 + 1e-6], "born": "float32"}, True, True),
+    "a hidden entry": ({"y": [1, 2, 99], "seen": ["++."]}, True, True),
+    "a hidden entry that is none": ({"y": [1, 2, "nan"], "seen": ["++."]}, True, True),
+    "a seen entry that is none": ({"y": [1, 2, "nan"]}, False, False),
+    "too little seen": ({"seen": ["+.."]}, True, False),
+    "a dead unit too many": ({"z": [1, -1], "y": [1, 0, 0]}, True, False),
+    "two units suffice": ({"z": [3, -1], "y": [3, 0, 2]}, True, True),
+    "at a kink": ({"z": [1, 0], "y": [1, 0, 1]}, True, False),
+    "a leaky unit": (
+        {"z": [1, -1], "y": [1, -0.5, 0], "hidden_activation": "leaky_relu", "hidden_numbers": [0.5]}, True, False),
+    "a leaky unit that is no kink": (
+        {"z": [3, -1], "y": [3, -0.5, 2], "hidden_activation": "leaky_relu", "hidden_numbers": [0.5]}, True, True),
+    "a matrix": ({"shape": [1, 2, 3, 2], "A": [1, 0, 0, 0, 0, 2], "y": [1, 6], "seen": ["++"]}, True, True),
+    "a matrix of rank 1": ({"shape": [1, 2, 3, 2], "A": [1, 0, 0, 2, 0, 0], "y": [1, 2], "seen": ["++"]}, True, False),
+    "cut at the output": ({"last_activation": "relu", "last_b": [0, -9, 0], "y": [1, 0, 3]}, True, True),
+    "cut too much": ({"last_activation": "relu", "last_b": [0, -9, -9], "y": [1, 0, 0]}, True, False),
+    "plu": ({"last_activation": "plu", "last_numbers": [0.5, 1], "y": [1, 1.5, 2]}, True, True),
+    "sigmoid": ({"last_activation": "sigmoid", "y": [float(1 / (1 + np.exp(-u))) for u in (1, 2, 3)]}, True, True),
+    "tanh": ({"last_activation": "tanh", "y": [float(np.tanh(u)) for u in (1, 2, 3)]}, True, True),
+    "tanh of another": ({"last_activation": "tanh", "y": [float(np.tanh(u)) for u in (1, 2, 3.1)]}, False, True),
+    "tanh at its end": ({"last_activation": "tanh", "last_b": [999, 0, 0], "y": [1.0, *np.tanh([2.0, 3.0])]}, True, True),
+    "tanh behind a matrix": (
+        {"shape": [1, 2, 3, 2], "A": [1, 0, 0, 0, 1, 0], "last_activation": "tanh", "y": [*np.tanh([1.0, 2.0])]}
+        | {"seen": ["++"]}, True, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INVERSIONS)
+def test_inversions_by_hand(name: str, tmp_path: Path):
+    changes, explained, determined = INVERSIONS[name]
+    found = outcome(tmp_path, **changes)
+    assert (found["explained"].accepted, found["determined"].accepted) == (explained, determined), found
+
+
+def test_other_words_on_an_inversion_claim_nothing(tmp_path: Path):
+    (found,) = outcome(tmp_path, status=["stationary"], determined=[False], z=["nan", 0]).values()
+    assert found.accepted and found.words == "claims nothing that is checked here"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shape": [1, 2, 3, 2]}, "expected layers to 3 numbers, 2 of them measured"),
+        ({"shape": [1, 3, 3, 3]}, "expected a layer of 3 columns"),
+        ({"layers": []}, "expected layers"),
+        ({"layers": [7]}, "expected layers"),
+        ({"hidden_activation": "exec"}, "KeyError"),
+        ({"hidden_activation": "leaky_relu"}, "expected numbers"),
+        ({"hidden_numbers": [1]}, "expected numbers"),
+        ({"last_W": [1] * 8 + ["nan"]}, "expected W"),
+        ({"noise": "l1"}, "expected noise"),
+        ({"born": "float16"}, "expected noise"),
+        ({"born": []}, "expected noise"),
+        ({"determined": [1]}, "expected determined"),
+        ({"seen": ["++"]}, "expected seen"),
+    ],
+)
+def test_an_inversion_that_makes_no_sense_is_refused(changes: dict[str, Any], words: str, tmp_path: Path):
+    with pytest.raises(RefusedError, match=words):
+        outcome(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-300, 0.3, -0.3, 1.0, -7.5, 40.0, -800.0, 1e300])
+def test_the_enclosures_hold(u: float):
+    from decimal import Decimal, localcontext
+
+    with localcontext() as context:
+        context.prec = 110
+        e = (-abs(Decimal(u))).exp() if abs(u) < 1e6 else Decimal(0)
+        sigmoid = 1 / (1 + e) if u > 0 else e / (1 + e)
+        tanh = (1 - e * e) / (1 + e * e) * (1 if u > 0 else -1)
+        for name, value in (("sigmoid", sigmoid), ("tanh", tanh)):
+            step = check._Step({"shape": [1, 1], "activation": name, "numbers": [], "W": [1], "b": [0]})
+            found = step(Fraction(u))
+            assert abs(Decimal(found.numerator) / Decimal(found.denominator) - value) < Decimal(2) ** -280
+
+
+@pytest.mark.parametrize("output", ["identity", "sigmoid", "tanh", "relu", "leaky_relu:0.2", "plu"])
+@pytest.mark.parametrize("seen", ["all", "masked"])
+def test_inversions_of_a_shipped_generator_are_accepted(output: str, seen: str, tmp_path: Path):
+    G = ci.load_generator("digits_8x8").with_output(output)
+    z = G.sample_latent(3, torch.Generator().manual_seed(1))
+    mask = None if seen == "all" else torch.arange(64) % 3 > 0
+    found = ci.invert(G, G(z), measurement=mask, on_fail="ignore")
+    folder = found.export(tmp_path / "files", G, G(z), mask)
+    assert len(list(folder.iterdir())) == 1 + len(found.layers)
+    for file in folder.iterdir():
+        assert all(v.accepted for v in check_file(file)), (file, check_file(file))
+    claims = [v.claim for v in check_file(folder / "inversion.certificate.json")]
+    assert claims.count("explained") == int(found.verdict.explained.sum()) >= 2
+
+
+def test_the_larger_generator_its_matrix_and_its_mutations(tmp_path: Path):
+    G = ci.load_generator("mnist_gan").with_output("identity")
+    z = G.sample_latent(1, torch.Generator().manual_seed(1))
+    A = cases.normal(100, 784, draw=cases.seeded(2))
+    found = ci.invert(G, G(z) @ A.T, measurement=A, on_fail="ignore")
+    file = found.export(tmp_path, G, G(z) @ A.T, A) / "inversion.certificate.json"
+    assert [(v.claim, v.accepted) for v in check_file(file)] == [("explained", True), ("determined", True)]
+    content = json.loads(file.read_text())
+    for key, k in (("z", 3), ("y", 7), ("A", 0)):
+        values = numbers(content[key])
+        values[k] += Fraction(1, 1000)
+        changed = judged(tmp_path, content | {key: text(values)})
+        assert not changed[0].accepted and changed[1].accepted, key
+
+
+def test_a_z_that_is_not_determined_is_not_called_so(tmp_path: Path):
+    torch.manual_seed(0)
+    G = ci.load_generator(nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 12)))
+    layer = G.layers[0]
+    W = layer.W.matrix().clone()
+    W[:, 3] = 2 * W[:, 1]
+    G = replace(G, layers=(ci.Layer(ci.Dense(W), layer.b, layer.activation), G.layers[1]))
+    y = G(G.sample_latent(2, torch.Generator().manual_seed(1)))
+    found = ci.invert(G, y, on_fail="ignore")
+    assert not found.determined.any()
+    found.verdict.determined[:] = True  # a liar
+    verdicts = check_file(found.export(tmp_path, G, y) / "inversion.certificate.json")
+    assert all(not v.accepted and "of 4 columns" in v.words for v in verdicts if v.claim == "determined")
+
+
+# --- files and command line -----------------------------------------------------------------------
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_the_command_line_writes_and_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    G = ci.load_generator("digits_8x8")
+    np.save("y.npy", G(G.sample_latent(2, torch.Generator().manual_seed(1))).numpy())
+    assert run("invert", "digits_8x8", "y.npy", "-o", "out", "--certificates", "proofs", "--quiet").exit_code == 0
+    done = run("check", "proofs")
+    assert done.exit_code == 0 and done.output.splitlines()[0].endswith("inversion.certificate.json: 4 of 4 claims accepted")
+    assert len(done.output.splitlines()) == 4
+    file = Path("proofs/layer-0.certificate.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"h": text([x + 1 for x in numbers(content["h"])])}))
+    done = run("check", "proofs")
+    assert done.exit_code == 1 and "signal 0, optimal: (" in done.output
+    done = run("check", "proofs", "--json")
+    told = json.loads(done.output)["files"]
+    assert done.exit_code == 1 and [entry["accepted"] for entry in told] == [4, 0, 2, 2]
+    assert [v["signal"] for v in told[1]["rejected"]] == [0, 1]
+    Path("none.json").write_text("{")
+    done = run("check", "proofs", "none.json")
+    assert done.exit_code == 2 and "none.json: refused: expected a certificate file" in done.output
+    done = run("check", "nowhere")
+    assert done.exit_code == 2 and "expected a certificate file" in done.output
+    assert run("check", "out").exit_code == 2
+
+
+def test_noise_is_that_of_the_inversion(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(3, torch.Generator().manual_seed(1)))
+    noisy = y + 0.01 * cases.normal(3, 64, draw=cases.seeded(1))
+    for norm, bound in (("l2", (noisy - y).norm(dim=1)), ("linf", (noisy - y).abs().amax(1)), ("l2", 0.2)):
+        found = ci.invert(G, noisy, noise=(norm, bound), on_fail="ignore")
+        file = found.export(tmp_path, G, noisy) / "inversion.certificate.json"
+        assert json.loads(file.read_text())["noise"] == norm
+        assert all(v.accepted for v in check_file(file)) and "explained" in found.status
+
+
+def test_an_export_replaces_the_one_before_it(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(1, torch.Generator().manual_seed(1)))
+    layered, plain = ci.invert(G, y), ci.invert(G, y, "levenberg_marquardt", on_fail="ignore")
+    layered.export(tmp_path, G, y)
+    (tmp_path / "mine.txt").write_text("kept")
+    plain.export(tmp_path, G, y)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inversion.certificate.json", "mine.txt"]
+
+
+def test_what_cannot_be_exported_says_why(tmp_path: Path):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(2, torch.Generator().manual_seed(1)))
+    found = ci.invert(G, y)
+    with pytest.raises(ValueError, match="export first, then save"):
+        ci.Inversion.load(found.save(tmp_path / "saved")).export(tmp_path, G, y)
+    with pytest.raises(ValueError, match="expected the 2 signals of the inversion, got 1"):
+        found.export(tmp_path, G, y[:1])
+    with pytest.raises(ValueError, match="expected a layer problem that"):
+        ci.invert(G, y, "layered_basis_pursuit", on_fail="ignore").export(tmp_path, G, y)
+    with pytest.raises(OSError):
+        found.layers[0].solution.export(tmp_path / "nowhere" / "file.json")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        found.export(tmp_path / "file", G, y)
+
+
+# --- docs -----------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "checking.md"
+
+
+def test_python_blocks_of_the_docs_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "checking"}
+    blocks = re.findall(r"^```python\n(.*?)^```\s*$", DOCS.read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, str(DOCS), "exec"), namespace)
+
+
+def test_the_docs_name_every_key(tmp_path: Path):
+    notes = DOCS.read_text()
+    contents = [small_inversion(), *(file_of(kind) for kind in check.KINDS)]
+    for key in {key for content in contents for key in (*content, *content.get("layers", [{}])[0])}:
+        assert f"`{key}`" in notes, f"docs/checking.md does not name {key}"
+    for number in (check.LARGEST_PROOF, check.MOST_BYTES // 10**6):
+        assert str(number) in notes
