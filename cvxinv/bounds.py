@@ -93,7 +93,7 @@ def _read(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet, h: Ten
     room = torch.where(slope > 0, room, torch.full_like(room, torch.inf))
     widest = columns.length.amax(1)
     within = (room / widest - lengths(h)).clamp(min=0)
-    wide = room >= LEAST_RADIUS * problem.rows.scale()
+    wide = (room >= LEAST_RADIUS * problem.rows.scale()) & (within >= lengths(h))
     scope = torch.where(known, torch.inf, torch.where(wide, within, torch.zeros_like(within)))
     loss = slope * torch.where(known, radius, room)
     bound = torch.where(known | wide, value - torch.nan_to_num(loss, nan=0.0), torch.full_like(value, -torch.inf))

@@ -191,6 +191,24 @@ def joined(certificates: list[Certificate]) -> Certificate:
     return replace(certificates[0], status=status, remark=tuple(r for c in certificates for r in c.remark), **tensors)
 
 
+def proved_dual(problem: AbstractLayerProblem, point: Point, certificate: Certificate) -> Tensor:
+    """The p `(N, m)` whose value the certificate's bound is: that of the point, made feasible; for a float64 problem.
+
+    For `infeasible` signals the point's own p, which is a ray.
+    """
+    kept = torch.from_numpy(certificate.status == INFEASIBLE).to(point.p.device)
+    even = _ordinary(problem)
+    units = None if even else units_of(problem, binary=True)
+    small = problem if units is None else problem.in_units(units)
+    h, p = (torch.nan_to_num(x.double(), nan=0.0, posinf=0.0, neginf=0.0) for x in (point.h, point.p))
+    dual = p if units is None else p / units.p(problem.grows)
+    reading = _Reading(small, h if units is None else h / units.h, certificate.tol)
+    dual = dual if reading.dead is None else torch.where(reading.dead, 0.0, dual)
+    found = _Bounds(reading, dual, True).p
+    found = found if units is None else found * units.p(problem.grows)
+    return torch.where(kept[:, None], p, found)
+
+
 def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: float, thorough: bool) -> Certificate:
     """The certificate of a float64 problem at h `(N, n)` and p `(N, m)`, see `certify`."""
     if _ordinary(problem):

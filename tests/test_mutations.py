@@ -242,7 +242,8 @@ FAULTS = {
         Fault("gamma not normalised", "self._gamma / units.norm**2", "self._gamma"),
         Fault("any p called a ray", "return away(value, self.rows.W.adjoint(mu).abs()",
               "return away(value.abs(), 0 * self.rows.W.adjoint(mu).abs()"),
-        Fault("what lacks has the wrong sign", "Unmet(value, p, rows.W.adjoint(p),", "Unmet(value, p, -rows.W.adjoint(p),"),
+        Fault("what lacks has the wrong sign", "Unmet(value, p, rows.W.adjoint(p),",
+              "Unmet(value, p, -rows.W.adjoint(p),"),
     ),
 }  # fmt: skip
 PLANTED = [pytest.param(name, fault, id=f"{name}-{fault.what}") for name, faults in FAULTS.items() for fault in faults]
