@@ -4,6 +4,7 @@ A claim is false if (kinds as counted in the tables)
 
     above       optimal, and the objective exceeds the optimum by more than is allowed
     below       optimal and two-sided, and the objective lies below the optimum by more than is allowed
+    no optimum  optimal and two-sided, and no h is feasible, though some h breaks no bound by more than tol s_y
     row         optimal, and a row's excess is more than tol s_y
     row size    optimal, and a row's excess is more than tol times what is added up in that row
     ball        optimal, and the l2 bound is exceeded by more than tol eps + 1e-10 s_y
@@ -28,7 +29,20 @@ from exact import TOL, ExactProblem, Truth, Weighed
 
 import cvxinv as ci
 
-FALSE = ("above", "below", "row", "row size", "ball", "sign", "hopeless", "bound", "feasible", "silent", "no number")
+FALSE = (
+    "above",
+    "below",
+    "no optimum",
+    "row",
+    "row size",
+    "ball",
+    "sign",
+    "hopeless",
+    "bound",
+    "feasible",
+    "silent",
+    "no number",
+)
 APART = ("rounding", "scoped", "one-sided")
 _MORE = 1 + Fraction(1, 10**6)  # a threshold is met to six digits
 _FAR = 1e8  # the default scope of `infeasible`: so many times (s_y + |b|) / |W|
@@ -131,5 +145,7 @@ def _of_objective(problem: ExactProblem, i: int, claim: Claim, weighed: Weighed,
     if truth.lower > f + allowed:
         if not claim.two_sided:
             return ["one-sided"]
+        if truth.lower == inf:
+            return ["no optimum"]
         return ["rounding"] if truth.lower <= f + allowed + weighed.doubt else ["below"]
     return []

@@ -95,7 +95,9 @@ class Draft:
         self.N = int(rng.choice([1, 2, 4, 7, 12], p=[0.2, 0.2, 0.3, 0.2, 0.1]))
         self.modes = int(min(self.N, rng.integers(1, 4)))
         self.scales = str(rng.choice(["none", "moderate", "wild"], p=[0.4, 0.35, 0.25] if not tame else [1, 0, 0]))
-        self.size = 0 if tame or self.scales == "wild" else int(rng.choice([0, 10, -10, 480, -480], p=[0.7, 0.1, 0.1, 0.05, 0.05]))
+        self.size = (
+            0 if tame or self.scales == "wild" else int(rng.choice([0, 10, -10, 480, -480], p=[0.7, 0.1, 0.1, 0.05, 0.05]))
+        )
         self.strength = "none" if not tame and rng.random() < 0.25 else "some"
         self._matrix()
         self._modes()
@@ -161,12 +163,17 @@ class Draft:
         self.weights, self.u = [0] * (m0 + K), {}  # powers of 4
         self._weights()
         self.targets, self.g = [], []
+        # h = 0 is feasible, and no multiplier is needed
+        self.trivial = {mode for mode in range(K) if self.form != "quadratic" and rng.random() < 0.12}
         for mode in range(K):
             self._rows_of(mode)
             self._columns_of(mode)
         full = np.concatenate([self.V, np.full((K, n), Fraction(0), dtype=object)])
         for mode in range(K):
-            reached = full[:m0].T @ self.q[mode, :m0] if m0 else 0
+            if mode in self.trivial:
+                full[m0 + mode] = rng.integers(-3, 4, n).astype(object) * Fraction(1)
+                continue
+            reached = full[:m0].T @ self.q[mode, :m0]
             full[m0 + mode] = (self.targets[mode] - reached) / self.q[mode, m0 + mode]
         self.V, self.rows = full, np.concatenate([self.rows, np.zeros(K, dtype=int)])
 
@@ -184,7 +191,9 @@ class Draft:
     def _rows_of(self, mode: int) -> None:
         rng, m0, last = self.rng, self.m0, self.m0 + mode
         share = rng.choice([0.0, 0.3, 0.6]) if self.has_off else 0.0
-        idle = bool(rng.random() < 0.1 and self.form == "quadratic" and self.lam == 0 and (not self.gaussian or self.gamma == 0))
+        idle = bool(
+            rng.random() < 0.1 and self.form == "quadratic" and self.lam == 0 and (not self.gaussian or self.gamma == 0)
+        )
         for i in range(m0 + self.modes):
             role = "free" if i >= m0 else str(rng.choice(["off", "on"], p=[share, 1 - share]))
             value = 0
@@ -194,7 +203,9 @@ class Draft:
             self.q[mode, i] = Fraction(value)
             self.role[mode, i] = role if value or i >= m0 else "free"
         self.role[mode, last], self.q[mode, last] = "on", Fraction(int(rng.choice([-1, 1])))
-        if self.form == "ball":
+        if mode in self.trivial:
+            self.q[mode], self.role[mode], self.u[mode] = Fraction(0), "free", {}
+        elif self.form == "ball":
             self._ball_rows(mode)
 
     def _ball_rows(self, mode: int) -> None:
@@ -217,7 +228,7 @@ class Draft:
         rng, n = self.rng, self.n
         target, g = np.full(n, Fraction(0), dtype=object), np.full(n, Fraction(0), dtype=object)
         share = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.3, 0.4, 0.2])
-        for j in range(n):
+        for j in range(0 if mode in self.trivial else n):
             drawn = Fraction(int(rng.integers(1, 8)), 2) * int(rng.choice([-1, 1]) if not self.nonnegative else 1)
             wanted = rng.random() < share
             if j in self.dead_columns:
@@ -330,14 +341,16 @@ class Draft:
         if not self.extra:
             return
         rng, n, m, what = self.rng, self.n, len(self.rows), self.extra[0]
-        self.features.append(what)
+        self.features[self.features.index("contradiction")] = f"contradiction: {what}"
         direction = rng.integers(-2, 3, n).astype(object) * Fraction(1) * c * (0 if what == "dead row" else 1)
         d1, d2 = (Fraction(2) ** int(rng.integers(-3, 4)) for _ in range(2))
         self.W = np.concatenate([self.W, (d1 * direction)[None], (-d2 * direction)[None]])
         self.w = np.concatenate([self.w, [Fraction(1)] * 2])
         self.weights += [0, 0]
         self.ray = np.full(m + 2, Fraction(0), dtype=object)
-        self.ray[m], self.ray[m + 1] = (Fraction(1), Fraction(0)) if what in ("dead row", "empty interval") else (1 / d1, 1 / d2)
+        self.ray[m], self.ray[m + 1] = (
+            (Fraction(1), Fraction(0)) if what in ("dead row", "empty interval") else (1 / d1, 1 / d2)
+        )
         self.broken = rng.random(self.N) < 0.6
         for i in np.flatnonzero(self.broken):
             data = (self.y[i] - self.b[i])[self.on[i]]
@@ -532,7 +545,9 @@ def _joined(one, two, axis: int):
     zero = type(one)(np.zeros(1, dtype=object), two.unit)
     first = one + zero
     second = two + type(two)(np.zeros(1, dtype=object), first.unit)
-    return type(one)(np.concatenate([(first + type(one)(np.zeros(1, dtype=object), second.unit)).k, second.k], axis), second.unit)
+    return type(one)(
+        np.concatenate([(first + type(one)(np.zeros(1, dtype=object), second.unit)).k, second.k], axis), second.unit
+    )
 
 
 def _beside(one, two):
