@@ -83,7 +83,7 @@ def allowed_gap(problem: ExactProblem, i: int, objective: Fraction) -> Fraction:
 
 
 def faults(problem: ExactProblem, i: int, claim: Claim, weighed: Weighed | None, truth: Truth) -> list[str]:
-    """The kinds of what is wrong with a claim about a finite point, and what is counted apart; `weighed` None: not finite."""
+    """The kinds of what is wrong with a claim, and what is counted apart; `weighed` is None for an h that is not finite."""
     found = []
     if claim.status == "numerical_error":
         return ["no number"] if weighed is not None else []

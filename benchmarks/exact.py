@@ -1,4 +1,4 @@
-"""Layer problems in exact arithmetic: floats are integers times powers of two, so what a point is worth is decided, not rounded.
+"""Layer problems in exact arithmetic: floats are integers times powers of two, so what a point is worth is decided.
 
 Nothing of cvxinv computes here: a problem's numbers are read off, and (P) and (D) are evaluated from their equations.
 Square roots, which lengths need, are enclosed between two rationals that agree in 60 digits.
@@ -14,7 +14,7 @@ import torch
 import cvxinv as ci
 
 TOL = Fraction(1e-6)  # the judge's
-_BITS = 200  # of a square root
+_BITS = 400  # of what a square root is taken of
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ class Exact:
         return Exact(self.k * other.k, self.unit * other.unit)
 
     def __matmul__(self, other: "Exact") -> "Exact":
-        return Exact(self.k @ other.k, self.unit * other.unit)
+        return Exact(np.asarray(self.k @ other.k, dtype=object), self.unit * other.unit)
 
     def __abs__(self) -> "Exact":
         return Exact(abs(self.k), self.unit)
@@ -309,8 +309,8 @@ class ExactProblem:
 class Truth:
     """What is known of one signal: lower <= p* <= upper, proved in exact arithmetic; inf twice where no h is feasible.
 
-    length2: |h|^2 of a point with the objective `upper`; worst: the largest violation of a point that is known; apart: by how
-    much every h breaks some bound at least. Rows that no h can move and that are broken by at most tol s_y are not counted.
+    length2: |h|^2 of a point with the objective `upper`; worst: the largest violation of a point that is known; apart: by
+    how much every h breaks some bound at least. Rows that no h can move, broken by at most tol s_y, are not counted.
     """
 
     lower: Fraction | float

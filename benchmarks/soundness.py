@@ -47,7 +47,7 @@ _LIMITS = {"graph_admm": 1500, "pdhg": 1500, "fista": 2000, "linearized_admm": 2
 _OPTIONS = {"HIGHS": {"time_limit": 3.0}}
 _SILENCE = 240.0  # seconds without a word after which a process counts as hung
 _ONE_BY_ONE = 3  # signals of a batch that a CVXPY solver gets
-_KEPT = 300  # false claims that are kept with their points
+_KEPT, _ALIKE = 60, 3  # false claims that are kept with their points, and of one kind and problem
 _LIARS = 9  # of each problem, beside the optimum itself
 _QUICK = 4000
 
@@ -70,7 +70,7 @@ class Judged:
 class Report:
     """What came of some problems; counts are over tuples of words."""
 
-    claims: Counter = field(default_factory=Counter)  # (source, how, kind, status)
+    claims: Counter = field(default_factory=Counter)  # (whose, how, kind, status)
     wrong: Counter = field(default_factory=Counter)  # (fault, source, how, kind)
     batch: Counter = field(default_factory=Counter)  # (what differs, source, kind)
     broken: Counter = field(default_factory=Counter)  # (exception, source, how, kind)
@@ -82,7 +82,10 @@ class Report:
     def add(self, other: "Report") -> None:
         for name in ("claims", "wrong", "batch", "broken", "reached", "truths", "seconds"):
             getattr(self, name).update(getattr(other, name))
-        self.kept += other.kept[: max(0, _KEPT - len(self.kept))]
+        for one in other.kept:
+            alike = sum((k["fault"], k.get("kind")) == (one["fault"], one.get("kind")) for k in self.kept)
+            if alike < _ALIKE and len(self.kept) < _KEPT:
+                self.kept.append(one)
 
     @property
     def number(self) -> int:
@@ -233,7 +236,7 @@ class Examination:
 
     def _weigh(self, problem: ExactProblem, i: int, judged: Judged, claim: Claim, truth: Truth, weighed: dict) -> None:
         kind, report, h = self.drawn.kind, self.report, judged.h[i]
-        report.claims[judged.source, judged.how, kind, claim.status] += 1
+        report.claims[_group(judged.source), judged.how, kind, claim.status] += 1
         key = i, h.tobytes()
         if key not in weighed:
             weighed[key] = problem.weigh(i, h) if np.isfinite(h).all() else None
@@ -293,12 +296,12 @@ def work(seeds: list[int], skip: dict[str, list[str]]) -> None:
         line({"seed": seed, "report": report.record()})
 
 
-def attended(seeds: list[int]) -> Iterator[Report]:
+def attended(seeds: list[int], worker: str = __file__, silence: float = _SILENCE) -> Iterator[Report]:
     """Reports of the seeds, worked through in a process; where it aborts or hangs the call is counted and left out."""
     skip: dict[str, list[str]] = {}
     left = list(seeds)
     while left:
-        call = [sys.executable, __file__, "--worker", json.dumps([left, skip])]
+        call = [sys.executable, worker, "--worker", json.dumps([left, skip])]
         process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         lines: Queue = Queue()
         threads = [
@@ -310,7 +313,7 @@ def attended(seeds: list[int]) -> Iterator[Report]:
         at, ended = [left[0], "drawing"], ""
         while True:
             try:
-                line = lines.get(timeout=_SILENCE)
+                line = lines.get(timeout=silence)
             except Empty:
                 process.kill()
                 ended = "hang"
@@ -418,7 +421,7 @@ def tables(report: Report) -> list[Table]:
     false = Counter({k: n for k, n in report.wrong.items() if k[0] in FALSE})
     apart = Counter({k: n for k, n in report.wrong.items() if k[0] in APART})
     found = [
-        crossed("Claims", report.claims, lambda k: _group(k[0]), lambda k: k[3]),
+        crossed("Claims", report.claims, lambda k: k[0], lambda k: k[3]),
         crossed("Claims by problem", report.claims, lambda k: k[2], lambda k: k[3]),
         crossed("What is known of the signals", report.truths, lambda k: f"{k[0]}, scales {k[1]}", lambda k: k[2]),
     ]
@@ -453,7 +456,7 @@ def tables(report: Report) -> list[Table]:
 
 def summary(report: Report) -> str:
     false = sum(n for k, n in report.wrong.items() if k[0] in FALSE)
-    solver = sum(n for k, n in report.claims.items() if _group(k[0]) not in ("liars", TRUE))
+    solver = sum(n for k, n in report.claims.items() if k[0] not in ("liars", TRUE))
     optimal = sum(n for k, n in report.claims.items() if k[3] == "optimal")
     batch = sum(n for k, n in report.batch.items() if k[0].startswith("certify"))
     return (

@@ -1,7 +1,7 @@
 """Layer problems whose optimum is known exactly, because p and h were drawn first and the data built from the conditions.
 
 In small units W = D V C with integers V and powers of two D (rows) and C (columns), h = C^-1 g, p = 2^a D^-1 q: then
-W h = D V g and W'p = 2^a C V'q, and what the optimality conditions ask of V'q is met by one further row of V, whose q is +-1.
+W h = D V g and W'p = 2^a C V'q, and what the optimality conditions ask of V'q is met by one more row of V, with q = +-1.
 Signals of a batch share W; each follows one of up to three dual vectors ("modes"), with a row of its own to meet the
 conditions. Nothing is rounded: a draw whose numbers are not floats is drawn again. Every pair is then checked by `exact`.
 """
@@ -337,7 +337,7 @@ class Draft:
     # --- contradictions -------------------------------------------------------------------------------
 
     def _contradict(self, c: np.ndarray) -> None:
-        """Two more rows: some signals ask something of them that no h meets, by a share of s_y; the others do not see them."""
+        """Two more rows: some signals ask of them what no h meets, by a share of s_y; the others do not see them."""
         if not self.extra:
             return
         rng, n, m, what = self.rng, self.n, len(self.rows), self.extra[0]
