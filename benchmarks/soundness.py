@@ -49,7 +49,7 @@ _SILENCE = 240.0  # seconds without a word after which a process counts as hung
 _ONE_BY_ONE = 3  # signals of a batch that a CVXPY solver gets
 _KEPT, _ALIKE = 60, 3  # false claims that are kept with their points, and of one kind and problem
 _LIARS = 9  # of each problem, beside the optimum itself
-_QUICK = 4000
+_QUICK = 2000
 
 
 # --- one problem ----------------------------------------------------------------------------------

@@ -288,13 +288,13 @@ def long_answer():
     return ci.IntervalBasisPursuit(rows_of(W, (lo + hi) / 2, b), tensor(lo)[None], tensor(hi)[None]), W, b, lo, hi
 
 
-def test_a_long_feasible_point_is_optimal_by_itself():
+def test_a_long_feasible_point_with_its_p_is_no_proof_of_infeasibility():
     problem, W, b, lo, hi = long_answer()
     found = linprog(np.ones(3), np.vstack([W, -W]), np.concatenate([hi - b, b - lo]), method="highs")
     p = found.ineqlin.marginals[4:] - found.ineqlin.marginals[:4]
     known = settled(ExactProblem(problem), 0, [(found.x, p)])
     assert known.known and float(known.upper) == pytest.approx(354167.12500047917, rel=1e-12)
-    assert ci.certify(problem, found.x, p).status[0] == "optimal"
+    assert ci.certify(problem, found.x, p).status[0] != "infeasible" and believed(ci.certify(problem, found.x), found.fun)
 
 
 @pytest.mark.parametrize("solver", ["auto", "HIGHS", "CLARABEL"])
