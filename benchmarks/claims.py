@@ -12,7 +12,8 @@ A claim is false if (kinds as counted in the tables)
     hopeless    optimal, and every h breaks some bound by more than tol s_y
     bound       any status, without a scope: the stated lower bound is above the optimum
     feasible    infeasible, and an h within the stated scope breaks no bound by more than tol s_y
-    silent      optimal with a finite scope, and no remark that says so
+    silent      optimal with a finite scope, or with a broken row that no h can move, and no remark that says so
+    misstated   any status, the excess that is stated of a row is not the exact one, beyond rounding
     no number   numerical_error of a finite point
 
 `allowed` is computed here, from the exact objective; what float64 may lose of the objective or of an excess is not held
@@ -58,6 +59,7 @@ class Claim:
     two_sided: bool
     scope: float
     remark: str
+    violations: np.ndarray | None = None
 
 
 def claims_of(certificate: ci.Certificate) -> list[Claim]:
@@ -65,13 +67,22 @@ def claims_of(certificate: ci.Certificate) -> list[Claim]:
     N = len(certificate)
     sides = np.asarray(getattr(certificate, "two_sided", np.ones(N, bool)))
     scopes = np.asarray(getattr(certificate, "scope", np.full(N, np.nan)), dtype=float)
-    found = []
+    broken, found = getattr(certificate, "violations", None), []
     for i in range(N):
         remark = certificate.remark[i]
         # before scopes were stated, the remark alone said that a bound has one
         scope = scopes[i] if not np.isnan(scopes[i]) else np.nan if "holds for" in remark else inf
         values = float(certificate.objective[i]), float(certificate.bound[i])
-        found.append(Claim(str(certificate.status[i]), *values, bool(sides[i]), float(scope), remark))
+        found.append(
+            Claim(
+                str(certificate.status[i]),
+                *values,
+                bool(sides[i]),
+                float(scope),
+                remark,
+                None if broken is None else np.asarray(broken[i]),
+            )
+        )
     return found
 
 
@@ -97,8 +108,27 @@ def faults(problem: ExactProblem, i: int, claim: Claim, weighed: Weighed | None,
         found += _of_violations(problem, i, weighed)
         found += _of_objective(problem, i, claim, weighed, truth)
         found += ["hopeless"] if truth.apart > TOL * problem.scales[i][1] * _MORE else []
-        found += ["silent"] if claim.scope != inf and not claim.remark else []
+        silent = claim.scope != inf or bool(weighed.excess.keys() & problem.dropped(i))
+        found += ["silent"] if silent and not claim.remark else []
+    if weighed is not None and claim.violations is not None:
+        found += ["misstated"] if _misstated(problem, i, claim.violations, weighed) else []
     return found
+
+
+def _misstated(problem: ExactProblem, i: int, stated: np.ndarray, weighed: Weighed) -> bool:
+    """Whether a row's stated excess is wrong. A row that no h can move may be left out; in a ball the on rows have none."""
+    u = Fraction(2) ** -52 * (len(problem.W.k[0]) + 8)
+    for row in np.flatnonzero(~problem.dead & (problem.off[i] | (problem.on[i] & (problem.form == "interval")))):
+        excess, size = weighed.excess.get(int(row), (Fraction(0), None))
+        value = float(stated[row])
+        if not isfinite(value):
+            return True
+        if value == 0 and size is None:
+            continue
+        size = problem.size(i, int(row), weighed) if size is None else size
+        if abs(Fraction(value) - excess) > u * size:
+            return True
+    return False
 
 
 def _of_infeasible(problem: ExactProblem, i: int, claim: Claim, truth: Truth) -> list[str]:

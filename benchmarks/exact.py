@@ -207,6 +207,11 @@ class ExactProblem:
         reach = root(int(self.row_lengths2[row]) * self.row_unit)[1] * length
         return reach + abs(self.b.fraction(i, row)) + abs(limit)
 
+    def size(self, i: int, row: int, weighed: Weighed) -> Fraction:
+        """What is added up in a row at that h, with the larger of its two limits."""
+        ends = [abs(end.fraction(i, row)) for end in (self.lo, self.hi)]
+        return self._row_size(i, row, root(weighed.length2)[1], max(ends))
+
     def weigh(self, i: int, h: np.ndarray | Exact) -> Weighed:
         h = h if isinstance(h, Exact) else exact(h)
         v, length2 = self.W @ h + self.b[i], h.square()

@@ -180,6 +180,26 @@ def test_violations_are_told_from_each_other():
     assert faults(ball, 0, claim, ball.weigh(0, np.array([0.5 - 6e-7])), Truth(Fraction(0), HALF)) == ["ball"]
 
 
+def test_a_misstated_excess_is_told():
+    problem = ExactProblem(one_row("NonnegativeLasso", cap=0.25))
+    claim, weighed = Claim("user_limit", 0.0, 0.0, True, inf, ""), problem.weigh(0, np.array([0.5]))
+    truth = Truth(Fraction(-1), Fraction(100))
+    for stated, told in (([0.0, 0.25], []), ([0.0, 0.25 + 1e-15], []), ([0.0, 0.0], ["misstated"])):
+        assert faults(problem, 0, replace(claim, violations=np.array(stated)), weighed, truth) == told
+
+
+def test_a_broken_row_that_no_h_moves_needs_a_remark():
+    """s_y = 1 and the dead row asks for 5e-7 <= 0: it is no limit, and the remark has to say so."""
+    W, b = torch.tensor([[1.0], [0.0]], dtype=torch.float64), torch.tensor([0.0, 5e-7], dtype=torch.float64)
+    y, on = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([[True, False]])
+    problem = ExactProblem(ci.NonnegativeLasso(ci.Rows(ci.Dense(W), b, y, on), 0.5))
+    truth, weighed = proved(problem, 0, np.array([0.5]), np.array([-0.5, 0.0])), problem.weigh(0, np.array([0.5]))
+    assert truth.known and truth.upper == Fraction(3, 8)
+    claim = Claim("optimal", 0.375, 0.375, True, inf, "")
+    assert faults(problem, 0, claim, weighed, truth) == ["silent"]
+    assert faults(problem, 0, replace(claim, remark="row 1 is broken by 5e-07 and no h can move it"), weighed, truth) == []
+
+
 def test_below_the_optimum_is_false_where_both_sides_are_claimed():
     known, problem = ExactProblem(LASSO), Truth(HALF, HALF, Fraction(0), Fraction(0))
     claim = Claim("optimal", 0.375, 0.375, True, inf, "")
