@@ -48,6 +48,7 @@ _OPTIONS = {"HIGHS": {"time_limit": 3.0}}
 _SILENCE = 240.0  # seconds without a word after which a process counts as hung
 _ONE_BY_ONE = 3  # signals of a batch that a CVXPY solver gets
 _KEPT, _ALIKE = 60, 3  # false claims that are kept with their points, and of one kind and problem
+_MINUTE = 60.0
 _LIARS = 9  # of each problem, beside the optimum itself
 _QUICK = 2000
 
@@ -348,9 +349,19 @@ def _broken(ended: str, seed: int, label: str) -> Report:
     return Report(broken=Counter({(ended, source, how, kind): 1}), kept=[kept])
 
 
-def run(claims: int, seed: int, processes: int, chunk: int = 8, progress: bool | None = None) -> Report:
-    """Claims on problems of consecutive seeds until there are so many, `chunk` problems to a process."""
-    total, lock = Report(), threading.Lock()
+def run(
+    claims: int,
+    seed: int,
+    processes: int,
+    chunk: int = 8,
+    progress: bool | None = None,
+    save: Callable[[Report], object] = lambda report: None,
+) -> Report:
+    """Claims on problems of consecutive seeds until there are so many, `chunk` problems to a process.
+
+    save: called with what there is so far, about once a minute.
+    """
+    total, lock, saved = Report(), threading.Lock(), [time.monotonic()]
     seeds = iter(range(seed * 1_000_000, (seed + 1) * 1_000_000, chunk))
     with tqdm(total=claims, unit="claim", disable=None if progress is None else not progress) as bar:
 
@@ -363,6 +374,9 @@ def run(claims: int, seed: int, processes: int, chunk: int = 8, progress: bool |
                         total.add(report)
                         bar.update(report.number)
                         bar.set_postfix_str(f"{total.faults} faults", refresh=False)
+                        if time.monotonic() - saved[0] > _MINUTE:
+                            save(total)
+                            saved[0] = time.monotonic()
 
         threads = [threading.Thread(target=attend) for _ in range(processes)]
         for thread in threads:
@@ -530,14 +544,19 @@ def main() -> int:
         print(script(kept[arguments.show - 1]) if 0 < arguments.show <= len(kept) else f"there are {len(kept)}")
         return 0
     record = {"circumstances": circumstances("cpu")}
-    report = run(_QUICK if arguments.quick else arguments.claims, arguments.seed, arguments.processes)
+
+    def save(report: Report) -> list[Path]:
+        if arguments.out is None:
+            return []
+        now = record | {"report": report.record()} | load_after(record)
+        return write(arguments.out, "soundness_cpu", now, markdown(report, record["circumstances"]))
+
+    report = run(_QUICK if arguments.quick else arguments.claims, arguments.seed, arguments.processes, save=save)
     for table in tables(report):
         console.print(table.rich())
     console.print(summary(report))
-    if arguments.out is not None:
-        record |= {"report": report.record()} | load_after(record)
-        for path in write(arguments.out, "soundness_cpu", record, markdown(report, record["circumstances"])):
-            console.print(f"written: {path}")
+    for path in save(report):
+        console.print(f"written: {path}")
     return int(report.faults > 0)
 
 
