@@ -43,7 +43,15 @@ import cvxinv as ci
 from cvxinv.solvers import reference
 from cvxinv.solvers.choose import TORCH_SOLVERS
 
-_LIMITS = {"graph_admm": 1500, "pdhg": 1500, "fista": 2000, "linearized_admm": 2000, "OSQP": 4000, "SCS": 4000}  # iterations
+_LIMITS = {
+    "root_finding": 20,
+    "graph_admm": 1500,
+    "pdhg": 1500,
+    "fista": 2000,
+    "linearized_admm": 2000,
+    "OSQP": 4000,
+    "SCS": 4000,
+}  # iterations
 _OPTIONS = {"HIGHS": {"time_limit": 3.0}}
 _SILENCE = 240.0  # seconds without a word after which a process counts as hung
 _ONE_BY_ONE = 3  # signals of a batch that a CVXPY solver gets
@@ -312,22 +320,25 @@ def attended(seeds: list[int], worker: str = __file__, silence: float = _SILENCE
         for thread in threads:
             thread.start()
         at, ended = [left[0], "drawing"], ""
-        while True:
-            try:
-                line = lines.get(timeout=silence)
-            except Empty:
-                process.kill()
-                ended = "hang"
-                break
-            if line is None:
-                ended = f"abort, signal {-code}" if (code := process.wait()) < 0 else f"exit code {code}" if code else ""
-                break
-            word = json.loads(line)
-            at = word.get("at", at)
-            if "report" in word:
-                left.remove(word["seed"])
-                yield Report.of(word["report"])
-        process.wait()
+        try:
+            while True:
+                try:
+                    line = lines.get(timeout=silence)
+                except Empty:
+                    ended = "hang"
+                    break
+                if line is None:
+                    code = process.wait()
+                    ended = f"abort, signal {-code}" if code < 0 else f"exit code {code}" if code else ""
+                    break
+                word = json.loads(line)
+                at = word.get("at", at)
+                if "report" in word:
+                    left.remove(word["seed"])
+                    yield Report.of(word["report"])
+        finally:
+            process.kill()
+            process.wait()
         if ended:
             yield _broken(ended, *at)
             skip.setdefault(str(at[0]), []).append(at[1])
@@ -369,7 +380,8 @@ def run(
             while total.number < claims:
                 with lock:
                     first = next(seeds)
-                for report in attended(list(range(first, first + chunk))):
+                reports = attended(list(range(first, first + chunk)))
+                for report in reports:
                     with lock:
                         total.add(report)
                         bar.update(report.number)
@@ -377,6 +389,9 @@ def run(
                         if time.monotonic() - saved[0] > _MINUTE:
                             save(total)
                             saved[0] = time.monotonic()
+                    if total.number >= claims:
+                        reports.close()
+                        break
 
         threads = [threading.Thread(target=attend) for _ in range(processes)]
         for thread in threads:
