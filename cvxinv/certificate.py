@@ -218,9 +218,8 @@ def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: f
     found = _judged(small, h / units.h, None if dual is None else dual / units.p(problem.grows), tol, thorough)
     scope = found.scope * units.h.amin(1).cpu()
     units = units._replace(data=units.data.cpu())
-    changes = {
-        k: units.objective(getattr(found, k), problem.grows) for k in ("objective", "bound", "worth", "unit", "floor")
-    }
+    in_objective = ("objective", "bound", "worth", "unit", "floor")
+    changes: dict[str, Any] = {k: units.objective(getattr(found, k), problem.grows) for k in in_objective}
     changes |= {k: getattr(found, k) * units.data for k in ("violation", "scale")}
     changes["violations"] = found.violations * units.data[:, None]
     return replace(found, **changes, scope=scope)
