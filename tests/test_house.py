@@ -38,6 +38,7 @@ RANKS = {
     "measurement": 3,
     "rows": 3,
     "layer_problem": 4,
+    "multipliers": 4,
     "layers": 5,
     "certificate": 6,
     "solvers": 7,

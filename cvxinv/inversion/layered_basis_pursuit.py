@@ -47,7 +47,6 @@ from ..layer_problem import (
     Point,
     Scaled,
     Statement,
-    balanced,
     normalised_rows,
     per_signal,
     rounding,
@@ -58,6 +57,7 @@ from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.lasso import Lasso
 from ..maps import Dense
 from ..measurement import Matrix
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 from ..solvers.openings import Step, summary
 from ..solvers.solve import Solution, solve

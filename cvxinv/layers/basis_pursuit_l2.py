@@ -33,8 +33,8 @@ from ..layer_problem import (
     normalised_rows,
     per_signal,
     rounding,
-    shortest_dual,
 )
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 

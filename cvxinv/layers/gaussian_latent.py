@@ -38,14 +38,13 @@ from ..layer_problem import (
     Bound,
     Scaled,
     Statement,
-    balanced,
-    multipliers_of_tight_rows,
     normalised_rows,
     per_signal,
     rounding,
     spd_factor,
     spd_solve,
 )
+from ..multipliers import balanced, multipliers_of_tight_rows
 from ..rows import Rows, Sample
 
 

@@ -39,9 +39,9 @@ from ..layer_problem import (
     normalised_rows,
     per_signal,
     rounding,
-    shortest_dual,
 )
 from ..maps import AbstractMap
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 

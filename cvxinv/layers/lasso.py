@@ -29,11 +29,11 @@ from ..layer_problem import (
     AbstractLayerProblem,
     Scaled,
     Statement,
-    balanced,
     normalised_rows,
     per_signal,
     rounding,
 )
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 
 
