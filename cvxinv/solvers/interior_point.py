@@ -35,7 +35,7 @@ from .method import AbstractMethod
 from .newton import NewtonMatrix
 
 _KEEP_INSIDE = 0.995
-_OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a violation
+OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a violation
 _RIDGE = 1e-4  # of the least-squares start, in units of |W|^2
 _FIRST = 0.1  # multipliers at the start, in units of what they end with
 _ROUGH = 1e-2  # residual of W'p + 1 - nu = 0 down to which factors in float32 do
@@ -75,7 +75,7 @@ class InteriorPoint(AbstractMethod):
     def _read_limits(self) -> None:
         """sign, limit `(sides, N, m)`: 1 for upper, -1 for lower limits, 0 where there is none."""
         lo, hi = self.problem.limits()
-        narrow = _OPENING * (hi - lo < 2 * _OPENING)
+        narrow = OPENING * (hi - lo < 2 * OPENING)
         self.equal = (narrow > 0).any(1)
         ends = [(sign, end + sign * narrow) for sign, end in ((1, hi), (-1, lo)) if bool(torch.isfinite(end).any())]
         none = hi.new_zeros(0, *hi.shape)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,8 +10,13 @@ from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certi
 from ..layer_problem import AbstractLayerProblem, Point
 from .method import AbstractMethod
 from .polishing import polish as polish_point
+from .signed import halves, together
 
 _BELOW = 1e-4  # of the objective: a bound this far above it is what limits opened by 1e-9 s_y do to a long p
+_ANSWERS = (OPTIMAL, STATIONARY, INFEASIBLE)
+_STILL = 1e-9  # of the objective: a change between looks that is none
+_BETTER = 0.05 / 81  # in units of `merit`: an eighth less of gap or violation
+_LONG = 2000  # iterations before which no method counts as stalled
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
 
 
@@ -60,13 +66,17 @@ def run(
     max_iter: int,
     polish: bool,
 ) -> Reached:
-    """Run a method on a normalised problem; each signal stops when its own point is certified, and is then frozen."""
-    method = method_class(problem)
-    rows = problem.rows
-    reached = at_zero(problem, tol)
+    """Run a method on a normalised problem; each signal stops when its own point is certified, and is then frozen.
+
+    A method that wants h >= 0 gets a problem that weighs |h| in its two halves; judged is h, in the problem itself.
+    """
+    split = problem.absolute and method_class.on_halves
+    method, whole = method_class(halves(problem) if split else problem), together if split else _as_it_is
+    rows, reached = problem.rows, at_zero(problem, tol)
     left, left_problem = torch.arange(problem.N), problem
     patience = method.patience if polish else 0
     first = torch.full((problem.N,), -1)
+    watch = _Watch(reached)
     iteration = 0
     while iteration < max_iter and len(left):
         stop = min(max_iter, method.first_check if iteration == 0 else method.next_check(iteration))
@@ -74,12 +84,12 @@ def run(
         iteration = stop
         believed = None if stop == max_iter else method.done(tol)
         if believed is None:
-            looked, part, point = left, left_problem, method.point()
+            looked, part, point = left, left_problem, whole(method.point())
         elif not bool(believed.any()):
             continue
         else:
             looked, part = left[believed.cpu()], left_problem.take(believed)
-            point = method.points(believed)
+            point = whole(method.points(believed))
         # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
         thorough = method.exact or not polish
         offer(reached, looked, part, point, tol, iteration, polished=method.exact, thorough=thorough)
@@ -88,6 +98,11 @@ def run(
             ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in looked.tolist()])
             if ripe.any():
                 polish_left(reached, looked[ripe], part if ripe.all() else part.take(ripe.to(rows.y.device)), tol, iteration)
+        if believed is None and problem.form in ("ball", "interval"):
+            watch.offer_ray(looked, part, point, tol, iteration)
+        still = watch.still(looked)
+        if polish and still.any():
+            complete_left(reached, looked[still], part.take(still.to(rows.y.device)), tol, iteration)
         status = reached.certificate.status
         settled = [s in (STATIONARY, INFEASIBLE) or (s == OPTIMAL and not patience) for s in status]
         done = torch.as_tensor(settled)[left]
@@ -96,7 +111,10 @@ def run(
             first[left] = torch.where(torch.as_tensor(status == OPTIMAL)[left] & (first[left] < 0), iteration, first[left])
             waited = (first[left] >= 0) & (iteration >= first[left] + patience)
             done |= torch.as_tensor(status == OPTIMAL)[left] & (reached.polished[left] | waited)
+        if believed is None and problem.form != "curved":
+            done |= watch.stalled(left, iteration)
         if done.any():
+            reached.iterations[left[done & torch.as_tensor(~np.isin(status, _ANSWERS))[left]]] = iteration
             keep = (~done).to(rows.y.device)
             left = left[~done]
             if len(left):
@@ -104,6 +122,69 @@ def run(
                 left_problem = left_problem.take(keep)
     reached.iterations[left] = iteration
     return reached
+
+
+def _as_it_is(point: Point) -> Point:
+    return point
+
+
+class _Watch:
+    """What the looks of one run have seen: objectives that stay, points that get no better, and where p runs off to."""
+
+    def __init__(self, reached: Reached):
+        self.reached, N = reached, len(reached.iterations)
+        self.objective = torch.full((N,), torch.nan, dtype=torch.float64)
+        self.completed = torch.zeros(N, dtype=torch.bool)
+        self.merit = torch.full((N,), torch.inf, dtype=torch.float64)
+        self.since = torch.zeros(N, dtype=torch.long)
+        self.p: Tensor | None = None
+
+    def still(self, looked: Tensor) -> Tensor:
+        """Who of `looked` has no answer and the same feasible objective as at the last look, once for each signal."""
+        certificate = self.reached.certificate.take(looked)
+        natural = torch.maximum(certificate.objective.abs(), certificate.unit)
+        same = (certificate.objective - self.objective[looked]).abs() <= _STILL * natural
+        self.objective[looked] = certificate.objective
+        same &= _lacks_a_bound(certificate) & ~self.completed[looked]
+        self.completed[looked[same]] = True
+        return same
+
+    def offer_ray(self, looked: Tensor, part: AbstractLayerProblem, point: Point, tol: float, iteration: int) -> None:
+        """Where nothing meets the bounds p runs off; the way it went since the last look is the proof, long before p is."""
+        if self.p is None:
+            self.p = torch.zeros_like(self.reached.point.p)
+        where = looked.to(point.p.device)
+        way, self.p[where] = point.p - self.p[where], point.p
+        broken = torch.as_tensor(~np.isin(self.reached.certificate.status, _ANSWERS))[looked]
+        if broken.any():
+            few = broken.to(point.p.device)
+            ray = Point(point.h[few], way[few])
+            offer(self.reached, looked[broken], part.take(few), ray, tol, iteration, polished=False, thorough=False)
+
+    def stalled(self, left: Tensor, iteration: int) -> Tensor:
+        """Who of `left` got no better in two thirds of the iterations: a method that converges at all does."""
+        merits = merit(self.reached.certificate.take(left))
+        better = merits < self.merit[left] - _BETTER
+        self.merit[left] = torch.where(better, merits, self.merit[left])
+        self.since[left] = torch.where(better, iteration, self.since[left])
+        return (iteration >= _LONG) & (iteration > 3 * self.since[left])
+
+
+def lacking(certificate: Certificate) -> Tensor:
+    """Positions of the signals without an answer whose point meets the bounds: a bound on the objective may be missing."""
+    return _lacks_a_bound(certificate).nonzero()[:, 0]
+
+
+def _lacks_a_bound(certificate: Certificate) -> Tensor:
+    open_ = torch.as_tensor(~np.isin(certificate.status, _ANSWERS))
+    return open_ & (certificate.violation <= certificate.allowed_violation)
+
+
+def complete_left(reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int) -> None:
+    """Offer the best points of the signals `left` with multipliers that are built from h alone."""
+    part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
+    h = reached.point.h[where].double()
+    offer(reached, left, part, Point(h, part.complete(h)), tol, iteration, polished=True)
 
 
 def polish_left(

@@ -16,8 +16,8 @@ from ..certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
-from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
-from .loop import Reached, is_exact, polish_left
+from .choose import TORCH_SOLVERS, chunk_size, solve_auto
+from .loop import Reached, complete_left, is_exact, lacking, polish_left, run
 from .openings import Opened, Step, open_batch, summary
 from .precision import coarse_products
 from .reference import CVXPY_SOLVERS, solve_reference
@@ -283,7 +283,7 @@ def _solve_chunk(
     small, words = scaled.problem, [""] * problem.N
     if solver in TORCH_SOLVERS:
         method = TORCH_SOLVERS[solver]
-        reached = run_method(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
+        reached = run(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
         tick(problem.N)
     else:
         point, iterations, words = solve_reference(
@@ -292,7 +292,10 @@ def _solve_chunk(
         reached = Reached(point, certify(small, point, tol=tol), iterations, torch.zeros(problem.N, dtype=torch.bool))
         if polish:
             polish_left(reached, torch.arange(problem.N), small, tol, 0)
-            reached.iterations[:] = iterations
+        left = lacking(reached.certificate)
+        if len(left):
+            complete_left(reached, left, small.take(left.to(problem.rows.y.device)), tol, 0)
+        reached.iterations[:] = iterations
     point = _unscaled(reached.point, scaled, problem)
     return _Found(point, reached.iterations, reached.polished, [solver] * problem.N, words)
 
