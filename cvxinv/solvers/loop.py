@@ -97,7 +97,9 @@ def run(
             everyone = method.worth_polishing(iteration) or stop == max_iter
             ripe = torch.as_tensor([everyone or reached.certificate.status[i] == OPTIMAL for i in looked.tolist()])
             if ripe.any():
-                polish_left(reached, looked[ripe], part if ripe.all() else part.take(ripe.to(rows.y.device)), tol, iteration)
+                part_ripe = part if ripe.all() else part.take(ripe.to(rows.y.device))
+                ripe_point = Point(*(x[ripe.to(x.device)] for x in point))
+                polish_left(reached, looked[ripe], part_ripe, tol, iteration, start=ripe_point)
         if believed is None and problem.form in ("ball", "interval"):
             watch.offer_ray(looked, part, point, tol, iteration)
         still = watch.still(looked)
@@ -188,11 +190,27 @@ def complete_left(reached: Reached, left: Tensor, problem: AbstractLayerProblem,
 
 
 def polish_left(
-    reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int, rounds: int = 6
+    reached: Reached,
+    left: Tensor,
+    problem: AbstractLayerProblem,
+    tol: float,
+    iteration: int,
+    *,
+    rounds: int = 6,
+    start: Point | None = None,
 ) -> None:
-    """Polish the best points of the signals `left`, whose problem is `problem`; the judge keeps what is better."""
+    """Polish points of the signals `left`, whose problem is `problem`: `start`, or the best; the judge keeps what is better.
+
+    Of two points without a bound on the objective the better is not always the one nearer to the optimum, so a method's
+    newest point is worth more than its best.
+    """
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
-    start = Point(reached.point.h[where].double(), reached.point.p[where].double())
+    best = Point(reached.point.h[where].double(), reached.point.p[where].double())
+    if start is None:
+        start = best
+    else:
+        sound = (torch.isfinite(start.h).all(1) & torch.isfinite(start.p).all(1))[:, None]
+        start = Point(torch.where(sound, start.h.double(), best.h), torch.where(sound, start.p.double(), best.p))
     offer(reached, left, part, polish_point(part, start, rounds), tol, iteration, polished=True)
 
 
