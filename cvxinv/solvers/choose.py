@@ -46,7 +46,7 @@ from .graph_admm import GraphADMM
 from .infeasible import find_ray, vertex
 from .interior_point import OPENING, InteriorPoint
 from .linearized_admm import LinearizedADMM
-from .loop import Reached, at_zero, complete_left, offer, run
+from .loop import Reached, at_zero, complete_left, offer, polish_left, run
 from .method import AbstractMethod
 from .openings import LARGEST_NEWTON, Opened, Step
 from .pdhg import PDHG
@@ -334,6 +334,7 @@ class _Cascade:
         b = torch.where(rows._off, rows.b - OPENING, rows.b)
         opened = replace(part, rows=rows.derived(b=b))  # type: ignore[type-var]
         self.ask_interior_point(opened, "off rows may leave no inside: opened by 1e-9 s_y", left)
+        polish_left(self.reached, left, self.part(left), self.tol, 1)
         self.completed()
 
     def vertices(self) -> None:

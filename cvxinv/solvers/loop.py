@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, STATIONARY, Certificate, certify
+from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, Certificate, certify
 from ..layer_problem import AbstractLayerProblem, Point
 from .method import AbstractMethod
 from .polishing import polish as polish_point
+from .polishing import polish_on_face
 from .signed import halves, together
 
 _BELOW = 1e-4  # of the objective: a bound this far above it is what limits opened by 1e-9 s_y do to a long p
@@ -100,6 +101,13 @@ def run(
                 part_ripe = part if ripe.all() else part.take(ripe.to(rows.y.device))
                 ripe_point = Point(*(x[ripe.to(x.device)] for x in point))
                 polish_left(reached, looked[ripe], part_ripe, tol, iteration, start=ripe_point)
+            resisting = torch.as_tensor(~np.isin(reached.certificate.status, _ANSWERS))[looked]
+            if believed is not None and resisting.any():
+                # what the method takes for solved and no polish confirms may be all there is: one more look, without haste
+                few = resisting.to(rows.y.device)
+                exactly = Point(*(x[few] for x in point))
+                offer(reached, looked[resisting], part.take(few), exactly, tol, iteration, polished=False)
+            face_left(reached, looked, part, point, tol, iteration)
         if believed is None and problem.form in ("ball", "interval"):
             watch.offer_ray(looked, part, point, tol, iteration)
         still = watch.still(looked)
@@ -182,11 +190,29 @@ def _lacks_a_bound(certificate: Certificate) -> Tensor:
     return open_ & (certificate.violation <= certificate.allowed_violation)
 
 
+def face_left(
+    reached: Reached, left: Tensor, problem: AbstractLayerProblem, point: Point, tol: float, iteration: int
+) -> None:
+    """Points of the signals `left` that no polish made exact, on all the rows that they hold at their bound."""
+    near = np.isin(reached.certificate.status, (OPTIMAL, OPTIMAL_INACCURATE))
+    some = (torch.as_tensor(near) & ~reached.polished)[left].nonzero()[:, 0]
+    if len(some) == 0:
+        return
+    where = some.to(point.h.device)
+    part = problem.take(where).to(torch.float64)
+    found = polish_on_face(part, Point(torch.nan_to_num(point.h[where].double()), torch.nan_to_num(point.p[where].double())))
+    if found is not None:
+        offer(reached, left[some][found[0].cpu()], part.take(found[0]), found[1], tol, iteration, polished=True)
+
+
 def complete_left(reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int) -> None:
     """Offer the best points of the signals `left` with multipliers that are built from h alone."""
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
     h = reached.point.h[where].double()
     offer(reached, left, part, Point(h, part.complete(h)), tol, iteration, polished=True)
+    found = polish_on_face(part, Point(h, reached.point.p[where].double()))
+    if found is not None:
+        offer(reached, left[found[0].cpu()], part.take(found[0]), found[1], tol, iteration, polished=True)
 
 
 def polish_left(
