@@ -17,6 +17,7 @@ _BELOW = 1e-4  # of the objective: a bound this far above it is what limits open
 _ANSWERS = (OPTIMAL, STATIONARY, INFEASIBLE)
 _STILL = 1e-9  # of the objective: a change between looks that is none
 _BETTER = 0.05 / 81  # in units of `merit`: an eighth less of gap or violation
+LARGEST_COMPLETED = 512  # unknowns up to which multipliers are built: a least-squares problem per signal
 _LONG = 2000  # iterations before which no method counts as stalled
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
 
@@ -207,6 +208,8 @@ def face_left(
 
 def complete_left(reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int) -> None:
     """Offer the best points of the signals `left` with multipliers that are built from h alone."""
+    if problem.n > LARGEST_COMPLETED:
+        return
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
     h = reached.point.h[where].double()
     offer(reached, left, part, Point(h, part.complete(h)), tol, iteration, polished=True)
