@@ -125,6 +125,7 @@ class _Cascade:
         self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
         self.polish, self.reached = polish, at_zero(problem, tol)
         self.final = torch.zeros(problem.N, dtype=torch.bool)
+        self.last = (torch.arange(problem.N), problem)
         self.split = problem.absolute and problem.n <= LARGEST_NEWTON
         unknowns = problem.n * (2 if self.split else 1)
         self.small = unknowns <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
@@ -189,7 +190,10 @@ class _Cascade:
         )
 
     def part(self, left: Tensor) -> AbstractLayerProblem:
-        return self.problem.take(left.to(self.problem.rows.y.device))
+        """The problem of the signals `left`; asked for again it is the same, with what the judge has factorised of it."""
+        if not torch.equal(left, self.last[0]):
+            self.last = (left.clone(), self.problem.take(left.to(self.problem.rows.y.device)))
+        return self.last[1]
 
     def of(self, point: Point, left: Tensor) -> Point:
         there = left.to(point.h.device)
