@@ -18,6 +18,7 @@ _ANSWERS = (OPTIMAL, STATIONARY, INFEASIBLE)
 _STILL = 1e-9  # of the objective: a change between looks that is none
 _BETTER = 0.05 / 81  # in units of `merit`: an eighth less of gap or violation
 LARGEST_COMPLETED = 512  # unknowns up to which multipliers are built: a least-squares problem per signal
+_PATIENT = 2  # looks at what a method takes for solved before its bound is worth a factorisation
 _LONG = 2000  # iterations before which no method counts as stalled
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
 
@@ -102,7 +103,8 @@ def run(
                 part_ripe = part if ripe.all() else part.take(ripe.to(rows.y.device))
                 ripe_point = Point(*(x[ripe.to(x.device)] for x in point))
                 polish_left(reached, looked[ripe], part_ripe, tol, iteration, start=ripe_point)
-            resisting = torch.as_tensor(~np.isin(reached.certificate.status, _ANSWERS))[looked]
+            watch.looks[looked] += 1
+            resisting = (torch.as_tensor(~np.isin(reached.certificate.status, _ANSWERS)) & (watch.looks > _PATIENT))[looked]
             if believed is not None and resisting.any():
                 # what the method takes for solved and no polish confirms may be all there is: one more look, without haste
                 few = resisting.to(rows.y.device)
@@ -148,6 +150,7 @@ class _Watch:
         self.completed = torch.zeros(N, dtype=torch.bool)
         self.merit = torch.full((N,), torch.inf, dtype=torch.float64)
         self.since = torch.zeros(N, dtype=torch.long)
+        self.looks = torch.zeros(N, dtype=torch.long)
         self.p: Tensor | None = None
 
     def still(self, looked: Tensor) -> Tensor:
