@@ -30,7 +30,7 @@ STATIONARY = "stationary"
 LAYER_STATUSES = (OPTIMAL, STATIONARY, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
 
 _INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
-_TENSORS = (
+TENSORS = (
     "objective",
     "bound",
     "violation",
@@ -129,7 +129,7 @@ class Certificate:
     def take(self, index: Tensor | slice) -> "Certificate":
         """The certificates at `index` (a bool mask, positions, or a slice)."""
         positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
-        tensors = {name: getattr(self, name)[index] for name in _TENSORS}
+        tensors = {name: getattr(self, name)[index] for name in TENSORS}
         return replace(self, status=self.status[positions], remark=tuple(self.remark[k] for k in positions), **tensors)
 
     def counts(self) -> dict[str, int]:
@@ -186,7 +186,7 @@ def joined(certificates: list[Certificate]) -> Certificate:
     """The certificates of the parts of a batch, as one."""
     if len(certificates) == 1:
         return certificates[0]
-    tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in certificates]) for name in _TENSORS}
+    tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in certificates]) for name in TENSORS}
     status = np.concatenate([c.status for c in certificates])
     return replace(certificates[0], status=status, remark=tuple(r for c in certificates for r in c.remark), **tensors)
 

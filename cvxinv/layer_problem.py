@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import cvxpy as cp
 
 _NONE = 1e-10  # a residual this small relative to s_y counts as none
-_NEAR = 1e-5  # a row this close to its limit, in units of s_y, may have a multiplier
 
 
 class Point(NamedTuple):
@@ -531,77 +530,3 @@ def spd_solve(L: Tensor, v: Tensor) -> Tensor:
     if len(L) == 1:
         return torch.cholesky_solve(v.T, L[0]).T
     return torch.cholesky_solve(v[..., None], L)[..., 0]
-
-
-def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tensor) -> Tensor:
-    """`p` corrected on the on rows so that `gradient` = W'p + ... vanishes on the `free` unknowns to p's own precision.
-
-    Where the misfit is tiny, p is a small difference of large numbers, and the digits that rounding took from it decide
-    the bound. ridge: the problem's quadratic weight `(N, 1)`. Returns p as it is for signals whose W_on has no full
-    column rank on the free unknowns, and beyond 2048 unknowns.
-    """
-    if rows.n > 2048:
-        return p
-    H = rows.gram() * (free[:, :, None] & free[:, None, :])
-    L, definite = spd_factor(H + torch.diag_embed(torch.where(free, ridge, torch.ones_like(gradient))))
-    moved = p
-    for _ in range(2):
-        dh = spd_solve(L, torch.where(free, -gradient, torch.zeros_like(gradient)))
-        step = rows.fit * rows.W(dh)
-        moved, gradient = moved + step, gradient + rows.W.adjoint(step)
-    return torch.where(definite[:, None], moved, p)
-
-
-def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
-    """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
-
-    Solves min_{mu >= 0} |gradient_A + W_IA' mu| signal by signal (Lawson-Hanson); I = off rows within 1e-5 s_y of 0.
-    h, gradient: `(N, n)`; free: bool `(N, n)`. Returns `(N, m)`. Source: `sparse` note 5.4 (ii), any mu >= 0 is valid.
-    """
-    from scipy.optimize import nnls
-
-    mu = torch.zeros_like(rows.y)
-    tight = rows._off & (rows.W(h) + rows.b >= -_NEAR * rows.scale()[:, None])
-    W = rows.W.matrix()
-    for i in range(rows.N):
-        I, A = tight[i].nonzero()[:, 0], free[i].nonzero()[:, 0]
-        if len(I) and len(A):
-            block = W[I][:, A].T.cpu().numpy()
-            if block.any():
-                value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * (len(I) + len(A)))
-                mu[i, I] = torch.as_tensor(value, dtype=mu.dtype, device=mu.device)
-    return mu
-
-
-def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None) -> Tensor:
-    """A p for an `h` of a basis pursuit that came without one: the multipliers that best meet its optimality conditions.
-
-    Those are W'p + 1 - s = 0 with s >= 0, and s_j = 0 where h_j > 0; where h has any sign they are asked of (W, -W) and the
-    two halves of h. p is >= 0 on rows within 1e-5 s_y of their upper limit, <= 0 at their lower one, of any sign where
-    the two limits meet, and t times `ball` `(N, m)`, t >= 0, where the length of the misfit is bounded. Least squares over
-    all these signs, signal by signal (Lawson-Hanson). Any p is valid; this one is exact at an exact optimum.
-    Source: `sparse` note 5.2 (i) and 5.3 (ii), with the slacks s added.
-    """
-    from scipy.optimize import nnls
-
-    rows = problem.rows
-    p, M = torch.zeros_like(rows.y), rows.W.matrix()
-    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, _NEAR * rows.scale()[:, None]
-    upper, lower = v >= hi - near, v <= lo + near
-    halves = torch.cat([M, -M], 1) if problem.absolute else M
-    parts = torch.cat([h.clamp(min=0), (-h).clamp(min=0)], 1) if problem.absolute else h
-    idle = parts <= 1e-6 * parts.amax(1, keepdim=True)
-    for i in range(rows.N):
-        columns = [halves[upper[i]].T, -halves[lower[i]].T]
-        columns += [] if ball is None else [(ball[i] @ halves)[:, None]]
-        slack = torch.eye(halves.shape[1], dtype=M.dtype, device=M.device)[:, idle[i]]
-        block = torch.cat([*columns, -slack], 1)
-        length = block.norm(dim=0).clamp(min=1e-300)
-        value, _ = nnls((block / length).cpu().numpy(), -np.ones(len(block)), maxiter=30 * block.shape[1] + 100)
-        q = torch.as_tensor(value, dtype=M.dtype, device=M.device) / length
-        ups, downs = int(upper[i].sum()), int(lower[i].sum())
-        p[i, upper[i]] += q[:ups]
-        p[i, lower[i]] -= q[ups : ups + downs]
-        if ball is not None:
-            p[i] += q[ups + downs] * ball[i]
-    return p

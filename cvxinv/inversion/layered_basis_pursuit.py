@@ -50,7 +50,6 @@ from ..layer_problem import (
     Statement,
     Units,
     Unmet,
-    balanced,
     per_signal,
     proved,
     rounding,
@@ -61,6 +60,7 @@ from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.lasso import Lasso
 from ..maps import Dense
 from ..measurement import Matrix
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 from ..solvers.openings import Step, summary
 from ..solvers.solve import Solution, solve

@@ -38,9 +38,9 @@ from ..layer_problem import (
     per_unknown,
     proved,
     rounding,
-    shortest_dual,
 )
 from ..lengths import lengths
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 

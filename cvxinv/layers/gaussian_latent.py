@@ -42,8 +42,6 @@ from ..layer_problem import (
     Units,
     Unmet,
     away,
-    balanced,
-    multipliers_of_tight_rows,
     per_signal,
     per_unknown,
     proved,
@@ -51,6 +49,7 @@ from ..layer_problem import (
     spd_factor,
     spd_solve,
 )
+from ..multipliers import balanced, multipliers_of_tight_rows
 from ..rows import Rows, Sample
 
 

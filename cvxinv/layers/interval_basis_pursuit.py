@@ -44,9 +44,9 @@ from ..layer_problem import (
     per_unknown,
     proved,
     rounding,
-    shortest_dual,
 )
 from ..maps import AbstractMap
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 

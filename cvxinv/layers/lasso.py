@@ -30,13 +30,13 @@ from ..layer_problem import (
     Statement,
     Units,
     Unmet,
-    balanced,
     length_of,
     per_signal,
     per_unknown,
     proved,
     rounding,
 )
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 
 

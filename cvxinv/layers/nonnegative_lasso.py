@@ -37,9 +37,7 @@ from ..layer_problem import (
     Units,
     Unmet,
     away,
-    balanced,
     length_of,
-    multipliers_of_tight_rows,
     per_signal,
     per_unknown,
     proved,
@@ -47,7 +45,10 @@ from ..layer_problem import (
     spd_factor,
     spd_solve,
 )
+from ..multipliers import balanced, lifted, multipliers_of_tight_rows
 from ..rows import Rows, Sample, weighted_gram
+
+_LARGEST_LIFT = 512  # unknowns up to which a p without a strict sign is moved inside, a least-squares problem per signal
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,7 +188,11 @@ class NonnegativeLasso(AbstractLayerProblem):
         gradient = self.rows.W.adjoint(p) + self.linear
         free = h > 1e-6 * h.amax(1, keepdim=True)
         p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
-        return balanced(self.rows, p, self.rows.W.adjoint(p) + self.linear, free, self.quadratic)
+        p = balanced(self.rows, p, self.rows.W.adjoint(p) + self.linear, free, self.quadratic)
+        few = ((self._lam == 0) & (self.rows.on.sum(1) < self.n)).nonzero()[:, 0]
+        if len(few) and self.n <= _LARGEST_LIFT:
+            p[few] = lifted(self.rows.take(few), p[few], self.linear[few])
+        return p
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))

@@ -103,6 +103,8 @@ def why_not_shared(problem: AbstractLayerProblem) -> str | None:
         return "it serves problems without off rows"
     if not rows.alike:
         return "it serves signals with the same on rows and weights"
+    if problem.sizes is not None:
+        return "it serves layers whose columns are of like length"
     if bool((problem.quadratic != 0).any()) or not (problem.nonnegative or problem.absolute):
         return "it serves h >= 0 or a weight on |h|, without a ridge"
     return f"its n x n matrices serve up to {_LARGEST} unknowns" if problem.n > _LARGEST else None
