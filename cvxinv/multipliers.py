@@ -141,8 +141,8 @@ def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None 
     near = rows.stretched(_NEAR * rows.scale()[:, None].expand_as(v))
     upper, lower = v >= hi - near, v <= lo + near
     halves = torch.cat([M, -M], 1) if problem.absolute else M
-    weight = problem.linear.expand(rows.N, problem.n)
-    weight = (torch.cat([weight, weight], 1) if problem.absolute else weight).cpu().numpy()
+    linear = problem.linear.expand(rows.N, problem.n)
+    weight = (torch.cat([linear, linear], 1) if problem.absolute else linear).cpu().numpy()
     parts = torch.cat([h.clamp(min=0), (-h).clamp(min=0)], 1) if problem.absolute else h
     idle = parts <= _HELD * parts.amax(1, keepdim=True)
     for i in range(rows.N):

@@ -36,8 +36,8 @@ class Reached:
 def merit(certificate: Certificate) -> Tensor:
     """How far a point is from `optimal`, `(N,)`: statuses first, then the larger of gap and violation in natural units.
 
-    The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point. What
-    an excess over limits may be worth counts like a gap: rows that contradict each other by a rounding let p grow without end.
+    The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point.
+    What an excess over limits may be worth counts like a gap: rows that contradict each other by a rounding let p grow.
     """
     rank = torch.as_tensor([LAYER_STATUSES.index(s) for s in certificate.status], dtype=torch.float64)
     scale = certificate.scale.clamp(min=1e-300)
