@@ -251,7 +251,18 @@ class AbstractLayerProblem(ABC):
         scale = self.rows.scale()
         if self.form in ("quadratic", "curved"):
             return scale**2 / 2
-        return scale / (self.rows.W.norm() or 1.0)
+        return scale / (self._plain_norm() or 1.0)
+
+    def _plain_norm(self) -> float:
+        """|W| before rows and columns were stretched."""
+        stretch, sizes = self.rows.stretch, self.sizes
+        if stretch is None and sizes is None:
+            return self.rows.W.norm()
+        kept = self.rows.W.__dict__.get("_kept_plain_norm")
+        if kept is None:
+            sides = (None if side is None else 1 / side for side in (stretch, sizes))
+            kept = self.rows.W.__dict__["_kept_plain_norm"] = self.rows.W.stretched(*sides).norm()
+        return kept
 
     def floor(self, tol: float) -> Tensor:
         """The gap that counts as none whatever the objective is, `(N,)`: see `Certificate`."""
