@@ -142,7 +142,12 @@ def solve(
                 lambda part: _solve_chunk(part, solver, tol, max_iter, polish, force, options, bar.update),
             )  # fmt: skip
             certificate = certify(problem, found.point, tol=tol)
+    before, since = int(certificate.holds.sum()), time.perf_counter()
     certificate = _completed(problem, found.point, certificate, tol)
+    gained = int(certificate.holds.sum()) - before
+    if steps and gained:
+        seconds, why = time.perf_counter() - since, "p anew, in the problem's own units"
+        steps.append(Step("multipliers", why, problem.N - before, gained, seconds))
     if not steps:
         steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
     solution = Solution(
