@@ -293,8 +293,8 @@ def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[
 def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
     dtype = problem.rows.W.dtype
     units = (scaled.h_unit, scaled.p_unit)
-    # what is beyond the type's range stops at its end: the judge sees a bad point, and not none
-    h, p = (torch.nan_to_num((x.double() * unit).to(dtype)) for x, unit in zip(point, units, strict=True))
+    # what is beyond the type's range stops at its end: a bad point, and not none. NaN is a solver's word for no point
+    h, p = (torch.nan_to_num((x.double() * unit).to(dtype), nan=torch.nan) for x, unit in zip(point, units, strict=True))
     return Point(h, p)
 
 
