@@ -14,7 +14,6 @@ from .layer_problem import (
     AbstractLayerProblem,
     Point,
     dead_rows,
-    is_even,
     rounding,
     units_of,
 )
@@ -235,7 +234,7 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     )
     most = max(most, float(rows.b.abs().amax()))
     ordinary = low < least and most < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
-    return ordinary and is_even(problem)
+    return ordinary and rows.W.even
 
 
 class _Reading:
