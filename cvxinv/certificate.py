@@ -135,8 +135,15 @@ class Certificate:
         """How many signals have each status; statuses that do not occur are left out."""
         return {s: int((self.status == s).sum()) for s in LAYER_STATUSES if (self.status == s).any()}
 
+    def narrowed(self) -> str:
+        """How many `optimal` claims are not two-sided, or hold within a scope only."""
+        within, below = int((self.holds & torch.isfinite(self.scope)).sum()), int((self.holds & ~self.two_sided).sum())
+        words = [f"{below} of the optimal from below only"] if below > within else []
+        words += [f"{within} within a scope only"] if within else []
+        return f" ({', '.join(words)})" if words else ""
+
     def __repr__(self) -> str:
-        words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        words = ", ".join(f"{count} {status}" for status, count in self.counts().items()) + self.narrowed()
         worst_gap, broken = self.worst_relative_gap, self.violation / self.scale.clamp(min=1e-300)
         broken = broken[torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(broken)]
         worst_violation = float(broken.max()) if len(broken) else 0.0
