@@ -601,6 +601,8 @@ def _inversion_dict(
             "kind": report.kind,
             "statuses": report.solution.certificate.counts(),
             "worst_relative_gap": report.solution.certificate.worst_relative_gap,
+            "two_sided": int(report.solution.certificate.two_sided.sum()),
+            "within_a_scope_only": int(torch.isfinite(report.solution.certificate.scope).sum()),
             "remark": report.remark,
         }
         for report in inversion.layers

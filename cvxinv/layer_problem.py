@@ -505,10 +505,8 @@ def away(value: Tensor, slope: Tensor) -> Tensor:
     return torch.where(value > 0, far * (1 - 1e-12), torch.zeros_like(far))
 
 
-def length_of(h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
-    """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, for a statement."""
-    import cvxpy as cp
-
+def length_of(cp: Any, h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
+    """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, in the words of `cp`, the module cvxpy."""
     if sizes is None:
         return cp.sum(h) if nonnegative else cp.norm(h, 1)
     d = sizes.detach().cpu().double().numpy()

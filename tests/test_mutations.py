@@ -83,7 +83,7 @@ FAULTS = {
             "unseen rows left in p", "off rows in prox turned", "unseen rows in prox clamped")),
         Fault("sign of lam in the objective", "/ 2 + (self.linear * h.abs())", "/ 2 - (self.linear * h.abs())"),
         Fault("1'h in place of |h|_1", "(self.linear * h.abs()).sum(1)", "(self.linear * h).sum(1)"),
-        Fault("1'h in the statement", "length_of(h, self.sizes, False)", "length_of(h, self.sizes, True)"),
+        Fault("1'h in the statement", "length_of(cp, h, self.sizes, False)", "length_of(cp, h, self.sizes, True)"),
         Fault("off rows counted", 'replace(self.rows, off=torch.zeros_like(self.rows.on)))', "self.rows)"),
         Fault("p of other rows left in", "return torch.where(self.rows.on, p, torch.zeros_like(p))", "return p"),
         Fault("slope of one sign only", "slope = self.rows.W.adjoint(p).abs() + doubt",
@@ -190,7 +190,7 @@ FAULTS = {
     "nonnegative_lasso": (
         *shared_faults("h"),
         Fault("sign of lam in the objective", "/ 2 + (self.linear * h)", "/ 2 - (self.linear * h)"),
-        Fault("lam dropped from the statement", "cp.Minimize(misfit + lam * length_of(h, self.sizes, True))",
+        Fault("lam dropped from the statement", "cp.Minimize(misfit + lam * length_of(cp, h, self.sizes, True))",
               "cp.Minimize(misfit)"),
         Fault("h >= 0 dropped from the statement", "constraints = [h >= 0] +", "constraints = [] +"),
         Fault("statement without off rows", "([off] if off is not None else [])", "[]"),

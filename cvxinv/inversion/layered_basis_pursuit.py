@@ -77,7 +77,7 @@ _LEAST = 1e-9  # lam over its largest value that stands for lam -> 0 beside sign
 
 def column_lengths(rows: Rows) -> Tensor:
     """Length of each column of W on the on rows, `(N, n)`; 1 for columns that are 0 there."""
-    d = (rows.on.to(rows.y) @ rows.W.matrix().square()).sqrt()
+    d = (rows.in_signal_units(rows.in_signal_units(rows.on.to(rows.y))) @ rows.W.matrix().square()).sqrt()
     return torch.where(d > 0, d, torch.ones_like(d))
 
 

@@ -90,7 +90,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [h >= 0] + ([off] if off is not None else [])
         bounds = (Bound(off, s.off, 1),) if off is not None else ()
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(h, self.sizes, True)), constraints), h, bounds)
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(cp, h, self.sizes, True)), constraints), h, bounds)
 
     # --- certificate ---
 
