@@ -696,7 +696,8 @@ def _layer_table(inversion: Inversion) -> Table:
     for report in inversion.layers:
         certificate = report.solution.certificate
         gap = f"{certificate.worst_relative_gap:.1e}"
-        table.add_row(str(report.index), report.kind, _counts(certificate.counts()) + certificate.narrowed(), gap, report.remark)
+        counts = _counts(certificate.counts()) + certificate.narrowed()
+        table.add_row(str(report.index), report.kind, counts, gap, report.remark)
     return table
 
 
