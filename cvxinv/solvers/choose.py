@@ -371,7 +371,10 @@ class _Cascade:
 
     def rays(self) -> None:
         """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
-        left = self.rough()
+        left, certificate = self.open(), self.reached.certificate
+        # of what cannot be met every h breaks some bound by more than is allowed
+        far = (certificate.violation > certificate.allowed_violation)[left]
+        left = left[torch.isin(left, self.rough()) | far]
         if len(left):
             left = left[(self.part(left).violation(torch.zeros_like(self.of(self.reached.point, left).h)) > 0).cpu()]
         if len(left) == 0:
