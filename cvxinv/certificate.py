@@ -18,6 +18,7 @@ from .layer_problem import (
     units_of,
 )
 from .lengths import lengths
+from .precise import LARGEST, precise_residual
 from .surroundings import undisturbed
 
 OPTIMAL = "optimal"
@@ -310,7 +311,20 @@ class _Reading:
         size = self.excess.size
         size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs() if size is None else size
         reach = self.u[:, None] * (size + rows.y.abs())
-        return doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+        lost = doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+        # an optimum next to 0 is one to rounding: whether it is next enough must not be left to an estimate of that
+        open_ = ((self.objective <= self.allowed) & (self.objective + lost > self.allowed)).nonzero()[:, 0]
+        if len(open_) and rows.m * problem.n <= LARGEST:
+            lost[open_] = (self._precise(open_) - self.objective[open_]).clamp(min=0) + doubt[open_]
+        return lost
+
+    def _precise(self, index: Tensor) -> Tensor:
+        """The most that the objective can be, `(len(index),)`, from products of twice the precision."""
+        part, h = self.problem.take(index), self.h[index]
+        rows = part.rows
+        r, reach = precise_residual(rows.W.matrix(), h, rows.b, rows.y)
+        most = (rows.fit * (r.abs() + reach).square()).sum(1) / 2
+        return most + (part.linear * h.abs()).sum(1) + (part.quadratic * h.square()).sum(1) / 2
 
     def worth(self, p: Tensor) -> Tensor:
         """sum |p_i| v_i over all limits, `(N,)`: how far below the optimum an h may lie that exceeds them."""

@@ -259,7 +259,7 @@ def test_judge_works_in_float64_whatever_the_problem_is_in():
         (torch.zeros(5, 3), None, ValueError, r"expected h of shape \(5, 12\), got \(5, 3\); pass one row per signal"),
         (torch.zeros(12), None, ValueError, r"expected h of shape \(5, 12\), got \(12,\)"),
         (torch.zeros(5, 12), torch.zeros(5, 12), ValueError, r"expected p of shape \(5, 36\), got \(5, 12\)"),
-        (np.array([["a"] * 12] * 5), None, TypeError, "expected h as an array of floats or integers, got an array <U1"),
+        (np.array([["a"] * 12] * 5), None, TypeError, "expected h as an array of floats or integers, up to float64, got"),
         (None, None, TypeError, "expected h as a torch tensor or numpy array, got NoneType"),
     ],
 )

@@ -206,7 +206,7 @@ FAULTS = {
               "torch.where(self.rows.on, self.rows.target,"),
         Fault("p scaled to twice lam", "torch.where(worst > 0, lam / worst", "torch.where(worst > 0, 2 * lam / worst"),
         Fault("sign of the reduced cost", "slope = -self._reduced_cost(p)", "slope = self._reduced_cost(p)"),
-        Fault("translated too little", "a = a + 2 * short", "a = a + 0.5 * short"),
+        Fault("what was not made feasible has a value", "feasible = usable & (", "feasible = (usable | True) | ("),
         Fault("nothing lacks", "Unmet(value, p, short,", "Unmet(value, p, 0 * short,"),
         Fault("what lacks has the wrong sign", "Unmet(value, p, short,", "Unmet(value, p, -short,"),
         Fault("sign of lam in prox", "(h - self.linear / rho).clamp(min=0)", "(h + self.linear / rho).clamp(min=0)"),
