@@ -198,7 +198,9 @@ def test_no_solver_is_called_optimal_or_infeasible_where_it_is_not(solver, unit,
     solution = ci.solve(born.problem, solver, on_fail="ignore")
     assert "infeasible" not in solution.status, solution.solver_status
     if solver in ("auto", "CLARABEL"):
-        assert (solution.status == "optimal").all(), (solution, solution.solver_status)
+        # an l2 bound may be exceeded by 1e-6 of itself and 1e-10 s_y, and data born in float32 miss W h + b = y by 1e-8 s_y
+        missed = unit == "float32" and kind == "exact" and case.problem.form == "ball"
+        assert set(solution.status) == {"optimal_inaccurate" if missed else "optimal"}, (solution, solution.solver_status)
     done = torch.as_tensor(solution.status == "optimal")
     off = solution.certificate.objective / born.problem.unit() - case.reference.certificate.objective / case.problem.unit()
     assert (off.abs() <= honest_difference(case, solution, unit))[done].all(), off
