@@ -159,7 +159,7 @@ class _Matrix:
     def __init__(self, values: array, m: int, n: int) -> None:
         k, self.E, self.bits = _grid(values)
         self.rows, self.left = [k[i * n : (i + 1) * n] for i in range(m)], MOST_WORK
-        self.columns = list(zip(*self.rows, strict=True))
+        self.columns, self.proved = list(zip(*self.rows, strict=True)), dict[Any, Any]()
 
     def spend(self, work: int) -> None:
         self.left -= work
@@ -174,6 +174,43 @@ class _Matrix:
     def length(self, r: int) -> Fraction:
         """|w_r| from below."""
         return _root(Fraction(sum(map(mul, self.rows[r], self.rows[r])), 1 << 2 * self.E))
+
+    def sigma(self, key: tuple[tuple[int, Fraction], ...]) -> tuple[list[int], Fraction] | None:
+        """S, as exponents of 2, and sigma^2 of the rows in `key` with their weights, see the module; None if not proved."""
+        (w, E, bits), n, one = _grid([w for _, w in key]), len(self.columns), 1 << 120
+        work = n * n * (n + len(key) * (1 + (self.bits * (self.bits + bits) >> 13)))
+        if work > self.left:
+            return None
+        self.left -= work
+        columns = list(zip(*(self.rows[r] for r, _ in key), strict=True))
+        weighted = [list(map(mul, column, w)) for column in columns]
+        G = [[sum(map(mul, weighted[a], columns[b])) for b in range(a + 1)] for a in range(n)]
+        S = [(G[a][a].bit_length() + 1) // 2 for a in range(n)]
+        G = [[x * one >> (S[a] + S[b]) for b, x in enumerate(row)] for a, row in enumerate(G)]  # each off by less than 1
+        for tau in (Fraction(1, 4**k) for k in range(1, 24)):
+            L = _cholesky([[x / one for x in row] for row in G], float(tau))
+            if L:
+                K, square = [[int(x * 2.0**60) for x in row] for row in L], ZERO
+                for a, row in enumerate(G):
+                    rest = [x - sum(map(mul, K[a], K[b])) - (tau * one if a == b else 0) for b, x in enumerate(row)]
+                    square += 2 * sum((abs(x) + 1) ** 2 for x in rest)
+                low = (tau - _root(square, True) / one) / (1 << 2 * self.E + E)
+                return (S, low) if low > 0 else None
+        return None
+
+
+def _cholesky(G: list[list[float]], tau: float) -> list[list[float]] | None:
+    """A float L with G - tau close to L L', or None."""
+    L: list[list[float]] = []
+    for a, line in enumerate(G):
+        row: list[float] = []
+        for b in range(a):
+            row.append((line[b] - sum(map(mul, row, L[b]))) / L[b][b])
+        pivot = line[a] - tau - sum(map(mul, row, row))
+        if not pivot > 0:
+            return None
+        L.append([*row, sqrt(pivot)])
+    return L
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -328,29 +365,14 @@ class _Signal:
 
     def _reach(self, d: list[Fraction], f: Fraction) -> Fraction | None:
         """At least |S^-1 d| rho / sigma, see the module; None where no sigma > 0 was proved."""
-        fit, n, one = [r for r, w in enumerate(self.w) if w], len(d), 1 << 120
-        if n > LARGEST_PROOF or len(fit) < n:
+        key = tuple((r, w) for r, w in enumerate(self.w) if w)
+        if key not in self.W.proved:  # signals that are fitted on the same rows share it
+            self.W.proved = {key: self.W.sigma(key) if len(d) <= min(LARGEST_PROOF, len(key)) else None}
+        if self.W.proved[key] is None:
             return None
-        self.W.spend(n * n * (len(fit) + n))
-        columns, (w, E, _) = list(zip(*(self.W.rows[r] for r in fit), strict=True)), _grid([self.w[r] for r in fit])
-        weighted = [list(map(mul, column, w)) for column in columns]
-        G = [[sum(map(mul, weighted[a], columns[b])) for b in range(a + 1)] for a in range(n)]
-        S = [(G[a][a].bit_length() + 1) // 2 for a in range(n)]
-        G = [[x * one >> (S[a] + S[b]) for b, x in enumerate(row)] for a, row in enumerate(G)]  # each off by less than 1
-        for tau in (Fraction(1, 4**k) for k in range(1, 24)):
-            L = _cholesky([[x / one for x in row] for row in G], float(tau))
-            if L:
-                K = [[int(x * 2.0**60) for x in row] for row in L]
-                rest = [
-                    abs(G[a][b] - sum(map(mul, K[a], K[b])) - (tau * one if a == b else 0))
-                    for a in range(n)
-                    for b in range(a + 1)
-                ]
-                low = tau - _root(2 * sum(((x + 1) ** 2 for x in rest), ZERO), True) / one
-                rho = _root(2 * max(f, ZERO), True) + _root(self.misfit, True)
-                scaled = sum((x * x / 4**s for x, s in zip(d, S, strict=True)), ZERO) * Fraction(2) ** (2 * self.W.E + E)
-                return rho * _root(scaled / low, True) if low > 0 else None
-        return None
+        S, square = self.W.proved[key]
+        scaled = sum((x * x / 4**s for x, s in zip(d, S, strict=True)), ZERO) / square
+        return (_root(2 * max(f, ZERO), True) + _root(self.misfit, True)) * _root(scaled, True)
 
     def infeasible(self, tol: Fraction, times: int, R: Fraction | None) -> tuple[bool, str]:
         slack = tol * _root(self.data, True)
@@ -364,20 +386,6 @@ class _Signal:
         if R is None and any(d):
             return False, f"{words}, moves h, and no scope is stated"
         return value > lost, f"{words}, of which h takes {_say(lost)}" + (f" where |h| <= {_say(R)}" if R and any(d) else "")
-
-
-def _cholesky(G: list[list[float]], tau: float) -> list[list[float]] | None:
-    """A float L with G - tau close to L L', or None."""
-    L: list[list[float]] = []
-    for a, line in enumerate(G):
-        row: list[float] = []
-        for b in range(a):
-            row.append((line[b] - sum(map(mul, row, L[b]))) / L[b][b])
-        pivot = line[a] - tau - sum(map(mul, row, row))
-        if not pivot > 0:
-            return None
-        L.append([*row, sqrt(pivot)])
-    return L
 
 
 # --- inversions -----------------------------------------------------------------------------------
