@@ -821,6 +821,15 @@ def test_python_blocks_of_the_docs_run_in_order(tmp_path: Path, monkeypatch: pyt
         exec(compile(block, str(DOCS), "exec"), namespace)
 
 
+def test_the_checker_knows_every_public_layer_problem():
+    public = {name for name in ci.__all__ if name.endswith(("Lasso", "Pursuit", "L2", "Linf", "Latent"))}
+    assert public == set(check.KINDS)
+    for kind, (form, nonnegative, name) in check.KINDS.items():
+        problem = getattr(ci, kind)
+        assert problem.form == {"squared": "quadratic"}.get(form, form) and problem.nonnegative == nonnegative
+        assert not name or name in problem.__dataclass_fields__
+
+
 def test_the_docs_name_every_key(tmp_path: Path):
     notes = DOCS.read_text()
     contents = [small_inversion(), *(file_of(kind) for kind in check.KINDS)]
