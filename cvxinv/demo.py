@@ -32,6 +32,7 @@ from .inversion.invert import invert
 from .inversion.result import Inversion
 from .plots import Grid, overview, relative_error
 from .reading import load_generator
+from .surroundings import undisturbed
 
 METHODS = ("latent_pursuit", "gradient_descent", "levenberg_marquardt", "hybrid")
 PICTURE, REPORT = "demo.png", "demo.json"
@@ -60,6 +61,7 @@ class Run:
         return f"all {d} pixels" if self.visible is None else f"{int(self.visible[0].sum())} of {d} pixels"
 
 
+@undisturbed
 def load_shipped() -> tuple[Generator, Tensor, Tensor]:
     """The shipped generator (8-24-40-64, identity output), 64 real digits `(64, 64)` in [0, 1], and their labels `(64,)`."""
     with as_file(files("cvxinv") / "shipped") as folder:
@@ -69,6 +71,7 @@ def load_shipped() -> tuple[Generator, Tensor, Tensor]:
     return generator, images, digits["labels"]
 
 
+@undisturbed
 def run_demo(out: str | Path = "cvxinv-demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
     """Invert 32 generator samples and 32 real digits by every method, whole and with 45 % of the pixels hidden.
 

@@ -32,6 +32,7 @@ from .maps import Dense
 from .rows import Rows
 from .solvers.reference import CVXPY_SOLVERS, require
 from .solvers.solve import SOLVERS, solve
+from .surroundings import undisturbed
 
 CERTIFIED, FAILED, NOT_INSTALLED = "certified", "failed", "not installed"
 
@@ -90,6 +91,7 @@ class Checkup:
         return asdict(self) | {"passed": self.passed}
 
 
+@undisturbed
 def run_doctor(*, progress: bool | None = None) -> Checkup:
     """Look at the installation and try every solver, a few seconds in all.
 

@@ -10,8 +10,10 @@ from .inversion.latent_pursuit import LayerReport
 from .inversion.result import Inversion
 from .solvers.reference import CVXPY_SOLVERS
 from .solvers.solve import Solution, check_choice, solve
+from .surroundings import undisturbed
 
 
+@undisturbed
 def check_against_cvxpy(inversion: Inversion, count: int, solver: str = "CLARABEL") -> list[dict[str, Any]]:
     """Solve the layer problems of the first `count` signals with a CVXPY solver, and compare the objectives.
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from .activations import PLU, LeakyReLU
-from .certificate import INFEASIBLE, Certificate
+from .certificate import proved_dual
 from .check import KINDS
 from .files import check_writable
 from .generator import Generator, Layer
 from .inversion.result import Inversion
 from .inversion.task import Task, make_task
-from .layer_problem import AbstractLayerProblem, Point
+from .layer_problem import AbstractLayerProblem
 from .measurement import Matrix
 from .png import write_whole
 from .solvers.solve import Solution
@@ -75,22 +75,6 @@ def certificate_files(path: str | Path) -> list[Path]:
     return found
 
 
-def proved_point(problem: AbstractLayerProblem, point: Point, certificate: Certificate) -> tuple[Tensor, list[float | None]]:
-    """The p `(N, m)` and the scopes that are written, for a float64 problem.
-
-    scope: the length of h within which a claim is made, None where it is made everywhere; `infeasible` is `certify`'s
-    claim on every h shorter than 1e8 (s_y + |b|) / |W|.
-    """
-    stated = getattr(certificate, "scope", None)
-    scope: list[float | None] = [None] * problem.N
-    if stated is not None:
-        scope = [float(r) if np.isfinite(r) else None for r in stated.tolist()]
-    far = 1e8 * (problem.rows.scale() + problem.rows.b.norm(dim=-1)) / (problem.rows.W.norm() or 1.0)
-    for i in np.flatnonzero(certificate.status == INFEASIBLE):
-        scope[i] = float(far[i]) if scope[i] is None else scope[i]
-    return torch.nan_to_num(point.p.double(), nan=0.0, posinf=0.0, neginf=0.0), scope
-
-
 def _known(problem: AbstractLayerProblem | None) -> AbstractLayerProblem:
     if problem is None:
         raise ValueError(
@@ -105,7 +89,9 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
         raise ValueError(f"expected a layer problem that check.py knows, got {kind}; it knows {', '.join(KINDS)}")
     rows, name = problem.rows, KINDS[kind][2]
     _check_size(rows.m, rows.n)
-    p, scope = proved_point(problem, solution.point, solution.certificate)
+    certificate = solution.certificate
+    p = proved_dual(problem, solution.point, certificate)
+    scope = [float(r) if np.isfinite(r) else None for r in certificate.scope.tolist()]
     content = {
         "kind": kind,
         "shape": [problem.N, rows.m, rows.n],

@@ -28,12 +28,15 @@ from .inversion.latent_pursuit import LayerReport
 from .inversion.result import Inversion
 from .inversion.verify import Verdict
 from .solvers.solve import Solution
+from .surroundings import undisturbed
 
 TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-_CERTIFICATE = ("objective", "bound", "violation", "scale", "unit", "floor")
+_CERTIFICATE = (
+    "objective", "bound", "violation", "scale", "unit", "floor", "worth", "two_sided", "scope", "violations", "times",
+)  # fmt: skip
 _SOLUTION = ("h", "p", "iterations", "polished")
 _REPORT = ("penalty", "threshold")
 _SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -47,6 +50,7 @@ LATENTS = ("z", "latents")
 # --- results --------------------------------------------------------------------------------------
 
 
+@undisturbed
 def save_inversion(inversion: Inversion, folder: str | Path) -> Path:
     """Write `result.safetensors` and `result.json` into `folder` (made where it is missing); returns the folder.
 
@@ -63,6 +67,7 @@ def save_inversion(inversion: Inversion, folder: str | Path) -> Path:
     return folder
 
 
+@undisturbed
 def load_inversion(folder: str | Path) -> Inversion:
     """The inversion that `save_inversion` wrote, on the CPU; its layer problems are None, all else is equal.
 
@@ -189,6 +194,11 @@ def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
         scale = tensors[f"{prefix}scale"]
         tensors = tensors | {f"{prefix}unit": scale**2 / 2, f"{prefix}floor": (1e-10 * scale) ** 2 / 2}
 
+    if f"{prefix}times" not in tensors:  # judged by the first edition's rule, which said none of these
+        unknown = torch.full_like(tensors[f"{prefix}scale"], torch.nan)
+        tensors = tensors | {f"{prefix}{name}": unknown for name in ("worth", "scope", "times")}
+        tensors |= {f"{prefix}two_sided": unknown > 0, f"{prefix}violations": unknown[:, None]}
+
     def named(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: tensors[prefix + name] for name in names}
 
@@ -257,6 +267,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
 # --- arrays ---------------------------------------------------------------------------------------
 
 
+@undisturbed
 def read_signals(path: str | Path) -> Tensor:
     """Signals from .npy, .npz or .safetensors, in float32 or float64 as they are; the shape is the file's.
 
@@ -266,11 +277,13 @@ def read_signals(path: str | Path) -> Tensor:
     return _floats(*_read_array(path, SIGNALS), "signals")
 
 
+@undisturbed
 def read_matrix(path: str | Path) -> Tensor:
     """A measurement matrix `(k, d)`; in a file of several arrays the one named `matrix` or `A`. As `read_signals`."""
     return _floats(*_read_array(path, MATRICES), "a matrix")
 
 
+@undisturbed
 def read_latents(path: str | Path) -> Tensor:
     """Latents `(N, n0)`; in a file of several arrays the one named `z` or `latents`. Also takes a result's folder."""
     if Path(path).is_dir():
@@ -278,6 +291,7 @@ def read_latents(path: str | Path) -> Tensor:
     return _floats(*_read_array(path, LATENTS), "latents")
 
 
+@undisturbed
 def read_mask(path: str | Path) -> Tensor:
     """A bool mask, True where seen; in a file of several arrays the one named `mask` or `visible`."""
     array, place = _read_array(path, MASKS)

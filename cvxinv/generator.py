@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
+from .inputs import describe, plain_number, plain_tensor, weights
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 # what one block of pictures may take while a Jacobian is pushed through a map
@@ -27,6 +28,13 @@ class Layer:
     W: AbstractMap
     b: Tensor
     activation: AbstractActivation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.W, AbstractMap):
+            raise TypeError(f"expected W as a map, got {describe(self.W)}; wrap a matrix in cvxinv.Dense(...)")
+        object.__setattr__(self, "b", weights(self.b, "b"))
+        if not isinstance(self.activation, AbstractActivation):
+            raise TypeError(f"expected an activation, got {describe(self.activation)}; pass e.g. cvxinv.ReLU()")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +56,8 @@ class Generator:
         if not self.layers:
             raise ValueError("expected at least one layer, got none; pass layers=(Layer(W, b, activation), ...)")
         for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"expected layers[{index}] as a Layer, got {describe(layer)}; pass Layer(W, b, activation)")
             _check_layer(index, layer, self.dtype, self.device)
         _check_chain(self.layers)
         if prod(self.signal_shape) != self.signal_dim:
@@ -147,14 +157,17 @@ class Generator:
 
         Raises: ValueError for a distribution other than normal and uniform.
         """
+        N = plain_number(N)  # type: ignore[assignment]
+        if isinstance(N, bool) or not isinstance(N, int) or N < 0:
+            raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
         latent = self.description.get("latent", {})
         kind = latent.get("distribution", "normal")
         if kind == "normal":
-            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype).to(self.device)
+            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(self.device)
         if kind != "uniform":
             raise ValueError(f"expected a normal or uniform latent, got {kind!r}; draw the latents yourself")
         low, high = latent.get("low", 0.0), latent.get("high", 1.0)
-        unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype)
+        unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
         return (low + (high - low) * unit).to(self.device)
 
     def __repr__(self) -> str:
@@ -167,6 +180,10 @@ class Generator:
 
     def _batch(self, z: Tensor) -> Tensor:
         n0 = self.latent_dim
+        if not isinstance(z, Tensor):
+            raise TypeError(f"expected z as a torch tensor, got {describe(z)}; use torch.as_tensor(...)")
+        if z.layout != torch.strided or z.is_nested or z.is_complex():
+            plain_tensor(z, "z")  # refuses it; gradients of z go through a generator
         if z.ndim not in (1, 2) or z.shape[-1] != n0:
             raise ValueError(f"expected z of shape (N, {n0}) or ({n0},), got {tuple(z.shape)}; pass flat latents")
         if z.dtype != self.dtype or z.device != self.device:
@@ -174,7 +191,7 @@ class Generator:
                 f"expected z in {self.dtype} on {self.device}, got {z.dtype} on {z.device}; "
                 "convert z with z.to(...), or the generator with its own to(dtype, device)"
             )
-        return z.reshape(-1, n0)
+        return z.reshape(-1, n0).resolve_neg()
 
 
 def factors(W: AbstractMap) -> list[AbstractMap]:
@@ -193,6 +210,11 @@ def _own_weights(W: AbstractMap) -> list[Tensor]:
 
 
 def _check_layer(index: int, layer: Layer, dtype: torch.dtype, device: torch.device) -> None:
+    if min(layer.W.m, layer.W.n) < 1:
+        raise ValueError(
+            f"expected layers[{index}].W of at least one output and one input, got {layer.W.m} and {layer.W.n}; "
+            "leave out what holds nothing"
+        )
     if layer.b.shape != (layer.W.m,):
         raise ValueError(
             f"expected layers[{index}].b of shape ({layer.W.m},), got {tuple(layer.b.shape)}; "

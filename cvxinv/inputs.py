@@ -4,36 +4,114 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_WORDS = {"f": "floats", "i": "integers", "b": "bools"}
+
 
 def describe(value: object) -> str:
     """A value in a few words, for error messages."""
     if isinstance(value, Tensor):
-        return f"a tensor {value.dtype} of shape {tuple(value.shape)} on {value.device}"
+        storage = "" if value.layout == torch.strided else f" ({str(value.layout).removeprefix('torch.')})"
+        # a nested tensor has no shape to tell
+        shape = "" if value.is_nested else f" of shape {tuple(value.shape)}"
+        return f"a tensor {value.dtype}{storage}{shape} on {value.device}"
     if isinstance(value, np.ndarray):
-        return f"an array {value.dtype} of shape {value.shape}"
+        masked = "masked " if isinstance(value, np.ma.MaskedArray) else ""
+        return f"{'a' if masked else 'an'} {masked}array {value.dtype} of shape {value.shape}"
     return type(value).__name__
+
+
+def plain_tensor(value: object, name: str) -> Tensor:
+    """`value` as a plain dense tensor without a graph, its numbers where they were; what is none is refused with its cure.
+
+    Raises TypeError for what is no tensor, and for nested, sparse, quantised and complex ones.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected {name} as a torch tensor, got {describe(value)}; use torch.as_tensor(...)")
+    cure = None
+    if value.is_nested:
+        cure = "use one tensor, e.g. torch.nested.to_padded_tensor(...) and a mask"
+    elif value.layout != torch.strided:
+        cure = "use .to_dense()"
+    elif value.is_quantized:
+        cure = "use .dequantize()"
+    elif value.is_complex():
+        cure = "use .real where the imaginary part is 0, or real and imaginary parts as numbers of their own"
+    if cure:
+        raise TypeError(f"expected {name} as a dense tensor of real numbers, got {describe(value)}; {cure}")
+    value = value.detach()
+    # a subclass such as nn.Parameter would pass itself on to every result; a negative view cannot become an array
+    return (value if type(value) is Tensor else value.as_subclass(Tensor)).resolve_neg()
+
+
+def weights(value: object, name: str) -> Tensor:
+    """`plain_tensor` of the floating types that layers are computed in, float32 and float64.
+
+    Raises TypeError for other types, ValueError for a tensor on meta.
+    """
+    tensor = plain_tensor(value, name)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"expected {name} of floats, float32 or float64, got {describe(tensor)}; use .double()")
+    if tensor.is_meta:
+        raise ValueError(f"expected {name} with numbers in it, got {describe(tensor)}; load the weights first")
+    return tensor
+
+
+def plain_number(value: object) -> object:
+    """A numpy number or an array without axes as the Python number that it holds; anything else as it is."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiub" and type(value) is np.ndarray:
+        value = value[()]
+    # a long double stays what it is for Python too, which knows no other
+    return float(value) if isinstance(value, np.floating) else value.item() if isinstance(value, np.generic) else value
+
+
+def read_amount(value: object, name: str, device: torch.device) -> Tensor:
+    """One number or one per signal, such as a penalty or a bound, in float64 on `device`; numbers of numpy are numbers.
+
+    Raises TypeError for bools, complex numbers, lists, strings and None, ValueError for another device.
+    """
+    value = plain_number(value)
+    if isinstance(value, (Tensor, np.ndarray)):
+        return read_numbers(value, name, device, "fi", "pass a number, or one per signal").to(torch.float64)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} as a float or a tensor (N,), got {describe(value)}; pass a number")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = float("inf") if value > 0 else -float("inf")
+    return torch.tensor(number, dtype=torch.float64, device=device)
 
 
 def read_numbers(
     value: object, name: str, device: torch.device, kinds: str = "f", cure: str = "convert it to numbers first"
 ) -> Tensor:
-    """`value` as a tensor on `device`, in its own type; never a silent move from another device.
+    """`value` as a dense tensor without a graph on `device`, in its own type; never a silent move from another device.
 
     kinds: what may come, of "f" (floats), "i" (integers), "b" (bools). Arrays have no device and are put on `device`.
-    Raises TypeError for anything else (lists, strings, objects, complex numbers), ValueError for another device.
+    Raises TypeError for anything else (lists, strings, objects, complex numbers, masked arrays, sparse tensors), ValueError
+    for another device.
     """
-    words = " or ".join({"f": "floats", "i": "integers", "b": "bools"}[k] for k in kinds)
+    words = " or ".join(_WORDS[k] for k in kinds)
     if isinstance(value, np.ndarray):
-        kind = {"u": "i"}.get(value.dtype.kind, value.dtype.kind)
-        if kind not in kinds:
-            raise TypeError(f"expected {name} as an array of {words}, got {describe(value)}; {cure}")
-        # torch knows neither foreign byte orders nor negative strides
-        return torch.as_tensor(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))).to(device)
+        return _from_array(value, name, kinds, words, cure).to(device)
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} as a torch tensor or numpy array, got {describe(value)}; use torch.as_tensor(...)")
     kind = "b" if value.dtype == torch.bool else "f" if value.dtype.is_floating_point else "c" if value.is_complex() else "i"
-    if kind not in kinds:
+    # types of fewer than 16 bits are for storage; torch cannot ask whether they are finite
+    if kind not in kinds or (kind == "f" and value.dtype.itemsize < 2):
         raise TypeError(f"expected {name} as {words}, got {describe(value)}; {cure}")
+    value = plain_tensor(value, name)
     if value.device != device:
         raise ValueError(f"expected {name} on {device}, got {describe(value)}; move it with .to({str(device)!r})")
-    return value.detach()
+    return value
+
+
+def _from_array(value: np.ndarray, name: str, kinds: str, words: str, cure: str) -> Tensor:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"expected {name} as a plain array, got {describe(value)}; pass its .data and its .mask apart")
+    kind = {"u": "i"}.get(value.dtype.kind, value.dtype.kind)
+    # torch has no long doubles
+    if kind not in kinds or value.dtype.itemsize > 8:
+        raise TypeError(f"expected {name} as an array of {words}, up to float64, got {describe(value)}; {cure}")
+    # torch knows neither foreign byte orders nor negative strides, and warns of what may not be written to
+    native = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
+    return torch.from_numpy(native if native.flags.writeable else native.copy()).reshape(value.shape)

@@ -11,9 +11,11 @@ from tqdm import tqdm
 
 from .activations import ReLU
 from .generator import Generator, Layer, factors
+from .inputs import describe, plain_number
 from .inversion.latent_pursuit import obstacle
 from .inversion.levenberg_marquardt import before_output
 from .inversion.task import make_task
+from .surroundings import undisturbed
 
 _LARGEST_SIDE = 2000  # singular values of a larger dense matrix take minutes
 _BATCH_NUMBERS = 20_000_000  # numbers in the hidden layers of one batch of latents, or in its Jacobians
@@ -119,10 +121,14 @@ def inspect_generator(
     return inspect_and_sample(generator, samples, latents, seed, progress=progress)[0]
 
 
+@undisturbed
 def inspect_and_sample(
     generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
 ) -> tuple[Inspection, Samples]:
     """`inspect_generator`, and the numbers behind it, for a picture."""
+    if not isinstance(generator, Generator):
+        raise TypeError(f"expected a Generator, got {describe(generator)}; read it with cvxinv.load_generator(...) first")
+    samples, latents = (plain_number(value) for value in (samples, latents))  # type: ignore[assignment]
     _check_counts(samples, latents)
     G = generator.to(torch.float64)
     z = G.sample_latent(max(samples, latents), torch.Generator().manual_seed(seed))

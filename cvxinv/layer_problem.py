@@ -5,21 +5,23 @@ p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, fields, replace
+from math import frexp
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, read_amount
+from .lengths import lengths, power_of_two
+from .maps import evenly
 from .rows import Rows, Sample
 
 if TYPE_CHECKING:
     import cvxpy as cp
 
 _NONE = 1e-10  # a residual this small relative to s_y counts as none
-_NEAR = 1e-5  # a row this close to its limit, in units of s_y, may have a multiplier
 
 
 class Point(NamedTuple):
@@ -54,11 +56,54 @@ class Statement:
 
 
 class Scaled(NamedTuple):
-    """A problem in normalised units, and how to come back: h = `h_unit` h', p = `p_unit` p', both `(N, 1)`."""
+    """A problem in normalised units, and how to come back: h = `h_unit` h', p = `p_unit` p'.
+
+    `(N, 1)` each, or `(N, n)` and `(N, m)` where columns or rows were stretched too.
+    """
 
     problem: "AbstractLayerProblem"
     h_unit: Tensor
     p_unit: Tensor
+
+
+class Lower(NamedTuple):
+    """A lower bound on the optimum, the dual-feasible p whose value it is, and what rounding may have taken from it.
+
+    bound: `(N,)`, units of the objective; p: `(N, m)`, 0 where the bound is the 0 that needs no proof; doubt: `(N,)`, the
+    part of the value that was given away as a margin for rounding.
+    """
+
+    bound: Tensor
+    p: Tensor
+    doubt: Tensor
+
+
+class Unmet(NamedTuple):
+    """(D) at a p that is not feasible: value `(N,)` less its rounding, p `(N, m)` clipped, and what W'p lacks.
+
+    For every feasible h the objective is at least value + short'h - doubt'|h|; short `(N, n)` is <= 0 where h >= 0.
+    """
+
+    value: Tensor
+    p: Tensor
+    short: Tensor
+    doubt: Tensor
+
+
+class Excess(NamedTuple):
+    """How far an h is over each limit; what is below 0 is room.
+
+    rows: `(N, m)` in the units of their row, -inf on rows without a limit; None where no row has one. size: `(N, m)`,
+    |w_i| |h| + |b_i| + |limit_i|, what is added up in each row, of which the rounding is a share. ball, ball_size: `(N,)`,
+    the same for the length of the misfit, signal units. unknowns: `(N, n)`, how far h is below 0 where it must not be, or
+    None.
+    """
+
+    rows: Tensor | None
+    size: Tensor | None
+    ball: Tensor | None
+    ball_size: Tensor | None
+    unknowns: Tensor | None
 
 
 class AbstractLayerProblem(ABC):
@@ -67,9 +112,11 @@ class AbstractLayerProblem(ABC):
     form: what F is on the on rows: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is
     bounded), "interval" (each row is bounded), or "curved" (a squared misfit behind an activation, not convex).
     nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign.
+    sizes: `(n,)`, set where columns were stretched (`normalised`): one of each unknown counts as so many in g; None: as one.
     """
 
     rows: Rows
+    sizes: Tensor | None
     form: ClassVar[str] = "quadratic"
     nonnegative: ClassVar[bool]
     absolute: ClassVar[bool] = False
@@ -79,7 +126,7 @@ class AbstractLayerProblem(ABC):
         given = []
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if field.name == "rows":
+            if field.name in ("rows", "sizes"):
                 continue
             if isinstance(value, Tensor) and value.ndim == 1:
                 low, high = float(value.min()), float(value.max())
@@ -98,19 +145,51 @@ class AbstractLayerProblem(ABC):
     # --- certificate ---
 
     @abstractmethod
-    def objective(self, h: Tensor) -> Tensor:
-        """Objective at `h` `(N, n)`, whether or not it is feasible. Shape `(N,)`."""
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        """Objective at `h` `(N, n)`, whether or not it is feasible, `(N,)`; v: W h + b where it is at hand."""
 
     @abstractmethod
     def violation(self, h: Tensor) -> Tensor:
         """Largest violation of any constraint at `h`. Shape `(N,)`."""
 
     @abstractmethod
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
-        """A lower bound on the optimum from any `p` `(N, m)`, however bad. Shape `(N,)`, units of the objective.
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
+        """A lower bound on the optimum from any `p` `(N, m)`, however bad, with the repaired p that proves it.
 
         Costly repairs are left out for signals whose cheap bound reaches `enough` `(N,)`.
         """
+
+    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+        """The bound of `lower`, `(N,)`, units of the objective."""
+        return self.lower(p, enough).bound
+
+    def unmet(self, p: Tensor) -> Unmet | None:
+        """(D) at a p that misses feasibility, for what holds in a ball; None where every p can be made feasible."""
+        return None
+
+    def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
+        """How far `h` `(N, n)` is over each limit; v: W h + b where it is at hand."""
+        below = -h if self.nonnegative else None
+        lo, hi = self.bounds()
+        if lo is None and hi is None:
+            return Excess(None, None, None, None, below)
+        rows = self.rows
+        v = rows.W(h) + rows.b if v is None else v
+        size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs()
+        if lo is None or hi is None:
+            end = hi if lo is None else lo
+            assert end is not None
+            return Excess(v - end if lo is None else end - v, size + _finite(end), None, None, below)
+        above, under = v - hi, lo - v
+        return Excess(torch.maximum(above, under), size + _finite(torch.where(above >= under, hi, lo)), None, None, below)
+
+    def bounds(self) -> tuple[Tensor | None, Tensor | None]:
+        """Lowest and highest value of each row by itself, `(N, m)` each; None where no row has any."""
+        if self.form == "interval":
+            return self.limits()
+        if self.form == "curved" or not self.rows.any_off:
+            return None, None
+        return None, torch.where(self.rows._off, torch.zeros_like(self.rows.y), torch.inf)
 
     @abstractmethod
     def complete(self, h: Tensor) -> Tensor:
@@ -151,6 +230,10 @@ class AbstractLayerProblem(ABC):
     def quadratic(self) -> Tensor:
         """Weight of |h|^2 / 2 in g, `(N, 1)`."""
 
+    def counted(self, weight: Tensor) -> Tensor:
+        """A weight `(N, 1)` of every unknown in g, in the unknowns' own sizes: `(N, 1)` or `(N, n)`."""
+        return weight if self.sizes is None else weight * self.sizes
+
     def limits(self) -> tuple[Tensor, Tensor]:
         """Lowest and highest value that each row W h + b may have, `(N, m)` each; infinite where it is not bounded."""
         none = torch.full_like(self.rows.y, torch.inf)
@@ -168,7 +251,18 @@ class AbstractLayerProblem(ABC):
         scale = self.rows.scale()
         if self.form in ("quadratic", "curved"):
             return scale**2 / 2
-        return scale / (self.rows.W.norm() or 1.0)
+        return scale / (self._plain_norm() or 1.0)
+
+    def _plain_norm(self) -> float:
+        """|W| before rows and columns were stretched."""
+        stretch, sizes = self.rows.stretch, self.sizes
+        if stretch is None and sizes is None:
+            return self.rows.W.norm()
+        kept = self.rows.W.__dict__.get("_kept_plain_norm")
+        if kept is None:
+            sides = (None if side is None else 1 / side for side in (stretch, sizes))
+            kept = self.rows.W.__dict__["_kept_plain_norm"] = self.rows.W.stretched(*sides).norm()
+        return kept
 
     def floor(self, tol: float) -> Tensor:
         """The gap that counts as none whatever the objective is, `(N,)`: see `Certificate`."""
@@ -186,9 +280,34 @@ class AbstractLayerProblem(ABC):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same problem in another floating type or on another device."""
 
+    def normalised(self, tol: float = 1e-6) -> Scaled:
+        """The same problem with |W| = 1 and data of length 1 per signal.
+
+        Limited rows and columns of very different lengths (`maps.UNEVEN`) are brought to one, so that every solver sees
+        what the judge judges; limited rows that are 0 in W and broken by at most tol s_y bind no h and go.
+        """
+        problem = without_dead_rows(self, tol)
+        units = units_of(problem)
+        return Scaled(problem.in_units(units), units.h, units.p(self.grows))
+
+    @property
+    def grows(self) -> tuple[int, int]:
+        """The objective grows like s_y^a |W|^b: (a, b)."""
+        return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
+
+    @property
+    def stretches(self) -> bool:
+        """Whether columns may be brought to one length: where the solvers know unknowns of different sizes."""
+        return self.form in ("quadratic", "interval")
+
     @abstractmethod
-    def normalised(self) -> Scaled:
-        """The same problem with |W| = 1 and data of length 1 per signal."""
+    def in_units(self, units: "Units") -> Self:
+        """The same problem in other units."""
+
+    def unseen(self, gone: Tensor) -> Self:
+        """The same problem without the rows `gone`, bool `(N, m)`."""
+        rows = self.rows.derived(on=self.rows.on & ~gone, off=self.rows._off & ~gone)
+        return replace(self, rows=rows)  # type: ignore[type-var]
 
     @property
     def N(self) -> int:
@@ -211,18 +330,22 @@ class AbstractCurvedProblem(AbstractLayerProblem):
         """How far one proximal gradient step from `h` `(N, n)` moves it, relative to its natural size s_y / |W|, `(N,)`."""
 
 
-def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
+def per_unknown(sizes: Tensor | None, rows: Rows) -> None:
+    """Raise ValueError unless `sizes` is None or fits the unknowns: it comes from `normalised` only."""
+    if sizes is not None and sizes.shape != (rows.n,):
+        raise ValueError(f"expected sizes of shape ({rows.n},), got {tuple(sizes.shape)}; leave them out")
+
+
+def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Tensor:
     """`value` as a tensor `(N,)` in the rows' type: a float for all signals, or one number per signal.
 
-    Raises ValueError for a wrong shape, a negative or a non-finite value.
+    Numbers too small for all their digits (below 1e-308, or 1e-38 in float32) count as 0.
+
+    Raises ValueError for a wrong shape, a negative or a non-finite value, TypeError for what is no real number.
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"expected rows as cvxinv.Rows, got {describe(rows)}; build Rows(W, b, y, on) first")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"expected {name} as a float or a tensor (N,), got {type(value).__name__}; pass a number")
-    if isinstance(value, Tensor) and value.device != rows.W.device:
-        raise ValueError(f"expected {name} on {rows.W.device}, got {value.device}; move it with .to(device)")
-    tensor = torch.as_tensor(value, dtype=rows.W.dtype, device=rows.W.device)
+    tensor = read_amount(value, name, rows.W.device)
     if tensor.ndim == 0:
         tensor = tensor.expand(rows.N)
     if tensor.shape != (rows.N,):
@@ -232,24 +355,173 @@ def per_signal(value: float | Tensor, rows: Rows, name: str) -> Tensor:
     if not torch.isfinite(tensor).all() or (tensor < 0).any():
         bad = float(tensor[~(torch.isfinite(tensor) & (tensor >= 0))][0])
         raise ValueError(f"{name} must be >= 0 and finite, got {bad}; pass 0 to leave the term out")
-    return tensor
+    cast = tensor.to(rows.W.dtype)
+    # below the normal numbers products lose their digits: a penalty that small is none
+    cast = torch.where(cast < torch.finfo(cast.dtype).tiny, 0.0, cast)
+    if torch.isinf(cast).any():
+        raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
+    return cast
 
 
-def normalised_rows(rows: Rows) -> tuple[Rows, Tensor, float]:
-    """Rows with |W| = 1 and s_y = 1 per signal, the data scale `(N,)` and |W|; zero scales count as 1."""
-    data, k = rows.scale(), rows.W.norm() or 1.0
+class Units(NamedTuple):
+    """What a problem is measured in: its `rows` in the new units, the size of the data `(N,)`, and |W|.
+
+    stretch `(m,)`, columns `(n,)`: by what rows and columns were multiplied beside 1 / s_y and 1 / |W|, or None.
+    """
+
+    rows: Rows
+    data: Tensor
+    norm: float
+    stretch: Tensor | None
+    columns: Tensor | None
+
+    @property
+    def h(self) -> Tensor:
+        """h = this times the new h, `(N, 1)` or `(N, n)`."""
+        unit = (self.data / self.norm)[:, None]
+        return unit if self.columns is None else unit * self.columns
+
+    def p(self, grows: tuple[int, int]) -> Tensor:
+        """p = this times the new p, `(N, 1)` or `(N, m)`, for an objective that grows like data^a norm^b."""
+        unit = (self.data ** (grows[0] - 1) * self.norm ** grows[1])[:, None]
+        return unit if self.stretch is None else unit * self.stretch
+
+    def objective(self, x: Tensor, grows: tuple[int, int]) -> Tensor:
+        """x in the new units of such an objective, `(N,)`, in the old ones; the largest number where that overflows."""
+        for _ in range(grows[0]):
+            x = x * self.data
+        return x.mul(self.norm ** grows[1]).clamp(-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
+
+    def stretched(self, v: Tensor) -> Tensor:
+        """What rows held, `(N, m)`, after these units stretched them."""
+        return v if self.stretch is None else v * self.stretch
+
+    def sizes(self, before: Tensor | None) -> Tensor | None:
+        """The sizes of the unknowns in the new units."""
+        if self.columns is None:
+            return before
+        return self.columns if before is None else before * self.columns
+
+
+def is_even(problem: AbstractLayerProblem) -> bool:
+    """Whether no limited row and no column is far longer or shorter than others."""
+    W = problem.rows.W
+    if W.even:
+        return True
+    if evening(W.row_lengths(), limited_rows(problem)) is not None:
+        return False
+    return not problem.stretches or evening(W.column_lengths(), None) is None
+
+
+def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
+    """Units in which |W| = 1 and s_y = 1 and rows and columns are even; zero scales count as 1.
+
+    binary: only next to 1, by powers of two, which round nothing.
+    """
+    rows, W = problem.rows, problem.rows.W
+    stretch, columns = None, None
+    if not W.even:
+        stretch = evening(W.row_lengths(), limited_rows(problem))
+        W = W.stretched(stretch, None)
+        columns = evening(W.column_lengths(), None) if problem.stretches else None
+        W = W.stretched(None, columns)
+    data, k = rows.scale(), W.norm() or 1.0
     data = torch.where(data > 0, data, torch.ones_like(data))
+    if binary:
+        data, k = power_of_two(data), 2.0 ** (frexp(k)[1] - 1)
     s = data[:, None]
-    return (
-        rows.derived(W=rows.W.scaled(1 / k), b=(rows.b / s).expand_as(rows.y), y=rows.y / s),
-        data,
-        k,
-    )
+    changes: dict[str, Any] = {"W": W.scaled(1 / k), "b": (rows.b / s).expand_as(rows.y), "y": rows.y / s}
+    if stretch is not None:
+        changes = changes | {
+            "b": changes["b"] * stretch, "y": changes["y"] * stretch, "weight": rows._weight / stretch**2,
+            "stretch": stretch if rows.stretch is None else rows.stretch * stretch,
+        }  # fmt: skip
+    return Units(rows.derived(**changes), data, k, stretch, columns)
+
+
+def evening(length: Tensor, which: Tensor | None) -> Tensor | None:
+    """Powers of two that bring lengths to the median one if any is far from it (`maps.UNEVEN`); None: all are even.
+
+    which: bool, the only ones that may be stretched; None: all. Lengths of 0 are left alone.
+    """
+    there = length > 0 if which is None else which & (length > 0)
+    if bool(evenly(length, there).all()):
+        return None
+    ratio = torch.where(there, length / length[length > 0].median(), torch.ones_like(length))
+    # what lies further apart would leave no room for squares
+    most = 2.0**400 if length.dtype == torch.float64 else 2.0**40
+    return (1 / power_of_two(ratio)).clamp(1 / most, most)
+
+
+def limited_rows(problem: AbstractLayerProblem) -> Tensor:
+    """Rows that have a limit of their own for some signal, bool `(m,)`."""
+    lo, hi = problem.bounds()
+    there = torch.zeros(problem.rows.m, dtype=torch.bool, device=problem.rows.y.device)
+    for end in (lo, hi):
+        if end is not None:
+            there |= torch.isfinite(end).any(0)
+    return there
+
+
+def dead_rows(problem: AbstractLayerProblem) -> Tensor:
+    """Limited rows that no h moves, bool `(N, m)`: W is 0 there."""
+    dead = problem.rows.W.row_lengths() == 0
+    if not bool(dead.any()):
+        return torch.zeros_like(problem.rows.on)
+    lo, hi = problem.bounds()
+    limited = torch.zeros_like(problem.rows.on)
+    for end in (lo, hi):
+        limited = limited if end is None else limited | torch.isfinite(end)
+    return limited & dead
+
+
+def without_dead_rows(problem: AbstractLayerProblem, tol: float) -> AbstractLayerProblem:
+    """The problem without the limits on rows that no h moves, where they are broken by at most tol s_y."""
+    dead = dead_rows(problem)
+    if not bool(dead.any()):
+        return problem
+    rows = problem.rows
+    zero = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+    over = problem.excess(zero).rows
+    assert over is not None
+    broken = rows.in_signal_units(over)
+    gone = dead & (broken <= tol * rows.scale()[:, None])
+    return problem.unseen(gone) if bool(gone.any()) else problem
 
 
 def rounding(length: int, dtype: torch.dtype) -> float:
     """Relative error bound of a sum of `length` products in `dtype`: (length + 4) u."""
     return (length + 4) * torch.finfo(dtype).eps / 2
+
+
+def _finite(end: Tensor) -> Tensor:
+    """|end| where it is finite, else 0."""
+    return torch.where(torch.isfinite(end), end.abs(), torch.zeros_like(end))
+
+
+def proved(value: Tensor, doubt: Tensor, p: Tensor) -> Lower:
+    """The lower bound value - doubt at p; the 0 that needs no p where that is below 0, or no number: a huge p overflows."""
+    bound = value - doubt
+    there = (bound > 0) & torch.isfinite(bound)
+    return Lower(torch.where(there, bound, 0.0), torch.where(there[:, None], p, 0.0), torch.where(there, doubt, 0.0))
+
+
+def away(value: Tensor, slope: Tensor) -> Tensor:
+    """The |h| below which slope'|h| < value, `(N,)`: how far p pushes every h away; 0 where value is not above 0."""
+    length = lengths(slope)
+    far = value / torch.where(length > 0, length, torch.ones_like(length))
+    far = torch.where(length > 0, far, torch.full_like(far, torch.inf))
+    return torch.where(value > 0, far * (1 - 1e-12), torch.zeros_like(far))
+
+
+def length_of(h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
+    """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, for a statement."""
+    import cvxpy as cp
+
+    if sizes is None:
+        return cp.sum(h) if nonnegative else cp.norm(h, 1)
+    d = sizes.detach().cpu().double().numpy()
+    return d @ h if nonnegative else cp.norm(cp.multiply(d, h), 1)
 
 
 def spd_factor(H: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,77 +541,3 @@ def spd_solve(L: Tensor, v: Tensor) -> Tensor:
     if len(L) == 1:
         return torch.cholesky_solve(v.T, L[0]).T
     return torch.cholesky_solve(v[..., None], L)[..., 0]
-
-
-def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tensor) -> Tensor:
-    """`p` corrected on the on rows so that `gradient` = W'p + ... vanishes on the `free` unknowns to p's own precision.
-
-    Where the misfit is tiny, p is a small difference of large numbers, and the digits that rounding took from it decide
-    the bound. ridge: the problem's quadratic weight `(N, 1)`. Returns p as it is for signals whose W_on has no full
-    column rank on the free unknowns, and beyond 2048 unknowns.
-    """
-    if rows.n > 2048:
-        return p
-    H = rows.gram() * (free[:, :, None] & free[:, None, :])
-    L, definite = spd_factor(H + torch.diag_embed(torch.where(free, ridge, torch.ones_like(gradient))))
-    moved = p
-    for _ in range(2):
-        dh = spd_solve(L, torch.where(free, -gradient, torch.zeros_like(gradient)))
-        step = rows.fit * rows.W(dh)
-        moved, gradient = moved + step, gradient + rows.W.adjoint(step)
-    return torch.where(definite[:, None], moved, p)
-
-
-def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
-    """Multipliers mu >= 0 of the off rows at their bound that best balance `gradient` on the `free` unknowns.
-
-    Solves min_{mu >= 0} |gradient_A + W_IA' mu| signal by signal (Lawson-Hanson); I = off rows within 1e-5 s_y of 0.
-    h, gradient: `(N, n)`; free: bool `(N, n)`. Returns `(N, m)`. Source: `sparse` note 5.4 (ii), any mu >= 0 is valid.
-    """
-    from scipy.optimize import nnls
-
-    mu = torch.zeros_like(rows.y)
-    tight = rows._off & (rows.W(h) + rows.b >= -_NEAR * rows.scale()[:, None])
-    W = rows.W.matrix()
-    for i in range(rows.N):
-        I, A = tight[i].nonzero()[:, 0], free[i].nonzero()[:, 0]
-        if len(I) and len(A):
-            block = W[I][:, A].T.cpu().numpy()
-            if block.any():
-                value, _ = nnls(block, -gradient[i, A].cpu().numpy(), maxiter=10 * (len(I) + len(A)))
-                mu[i, I] = torch.as_tensor(value, dtype=mu.dtype, device=mu.device)
-    return mu
-
-
-def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None) -> Tensor:
-    """A p for an `h` of a basis pursuit that came without one: the multipliers that best meet its optimality conditions.
-
-    Those are W'p + 1 - s = 0 with s >= 0, and s_j = 0 where h_j > 0; where h has any sign they are asked of (W, -W) and the
-    two halves of h. p is >= 0 on rows within 1e-5 s_y of their upper limit, <= 0 at their lower one, of any sign where
-    the two limits meet, and t times `ball` `(N, m)`, t >= 0, where the length of the misfit is bounded. Least squares over
-    all these signs, signal by signal (Lawson-Hanson). Any p is valid; this one is exact at an exact optimum.
-    Source: `sparse` note 5.2 (i) and 5.3 (ii), with the slacks s added.
-    """
-    from scipy.optimize import nnls
-
-    rows = problem.rows
-    p, M = torch.zeros_like(rows.y), rows.W.matrix()
-    (lo, hi), v, near = problem.limits(), rows.W(h) + rows.b, _NEAR * rows.scale()[:, None]
-    upper, lower = v >= hi - near, v <= lo + near
-    halves = torch.cat([M, -M], 1) if problem.absolute else M
-    parts = torch.cat([h.clamp(min=0), (-h).clamp(min=0)], 1) if problem.absolute else h
-    idle = parts <= 1e-6 * parts.amax(1, keepdim=True)
-    for i in range(rows.N):
-        columns = [halves[upper[i]].T, -halves[lower[i]].T]
-        columns += [] if ball is None else [(ball[i] @ halves)[:, None]]
-        slack = torch.eye(halves.shape[1], dtype=M.dtype, device=M.device)[:, idle[i]]
-        block = torch.cat([*columns, -slack], 1)
-        length = block.norm(dim=0).clamp(min=1e-300)
-        value, _ = nnls((block / length).cpu().numpy(), -np.ones(len(block)), maxiter=30 * block.shape[1] + 100)
-        q = torch.as_tensor(value, dtype=M.dtype, device=M.device) / length
-        ups, downs = int(upper[i].sum()), int(lower[i].sum())
-        p[i, upper[i]] += q[:ups]
-        p[i, lower[i]] -= q[ups : ups + downs]
-        if ball is not None:
-            p[i] += q[ups + downs] * ball[i]
-    return p

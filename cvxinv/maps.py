@@ -5,6 +5,7 @@ picture shapes. `matrix()` is W as a dense `(m, n)` tensor, made once and kept. 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -14,10 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, weights
+from .lengths import lengths
+from .surroundings import exact_products
 
 _SMALL = 64  # rows or columns below which an SVD costs less than its alternatives
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
+
+
+UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
+
+
+def evenly(length: Tensor, which: Tensor) -> Tensor:
+    """Whether each length is near the median of those that are not 0, bool; lengths not in `which` count as near."""
+    there = length[length > 0]
+    if len(there) == 0:
+        return torch.ones_like(which)
+    ratio = length / there.median()
+    return ~which | (ratio <= UNEVEN) & (ratio >= 1 / UNEVEN)
 
 
 def _ieee_convolution():
@@ -134,6 +149,34 @@ class AbstractMap(ABC):
         """Largest singular value of W, computed at the first call and kept."""
         return self._kept_norm
 
+    @cached_property
+    def _kept_lengths(self) -> tuple[Tensor, Tensor]:
+        if "_kept_matrix" in self.__dict__ or isinstance(self, Dense):
+            M = self.matrix()
+            return lengths(M, 1), lengths(M, 0)
+        rows, columns = torch.zeros(self.m, dtype=self.dtype, device=self.device), []
+        for block in _columns(self):
+            columns.append(lengths(block, 1))
+            rows = torch.hypot(rows, lengths(block, 0))
+        return rows, torch.cat(columns) if columns else rows.new_zeros(0)
+
+    def row_lengths(self) -> Tensor:
+        """Length of each row of W, `(m,)`, computed at the first call and kept."""
+        return self._kept_lengths[0]
+
+    def column_lengths(self) -> Tensor:
+        """Length of each column of W, `(n,)`, computed at the first call and kept."""
+        return self._kept_lengths[1]
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether no row and no column that is not 0 is more than `UNEVEN` times as long or short as the median one."""
+        return all(bool(evenly(x, x > 0).all()) for x in self._kept_lengths)
+
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "AbstractMap":
+        """The map diag(`rows`) W diag(`columns`), `(m,)` and `(n,)`; None leaves that side alone."""
+        return self if rows is None and columns is None else Stretched(self, rows, columns)
+
 
 @dataclass(frozen=True, eq=False)
 class Dense(AbstractMap):
@@ -142,10 +185,7 @@ class Dense(AbstractMap):
     weight: Tensor
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weight, Tensor):
-            raise TypeError(f"expected a weight as a torch tensor, got {describe(self.weight)}; use torch.as_tensor(...)")
-        if not self.weight.dtype.is_floating_point:
-            raise TypeError(f"expected a weight of floats, got {describe(self.weight)}; use .double()")
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
         if self.weight.ndim != 2:
             raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
 
@@ -165,9 +205,11 @@ class Dense(AbstractMap):
     def device(self) -> torch.device:
         return self.weight.device
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return h @ self.weight.T
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return p @ self.weight
 
@@ -180,11 +222,20 @@ class Dense(AbstractMap):
             there.__dict__["_kept_norm"] = known * abs(factor)
         if "_kept_gram" in self.__dict__:
             there.__dict__["_kept_gram"] = self._kept_gram * factor**2
+        if "even" in self.__dict__:
+            there.__dict__["_kept_lengths"] = tuple(x * abs(factor) for x in self._kept_lengths)
+            there.__dict__["even"] = self.even
         return there
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
         return self if weight is self.weight else Dense(weight)
+
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "Dense":
+        if rows is None and columns is None:
+            return self
+        weight = self.weight if rows is None else rows[:, None] * self.weight
+        return Dense(weight if columns is None else weight * columns)
 
     def _matrix(self) -> Tensor:
         return self.weight
@@ -194,19 +245,22 @@ def syrk(M: Tensor) -> Tensor:
     """M'M. On the CPU numpy forms half of it: it notices that both factors are the same."""
     if M.device.type != "cpu":
         return M.T @ M
-    A = M.detach().numpy()
+    A = M.numpy()
     return torch.from_numpy(A.T @ A)
 
 
 def _by_columns(W: AbstractMap) -> Tensor:
     """W as a matrix, column by column in blocks, so that a wide map does not need n pictures at once."""
-    columns = []
+    return torch.cat(list(_columns(W))).T.contiguous()
+
+
+def _columns(W: AbstractMap) -> Iterator[Tensor]:
+    """The columns of W as rows, `(k, m)`, block by block."""
     for start in range(0, W.n, 1024):
         stop = min(start + 1024, W.n)
         units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
-        units[torch.arange(stop - start), torch.arange(start, stop)] = 1
-        columns.append(W(units))
-    return torch.cat(columns).T.contiguous()
+        units.diagonal(start).fill_(1)
+        yield W(units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +278,16 @@ class _Convolution(AbstractMap):
     groups: int = 1
     output_padding: tuple[int, int] = (0, 0)
     shape_out: tuple[int, int, int] = field(init=False)
+
+    def _check(self) -> None:
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
+        if self.weight.ndim != 4:
+            raise ValueError(f"expected a weight of four axes, got {describe(self.weight)}; pass a kernel of pictures")
+        if len(self.shape_in) != 3 or min(*self.shape_in, *self.weight.shape) < 1:
+            raise ValueError(
+                f"expected shape_in as (channels, height, width), and a weight with entries, got {tuple(self.shape_in)} and "
+                f"{describe(self.weight)}; leave out what holds nothing"
+            )
 
     @property
     def n(self) -> int:
@@ -260,6 +324,7 @@ class ConvTranspose2d(_Convolution):
     """Transposed convolution with zero padding; `weight` is (channels in, channels out / groups, height, width)."""
 
     def __post_init__(self) -> None:
+        self._check()
         c, h, w = self.shape_in
         with _ieee_convolution():
             probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
@@ -268,10 +333,12 @@ class ConvTranspose2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         with _ieee_convolution():
             return F.conv_transpose2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         with _ieee_convolution():
             image = p.reshape(-1, *self.shape_out)
@@ -284,6 +351,7 @@ class Conv2d(_Convolution):
     """Convolution with zero padding; `weight` is (channels out, channels in / groups, height, width)."""
 
     def __post_init__(self) -> None:
+        self._check()
         c, h, w = self.shape_in
         with _ieee_convolution():
             probe = F.conv2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
@@ -292,10 +360,12 @@ class Conv2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         with _ieee_convolution():
             return F.conv2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         # rows and columns that the strides never reach come back through output_padding
         extra = tuple(
@@ -324,8 +394,10 @@ class Resampling2d(AbstractMap):
     channels: int
 
     def __post_init__(self) -> None:
-        for name, matrix in (("rows", self.rows), ("columns", self.columns)):
-            if not isinstance(matrix, Tensor) or not matrix.dtype.is_floating_point or matrix.ndim != 2:
+        for name in ("rows", "columns"):
+            matrix = weights(getattr(self, name), f"{name}, a float matrix (size out, size in),")
+            object.__setattr__(self, name, matrix)
+            if matrix.ndim != 2:
                 raise TypeError(
                     f"expected {name} as a float matrix (size out, size in), got {describe(matrix)}; use .double()"
                 )
@@ -365,7 +437,9 @@ class Resampling2d(AbstractMap):
         cls, shape_in: tuple[int, int, int], scale: tuple[int, int], dtype: torch.dtype = torch.float64
     ) -> "Resampling2d":
         """Every pixel `scale` = (down, across) times: nearest-neighbour upsampling."""
-        rows, columns = (torch.arange(size).repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True))
+        rows, columns = (
+            torch.arange(size, device="cpu").repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True)
+        )
         return cls.picking(shape_in, rows, columns, dtype)
 
     @property
@@ -394,9 +468,11 @@ class Resampling2d(AbstractMap):
     def device(self) -> torch.device:
         return self.rows.device
 
+    @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
 
+    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return (self.rows.T @ (p.reshape(-1, *self.shape_out) @ self.columns)).flatten(1)
 
@@ -421,7 +497,7 @@ def _picks(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
-    numbers = torch.arange(size, dtype=torch.float64)[None, None]
+    numbers = torch.arange(size, dtype=torch.float64, device="cpu")[None, None]
     fill = -1.0 if mode == "zeros" else None
     try:
         return F.pad(numbers, (before, after), _PADDING_MODES[mode], fill)[0, 0].long()
@@ -439,6 +515,11 @@ class Composition(AbstractMap):
     inner: AbstractMap
 
     def __post_init__(self) -> None:
+        for name in ("outer", "inner"):
+            if not isinstance(getattr(self, name), AbstractMap):
+                raise TypeError(
+                    f"expected {name} as a map, got {describe(getattr(self, name))}; wrap a matrix in cvxinv.Dense(...)"
+                )
         if self.outer.n != self.inner.m:
             raise ValueError(
                 f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; pass maps whose sizes meet"
@@ -479,4 +560,52 @@ class Composition(AbstractMap):
         # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
         if isinstance(self.inner, Dense):
             return self.outer(self.inner.weight.T).T.contiguous()
+        return _by_columns(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretched(AbstractMap):
+    """diag(`rows`) W diag(`columns`) for a map W that is not kept as a matrix; None stands for ones."""
+
+    inner: AbstractMap
+    rows: Tensor | None
+    columns: Tensor | None
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def m(self) -> int:
+        return self.inner.m
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        v = self.inner(h if self.columns is None else h * self.columns)
+        return v if self.rows is None else v * self.rows
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        h = self.inner.adjoint(p if self.rows is None else p * self.rows)
+        return h if self.columns is None else h * self.columns
+
+    def magnitude(self) -> "Stretched":
+        sides = (None if side is None else side.abs() for side in (self.rows, self.columns))
+        return Stretched(self.inner.magnitude(), *sides)
+
+    def scaled(self, factor: float) -> "Stretched":
+        return replace(self, inner=self.inner.scaled(factor))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Stretched":
+        inner = self.inner.to(dtype, device)
+        sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
+        return Stretched(inner, *sides)
+
+    def _matrix(self) -> Tensor:
         return _by_columns(self)

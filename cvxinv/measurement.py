@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .inputs import describe as _kind
-from .inputs import read_numbers
+from .inputs import plain_tensor, read_numbers
 
 
 class AbstractMeasurement(ABC):
@@ -50,6 +50,10 @@ class Everything(AbstractMeasurement):
 
     d: int
 
+    def __post_init__(self) -> None:
+        if isinstance(self.d, bool) or not isinstance(self.d, (int, np.integer)) or self.d < 1:
+            raise ValueError(f"expected d as an integer >= 1, got {self.d!r}; pass the number of entries of a signal")
+
     @property
     def length(self) -> int:
         return self.d
@@ -61,7 +65,7 @@ class Everything(AbstractMeasurement):
         return J
 
     def seen(self, N: int) -> Tensor:
-        return torch.ones(N, self.d, dtype=torch.bool)
+        return torch.ones(N, self.d, dtype=torch.bool, device="cpu")
 
     def take(self, index: Tensor) -> "Everything":
         return self
@@ -82,6 +86,7 @@ class Mask(AbstractMeasurement):
                 f"expected a mask as a bool tensor (d,) or (N, d), got {_kind(self.visible)}; "
                 "True marks what was seen, e.g. torch.rand(d) > 0.45"
             )
+        object.__setattr__(self, "visible", plain_tensor(self.visible, "a mask"))
 
     @property
     def length(self) -> int:
@@ -111,11 +116,13 @@ class Matrix(AbstractMeasurement):
 
     def __post_init__(self) -> None:
         if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim != 2:
-            raise ValueError(f"expected a matrix A as a floating tensor (k, d), got {_kind(self.A)}")
+            raise ValueError(f"expected a matrix A as a floating tensor (k, d), got {_kind(self.A)}; use A.double()")
+        object.__setattr__(self, "A", read_numbers(self.A, "a matrix A", self.A.device, "f", "use A.double()"))
         if not torch.isfinite(self.A).all():
             raise ValueError("expected a finite matrix A, got NaN or inf in it; clean it first")
         if not self.A.any():
-            raise ValueError("expected a matrix A that measures something, got all zeros")
+            got = "all zeros" if self.A.numel() else _kind(self.A)
+            raise ValueError(f"expected a matrix A that measures something, got {got}; pass one row per measurement")
 
     @property
     def length(self) -> int:

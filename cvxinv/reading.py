@@ -23,6 +23,7 @@ from .generator import Generator, Layer, factors
 from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .onnx_reading import read_onnx
 from .shipped import shipped_file, shipped_generators
+from .surroundings import undisturbed
 from .tracing import fold_batch_norm, leaky, read_module
 
 _FORMAT = "cvxinv generator format"
@@ -32,6 +33,7 @@ _OWN_KEYS = ("format", "version", "layers", "tensors", "parameters", "sha256", "
 _LABEL_OP = "concat_label_embedding"
 
 
+@undisturbed
 def load_generator(
     source: nn.Module | str | Path,
     output: str | AbstractActivation | None = None,
@@ -78,6 +80,7 @@ def load_generator(
     return generator if output is None else generator.with_output(output)
 
 
+@undisturbed
 def save_generator(generator: Generator, path: str | Path) -> None:
     """Write `path`.safetensors and `path`.json (either suffix may be given), each whole or not at all.
 

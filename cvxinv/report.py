@@ -23,6 +23,7 @@ from .inversion.result import Inversion, snr
 from .inversion.verify import INVERSION_STATUSES
 from .measurement import AbstractMeasurement, Matrix, as_measurement
 from .png import data_uri, output_range, picture_shape, write_whole
+from .surroundings import undisturbed
 from .svg import (
     BLACK,
     BLUE,
@@ -89,6 +90,7 @@ class _Page:
         return range(min(len(self.inversion), _MOST_POINTS))
 
 
+@undisturbed
 def write_report(
     inversion: Inversion,
     path: str | Path,

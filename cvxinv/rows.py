@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .inputs import describe
+from .inputs import describe, plain_tensor
+from .lengths import lengths
 from .maps import AbstractMap, syrk
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
@@ -49,7 +50,8 @@ class Rows:
 
     b: `(m,)`, or `(N, m)` where it differs per signal. y: `(N, m)`, read on `on` rows only. on, off: disjoint bool
     masks `(N, m)`; `off` left out means every row that is not on. weight: `(N, m)`, > 0 on the on rows (1 unless a
-    LeakyReLU stood behind them). Units: y and b in signal units.
+    LeakyReLU stood behind them). Units: y and b in signal units. stretch: `(m,)`, set where rows were multiplied to bring
+    them to one length (`normalised`): what a row holds is that many signal units.
 
     Raises ValueError for shapes, types, devices or non-finite numbers that do not fit.
     """
@@ -60,6 +62,7 @@ class Rows:
     on: Tensor
     off: Tensor | None = None
     weight: Tensor | None = None
+    stretch: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.W, AbstractMap):
@@ -79,8 +82,8 @@ class Rows:
             value = getattr(self, name)
             if value is None and name in ("off", "weight"):
                 continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+            value = plain_tensor(value, name)
+            object.__setattr__(self, name, value)
             if value.device != self.W.device:
                 raise ValueError(
                     f"expected {name} on {self.W.device} as W is, got {value.device}; move one with .to(device)"
@@ -93,6 +96,11 @@ class Rows:
 
     def _check_shapes(self) -> None:
         m = self.W.m
+        if min(m, self.W.n) < 1:
+            raise ValueError(
+                f"expected W of at least one row and one unknown, got {m} rows and {self.W.n} unknowns; "
+                "leave out a layer of which nothing is there"
+            )
         if self.y.ndim != 2 or self.y.shape[1] != m:
             raise ValueError(f"y has shape {tuple(self.y.shape)} but W maps to {m} rows; pass y of shape (N, {m})")
         if len(self.y) == 0:
@@ -142,6 +150,11 @@ class Rows:
         assert self.weight is not None
         return self.weight
 
+    @cached_property
+    def any_off(self) -> bool:
+        """Whether any signal has an off row."""
+        return bool(self._off.any())
+
     @property
     def N(self) -> int:
         """Number of signals."""
@@ -167,9 +180,10 @@ class Rows:
         """y - b on the on rows, 0 elsewhere, `(N, m)`."""
         return torch.where(self.on, self.y - self.b, torch.zeros_like(self.y))
 
-    def residual(self, h: Tensor) -> Tensor:
-        """W h + b - y on the on rows, 0 elsewhere, `(N, m)`."""
-        return torch.where(self.on, self.W(h) + self.b - self.y, torch.zeros_like(self.y))
+    def residual(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        """W h + b - y on the on rows, 0 elsewhere, `(N, m)`; v: W h + b where it is at hand."""
+        v = self.W(h) + self.b if v is None else v
+        return torch.where(self.on, v - self.y, torch.zeros_like(self.y))
 
     def excess(self, h: Tensor) -> Tensor:
         """How far W h + b exceeds 0 on the off rows, 0 elsewhere, `(N, m)`."""
@@ -179,9 +193,23 @@ class Rows:
 
     def scale(self) -> Tensor:
         """s_y = |y_on - b_on|, `(N,)`; where that is 0, the length of the positive b_off; where that is 0 too, 0."""
-        on = self.target.norm(dim=1)
-        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y)).norm(dim=1)
-        return torch.where(on > 0, on, off)
+        return self._kept_scale
+
+    @cached_property
+    def _kept_scale(self) -> Tensor:
+        on = lengths(self.in_signal_units(self.target))
+        if bool((on > 0).all()):
+            return on
+        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y))
+        return torch.where(on > 0, on, lengths(self.in_signal_units(off)))
+
+    def stretched(self, v: Tensor) -> Tensor:
+        """Signal units of each row, `(N, m)`, as what the rows hold: the opposite of `in_signal_units`."""
+        return v if self.stretch is None else v * self.stretch
+
+    def in_signal_units(self, v: Tensor) -> Tensor:
+        """What rows hold, `(N, m)`, before they were stretched."""
+        return v if self.stretch is None else v / self.stretch
 
     def gram(self) -> Tensor:
         """W_on' diag(weight) W_on, `(N, n, n)`, or `(1, n, n)` where all signals share it."""
@@ -214,7 +242,7 @@ class Rows:
             raise ValueError("expected at least one signal at `index`, got none")
         return self.derived(b=b, y=y, on=self.on[index], off=self._off[index], weight=self._weight[index])
 
-    def derived(self, **changes: AbstractMap | Tensor) -> "Rows":
+    def derived(self, **changes: AbstractMap | Tensor | None) -> "Rows":
         """The same rows with these fields changed, and nothing checked: for changes that cannot break what was checked."""
         rows = object.__new__(Rows)
         for field in fields(self):
@@ -230,6 +258,7 @@ class Rows:
         return self.derived(
             W=W, b=self.b.to(device, W.dtype), y=self.y.to(device, W.dtype), on=self.on.to(device),
             off=self._off.to(device), weight=self._weight.to(device, W.dtype),
+            stretch=None if self.stretch is None else self.stretch.to(device, W.dtype),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ they are. What was read is compared with the copy on random latents before it is
 
 import copy
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -22,6 +23,7 @@ from .activations import AbstractActivation, LeakyReLU, PLUModule, ReLU, Sigmoid
 from .errors import UnsupportedLayerError
 from .folding import Chain, fixed_label, no_label, per_output
 from .generator import Generator
+from .inputs import plain_tensor
 from .maps import Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 _PROBES = 3
@@ -91,6 +93,10 @@ def check_ready(module: nn.Module) -> None:
     weights."""
     for path, part in module.named_modules():
         where = f"{path or 'module'} ({type(part).__name__})"
+        if wrapped := _wrapper(part):
+            raise UnsupportedLayerError(
+                f"expected an nn.Module that torch.fx can trace, got {where} of {wrapped[0]}; pass {wrapped[1]}"
+            )
         if isinstance(part, _BatchNorm) and part.running_mean is None:
             raise ValueError(
                 f"expected a batch norm with running statistics, got none in {where}; "
@@ -101,8 +107,25 @@ def check_ready(module: nn.Module) -> None:
     for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if torch.nn.parameter.is_lazy(tensor):
             raise ValueError(f"expected initialised weights, got a lazy {path}; run the module once on a latent")
+        plain = plain_tensor(tensor, path)  # refuses complex, sparse and quantised ones
+        if plain.is_meta:
+            raise ValueError(f"expected weights with numbers in them, got {path} on meta; load the weights first")
+        if plain.is_floating_point() and plain.dtype.itemsize < 2:
+            raise TypeError(f"expected weights of at least 16 bits, got {path} in {plain.dtype}; pass module.float()")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"expected finite weights, got NaN or infinite entries in {path}; retrain the module")
+
+
+def _wrapper(part: nn.Module) -> tuple[str, str] | None:
+    """Who wrapped a module so that its forward pass does not show, and what to pass instead."""
+    dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds, and without it nothing is compiled
+    if isinstance(part, torch.jit.ScriptModule):
+        return "torch.jit", "the module that was scripted or traced"
+    if dynamo is not None and isinstance(part, dynamo.OptimizedModule):
+        return "torch.compile", "the module that was compiled, its ._orig_mod"
+    if isinstance(part, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "torch.nn.parallel", "the module inside, its .module"
+    return None
 
 
 def _copy(module: nn.Module) -> nn.Module:
@@ -494,7 +517,7 @@ class _Step:
             raise self._unsupported(f"with mode {mode!r}, only 'nearest' can be read")
         if value not in (None, 0):
             raise self._unsupported(f"with value {value}, only padding with zeros can be read")
-        grid = torch.meshgrid(*(torch.arange(1.0, size + 1).double() for size in before[1:]), indexing="ij")
+        grid = torch.meshgrid(*(torch.arange(1, size + 1, dtype=torch.float64) for size in before[1:]), indexing="ij")
         rows, columns = (step(numbers.expand(1, *before)) for numbers in grid)
         if tuple(rows.shape[:2]) != (1, before[0]):
             raise self._unsupported("on other axes than height and width")

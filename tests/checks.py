@@ -112,7 +112,21 @@ def check_bound(case: Case) -> None:
         assert bool((away <= case.feasible.abs().sum(1) * (1 + 1e-9)).all()), f"{what} forbids a feasible point: {away}"
         enough = problem.dual(p, enough=torch.zeros_like(bound))
         assert bool((enough <= ceiling).all()), f"cheap dual of {what} is {enough - ceiling} above"
+        check_unmet(case, what, p)
     check_clipped(problem, torch.nan_to_num(case.reference.p))
+
+
+def check_unmet(case: Case, what: str, p: Tensor) -> None:
+    """value + short'h - doubt'|h| is below the objective of every feasible h, whatever p is."""
+    unmet = case.problem.unmet(p)
+    if unmet is None:
+        return
+    for h in feasible_points(case):
+        floor = unmet.value + (unmet.short * h).sum(1) - (unmet.doubt * h.abs()).sum(1)
+        size = 1e-12 * ((unmet.short * h).abs().sum(1) + unmet.value.abs())
+        assert not bool((floor > ceilings(case, h) + size).any()), (
+            f"{what}: {floor} is above the objective of a feasible point"
+        )
 
 
 def check_clipped(problem: AbstractLayerProblem, p: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator import Generator, Layer
+from cvxinv.inspection import inspect_generator
 
 META = torch.device("meta")
 NAN, INF = float("nan"), float("inf")
@@ -60,7 +61,9 @@ B = torch.zeros(6, dtype=torch.float64)
 YR = torch.rand(2, 6, generator=seeded(5), dtype=torch.float64)
 ON = torch.arange(12).reshape(2, 6) % 3 > 0
 ROWS = ci.Rows(W, B, YR, ON)
+ROWS32 = ROWS.to(torch.float32)
 LASSO = ci.NonnegativeLasso(ROWS, 0.1)
+KERNEL = torch.ones(2, 3, 2, 2, dtype=torch.float64)
 H, P = torch.rand(2, 4, dtype=torch.float64), torch.rand(2, 6, dtype=torch.float64)
 
 
@@ -77,6 +80,16 @@ def invert(y: Any = Y, method: Any = "hybrid", generator: Any = G, **options: An
 
 def pursue(**options: Any) -> Callable[[], object]:
     return invert(method="latent_pursuit", **options)
+
+
+def load(module: nn.Module) -> Callable[[], object]:
+    return lambda: ci.load_generator(module.eval())
+
+
+def sparse_module() -> nn.Module:
+    module = nn.Linear(4, 5)
+    module.weight = nn.Parameter(module.weight.detach().to_sparse())
+    return module
 
 
 def verify(z: Any = Z, y: Any = Y, generator: Any = G, **options: Any) -> Callable[[], object]:
@@ -96,7 +109,7 @@ def certify(*point: Any, **options: Any) -> Callable[[], object]:
 
 
 # name: (the call, the error, what the message must contain: expected, got, cure)
-Case = tuple[Callable[[], object], type[Exception], tuple[str, ...]]
+Case = tuple[Callable[[], object], type[Exception] | tuple[type[Exception], ...], tuple[str, ...]]
 
 GENERATOR: dict[str, Case] = {
     "module for a generator": (invert(generator=MODULE), TypeError, ("Generator", "got Sequential", "load_generator")),
@@ -118,7 +131,11 @@ SIGNALS: dict[str, Case] = {
     "numpy complex": (invert(Y.numpy() + 0j), TypeError, ("float", "complex128", "convert")),
     "strings": (invert(np.full((3, 40), "0.1")), TypeError, ("floats", "<U3", "convert")),
     "objects": (invert(np.full((3, 40), 0.1, dtype=object)), TypeError, ("floats", "object", "convert")),
-    "long doubles": (invert(Y.numpy().astype(np.longdouble)), TypeError, ("float64", "float128|longdouble", "convert")),
+    "long doubles": (
+        invert(Y.numpy().astype(np.longdouble)),
+        TypeError,
+        ("up to float64", "longdouble|float128"),
+    ),
     "float64 into float32": (invert(generator=G32), ValueError, ("float32 signals", "float64", r"y\.float\(\)")),
     "on another device": (invert(Y.to(META)), ValueError, ("on cpu", "on meta", r"\.to\(")),
     "too narrow": (invert(Y[:, 1:]), ValueError, (r"\(N, 40\)", r"\(3, 39\)", "reshape")),
@@ -176,9 +193,9 @@ NOISE: dict[str, Case] = {
     "one negative": (invert(noise=("l2", torch.tensor([0.1, -0.25, 0.1]))), ValueError, (">= 0", "-0.25", "noise=None")),
     "NaN": (invert(noise=("linf", NAN)), ValueError, (">= 0 and finite", "got nan", "noise=None")),
     "inf": (invert(noise=("l2", INF)), ValueError, (">= 0 and finite", "got inf", "noise=None")),
-    "string bound": (invert(noise=("l2", "0.1")), TypeError, ("number or", "got str")),
-    "list bound": (invert(noise=("l2", [0.1] * 3)), TypeError, ("number or", "got list")),
-    "true": (invert(noise=("l2", True)), TypeError, ("number or", "got bool")),
+    "string bound": (invert(noise=("l2", "0.1")), TypeError, ("float or a tensor", "got str")),
+    "list bound": (invert(noise=("l2", [0.1] * 3)), TypeError, ("float or a tensor", "got list")),
+    "true": (invert(noise=("l2", True)), TypeError, ("float or a tensor", "got bool")),
     "two for three": (invert(noise=("l2", torch.ones(2))), ValueError, (r"\(3,\)", r"\(2,\)")),
     "table": (invert(noise=("l2", torch.ones(3, 1))), ValueError, (r"\(3,\)", r"\(3, 1\)")),
     "on another device": (invert(noise=("l2", torch.ones(3, device=META))), ValueError, ("on cpu", "meta", r"\.to\(")),
@@ -210,8 +227,8 @@ OPTIONS: dict[str, Case] = {
     "five lam for three": (pursue(lam=torch.ones(5)), ValueError, (r"\(3,\)", r"\(5,\)", "one per signal")),
     "gamma table": (invert(gamma=torch.ones(3, 1)), ValueError, (r"\(3,\)", r"\(3, 1\)", "one per signal")),
     "gamma elsewhere": (pursue(gamma=torch.ones(3, device=META)), ValueError, ("on cpu", "meta", r"\.to\(")),
-    "lam string": (pursue(lam="0.1"), TypeError, ("lam as a number or a tensor", "got str")),
-    "lam list": (pursue(lam=[0.1] * 3), TypeError, ("lam as a number or a tensor", "got list")),
+    "lam string": (pursue(lam="0.1"), TypeError, ("lam as a float or a tensor", "got str")),
+    "lam list": (pursue(lam=[0.1] * 3), TypeError, ("lam as a float or a tensor", "got list")),
     "zero tol": (pursue(tol=0.0), ValueError, ("tol must be", "got 0.0")),
     "negative tol": (invert(tol=-1e-6), ValueError, ("tol must be", "got -1e-06")),
     "threshold of all": (pursue(support_threshold=1.0), ValueError, (r"support_threshold must be .*\[0, 1\)", "got 1.0")),
@@ -294,13 +311,13 @@ ROW: dict[str, Case] = {
     "W as a tensor": (rows(W=W.weight), TypeError, ("W as a map", "got a tensor torch.float64", "Dense")),
     "NaN in W": (lambda: ci.Rows(ci.Dense(at(W.weight, (0, 0), NAN)), B, YR, ON), ValueError, ("finite", "NaN|nan")),
     "b list": (rows(b=[0.0] * 6), TypeError, ("b as a torch tensor", "got list", "as_tensor")),
-    "y numpy": (rows(y=YR.numpy()), TypeError, ("y as a torch tensor", "got ndarray", "as_tensor")),
+    "y numpy": (rows(y=YR.numpy()), TypeError, ("y as a torch tensor", "got an array float64", "as_tensor")),
     "y for another W": (rows(y=torch.ones(3, 40).double()), ValueError, (r"\(3, 40\)", "6 rows", r"\(N, 6\)")),
     "y flat": (rows(y=YR[0]), ValueError, (r"shape \(6,\)", "6 rows", r"\(N, 6\)")),
     "y empty": (rows(y=YR[:0], on=ON[:0]), ValueError, ("at least one signal", "empty", "N >= 1")),
     "y in float32": (rows(y=YR.float()), ValueError, ("y in torch.float64", "torch.float32", r"\.to\(\)")),
     "y ints": (rows(y=YR.long()), ValueError, ("y in torch.float64", "torch.int64", r"\.to\(\)")),
-    "y complex": (rows(y=YR + 0j), ValueError, ("y in torch.float64", "torch.complex128", r"\.to\(\)")),
+    "y complex": (rows(y=YR + 0j), TypeError, ("y as .* real numbers", "torch.complex128", r"\.real")),
     "y elsewhere": (rows(y=YR.to(META)), ValueError, ("y on cpu", "meta", r"\.to\(device\)")),
     "b elsewhere": (rows(b=B.to(META)), ValueError, ("b on cpu", "meta", r"\.to\(device\)")),
     "NaN in y": (rows(y=at(YR, (1, 4), NAN)), ValueError, ("finite y", "got nan in row 4 of signal 1", "out of `on`")),
@@ -324,7 +341,7 @@ ROW: dict[str, Case] = {
         ("weight as a torch tensor", "got an array float64", "as_tensor"),
     ),
     "Dense of ints": (lambda: ci.Dense(torch.ones(2, 2).long()), TypeError, ("float", "torch.int64")),
-    "complex Dense": (lambda: ci.Dense(torch.ones(2, 2) + 0j), TypeError, ("float", "torch.complex64")),
+    "complex Dense": (lambda: ci.Dense(torch.ones(2, 2) + 0j), TypeError, ("real numbers", "torch.complex64", r"\.real")),
 }
 
 PROBLEMS: dict[str, Case] = {
@@ -337,7 +354,7 @@ PROBLEMS: dict[str, Case] = {
     ),
     "lam list": (lambda: ci.NonnegativeLasso(ROWS, [0.1, 0.1]), TypeError, ("lam as a float or a tensor", "got list")),
     "lam string": (lambda: ci.NonnegativeLasso(ROWS, "0.1"), TypeError, ("lam as a float or a tensor", "got str")),
-    "lam elsewhere": (lambda: ci.NonnegativeLasso(ROWS, torch.ones(2, device=META)), ValueError, ("on cpu", "got meta")),
+    "lam elsewhere": (lambda: ci.NonnegativeLasso(ROWS, torch.ones(2, device=META)), ValueError, ("on cpu", "on meta")),
     "one negative lam": (lambda: ci.NonnegativeLasso(ROWS, torch.tensor([0.1, -0.5])), ValueError, (">= 0", "got -0.5")),
     "lam without rows": (
         lambda: ci.NonnegativeLasso(YR, 0.1),
@@ -380,7 +397,139 @@ SOLVE: dict[str, Case] = {
     "p strings": (certify(H, np.full((2, 6), "0")), TypeError, ("floats or integers", "<U1", "convert it")),
 }  # fmt: skip
 
+# tensors that are none of a dense grid of real numbers, wherever they come in: (name, make of a tensor, cure)
+FOREIGN: tuple[tuple[str, Callable[[Tensor], Tensor], str], ...] = (
+    ("sparse", lambda t: t.to_sparse(), r"to_dense\(\)"),
+    ("sparse rows", lambda t: t.reshape(-1, t.shape[-1]).to_sparse_csr(), r"to_dense\(\)"),
+    ("complex", lambda t: t + 0j, r"\.real|convert|A\.double|one per signal"),
+    ("nested", lambda t: torch.nested.nested_tensor([t]), "to_padded_tensor"),
+)
+QUANTISED = torch.quantize_per_tensor(torch.ones(6, 4), 0.1, 0, torch.qint8)
+DOORS: dict[str, Callable[[Tensor], object]] = {
+    "Dense": lambda t: ci.Dense(t(W.weight)),
+    "ConvTranspose2d": lambda t: ci.ConvTranspose2d(t(KERNEL), (2, 4, 4)),
+    "Conv2d": lambda t: ci.Conv2d(t(KERNEL), (3, 4, 4)),
+    "Resampling2d rows": lambda t: ci.Resampling2d(t(torch.eye(3)), torch.eye(3), 1),
+    "Resampling2d columns": lambda t: ci.Resampling2d(torch.eye(3), t(torch.eye(3)), 1),
+    "Layer b": lambda t: Layer(W, t(B), ci.ReLU()),
+    "Rows b": lambda t: rows(b=t(B))(),
+    "Rows y": lambda t: rows(y=t(YR))(),
+    "Rows weight": lambda t: rows(weight=t(torch.ones_like(YR)))(),
+    "lam": lambda t: ci.NonnegativeLasso(ROWS, t(torch.ones(2).double())),
+    "eps": lambda t: ci.BasisPursuitL2(ROWS, t(torch.ones(2).double())),
+    "lo": lambda t: ci.IntervalBasisPursuit(ROWS, t(YR), YR + 1),
+    "hi": lambda t: ci.IntervalBasisPursuit(ROWS, YR - 1, t(YR)),
+    "behind y": lambda t: ci.IntervalBasisPursuit.behind(ci.Tanh(), W, B, t(YR / 2), 0.1),
+    "h": lambda t: ci.certify(LASSO, t(H)),
+    "p": lambda t: ci.certify(LASSO, H, t(P)),
+    "signals": lambda t: ci.invert(G, t(Y)),
+    "judged latents": lambda t: ci.verify(G, Y, t(Z)),
+    "truth": lambda t: ci.invert(G, Y, truth=t(Z)),
+    "matrix": lambda t: ci.invert(G, Y @ A.T, measurement=t(A)),
+    "Matrix": lambda t: ci.Matrix(t(A)),
+    "noise": lambda t: ci.invert(G, Y, noise=("l2", t(torch.ones(3).double()))),
+    "gamma": lambda t: ci.invert(G, Y, gamma=t(torch.ones(3).double())),
+}
+DENSE_ONLY = {
+    f"{kind} {door}": (lambda call=call, make=make: call(make), (TypeError, ValueError), (cure,))
+    for door, call in DOORS.items() for kind, make, cure in FOREIGN
+    if not (kind == "nested" and door == "Matrix")  # no floating tensor (k, d), and refused as none
+}  # fmt: skip
+MODULES: dict[str, Case] = {
+    "torch.jit.script": (load(torch.jit.script(MODULE.eval())), ci.UnsupportedLayerError, ("torch.jit", "was scripted")),
+    "torch.jit.trace": (load(torch.jit.trace(MODULE, Z)), ci.UnsupportedLayerError, ("torch.jit", "scripted or traced")),
+    "a scripted part": (
+        load(nn.Sequential(nn.Sequential(torch.jit.script(MODULE)))),
+        ci.UnsupportedLayerError, (r"got 0\.0 \(", "torch.jit"),
+    ),
+    "DataParallel": (load(nn.DataParallel(MODULE)), ci.UnsupportedLayerError, ("torch.nn.parallel", r"\.module")),
+    "on meta": (load(nn.Linear(4, 5, device="meta")), ValueError, ("got weight on meta", "load the weights first")),
+    "complex": (load(nn.Linear(4, 5, dtype=torch.complex64)), TypeError, ("weight", "real numbers", "torch.complex64")),
+    "sparse": (load(sparse_module()), TypeError, ("weight", "sparse_coo", r"to_dense\(\)")),
+    "eight bits": (load(nn.Linear(4, 5).to(torch.float8_e4m3fn)), TypeError, ("float8_e4m3fn", r"module\.float\(\)")),
+    "no outputs": (load(nn.Linear(4, 0)), ValueError, ("one output and one input", "got 0 and 4")),
+    "a layer of nothing": (
+        load(nn.Sequential(nn.Linear(3, 0), nn.ReLU(), nn.Linear(0, 4))), ValueError, ("at least one output", "got 0 and 3"),
+    ),
+}  # fmt: skip
+NUMBERS: dict[str, Case] = {
+    **{
+        f"{name} for {what}": (lambda make=make, value=value: make(value), error, (words,))
+        for what, make in {
+            "lam": lambda v: ci.NonnegativeLasso(ROWS, v),
+            "gamma": lambda v: ci.GaussianLatent(ROWS, v),
+            "eps": lambda v: ci.NonnegativeBasisPursuitLinf(ROWS, v),
+            "noise": lambda v: ci.invert(G, Y, noise=("l2", v)),
+            "lam of invert": lambda v: ci.invert(G, Y, lam=v),
+        }.items()
+        for name, value, error, words in (
+            ("complex", 0.1 + 2j, TypeError, "got complex"),
+            ("numpy complex", np.complex128(0.1), TypeError, "got complex"),
+            ("bool", True, TypeError, "got bool"),
+            ("numpy bool", np.bool_(True), TypeError, "got bool"),
+            ("0-d bool", np.array(True), TypeError, "got bool"),
+            ("bool tensor", torch.tensor(True), TypeError, "torch.bool"),
+            ("string", "0.1", TypeError, "got str"),
+            ("numpy string", np.array("0.1"), TypeError, "<U3"),
+            ("infinity", 1e400, ValueError, "got inf"),
+            ("an integer beyond all floats", 10**400, ValueError, "got inf"),
+            ("one far below", -(10**400), ValueError, "got -inf"),
+        )
+    },
+    "no lam": (lambda: ci.NonnegativeLasso(ROWS, None), TypeError, ("got NoneType", "pass a number")),
+    "lam beyond float32": (lambda: ci.Lasso(ROWS32, 1e39), ValueError, ("must fit torch.float32", "1e\\+39", "float64")),
+    "lam of eight bits": (
+        lambda: ci.NonnegativeLasso(ROWS, torch.ones(2).to(torch.float8_e4m3fn)), TypeError, ("floats", "float8_e4m3fn"),
+    ),
+    "masked signals": (invert(np.ma.masked_less(Y.numpy(), 0)), TypeError, ("plain array", "masked array", r"\.mask")),
+    "masked h": (certify(np.ma.masked_less(H.numpy(), 0.5)), TypeError, ("plain array", "masked array", r"\.mask")),
+    "tol of certify": (certify(H, tol="1e-6"), ValueError, ("tol must be > 0", "got '1e-6'")),
+    "infinite tol": (certify(H, tol=INF), ValueError, ("tol must be > 0 and finite", "got inf")),
+    "true max_iter": (solve(max_iter=True), ValueError, ("positive integer or None", "got True")),
+    "rows for a problem": (lambda: ci.certify(ROWS, H), TypeError, ("a layer problem", "got Rows", "NonnegativeLasso")),
+}  # fmt: skip
+EMPTY: dict[str, Case] = {
+    "no rows": (
+        lambda: ci.Rows(ci.Dense(torch.ones(0, 3)), torch.zeros(0), torch.zeros(2, 0), torch.ones(2, 0).bool()),
+        ValueError, ("at least one row and one unknown", "got 0 rows and 3 unknowns", "leave out"),
+    ),
+    "no unknowns": (
+        lambda: ci.Rows(ci.Dense(torch.ones(3, 0)), torch.zeros(3), torch.zeros(2, 3), torch.ones(2, 3).bool()),
+        ValueError, ("at least one row and one unknown", "got 3 rows and 0 unknowns", "leave out"),
+    ),
+    "layer without outputs": (
+        lambda: Generator((Layer(ci.Dense(torch.ones(0, 3)), torch.zeros(0), ci.Identity()),), (0,), {}),
+        ValueError, (r"layers\[0\]", "got 0 and 3"),
+    ),
+    "convolution of nothing": (
+        lambda: ci.Conv2d(torch.ones(0, 3, 2, 2), (3, 4, 4)), ValueError, ("entries", r"\(0, 3, 2, 2\)"),
+    ),
+    "kernel of three axes": (lambda: ci.Conv2d(torch.ones(3, 2, 2), (3, 4, 4)), ValueError, ("four axes", r"\(3, 2, 2\)")),
+    "no measurements": (lambda: ci.Matrix(A[:0]), ValueError, ("measures something", r"\(0, 40\)")),
+    "signals of nothing": (lambda: ci.Everything(0), ValueError, ("d as an integer >= 1", "got 0")),
+}  # fmt: skip
+TYPES: dict[str, Case] = {
+    "Dense in half": (lambda: ci.Dense(W.weight.half()), TypeError, ("float32 or float64", "torch.float16", r"double\(\)")),
+    "Dense in bfloat16": (lambda: ci.Dense(W.weight.bfloat16()), TypeError, ("float32 or float64", "torch.bfloat16")),
+    "Dense on meta": (lambda: ci.Dense(W.weight.to(META)), ValueError, ("numbers in it", "on meta", "load the weights")),
+    "quantised Dense": (lambda: ci.Dense(QUANTISED), TypeError, ("real numbers", "qint8", r"dequantize\(\)")),
+    "generator to half": (lambda: G.to(torch.float16), TypeError, ("float32 or float64", "torch.float16")),
+    "kernel of ints": (lambda: ci.Conv2d(KERNEL.long(), (3, 4, 4)), TypeError, ("float32 or float64", "torch.int64")),
+    "b of ints": (lambda: Layer(W, B.long(), ci.ReLU()), TypeError, ("b of floats", "torch.int64", r"double\(\)")),
+    "W of a layer": (lambda: Layer(W.weight, B, ci.ReLU()), TypeError, ("W as a map", "got a tensor", "Dense")),
+    "activation by name": (lambda: Layer(W, B, "relu"), TypeError, ("an activation", "got str", r"ReLU\(\)")),
+    "pair for a layer": (lambda: Generator(((W, B),), (6,), {}), TypeError, (r"layers\[0\] as a Layer", "got tuple")),
+    "composition of tensors": (lambda: ci.Composition(W.weight, W), TypeError, ("outer as a map", "got a tensor", "Dense")),
+    "half a latent": (lambda: G.sample_latent(2.5), ValueError, ("N as an integer >= 0", "got 2.5")),
+    "inspected module": (lambda: inspect_generator(MODULE), TypeError, ("Generator", "got Sequential", "load_generator")),
+}  # fmt: skip
+
 TABLES = {
+    "dense only": DENSE_ONLY,
+    "modules": MODULES,
+    "numbers": NUMBERS,
+    "empty": EMPTY,
+    "types": TYPES,
     "generator": GENERATOR,
     "signals": SIGNALS,
     "measurement": MEASUREMENTS,
@@ -606,6 +755,17 @@ def test_solve_warns_once_raises_with_the_solution_and_can_be_silent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ci.solve(LASSO, "linearized_admm", max_iter=1, polish=False, on_fail="ignore")
+
+
+@pytest.mark.parametrize("z", [Z.numpy(), Z.to_sparse(), Z + 0j, Z.tolist(), torch.nested.nested_tensor([Z])])
+def test_a_generator_takes_dense_tensors_only(z: object):
+    with pytest.raises(TypeError, match=r"expected z as a .*tensor.*, got .*; use "):
+        G(z)  # type: ignore[arg-type]
+
+
+def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
+    with pytest.raises(ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"):
+        ci.load_generator(torch.compile(MODULE.eval()))
 
 
 # what is interrupted, by method: deep inside, where switches might be turned

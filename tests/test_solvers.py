@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cvxinv as ci
-from cvxinv.solvers.choose import run_method
+from cvxinv.solvers.loop import run
 from cvxinv.solvers.reference import CVXPY_SOLVERS
 from cvxinv.solvers.reference import refuses as refuses_cvxpy
 
@@ -421,9 +421,9 @@ def test_products_rounded_to_three_digits_are_not_used(precision, monkeypatch):
 
     def watched(method, scaled, **options):
         seen.append(scaled.rows.W.dtype)
-        return run_method(method, scaled, **options)
+        return run(method, scaled, **options)
 
-    monkeypatch.setattr("cvxinv.solvers.solve.run_method", watched)
+    monkeypatch.setattr("cvxinv.solvers.solve.run", watched)
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)

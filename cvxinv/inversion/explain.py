@@ -22,6 +22,7 @@ from ..generator import Generator
 from ..inputs import describe
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from ..surroundings import undisturbed
 from . import verify
 from .latent_pursuit import GIVEN
 
@@ -59,6 +60,7 @@ class Explanation:
         return "\n".join([*lines, *(f"  to do: {advice}" for advice in self.advice)])
 
 
+@undisturbed
 def explain(inversion: "Inversion", positions: list[int], generator: Generator | None = None) -> list[Explanation]:
     """Explain the signals at `positions`; `Inversion.explain` is the short way for one.
 

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from ..certificate import OPTIMAL, STATIONARY, joined
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator import Generator
-from ..inputs import describe, read_numbers
+from ..inputs import describe, plain_number, read_amount, read_numbers
 from ..measurement import Matrix
 from ..solvers.solve import SOLVERS, Solution, check_choice
+from ..surroundings import undisturbed
 from .hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
 from .latent_pursuit import IMAGE_LAYERS, LayerReport, Settings, image_form, obstacle
 from .layered_basis_pursuit import check_cardinalities, no_layered_basis_pursuit, run_layered_basis_pursuit
@@ -57,6 +58,7 @@ _CANDIDATES = {"hybrid": 100}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 
 
+@undisturbed
 def invert(
     generator: Generator,
     y: Tensor | np.ndarray,
@@ -96,6 +98,7 @@ def invert(
     """
     check_choice(method, tuple(METHODS), "method")
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
+    options, seed, chunk = _plain_options(options), plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     _check_options(method, options)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
     task = make_task(generator, y, measurement, noise)
@@ -115,9 +118,18 @@ def invert(
     return result.one() if single else result
 
 
+def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with numpy's numbers as Python's, and tensors without a graph."""
+    out: dict[str, Any] = {name: plain_number(value) for name, value in options.items()}
+    for name in ("steps", "cardinalities"):
+        if isinstance(out.get(name), (tuple, list)):
+            out[name] = tuple(plain_number(value) for value in out[name])
+    return out
+
+
 def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:
-    if not isinstance(generator, Generator):
-        return False
+    if not isinstance(generator, Generator) or (isinstance(y, Tensor) and y.is_nested):
+        return False  # refused by `make_task`
     shape = tuple(generator.signal_shape)
     return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
 
@@ -146,30 +158,28 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
             _positive(options[name], name, least=0 if (name == "restarts" and method == "hybrid") else 1)
 
 
-def _check_penalties(value: Tensor, name: str, task: Task) -> None:
-    value = read_numbers(value, name, task.y.device)
+def _penalty(given: object, name: str, task: Task) -> float | Tensor:
+    """A penalty as it was given, a number, or one per signal without a graph."""
+    value = read_amount(given, name, task.y.device)
     if value.ndim > 1 or (value.ndim == 1 and len(value) != task.N):
         raise ValueError(f"expected {name} as one number or of shape ({task.N},), got {tuple(value.shape)}; one per signal")
     if not torch.isfinite(value).all() or (value < 0).any():
         raise ValueError(f"{name} must be >= 0 and finite, got {float(value.min())}; pass 0 to leave the term out")
+    return float(value) if value.ndim == 0 else value
 
 
 def _check_numbers(options: dict[str, Any], task: Task) -> None:
     bounds = {"momentum": (0, 1), "decay": (1, np.inf), "tol": (0, 1), "support_threshold": (0, 1)}
     for name, (low, high) in bounds.items():
         value = options.get(name)
-        if value is not None and not (isinstance(value, (int, float)) and low <= value < high):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and low <= value < high):
             raise ValueError(f"{name} must be a number in [{low}, {high}), got {value!r}")
     for name in ("lam", "gamma"):
         value = options.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"expected {name} as a number or a tensor (N,), got {describe(value)}")
-        if isinstance(value, Tensor):
-            _check_penalties(value, name, task)
-        elif not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be >= 0 and finite, got {value}; pass 0 to leave the term out")
+        options[name] = _penalty(value, name, task)
     steps = options.get("steps", (1.0,))
     if not (isinstance(steps, (tuple, list)) and steps and all(isinstance(s, (int, float)) and s > 0 for s in steps)):
         raise ValueError(f"steps must be positive numbers, in units of 1 / sigma_max(J)^2, got {steps!r}")
@@ -437,4 +447,4 @@ def _report(result: Inversion, task: Task, on_fail: str) -> None:
     message = "; ".join(words)
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries everything", result)
-    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=3)
+    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=4)

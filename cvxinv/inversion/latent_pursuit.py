@@ -196,7 +196,7 @@ def pursue(task: Task, settings: Settings, tick: Callable[[], object] = lambda: 
         tick()
         if index:
             layer = layers[index - 1]
-            rows = Rows(layer.W, layer.b, *_rows_behind(layer.activation, solution.h, threshold))
+            rows = _movable(Rows(layer.W, layer.b, *_rows_behind(layer.activation, solution.h, threshold)))
             level = noise.relative * rows.scale()
             problem, remark = _problem(rows, layers, index - 1, _Noise(noise.relative, level), settings)
     return solution.h, reports
@@ -215,7 +215,7 @@ def _image_problem(task: Task, settings: Settings) -> tuple[AbstractLayerProblem
     """The problem of the image layer, what is to be said of it, and the noise that it and the others assume."""
     layers, (W, b), form = task.generator.layers, image_map(task), image_form(task, settings)
     index, phi = len(layers) - 1, type(task.generator.layers[-1].activation).__name__
-    rows = Rows(W, b, *image_rows(task))
+    rows = _movable(Rows(W, b, *image_rows(task)))
     if form == "direct":
         noise = _Noise(task.relative_noise, task.relative_noise * rows.scale())
         return *_problem(rows, layers, index, noise, settings), noise
@@ -233,6 +233,12 @@ def _image_problem(task: Task, settings: Settings) -> tuple[AbstractLayerProblem
         return problem, f"each row W h + b within what its pixel behind {phi} allows", noise
     lam = settings.lam if settings.lam is not None else _lam(rows, noise)
     return ActivatedLasso(seen, layers[-1].activation, lam), f"through the {phi}, not convex", noise
+
+
+def _movable(rows: Rows) -> Rows:
+    """The rows without off rows that are 0 in W: a unit without weights is off or on whatever h is, and limits no h."""
+    dead = rows.W.row_lengths() == 0
+    return rows.derived(off=rows._off & ~dead) if bool(dead.any()) else rows
 
 
 def _width(task: Task) -> Tensor:
@@ -363,7 +369,7 @@ def support_threshold(solution: Solution, relative: Tensor, settings: Settings) 
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    fraction = torch.where(exact.to(top.device), 1e-6, 1e-3).to(top)
+    fraction = torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3)
     return torch.maximum(fraction, (8 * relative).clamp(max=0.5)) * top
 
 

@@ -44,12 +44,14 @@ from ..certificate import OPTIMAL, certify
 from ..inputs import describe
 from ..layer_problem import (
     AbstractLayerProblem,
+    Excess,
+    Lower,
     Point,
-    Scaled,
     Statement,
-    balanced,
-    normalised_rows,
+    Units,
+    Unmet,
     per_signal,
+    proved,
     rounding,
     spd_factor,
     spd_solve,
@@ -58,6 +60,7 @@ from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.lasso import Lasso
 from ..maps import Dense
 from ..measurement import Matrix
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 from ..solvers.openings import Step, summary
 from ..solvers.solve import Solution, solve
@@ -83,6 +86,7 @@ class _AbstractNormalised(AbstractLayerProblem):
     """What both problems in the dictionary with columns of length 1 share; h is in the units of W all the same."""
 
     rows: Rows
+    sizes: ClassVar[Tensor | None] = None  # type: ignore[misc]  # columns count by their length, which stretching changes with them
     nonnegative: ClassVar[bool] = False
     absolute: ClassVar[bool] = True
 
@@ -130,20 +134,23 @@ class NormalisedLasso(_AbstractNormalised):
         misfit = least_squares.problem.objective.args[0]
         return _with_objective(least_squares, misfit + type(norm)(np.diag(d) @ least_squares.h))
 
-    def objective(self, h: Tensor) -> Tensor:
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
         return self.rows.residual(h).square().sum(1) / 2 + self._plain._lam * self._length(h)
 
     def violation(self, h: Tensor) -> Tensor:
         return torch.zeros_like(h[:, 0])
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         plain, tiny = self._plain, torch.finfo(p.dtype).tiny
         q = plain._clipped(p)
         linear, square = plain._parts(q)
         top = plain._lam / self._slope(q).clamp(min=tiny) * (1 - 4 * torch.finfo(p.dtype).eps)
         s = torch.where(square > 0, torch.minimum((linear / square.clamp(min=tiny)).clamp(min=0), top), 0.0)
-        scaled = torch.nan_to_num(plain._value(q, s), nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
-        return torch.where(plain._lam > 0, scaled, plain.dual(p))
+        return plain._value(q, s)
+
+    def unmet(self, p: Tensor) -> Unmet:
+        """For lam = 0."""
+        return self._plain.unmet(p)
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.residual(h)
@@ -170,9 +177,8 @@ class NormalisedLasso(_AbstractNormalised):
         rows = self.rows.to(dtype, device)
         return self if rows is self.rows else NormalisedLasso(rows, self._plain._lam.to(rows.y))
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        return Scaled(NormalisedLasso(rows, self._plain._lam / data), (data / k)[:, None], data[:, None])
+    def in_units(self, units: Units) -> "NormalisedLasso":
+        return NormalisedLasso(units.rows, self._plain._lam / units.data)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -199,17 +205,20 @@ class NormalisedBasisPursuit(_AbstractNormalised):
         norm = plain.problem.objective.args[0]
         return _with_objective(plain, type(norm)(np.diag(d) @ plain.h))
 
-    def objective(self, h: Tensor) -> Tensor:
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
         return self._length(h)
 
     def violation(self, h: Tensor) -> Tensor:
         return self._plain.violation(h)
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+    def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
+        return self._plain.excess(h, v)
+
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         q = self._plain._clipped(p)
-        value = torch.nan_to_num(self._plain._value(q, 0.0), nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
-        slope = self._slope(q).clamp(min=torch.finfo(p.dtype).tiny)
-        return torch.nan_to_num(value / slope * (1 - 4 * torch.finfo(p.dtype).eps), posinf=torch.finfo(p.dtype).max)
+        value, doubt = self._plain._value(q, 0.0)
+        scale = (1 - 4 * torch.finfo(p.dtype).eps) / self._slope(q).clamp(min=torch.finfo(p.dtype).tiny)
+        return proved(value * scale, doubt * scale, q * scale[:, None])
 
     def complete(self, h: Tensor) -> Tensor:
         r, wanted = self.rows.residual(h), self.linear * h.sign()
@@ -246,11 +255,12 @@ class NormalisedBasisPursuit(_AbstractNormalised):
         rows = self.rows.to(dtype, device)
         return self if rows is self.rows else NormalisedBasisPursuit(rows, self._plain._eps.to(rows.y))
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        return Scaled(
-            NormalisedBasisPursuit(rows, self._plain._eps / data), (data / k)[:, None], torch.ones_like(data)[:, None]
-        )
+    @property
+    def grows(self) -> tuple[int, int]:
+        return (1, 0)  # |D h|_1 is in signal units, as the data are
+
+    def in_units(self, units: Units) -> "NormalisedBasisPursuit":
+        return NormalisedBasisPursuit(units.rows, self._plain._eps / units.data)
 
 
 def _with_objective(statement: Statement, objective: Any) -> Statement:
@@ -530,4 +540,4 @@ def _threshold(solution: Solution, settings: Settings) -> Tensor:
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    return torch.where(exact.to(top.device), 1e-6, 1e-3).to(top) * top
+    return torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3) * top

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ..activations import Identity, LeakyReLU
-from ..inputs import describe
+from ..inputs import describe, plain_tensor
 from ..measurement import Matrix
 from .hybrid import Found, Plan, debiased
 from .latent_pursuit import image_map, image_rows
@@ -82,7 +82,7 @@ def check_supports(supports: object, task: Task) -> tuple[Tensor, ...]:
             raise ValueError(
                 f"expected the support of hidden layer {k} of shape ({task.N}, {n}), got {tuple(mask.shape)}; one per signal"
             )
-        masks.append(mask.reshape(task.N, n).to(task.y.device))
+        masks.append(plain_tensor(mask, f"the support of hidden layer {k}").reshape(task.N, n).to(task.y.device))
     return tuple(masks)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
+from ..surroundings import undisturbed
 from .explain import explain, one_position
 from .latent_pursuit import LayerReport
 from .verify import Verdict
@@ -90,6 +91,7 @@ class Inversion:
             snr={name: value[here] for name, value in self.snr.items()},
         )
 
+    @undisturbed
     def one(self) -> "Inversion":
         """The same without the batch axis on z, hidden and signal, for a single signal."""
         return replace(self, z=self.z[0], hidden=tuple(h[0] for h in self.hidden), signal=self.signal[0])
@@ -107,6 +109,7 @@ class Inversion:
 
         return load_inversion(folder)
 
+    @undisturbed
     def export(self, folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None) -> Path:
         """Write what is claimed, and all that it takes to check it, into a folder for `cvxinv check`; returns the folder.
 
@@ -117,6 +120,7 @@ class Inversion:
 
         return export_inversion(self, folder, generator, y, measurement)
 
+    @undisturbed
     def summary(self) -> str:
         """What came out, in words and numbers: a few lines for a person."""
         lines = [f"{self.method}: {len(self)} signals in {self.seconds.get('total', 0.0):.2f} s"]
@@ -130,7 +134,9 @@ class Inversion:
             counts = {name: self.used.count(name) for name in sorted(set(self.used), key=lambda n: (n[:6], len(n), n))}
             lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
         for name, value in self.snr.items():
-            low, mid, high = (float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9]).double()))
+            low, mid, high = (
+                float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+            )
             lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
-from ..inputs import describe, read_numbers
+from ..inputs import read_amount, read_numbers
 from ..measurement import AbstractMeasurement, Matrix, as_measurement
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
@@ -172,12 +172,7 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
     norm, bound = noise
     if norm not in ("l2", "linf"):
         raise ValueError(f"expected the noise's norm as 'l2' or 'linf', got {norm!r}")
-    if isinstance(bound, (Tensor, np.ndarray)):
-        value = read_numbers(bound, "the noise bound", y.device, "fi").to(y.dtype)
-    elif isinstance(bound, (int, float, np.floating)) and not isinstance(bound, bool):
-        value = torch.as_tensor(float(bound), dtype=y.dtype, device=y.device)
-    else:
-        raise TypeError(f"expected the noise bound as a number or (N,) tensor, got {describe(bound)}")
+    value = read_amount(bound, "the noise bound", y.device).to(y.dtype)
     if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
         raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")
     if not torch.isfinite(value).all() or (value < 0).any():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..generator import Generator
 from ..inputs import read_numbers
+from ..surroundings import undisturbed
 from .levenberg_marquardt import descend
 from .task import EXPLAINED, Task, make_task
 
@@ -48,7 +49,7 @@ class Verdict:
     @property
     def explained(self) -> Tensor:
         """Whether the status is `explained`, bool `(N,)`."""
-        return torch.as_tensor(self.status == EXPLAINED_WORD)
+        return torch.from_numpy(self.status == EXPLAINED_WORD)
 
     def __len__(self) -> int:
         return len(self.status)
@@ -72,6 +73,7 @@ class Verdict:
         )
 
 
+@undisturbed
 def verify(
     generator: Generator,
     y: Tensor | np.ndarray,

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
 from ..inputs import describe
-from ..layer_problem import AbstractCurvedProblem, Scaled, Statement, per_signal
+from ..layer_problem import AbstractCurvedProblem, Lower, Scaled, Statement, Units, per_signal
 from ..rows import Rows, Sample
 
 
@@ -46,6 +46,7 @@ class ActivatedLasso(AbstractCurvedProblem):
     rows: Rows
     phi: AbstractActivation
     lam: float | Tensor = 0.0
+    sizes: Tensor | None = None
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class ActivatedLasso(AbstractCurvedProblem):
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
         r = self._misfit(h)
         return (self.rows.fit * r * r).sum(1) / 2 + self._lam * h.sum(1)
 
@@ -102,8 +103,9 @@ class ActivatedLasso(AbstractCurvedProblem):
         c = weight * (self.rows.W.norm() or 1.0) ** 2
         return (h - (self.rows.W.adjoint(p) + self.linear) / c).clamp(min=0)
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
-        return torch.zeros_like(self._lam)  # both terms are >= 0, and no more is known
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
+        # both terms are >= 0, and no more is known
+        return Lower(torch.zeros_like(self._lam), torch.zeros_like(p), torch.zeros_like(self._lam))
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         return torch.zeros_like(self._lam)
@@ -146,8 +148,18 @@ class ActivatedLasso(AbstractCurvedProblem):
         rows = self.rows.to(dtype, device)
         return self if rows is self.rows else ActivatedLasso(rows, self.phi, self._lam.to(rows.W.device, rows.W.dtype))
 
-    def normalised(self) -> Scaled:
+    @property
+    def stretches(self) -> bool:
+        return False
+
+    def in_units(self, units: Units) -> "ActivatedLasso":
+        """|W| = 1; y stays, because phi knows its units."""
+        rows = replace(self.rows, W=self.rows.W.scaled(1 / units.norm))
+        return ActivatedLasso(rows, self.phi, self._lam / units.norm)
+
+    def normalised(self, tol: float = 1e-6) -> Scaled:
         """|W| = 1; y stays, because phi knows its units."""
         k = self.rows.W.norm() or 1.0
-        rows, one = replace(self.rows, W=self.rows.W.scaled(1 / k)), torch.ones_like(self.linear)
-        return Scaled(ActivatedLasso(rows, self.phi, self._lam / k), one / k, one)
+        one = torch.ones_like(self.linear)
+        units = Units(self.rows, torch.ones_like(self._lam), k, None, None)
+        return Scaled(self.in_units(units), one / k, one)

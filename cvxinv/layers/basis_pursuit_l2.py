@@ -10,9 +10,9 @@ With v = W h + b and F(v) the indicator of both bounds, F*(p) = p_on'y + eps |p_
 max_p b'p - F*(p) + min_h (g(h) + p'W h). At the optimum p_on = w (W h + b - y) / lam for the lam of the LASSO with the
 same h, W'p = -sign(h) where h != 0, and p_off (W h + b)_off = 0.
 
-The value of (D) is positively homogeneous in p: `dual` clips p_off to >= 0 and divides the value by
-M = max |W'p|, or by max -(W'p) where h >= 0. With val > 0 and M = 0 no h is feasible, and in rounded arithmetic every
-feasible h has |h|_1 >= val / M; so `infeasibility` is the same number. eps = 0 asks for W h + b = y on the on rows.
+The value of (D) is positively homogeneous in p: `lower` clips p_off to >= 0 and divides p by
+M = max |W'p|, or by max -(W'p) where h >= 0. With val > 0 and W'p = 0 no h is feasible, and in rounded arithmetic every
+feasible h has |h| >= val / |W'p|, which is what `infeasibility` says. eps = 0 asks for W h + b = y on the on rows.
 
 Source: `sparse` note 5.2 for b = 0, w = 1 and no off rows; the bound that Aberdam, Simon, Elad, "When and How Can Deep
 Generative Models be Inverted?" (2020), state their Algorithm 2 with; added: biases, row weights, off rows, unseen rows.
@@ -28,13 +28,19 @@ from torch import Tensor
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
-    Scaled,
+    Excess,
+    Lower,
     Statement,
-    normalised_rows,
+    Units,
+    away,
+    length_of,
     per_signal,
+    per_unknown,
+    proved,
     rounding,
-    shortest_dual,
 )
+from ..lengths import lengths
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 
@@ -44,10 +50,12 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
 
     rows: Rows
     eps: float | Tensor = 0.0
+    sizes: Tensor | None = None
     form: ClassVar[str] = "ball"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", per_signal(self.eps, self.rows, "eps"))
+        per_unknown(self.sizes, self.rows)
 
     @property
     def _eps(self) -> Tensor:
@@ -67,7 +75,7 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [c for c in (ball, on, off, self._sign(h)) if c is not None]
         bounds = tuple(Bound(c, k, 1) for c, k in ((on, s.on), (off, s.off)) if c is not None)
-        return Statement(cp.Problem(cp.Minimize(cp.norm(h, 1)), constraints), h, bounds, ball)
+        return Statement(cp.Problem(cp.Minimize(length_of(h, self.sizes, False)), constraints), h, bounds, ball)
 
     @abstractmethod
     def _sign(self, h):
@@ -75,8 +83,8 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
-        return h.abs().sum(1)
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        return (self.linear * h.abs()).sum(1)
 
     def violation(self, h: Tensor) -> Tensor:
         r = self.rows.residual(h)
@@ -84,16 +92,23 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         beyond = torch.maximum(beyond, self.rows.excess(h).amax(1))
         return torch.maximum(beyond, (-h).clamp(min=0).amax(1)) if self.nonnegative else beyond
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
-        return self._bound(p, 0.0)
+    def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
+        rows = self.rows
+        v = rows.W(h) + rows.b if v is None else v
+        found = super().excess(h, v)
+        r = torch.where(rows.on, v - rows.y, torch.zeros_like(v))
+        reach = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs() + rows.y.abs()
+        ball = (rows.fit * r * r).sum(1).sqrt() - self._eps
+        return found._replace(ball=ball, ball_size=(rows.fit * reach * reach).sum(1).sqrt())
 
-    def _bound(self, p: Tensor, slack: float | Tensor) -> Tensor:
-        """The bound on |h|_1 that p gives for every h that breaks no bound by more than `slack`."""
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         p = self._clipped(p)
-        value = torch.nan_to_num(self._value(p, slack), nan=0.0, posinf=0.0, neginf=0.0)
-        slope = self._slope(p).clamp(min=torch.finfo(p.dtype).tiny)
-        bound = torch.where(value > 0, value / slope, torch.zeros_like(value)) * (1 - 4 * torch.finfo(p.dtype).eps)
-        return torch.nan_to_num(bound, nan=0.0, posinf=torch.finfo(p.dtype).max)
+        value, doubt = self._value(p, 0.0)
+        slope = self._slope(p)
+        slope = (slope if self.sizes is None else slope / self.sizes).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
+        # the value of a p without slope would be infinite: it proves that there is no h, and no bound on one
+        scale = (1 - 4 * torch.finfo(p.dtype).eps) / slope
+        return proved(value * scale, doubt * scale, p * scale[:, None])
 
     def _clipped(self, p: Tensor) -> Tensor:
         """p with p_off >= 0 and 0 on unseen rows, at length 1: (D) is homogeneous, and a huge p would overflow."""
@@ -102,19 +117,20 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         p = torch.where(off, p.clamp(min=0), torch.where(self.rows.on, p, torch.zeros_like(p)))
         return p / p.abs().amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
 
-    def _value(self, p: Tensor, slack: float | Tensor) -> Tensor:
-        """(D) at p with bounds wider by `slack`, less what rounding may have added."""
+    def _value(self, p: Tensor, slack: float | Tensor) -> tuple[Tensor, Tensor]:
+        """(D) at p with bounds wider by `slack`, and what rounding may have added."""
         rows, u = self.rows, rounding(self.rows.m, p.dtype)
         t = torch.where(rows.on, -rows.target, torch.where(rows._off, rows.b, 0.0))
         length = torch.where(rows.on, p * p / rows._weight, torch.zeros_like(p)).sum(1).sqrt()
-        wider = slack * torch.where(rows._off, p, torch.zeros_like(p)).sum(1)
-        return (p * t).sum(1) - (self._eps + slack) * length * (1 + u) - wider - u * (p * t).abs().sum(1)
+        wider = slack * rows.stretched(torch.where(rows._off, p, torch.zeros_like(p))).sum(1)
+        value = (p * t).sum(1) - (self._eps + slack) * length - wider
+        return value, u * ((self._eps + slack) * length + (p * t).abs().sum(1))
 
     def _slope(self, p: Tensor) -> Tensor:
-        """max |W'p|, or max -(W'p) where h >= 0, with its rounding error added, `(N,)`."""
+        """|W'p|, or the part of -(W'p) above 0 where h >= 0, with its rounding error added, `(N, n)`."""
         doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
         slope = self.rows.W.adjoint(p)
-        return ((-slope if self.nonnegative else slope.abs()) + doubt).amax(1)
+        return ((-slope if self.nonnegative else slope.abs()) + doubt).clamp(min=0)
 
     def complete(self, h: Tensor) -> Tensor:
         return shortest_dual(self, h, self.rows.fit * self.rows.residual(h))
@@ -125,7 +141,9 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         return torch.where(exact, self.rows.y, lo), torch.where(exact, self.rows.y, hi)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
-        return self._bound(p, slack)
+        p = self._clipped(p)
+        value, doubt = self._value(p, slack)
+        return away(torch.nan_to_num(value - doubt, nan=0.0, posinf=0.0), self._slope(p))
 
     def opened(self, width: Tensor) -> Self:
         return replace(self, eps=self._eps + width)
@@ -145,11 +163,11 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
 
     @property
     def linear(self) -> Tensor:
-        return torch.ones_like(self._eps)[:, None]
+        return self.counted(torch.ones_like(self._eps)[:, None])
 
     @property
     def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.linear)
+        return torch.zeros_like(self._eps)[:, None]
 
     # --- the same problem elsewhere ---
 
@@ -158,12 +176,13 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else replace(self, rows=rows, eps=self._eps.to(rows.W.device, rows.W.dtype))
+        if rows is self.rows:
+            return self
+        sizes = None if self.sizes is None else self.sizes.to(rows.y)
+        return replace(self, rows=rows, eps=self._eps.to(rows.y), sizes=sizes)
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        h_unit = (data / k)[:, None]
-        return Scaled(replace(self, rows=rows, eps=self._eps / data), h_unit, torch.full_like(h_unit, 1 / k))
+    def in_units(self, units: Units) -> Self:
+        return replace(self, rows=units.rows, eps=self._eps / units.data, sizes=units.sizes(self.sizes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,10 +14,10 @@ Partly maximised over p_on, (D) is the Lagrangian's minimum for the multipliers 
 It needs H > 0, holds for gamma = 0 too, and is never below (D) at (p_on, mu). At the optimum
 p_on = w (W z + b - y), W'p + gamma z = 0 and p_off (W z + b)_off = 0.
 
-`dual` clips p_off to >= 0, which is all that feasibility asks; it takes the better of (D) as given and of D(mu) with
-the computed z(mu), less r'H^-1 r for the gradient r that rounding left. Where gamma = 0 and H is singular D(mu) is -inf
-unless W_off'mu lies exactly in the range of W_on'; there the bound is taken over |z| <= 1e6 s_y / |W| instead, and
-`bound_remarks` says so.
+`lower` clips p_off to >= 0, which is all that feasibility asks; it takes the better of (D) as given and of D(mu) with
+the computed z(mu), less r'H^-1 r for the gradient r that rounding left. Where gamma = 0 and H is singular to rounding
+D(mu) is -inf unless W_off'mu lies exactly in the range of W_on': `unmet` says by how much W'p misses 0, `bounds` what that
+costs.
 
 The unknown is called h here as in every layer problem. With gamma = 0 it is also the layer problem of an h of any sign,
 as a LeakyReLU leaves it.
@@ -30,22 +30,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
-    Scaled,
+    Lower,
     Statement,
-    balanced,
-    multipliers_of_tight_rows,
-    normalised_rows,
+    Units,
+    Unmet,
+    away,
     per_signal,
+    per_unknown,
+    proved,
     rounding,
     spd_factor,
     spd_solve,
 )
+from ..multipliers import balanced, multipliers_of_tight_rows
 from ..rows import Rows, Sample
 
 
@@ -59,10 +63,12 @@ class GaussianLatent(AbstractLayerProblem):
 
     rows: Rows
     gamma: float | Tensor = 0.0
+    sizes: Tensor | None = None
     nonnegative: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", per_signal(self.gamma, self.rows, "gamma"))
+        per_unknown(self.sizes, self.rows)
 
     @property
     def _gamma(self) -> Tensor:
@@ -84,85 +90,81 @@ class GaussianLatent(AbstractLayerProblem):
         else:
             misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ z + s.b_on - s.y_on)) / 2
         off = s.W_off @ z + s.b_off <= 0 if len(s.b_off) else None
-        prior = gamma / 2 * cp.sum_squares(z)
+        d = np.ones(s.n) if self.sizes is None else self.sizes.detach().cpu().double().numpy()
+        prior = gamma / 2 * cp.sum_squares(cp.multiply(d, z))
         bounds = (Bound(off, s.off, 1),) if off is not None else ()
         return Statement(cp.Problem(cp.Minimize(misfit + prior), [off] if off is not None else []), z, bounds)
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
-        r = self.rows.residual(h)
-        return (self.rows.fit * r * r).sum(1) / 2 + self._gamma / 2 * (h * h).sum(1)
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        r = self.rows.residual(h, v)
+        return (self.rows.fit * r * r).sum(1) / 2 + (self.quadratic * h * h).sum(1) / 2
 
     def violation(self, h: Tensor) -> Tensor:
         return self.rows.excess(h).amax(1)
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         p = self._clipped(p)
-        bound = self._given_bound(p).clamp(min=0)
-        enough = torch.full_like(bound, torch.inf) if enough is None else enough
-        short = bound < enough
+        best = self._given_bound(p)
+        short = torch.ones_like(best.bound, dtype=torch.bool) if enough is None else best.bound < enough
         if short.any() and self.rows.n <= 2048:
             part = self if bool(short.all()) else self.take(short)
-            bound[short] = torch.maximum(bound[short], part._multiplier_bound(p[short]))
-        return bound
+            found = part._multiplier_bound(p[short])
+            there = short.nonzero()[:, 0]
+            better = found.bound > best.bound[there]
+            for mine, new in zip(best, found, strict=True):
+                mine[there[better]] = new[better]
+        return best
 
     def _clipped(self, p: Tensor) -> Tensor:
         off = self.rows._off
         p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
         return torch.where(off, p.clamp(min=0), torch.where(self.rows.on, p, torch.zeros_like(p)))
 
-    def _given_bound(self, p: Tensor) -> Tensor:
+    def _given_bound(self, p: Tensor) -> Lower:
         """(D) at p as it is, less what rounding may have added; 0 where gamma = 0."""
-        rows, u = self.rows, rounding(self.rows.m, p.dtype)
+        rows, u, gamma = self.rows, rounding(self.rows.m, p.dtype), self.quadratic
         t = torch.where(rows.on, -rows.target, torch.where(rows._off, rows.b, 0.0))
         square = torch.where(rows.on, p * p / rows._weight, torch.zeros_like(p)).sum(1) / 2
-        slope = rows.W.adjoint(p).abs() + rows.W.magnitude().adjoint(p.abs()) * u
-        prior = (slope * slope).sum(1) / (2 * self._gamma)
-        value = (p * t).sum(1) - (1 + u) * (square + prior) - u * (p * t).abs().sum(1)
-        # a huge p overflows: what is no number proves nothing
-        return torch.where((self._gamma > 0) & torch.isfinite(value), value, torch.zeros_like(value))
+        slope, more = rows.W.adjoint(p).abs(), rows.W.magnitude().adjoint(p.abs()) * u
+        prior, most = ((x * x / (2 * gamma)).sum(1) for x in (slope, slope + more))
+        doubt = (most - prior) + u * (square + most + (p * t).abs().sum(1))
+        value = (p * t).sum(1) - square - prior
+        return proved(torch.where(self._gamma > 0, value, torch.zeros_like(value)), torch.nan_to_num(doubt), p)
+
+    def unmet(self, p: Tensor) -> Unmet:
+        """For gamma = 0."""
+        p = self._clipped(p)
+        rows, u = self.rows, rounding(self.rows.m, p.dtype)
+        t = torch.where(rows.on, -rows.target, torch.where(rows._off, rows.b, 0.0))
+        square = torch.where(rows.on, p * p / rows._weight, torch.zeros_like(p)).sum(1)
+        value = (p * t).sum(1) - square / 2 - u * ((p * t).abs().sum(1) + square)
+        return Unmet(value, p, rows.W.adjoint(p), rows.W.magnitude().adjoint(p.abs()) * u)
 
     @cached_property
     def _factor(self) -> tuple[Tensor, Tensor]:
         """Cholesky factors of H and whether H is positive definite `(N,)`."""
         H = self.rows.gram()
         eye = torch.eye(self.rows.n, dtype=H.dtype, device=H.device)
-        gamma = self._gamma if len(H) > 1 or bool((self._gamma != self._gamma[0]).any()) else self._gamma[:1]
-        L, definite = spd_factor(H + gamma[:, None, None] * eye)
+        gamma = self.quadratic if len(H) > 1 or bool((self._gamma != self._gamma[0]).any()) else self.quadratic[:1]
+        L, definite = spd_factor(H + gamma[:, :, None] * eye)
         return L, definite.expand(self.rows.N)
 
-    def _multiplier_bound(self, p: Tensor) -> Tensor:
-        """D(mu) at mu = p_off, less what rounding may have added."""
+    def _multiplier_bound(self, p: Tensor) -> Lower:
+        """D(mu) at mu = p_off, less what rounding may have added; 0 where H is singular to rounding."""
         L, definite = self._factor
         mu = torch.where(self.rows._off, p, torch.zeros_like(p))
         z = spd_solve(L, self.rows.W.adjoint(self.rows.fit * self.rows.target - mu))
         z = z - spd_solve(L, self._slope(z, mu))
         left = self._slope(z, mu)
-        value = self._lagrangian_floor(z, mu) - (left * spd_solve(L, left)).sum(1).abs()
-        value = torch.where(definite & torch.isfinite(value), value, torch.zeros_like(value))
-        singular = ~definite
-        if singular.any():
-            value[singular] = self.take(singular)._bound_in_a_ball(mu[singular])
-        return value
+        value, doubt = self._lagrangian_floor(z, mu)
+        doubt = doubt + 2 * (left * spd_solve(L, left)).sum(1).abs()
+        value = torch.where(definite & torch.isfinite(doubt), value, torch.zeros_like(value))
+        return proved(value, torch.nan_to_num(doubt), self.rows.fit * self.rows.residual(z) + mu)
 
-    def _bound_in_a_ball(self, mu: Tensor) -> Tensor:
-        """D(mu) where H is singular, over |z| <= 1e6 s_y / |W|: along its null space the Lagrangian is linear."""
-        rows = self.rows
-        H = rows.gram() + self._gamma[:, None, None] * torch.eye(rows.n, dtype=mu.dtype, device=mu.device)
-        S, V = torch.linalg.eigh(H)
-        flat = S <= 1e-13 * S[:, -1:]
-        inverse = torch.where(flat, torch.zeros_like(S), 1 / torch.where(flat, torch.ones_like(S), S))
-        z = torch.zeros(rows.N, rows.n, dtype=mu.dtype, device=mu.device)
-        for _ in range(2):
-            z = z - (V @ (inverse * (V.mT @ self._slope(z, mu)[..., None])[..., 0])[..., None])[..., 0]
-        left = (V.mT @ self._slope(z, mu)[..., None])[..., 0]
-        radius = 1e6 * rows.scale() / (rows.W.norm() or 1.0) + z.norm(dim=1)
-        lost = (inverse * left * left).sum(1) + torch.where(flat, left, 0.0).norm(dim=1) * radius
-        return torch.nan_to_num(self._lagrangian_floor(z, mu) - lost, nan=0.0)
-
-    def _lagrangian_floor(self, z: Tensor, mu: Tensor) -> Tensor:
-        """The Lagrangian at (z, mu), less its rounding error."""
+    def _lagrangian_floor(self, z: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """The Lagrangian at (z, mu), and its rounding error."""
         rows = self.rows
         v = rows.W(z) + rows.b
         pushed = torch.where(rows._off, mu * v, torch.zeros_like(v))
@@ -170,33 +172,31 @@ class GaussianLatent(AbstractLayerProblem):
         # v and the residual carry an error of u |W||z|, which their multipliers pass on
         reach = rounding(rows.n, mu.dtype) * (rows.W.magnitude()(z.abs()) + rows.b.abs() + rows.target.abs())
         doubt = doubt + (reach * (mu + rows.fit * (rows.residual(z).abs() + reach))).sum(1)
-        return self.objective(z) + pushed.sum(1) - doubt
+        return self.objective(z) + pushed.sum(1), doubt
 
     def _slope(self, z: Tensor, mu: Tensor) -> Tensor:
         """Gradient of the Lagrangian in z."""
-        return self.rows.W.adjoint(self.rows.fit * self.rows.residual(z) + mu) + self._gamma[:, None] * z
+        return self.rows.W.adjoint(self.rows.fit * self.rows.residual(z) + mu) + self.quadratic * z
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)
-        gradient = self.rows.W.adjoint(p) + self._gamma[:, None] * h
+        gradient = self.rows.W.adjoint(p) + self.quadratic * h
         free = torch.ones_like(h, dtype=torch.bool)
         p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
-        return balanced(self.rows, p, self.rows.W.adjoint(p) + self._gamma[:, None] * h, free, self.quadratic)
+        return balanced(self.rows, p, self.rows.W.adjoint(p) + self.quadratic * h, free, self.quadratic)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
         mu = mu / mu.amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)  # the squares of a tiny mu underflow
         u = rounding(self.rows.m, p.dtype)
-        value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1) - slack * mu.sum(1)
+        value = (mu * self.rows.b).sum(1) - u * (mu * self.rows.b.abs()).sum(1) - slack * self.rows.stretched(mu).sum(1)
         # slack 1'mu >= mu'(W z + b) for every z, and the right side is at least mu'b - |W'mu| |z|
-        slope = self.rows.W.adjoint(mu).norm(dim=1) + u * self.rows.W.magnitude().adjoint(mu).norm(dim=1)
-        slope = slope.clamp(min=torch.finfo(p.dtype).tiny)
-        return torch.where(value > 0, value / slope, torch.zeros_like(value))
+        return away(value, self.rows.W.adjoint(mu).abs() + u * self.rows.W.magnitude().adjoint(mu))
 
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["gamma = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
-        text = "gamma = 0 and W_on lacks full column rank: the bound holds for |z| <= 1e6 s_y / |W| only"
+        text = "gamma = 0 and W_on lacks full column rank: no bound above 0 holds for every z"
         return ["" if ok or g > 0 else text for ok, g in zip(self._factor[1], self._gamma, strict=True)]
 
     # --- proximal pieces ---
@@ -211,21 +211,27 @@ class GaussianLatent(AbstractLayerProblem):
 
     @property
     def linear(self) -> Tensor:
-        return torch.zeros_like(self.quadratic)
+        return torch.zeros_like(self._gamma)[:, None]
 
     @property
     def quadratic(self) -> Tensor:
-        return self._gamma[:, None]
+        gamma = self._gamma[:, None]
+        return gamma if self.sizes is None else gamma * self.sizes**2
 
     # --- the same problem elsewhere ---
 
+    @property
+    def stretches(self) -> bool:
+        return not bool((self._gamma > 0).any())  # a ridge of one size for all unknowns is what pivoting adds
+
     def take(self, index: Tensor) -> "GaussianLatent":
-        return GaussianLatent(self.rows.take(index), self._gamma[index])
+        return GaussianLatent(self.rows.take(index), self._gamma[index], self.sizes)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "GaussianLatent":
         rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else GaussianLatent(rows, self._gamma.to(rows.W.device, rows.W.dtype))
+        if rows is self.rows:
+            return self
+        return GaussianLatent(rows, self._gamma.to(rows.y), None if self.sizes is None else self.sizes.to(rows.y))
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        return Scaled(GaussianLatent(rows, self._gamma / k**2), (data / k)[:, None], data[:, None])
+    def in_units(self, units: Units) -> "GaussianLatent":
+        return GaussianLatent(units.rows, self._gamma / units.norm**2, units.sizes(self.sizes))

@@ -9,9 +9,10 @@
 
 F(v) is the indicator of lo <= v <= hi, so F*(p) = sum_i max(hi_i p_i, lo_i p_i), and rows that were not seen have the ends
 -inf and inf, which forces p_i = 0. At the optimum p_i > 0 only where the row is at hi, p_i < 0 only where it is at lo, and
-(W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: `dual` clips the signs of p and divides the
-value by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
-has |h|_1 >= value / M, so `infeasibility` is the same number. lo_i > hi_i, which no v meets, is told by `infeasibility` too.
+(W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: `lower` clips the signs of p and divides
+p by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
+has |h| >= value / |(W'p)_-|, or value / |W'p|, which `infeasibility` says. lo_i > hi_i, which no v meets, is told by
+`infeasibility` too.
 
 The l_inf bound is lo = y - eps / w^(1/2), hi = y + eps / w^(1/2) on `on` and hi = eps on `off`. The interval form is the
 convex form of an image layer behind an increasing phi: |phi(W h + b) - y| <= eps says phi^-1(y - eps) <= W h + b <=
@@ -30,18 +31,22 @@ import torch
 from torch import Tensor
 
 from ..activations import AbstractActivation
-from ..inputs import describe
+from ..inputs import describe, plain_tensor
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
-    Scaled,
+    Lower,
     Statement,
-    normalised_rows,
+    Units,
+    away,
+    length_of,
     per_signal,
+    per_unknown,
+    proved,
     rounding,
-    shortest_dual,
 )
 from ..maps import AbstractMap
+from ..multipliers import shortest_dual
 from ..rows import Rows, Sample
 
 
@@ -58,24 +63,22 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
-        return h.abs().sum(1)
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        return (self.linear * h.abs()).sum(1)
 
     def violation(self, h: Tensor) -> Tensor:
         (lo, hi), v = self.limits(), self.rows.W(h) + self.rows.b
         beyond = torch.maximum(v - hi, lo - v).amax(1).clamp(min=0)
         return torch.maximum(beyond, (-h).clamp(min=0).amax(1)) if self.nonnegative else beyond
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
-        return self._bound(p, 0.0)
-
-    def _bound(self, p: Tensor, slack: float | Tensor) -> Tensor:
-        """The bound on |h|_1 that p gives for every h that breaks no bound by more than `slack`."""
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         p = self._clipped(p)
-        value = torch.nan_to_num(self._value(p) - slack * p.abs().sum(1), nan=0.0, posinf=0.0, neginf=0.0)
-        slope = self._slope(p).clamp(min=torch.finfo(p.dtype).tiny)
-        bound = torch.where(value > 0, value / slope, torch.zeros_like(value)) * (1 - 4 * torch.finfo(p.dtype).eps)
-        return torch.nan_to_num(bound, nan=0.0, posinf=torch.finfo(p.dtype).max)
+        value, doubt = self._value(p)
+        slope = self._slope(p)
+        slope = (slope if self.sizes is None else slope / self.sizes).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
+        # the value of a p without slope would be infinite: it proves that there is no h, and no bound on one
+        scale = (1 - 4 * torch.finfo(p.dtype).eps) / slope
+        return proved(value * scale, doubt * scale, p * scale[:, None])
 
     def _clipped(self, p: Tensor) -> Tensor:
         """p with the signs that (D) asks for, at length 1: (D) is homogeneous, and a huge p would overflow."""
@@ -85,28 +88,33 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
         p = torch.where(torch.isinf(lo), p.clamp(min=0), p)
         return p / p.abs().amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
 
-    def _value(self, p: Tensor) -> Tensor:
-        """(D) at p, less what rounding may have added."""
+    def _value(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """(D) at p, and what rounding may have added."""
         lo, hi = self.limits()
         end = torch.where(p > 0, hi, torch.where(p < 0, lo, torch.zeros_like(p)))
         doubt = (p * end).abs().sum(1) + (p * self.rows.b).abs().sum(1)
-        return (p * (self.rows.b - end)).sum(1) - rounding(self.rows.m, p.dtype) * doubt
+        return (p * (self.rows.b - end)).sum(1), rounding(self.rows.m, p.dtype) * doubt
 
     def _slope(self, p: Tensor) -> Tensor:
-        """max -(W'p), or max |W'p| where h has any sign, with its rounding error added, `(N,)`."""
+        """|W'p|, or the part of -(W'p) above 0 where h >= 0, with its rounding error added, `(N, n)`."""
         doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
         slope = self.rows.W.adjoint(p)
-        return ((-slope if self.nonnegative else slope.abs()) + doubt).amax(1)
+        return ((-slope if self.nonnegative else slope.abs()) + doubt).clamp(min=0)
 
     def complete(self, h: Tensor) -> Tensor:
         return shortest_dual(self, h)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
-        return torch.where(self._empty(slack).any(1), torch.inf, self._bound(p, slack))
+        q = self._clipped(p)
+        value, doubt = self._value(q)
+        value = value - doubt - slack * self.rows.stretched(q.abs()).sum(1)
+        shown = away(torch.nan_to_num(value, nan=0.0, posinf=0.0), self._slope(q))
+        return torch.where(self._empty(slack).any(1), torch.inf, shown)
 
     def _empty(self, slack: float | Tensor) -> Tensor:
         """Rows that no number meets, not even one that breaks their bounds by `slack`, `(N, m)`."""
-        (lo, hi), width = self.limits(), 2 * torch.as_tensor(slack).to(self.rows.y).reshape(-1, 1)
+        (lo, hi), width = self.limits(), 2 * (self.rows.y.new_zeros(()) + slack).reshape(-1, 1)
+        width = self.rows.stretched(width.expand_as(lo))
         return (lo - hi > width) | torch.isposinf(lo) | torch.isneginf(hi)
 
     def bound_remarks(self) -> list[str]:
@@ -130,11 +138,11 @@ class AbstractIntervalBasisPursuit(AbstractLayerProblem):
 
     @property
     def linear(self) -> Tensor:
-        return torch.ones_like(self.rows.y[:, :1])
+        return self.counted(torch.ones_like(self.rows.y[:, :1]))
 
     @property
     def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.linear)
+        return torch.zeros_like(self.rows.y[:, :1])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,9 +150,11 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
     """What both basis pursuits with an l_inf bound share."""
 
     eps: float | Tensor = 0.0
+    sizes: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", per_signal(self.eps, self.rows, "eps"))
+        per_unknown(self.sizes, self.rows)
 
     @property
     def _eps(self) -> Tensor:
@@ -159,19 +169,23 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
         misfit, width = s.W_on @ h + s.b_on - s.y_on, eps * s.weight_on**-0.5
         above = misfit <= width if eps > 0 else misfit == 0
         below = -width <= misfit if eps > 0 else None
-        off = s.W_off @ h + s.b_off <= eps if len(s.b_off) else None
-        return _statement(h, self.nonnegative, (above, s.on, 1), (below, s.on, -1), (off, s.off, 1))
+        stretch = self.rows.stretch
+        most = eps if stretch is None else eps * stretch.detach().cpu().double().numpy()[s.off]
+        off = s.W_off @ h + s.b_off <= most if len(s.b_off) else None
+        return _statement(h, self.sizes, self.nonnegative, (above, s.on, 1), (below, s.on, -1), (off, s.off, 1))
 
     def limits(self) -> tuple[Tensor, Tensor]:
         rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
         eps = self._eps[:, None]
         width = eps / rows._weight.sqrt()
-        hi = torch.where(rows.on, rows.y + width, torch.where(rows._off, eps.expand_as(none), none))
+        most = rows.stretched(eps.expand_as(none))
+        hi = torch.where(rows.on, rows.y + width, torch.where(rows._off, most, none))
         return torch.where(rows.on, rows.y - width, -none), hi
 
     def opened(self, width: Tensor) -> Self:
         # a row of weight w opens by width / w^(1/2): no row may open by more than asked
-        least = torch.where(self.rows.on, self.rows._weight, torch.ones_like(self.rows.y)).amin(1).sqrt().clamp(max=1)
+        weight = self.rows.stretched(self.rows.stretched(self.rows._weight))  # before rows were stretched
+        least = torch.where(self.rows.on, weight, torch.ones_like(weight)).amin(1).sqrt().clamp(max=1)
         return replace(self, eps=self._eps + width * least)
 
     def take(self, index: Tensor) -> Self:
@@ -179,12 +193,13 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else replace(self, rows=rows, eps=self._eps.to(rows.W.device, rows.W.dtype))
+        if rows is self.rows:
+            return self
+        sizes = None if self.sizes is None else self.sizes.to(rows.y)
+        return replace(self, rows=rows, eps=self._eps.to(rows.y), sizes=sizes)
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        h_unit = (data / k)[:, None]
-        return Scaled(replace(self, rows=rows, eps=self._eps / data), h_unit, torch.full_like(h_unit, 1 / k))
+    def in_units(self, units: Units) -> Self:
+        return replace(self, rows=units.rows, eps=self._eps / units.data, sizes=units.sizes(self.sizes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,6 +237,7 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
 
     lo: Tensor
     hi: Tensor
+    sizes: Tensor | None = None
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -229,6 +245,7 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
             raise TypeError(f"expected rows as cvxinv.Rows, got {describe(self.rows)}; build Rows(W, b, y, on) first")
         for name in ("lo", "hi"):
             object.__setattr__(self, name, _checked_end(getattr(self, name), name, self.rows))
+        per_unknown(self.sizes, self.rows)
         rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
         lo = torch.where(rows.on, self.lo, -none)
         hi = torch.where(rows.on | rows._off, self.hi, none)
@@ -236,7 +253,8 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         object.__setattr__(self, "hi", hi)
         # s_y is read off the rows: the middle of an interval, or the end that b itself breaks
         b = rows.b.expand_as(lo)
-        middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), (lo + hi) / 2, torch.minimum(torch.maximum(b, lo), hi))
+        inner = torch.minimum(torch.maximum(b, lo), hi)
+        middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), lo / 2 + hi / 2, inner)
         y = torch.where(torch.isfinite(middle), middle, torch.zeros_like(b))
         object.__setattr__(self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=None))
 
@@ -250,7 +268,8 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         rounding of y: a tanh that is 1 in floating point is some u above 18, and no contradiction. A pixel further than
         eps outside phi's range makes its signal infeasible. Raises ValueError where phi has no inverse.
         """
-        on = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+        y = plain_tensor(y, "y")
+        on = torch.ones_like(y, dtype=torch.bool) if seen is None else plain_tensor(seen, "seen")
         plain = Rows(W, b, torch.where(on, y, torch.zeros_like(y)), on, torch.zeros_like(on))
         width = per_signal(eps, plain, "eps")[:, None]
         low, high = (_preimage(phi, plain.y + sign * width, sign * torch.inf) for sign in (-1, 1))
@@ -269,45 +288,42 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         upper = W[above] @ h + b[above] <= hi[k][above] if above.any() else None
         lower = lo[k][below] <= W[below] @ h + b[below] if below.any() else None
         return _statement(
-            h, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)
+            h, self.sizes, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)
         )  # fmt: skip
 
     def limits(self) -> tuple[Tensor, Tensor]:
         return self.lo, self.hi
 
     def opened(self, width: Tensor) -> "IntervalBasisPursuit":
-        return IntervalBasisPursuit(self.rows, self.lo - width[:, None], self.hi + width[:, None])
+        wider = self.rows.stretched(width[:, None].expand_as(self.lo))
+        return replace(self, lo=self.lo - wider, hi=self.hi + wider)
 
     def take(self, index: Tensor) -> "IntervalBasisPursuit":
-        return IntervalBasisPursuit(self.rows.take(index), self.lo[index], self.hi[index])
+        return replace(self, rows=self.rows.take(index), lo=self.lo[index], hi=self.hi[index])
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "IntervalBasisPursuit":
         rows = self.rows.to(dtype, device)
         if rows is self.rows:
             return self
-        lo, hi = (end.to(rows.W.device, rows.W.dtype) for end in (self.lo, self.hi))
-        return IntervalBasisPursuit(rows, lo, hi)
+        sizes = None if self.sizes is None else self.sizes.to(rows.y)
+        return IntervalBasisPursuit(rows, self.lo.to(rows.y), self.hi.to(rows.y), sizes)
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        h_unit = (data / k)[:, None]
-        scaled = IntervalBasisPursuit(rows, self.lo / data[:, None], self.hi / data[:, None])
-        return Scaled(scaled, h_unit, torch.full_like(h_unit, 1 / k))
+    def in_units(self, units: Units) -> "IntervalBasisPursuit":
+        lo, hi = (units.stretched(end / units.data[:, None]) for end in (self.lo, self.hi))
+        return IntervalBasisPursuit(units.rows, lo, hi, units.sizes(self.sizes))
 
 
-def _statement(h: Any, nonnegative: bool, *bounds: tuple[Any, np.ndarray, int]) -> Statement:
+def _statement(h: Any, sizes: Tensor | None, nonnegative: bool, *bounds: tuple[Any, np.ndarray, int]) -> Statement:
     """min 1'h over h >= 0, or min |h|_1, under the bounds (constraint or None, rows, sign) that are there."""
     import cvxpy as cp
 
     there = tuple(Bound(*bound) for bound in bounds if bound[0] is not None)
     constraints = [bound.constraint for bound in there] + ([h >= 0] if nonnegative else [])
-    length = cp.sum(h) if nonnegative else cp.norm(h, 1)
-    return Statement(cp.Problem(cp.Minimize(length), constraints), h, there)
+    return Statement(cp.Problem(cp.Minimize(length_of(h, sizes, nonnegative)), constraints), h, there)
 
 
 def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} as a torch tensor, got {type(value).__name__}; use torch.as_tensor")
+    value = plain_tensor(value, name)
     if value.dtype != rows.W.dtype or value.device != rows.W.device:
         raise ValueError(
             f"expected {name} in {rows.W.dtype} on {rows.W.device} as W is, got {value.dtype} on {value.device}; use .to()"

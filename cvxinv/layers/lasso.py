@@ -9,9 +9,8 @@ With F(v) = 1/2 sum_on w (v - y)^2, (P) is min_h F(W h + b) + lam |h|_1, and its
 max_p b'p - F*(p) + min_h (lam |h|_1 + p'W h) with F*(p) = sum_on (p^2 / (2 w) + p y). At the optimum
 p = w (W h + b - y), |W'p| <= lam and (W'p)_j = -lam sign(h_j) where h_j != 0.
 
-`dual` scales any p by the best s in [0, min_j lam / |W'p|_j]: (D) is star-shaped about 0. Where lam = 0 the feasible p are
-those with W'p = 0, which rounding never meets: p is brought there as far as it goes by p += w W (W'w W)^-1 (-W'p), the bound
-is taken over |h|_1 <= 1e6 s_y / |W| instead, and `bound_remarks` says so.
+`lower` scales any p by the best s in [0, min_j lam / |W'p|_j]: (D) is star-shaped about 0. Where lam = 0 the feasible p are
+those with W'p = 0, which rounding never meets; `unmet` says by how much they miss it, and `bounds` what that costs.
 
 Rows that are off count as not seen: the paper's Algorithm 2 uses the support rows alone.
 
@@ -27,13 +26,17 @@ from torch import Tensor
 
 from ..layer_problem import (
     AbstractLayerProblem,
-    Scaled,
+    Lower,
     Statement,
-    balanced,
-    normalised_rows,
+    Units,
+    Unmet,
+    length_of,
     per_signal,
+    per_unknown,
+    proved,
     rounding,
 )
+from ..multipliers import balanced
 from ..rows import Rows, Sample
 
 
@@ -47,11 +50,13 @@ class Lasso(AbstractLayerProblem):
 
     rows: Rows
     lam: float | Tensor = 0.0
+    sizes: Tensor | None = None
     nonnegative: ClassVar[bool] = False
     absolute: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lam", per_signal(self.lam, self.rows, "lam"))
+        per_unknown(self.sizes, self.rows)
         object.__setattr__(self, "rows", replace(self.rows, off=torch.zeros_like(self.rows.on)))
 
     @property
@@ -73,60 +78,53 @@ class Lasso(AbstractLayerProblem):
             misfit += float(t @ (s.weight_on * t)) / 2
         else:
             misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ h + s.b_on - s.y_on)) / 2
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * cp.norm(h, 1))), h)
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(h, self.sizes, False))), h)
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
-        r = self.rows.residual(h)
-        return (self.rows.fit * r * r).sum(1) / 2 + self._lam * h.abs().sum(1)
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        r = self.rows.residual(h, v)
+        return (self.rows.fit * r * r).sum(1) / 2 + (self.linear * h.abs()).sum(1)
 
     def violation(self, h: Tensor) -> Tensor:
         return torch.zeros_like(self._lam)
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         p = self._clipped(p)
         slope = self._slope(p)
         top = torch.where(slope > 0, self._lam / slope.clamp(min=torch.finfo(p.dtype).tiny), torch.inf)
         linear, square = self._parts(p)
         best = linear / square.clamp(min=torch.finfo(p.dtype).tiny)
         s = torch.minimum(best.clamp(min=0), top * (1 - 4 * torch.finfo(p.dtype).eps))
-        scaled = self._value(p, torch.where(square > 0, s, torch.zeros_like(s)))
-        bound = torch.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
-        short = self._lam == 0
-        if enough is not None:
-            short = short & (bound < enough)
-        if short.any():
-            bound[short] = torch.maximum(bound[short], self.take(short)._bound_in_a_ball(p[short]))
-        return bound
+        return self._value(p, torch.where(square > 0, s, torch.zeros_like(s)))
 
-    def _bound_in_a_ball(self, p: Tensor) -> Tensor:
-        """(D) at p for lam = 0 at the price of its worst entry, p as it is or brought to W'p = 0."""
-        radius = 1e6 * self.rows.scale() / (self.rows.W.norm() or 1.0)
-        free = torch.ones(self.N, self.n, dtype=torch.bool, device=p.device)
-        best = torch.zeros_like(radius)
-        for q in (p, balanced(self.rows, p, self.rows.W.adjoint(p), free, self.quadratic)):
-            value = self._value(q, torch.ones_like(radius)) - radius * self._slope(q)
-            best = torch.maximum(best, torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0))
-        return best
+    def unmet(self, p: Tensor) -> Unmet:
+        p = self._clipped(p)
+        slope = self.rows.W.adjoint(p)
+        short = slope.sign() * (slope.abs() - self.linear).clamp(min=0)
+        (linear, square), u = self._parts(p), rounding(self.rows.m, p.dtype)
+        value = linear - square / 2 - u * ((p * self.rows.target).abs().sum(1) + square)
+        return Unmet(value, p, short, self.rows.W.magnitude().adjoint(p.abs()) * u)
 
     def _clipped(self, p: Tensor) -> Tensor:
         p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
         return torch.where(self.rows.on, p, torch.zeros_like(p))
 
     def _slope(self, p: Tensor) -> Tensor:
-        """max |W'p| with its rounding error added, `(N,)`."""
+        """max |W'p| over the unknowns' sizes, with its rounding error added, `(N,)`."""
         doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
-        return (self.rows.W.adjoint(p).abs() + doubt).amax(1)
+        slope = self.rows.W.adjoint(p).abs() + doubt
+        return (slope if self.sizes is None else slope / self.sizes).amax(1)
 
     def _parts(self, p: Tensor) -> tuple[Tensor, Tensor]:
         square = torch.where(self.rows.on, p * p / self.rows._weight, torch.zeros_like(p)).sum(1)
         return -(p * self.rows.target).sum(1), square
 
-    def _value(self, p: Tensor, s: Tensor) -> Tensor:
+    def _value(self, p: Tensor, s: Tensor) -> Lower:
         """(D) at s p, less what rounding may have added."""
         (linear, square), u = self._parts(p), rounding(self.rows.m, p.dtype)
-        return s * linear - s * s * square / 2 - u * (s * (p * self.rows.target).abs().sum(1) + s * s * square)
+        doubt = u * (s * (p * self.rows.target).abs().sum(1) + s * s * square)
+        return proved(s * linear - s * s * square / 2, doubt, s[:, None] * p)
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)
@@ -138,7 +136,7 @@ class Lasso(AbstractLayerProblem):
         return torch.zeros_like(self._lam)  # every h is feasible
 
     def bound_remarks(self) -> list[str]:
-        text = "lam = 0: the bound holds for |h|_1 <= 1e6 s_y / |W| only"
+        text = "lam = 0: no bound above 0 holds for every h unless W_on has full column rank"
         return ["" if lam > 0 else text for lam in self._lam]
 
     # --- proximal pieces ---
@@ -152,21 +150,22 @@ class Lasso(AbstractLayerProblem):
 
     @property
     def linear(self) -> Tensor:
-        return self._lam[:, None]
+        return self.counted(self._lam[:, None])
 
     @property
     def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.linear)
+        return torch.zeros_like(self._lam)[:, None]
 
     # --- the same problem elsewhere ---
 
     def take(self, index: Tensor) -> "Lasso":
-        return Lasso(self.rows.take(index), self._lam[index])
+        return Lasso(self.rows.take(index), self._lam[index], self.sizes)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Lasso":
         rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else Lasso(rows, self._lam.to(rows.W.device, rows.W.dtype))
+        if rows is self.rows:
+            return self
+        return Lasso(rows, self._lam.to(rows.y), None if self.sizes is None else self.sizes.to(rows.y))
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        return Scaled(Lasso(rows, self._lam / (data * k)), (data / k)[:, None], data[:, None])
+    def in_units(self, units: Units) -> "Lasso":
+        return Lasso(units.rows, self._lam / units.data / units.norm, units.sizes(self.sizes))

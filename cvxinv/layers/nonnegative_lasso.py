@@ -10,13 +10,13 @@ With v = W h + b and F(v) = 1/2 sum_on w (v - y)^2 + [v_off <= 0], (P) is min_h 
 Fenchel dual is max_p b'p - F*(p) + min_{h >= 0} (W'p + lam)'h with F*(p) = sum_on (p^2 / (2 w) + p y) + [p_off >= 0].
 At the optimum p_on = w (W h + b - y), h_j (W'p + lam)_j = 0 and p_off (W h + b)_off = 0.
 
-`dual` turns any p into a feasible one: p_off is clipped to >= 0; then either all of p is scaled by the best s in
+`lower` turns any p into a feasible one: p_off is clipped to >= 0; then either all of p is scaled by the best s in
 [0, min_j lam / (-W'p)_j], which is feasible because (D) is star-shaped about 0 when lam > 0; or p is translated by
 a u with u_off >= 0 and W'u >= c, c the lengths of the columns, with the a that repairs the worst entry (the only way
 when lam = 0): u = w W_on (W_on' w W_on)^-1 c where W_on has full column rank, else one that uses the off rows, where there
 is one. Both are then
 checked in rounded arithmetic, and (P) >= 0 bounds from below for free. Where there is no such u (some h >= 0 besides 0 has
-W_on h = 0 and W_off h <= 0) the bound is taken over 1'h <= 1e6 s_y / |W| instead, and `bound_remarks` says so.
+W_on h = 0 and W_off h <= 0) `unmet` says by how much p misses feasibility, and `bounds` what that costs.
 
 Paper's letters: x -> h, lambda_i -> lam, S -> on, its complement -> off, x_{i+1} -> y.
 Source: Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020), eq. (9), and eq. (8) for an
@@ -32,17 +32,23 @@ from torch import Tensor
 from ..layer_problem import (
     AbstractLayerProblem,
     Bound,
-    Scaled,
+    Lower,
     Statement,
-    balanced,
-    multipliers_of_tight_rows,
-    normalised_rows,
+    Units,
+    Unmet,
+    away,
+    length_of,
     per_signal,
+    per_unknown,
+    proved,
     rounding,
     spd_factor,
     spd_solve,
 )
+from ..multipliers import balanced, lifted, multipliers_of_tight_rows
 from ..rows import Rows, Sample, weighted_gram
+
+_LARGEST_LIFT = 512  # unknowns up to which a p without a strict sign is moved inside, a least-squares problem per signal
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,10 +61,12 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     rows: Rows
     lam: float | Tensor = 0.0
+    sizes: Tensor | None = None
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lam", per_signal(self.lam, self.rows, "lam"))
+        per_unknown(self.sizes, self.rows)
 
     @property
     def _lam(self) -> Tensor:
@@ -82,42 +90,44 @@ class NonnegativeLasso(AbstractLayerProblem):
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [h >= 0] + ([off] if off is not None else [])
         bounds = (Bound(off, s.off, 1),) if off is not None else ()
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * cp.sum(h)), constraints), h, bounds)
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(h, self.sizes, True)), constraints), h, bounds)
 
     # --- certificate ---
 
-    def objective(self, h: Tensor) -> Tensor:
-        r = self.rows.residual(h)
-        return (self.rows.fit * r * r).sum(1) / 2 + self._lam * h.sum(1)
+    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
+        r = self.rows.residual(h, v)
+        return (self.rows.fit * r * r).sum(1) / 2 + (self.linear * h).sum(1)
 
     def violation(self, h: Tensor) -> Tensor:
         return torch.maximum(self.rows.excess(h).amax(1), (-h).clamp(min=0).amax(1))
 
-    def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
+    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         p = self._clipped(p)
-        # a huge p overflows: what is no number proves nothing
-        bound = torch.nan_to_num(self._scaled_bound(p), nan=0.0, posinf=0.0).clamp(min=0)
+        best = self._scaled_bound(p)
         short = self._lam == 0
         if enough is not None and bool(short.any()):
             # scaling serves lam > 0; far from feasible a translation costs more than it saves, and finding one is not cheap
             worst = (-self.rows.W.adjoint(p)).amax(1)
-            short = short & (bound < enough) & (worst <= 1e-3 * p.norm(dim=1) * self.rows.W.norm())
+            short = short & (best.bound < enough) & (worst <= 1e-3 * p.norm(dim=1) * self.rows.W.norm())
         short = short.nonzero()[:, 0]
         if len(short) and self.rows.n <= 2048:
             u, usable = self._lifts(short)
             moved = self.take(short)._translated_bound(p[short], u, usable)
-            bound[short] = torch.maximum(bound[short], moved)
-        return bound
+            better = moved.bound > best.bound[short]
+            for mine, new in zip(best, moved, strict=True):
+                mine[short[better]] = new[better]
+        return best
 
     def _clipped(self, p: Tensor) -> Tensor:
         off = self.rows._off
         p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
         return torch.where(off, p.clamp(min=0), torch.where(self.rows.on, p, torch.zeros_like(p)))
 
-    def _value(self, p: Tensor, s: Tensor) -> Tensor:
-        """(D) at s p, less what rounding may have added."""
+    def _value(self, p: Tensor, s: Tensor) -> Lower:
+        """(D) at s p, less what rounding may have added; 0 where that is better or (D) overflows."""
         linear, square, doubt = self._parts(p)
-        return s * linear - s * s * square / 2 - s * doubt - s * s * square * rounding(self.rows.m, p.dtype)
+        doubt = s * doubt + s * s * square * rounding(self.rows.m, p.dtype)
+        return proved(s * linear - s * s * square / 2, doubt, s[:, None] * p)
 
     def _parts(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         t = torch.where(self.rows.on, -self.rows.target, torch.where(self.rows._off, self.rows.b, 0.0))
@@ -129,8 +139,9 @@ class NonnegativeLasso(AbstractLayerProblem):
         doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
         return self.rows.W.adjoint(p) - doubt
 
-    def _scaled_bound(self, p: Tensor) -> Tensor:
-        worst = (-self._reduced_cost(p)).amax(1)
+    def _scaled_bound(self, p: Tensor) -> Lower:
+        slope = -self._reduced_cost(p)
+        worst = (slope if self.sizes is None else slope / self.sizes).amax(1)
         lam = self._lam
         top = torch.where(worst > 0, lam / worst.clamp(min=torch.finfo(p.dtype).tiny), torch.inf)
         top = top * (1 - 4 * torch.finfo(p.dtype).eps)
@@ -151,48 +162,51 @@ class NonnegativeLasso(AbstractLayerProblem):
             self.__dict__["_kept_lifts"] = (u, usable, known)
         return u[index], usable[index]
 
-    def _translated_bound(self, p: Tensor, u: Tensor, usable: Tensor) -> Tensor:
-        lam, length = self._lam, _column_lengths(self.rows).clamp(min=torch.finfo(p.dtype).tiny)
-        moved, a = p, torch.zeros_like(lam)
+    def _translated_bound(self, p: Tensor, u: Tensor, usable: Tensor) -> Lower:
+        """(D) at p + a u, with the a that makes it feasible; 0 where there is no such u."""
+        length = _column_lengths(self.rows).clamp(min=torch.finfo(p.dtype).tiny)
+        moved, a = p, torch.zeros_like(self._lam)
         for _ in range(3):  # the second and third pass absorb the rounding of the first
-            short = ((-self._reduced_cost(moved) - lam[:, None]) / length).amax(1).clamp(min=0)
+            short = ((-self._reduced_cost(moved) - self.linear) / length).amax(1).clamp(min=0)
             a = a + 2 * short
             moved = p + a[:, None] * u
-        feasible = (self._reduced_cost(moved) + lam[:, None]).amin(1) >= 0
+        feasible = usable & ((self._reduced_cost(moved) + self.linear).amin(1) >= 0)
+        moved = torch.where(feasible[:, None], moved, torch.zeros_like(moved))
         linear, square, _ = self._parts(moved)
         # shrinking keeps (D) feasible whatever lam is
-        value = self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
-        value = torch.where(feasible & torch.isfinite(value), value, torch.zeros_like(value))
-        return value if usable.all() else torch.where(usable, value, self._bound_in_a_ball(p))
+        return self._value(moved, _best_scale(linear, square, torch.ones_like(linear)))
 
-    def _bound_in_a_ball(self, p: Tensor) -> Tensor:
-        """(D) at p over 1'h <= 1e6 s_y / |W|, where an infeasible p costs at most that times its worst entry."""
-        radius = 1e6 * self.rows.scale() / (self.rows.W.norm() or 1.0)
-        worst = (-self._reduced_cost(p) - self._lam[:, None]).amax(1).clamp(min=0)
-        value = self._value(p, torch.ones_like(worst)) - radius * worst
-        return torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+    def unmet(self, p: Tensor) -> Unmet:
+        p = self._clipped(p)
+        linear, square, doubt = self._parts(p)
+        short = (self.rows.W.adjoint(p) + self.linear).clamp(max=0)
+        value = linear - square / 2 - doubt - square * rounding(self.rows.m, p.dtype)
+        return Unmet(value, p, short, self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype))
 
     def complete(self, h: Tensor) -> Tensor:
         p = self.rows.fit * self.rows.residual(h)
-        gradient = self.rows.W.adjoint(p) + self._lam[:, None]
+        gradient = self.rows.W.adjoint(p) + self.linear
         free = h > 1e-6 * h.amax(1, keepdim=True)
         p = p + multipliers_of_tight_rows(self.rows, h, gradient, free)
-        return balanced(self.rows, p, self.rows.W.adjoint(p) + self._lam[:, None], free, self.quadratic)
+        p = balanced(self.rows, p, self.rows.W.adjoint(p) + self.linear, free, self.quadratic)
+        few = ((self._lam == 0) & (self.rows.on.sum(1) < self.n)).nonzero()[:, 0]
+        if len(few) and self.n <= _LARGEST_LIFT:
+            p[few] = lifted(self.rows.take(few), p[few], self.linear[few])
+        return p
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         mu = torch.where(self.rows._off, self._clipped(p), torch.zeros_like(p))
         mu = mu / mu.amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)  # a ray has no length, a huge mu overflows
         value = (mu * self.rows.b).sum(1) - (mu * self.rows.b.abs()).sum(1) * rounding(self.rows.m, p.dtype)
-        value = value - slack * mu.sum(1)
-        # slack 1'mu >= mu'(W h + b) for every h, and the right side is at least mu'b - max(-W'mu) 1'h
-        slope = (-self._reduced_cost(mu)).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
-        return torch.where(value > 0, value / slope, torch.zeros_like(value))
+        # slack 1'mu >= mu'(W h + b) for every h, and the right side is at least mu'b - |(-W'mu)_+| |h|
+        value = value - slack * self.rows.stretched(mu).sum(1)
+        return away(value, (-self._reduced_cost(mu)).clamp(min=0))
 
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
         usable = self._lifts(torch.arange(self.N, device=self.rows.y.device))[1]
-        text = "lam = 0 and no rows lift every column: the bound holds for 1'h <= 1e6 s_y / |W| only"
+        text = "lam = 0 and no rows lift every column: no bound above 0 holds for every h"
         return ["" if ok or lam > 0 else text for ok, lam in zip(usable, self._lam, strict=True)]
 
     # --- proximal pieces ---
@@ -207,27 +221,28 @@ class NonnegativeLasso(AbstractLayerProblem):
 
     @property
     def linear(self) -> Tensor:
-        return self._lam[:, None]
+        return self.counted(self._lam[:, None])
 
     @property
     def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.linear)
+        return torch.zeros_like(self._lam)[:, None]
 
     # --- the same problem elsewhere ---
 
     def take(self, index: Tensor) -> "NonnegativeLasso":
-        part = NonnegativeLasso(self.rows.take(index), self._lam[index])
+        part = NonnegativeLasso(self.rows.take(index), self._lam[index], self.sizes)
         if kept := self.__dict__.get("_kept_lifts"):
             part.__dict__["_kept_lifts"] = tuple(t[index] for t in kept)
         return part
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NonnegativeLasso":
         rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else NonnegativeLasso(rows, self._lam.to(rows.W.device, rows.W.dtype))
+        if rows is self.rows:
+            return self
+        return NonnegativeLasso(rows, self._lam.to(rows.y), None if self.sizes is None else self.sizes.to(rows.y))
 
-    def normalised(self) -> Scaled:
-        rows, data, k = normalised_rows(self.rows)
-        return Scaled(NonnegativeLasso(rows, self._lam / (data * k)), (data / k)[:, None], data[:, None])
+    def in_units(self, units: Units) -> "NonnegativeLasso":
+        return NonnegativeLasso(units.rows, self._lam / units.data / units.norm, units.sizes(self.sizes))
 
 
 def _best_scale(linear: Tensor, square: Tensor, top: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ Works in float64 on a problem with |W| = 1 and s_y = 1. Finds points; `certify` 
 Source: `sparse` note 5.1, 5.4, 5.5 (polish); the revision rule is Hintermueller, Ito, Kunisch (2002).
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from ..rows import weighted_gram
 
 _REFINEMENTS = 3
 _SIGNS = 1e-12  # in units of s_y, 100 times below what a residual may be (1e-10 s_y)
+_RANK = 1e-11  # singular values below this share of the largest are 0
 _NUDGE = 1e-13  # added to the diagonal where W_A has no full column rank; refinement takes its bias away
 
 
@@ -57,6 +59,61 @@ def least_squares_start(problem: AbstractLayerProblem) -> Point:
     """The activity that frees every unknown and leaves every off row alone: the least-squares point, if it is one."""
     h = torch.ones(problem.N, problem.n, dtype=problem.rows.y.dtype, device=problem.rows.y.device)
     return Point(h, torch.full_like(problem.rows.y, -torch.inf))
+
+
+def crowded(problem: AbstractLayerProblem, point: Point) -> Tensor:
+    """Signals that have as many rows at their bound as free unknowns, or more: the rows of a guess depend on each other."""
+    rows = problem.rows
+    free = point.h > _reduced_cost(problem, point) if problem.nonnegative else torch.ones_like(point.h, dtype=torch.bool)
+    tight = rows._off & (point.p + rows.W(point.h) + rows.b > 0)
+    return tight.any(1) & (tight.sum(1) >= free.sum(1))
+
+
+def on_face(problem: AbstractLayerProblem, point: Point) -> Point:
+    """The best point with all the rows of the guess at their bound, and multipliers that suit it; signal by signal.
+
+    Where the off rows leave h no room on some side they hold more rows than unknowns at their bound, and no choice of as
+    many as there are unknowns need have multipliers >= 0. h is brought onto all of them, by their singular values, and
+    moved along what they leave open; then multipliers are looked for among all of them.
+    """
+    rows, h = problem.rows, point.h.clone()
+    W, p = rows.W.matrix().cpu().numpy(), torch.nan_to_num(point.p, posinf=0.0, neginf=0.0)
+    free = h > _reduced_cost(problem, Point(h, p)) if problem.nonnegative else torch.ones_like(h, dtype=torch.bool)
+    tight = rows._off & (p + rows.W(h) + rows.b > 0)
+    b, target, fit = rows.b.expand_as(rows.y).cpu().numpy(), rows.target.cpu().numpy(), rows.fit.cpu().numpy()
+    linear, quadratic = problem.linear.cpu().numpy(), problem.quadratic.cpu().numpy()
+    for i in range(problem.N):
+        A, I = free[i].cpu().numpy(), tight[i].cpu().numpy()
+        if not A.any() or not I.any():
+            continue
+        on = fit[i] > 0
+        x = _on_rows(
+            h[i].cpu().numpy()[A], W[np.ix_(I, A)], -b[i, I], np.sqrt(fit[i, on])[:, None] * W[np.ix_(on, A)],
+            np.sqrt(fit[i, on]) * target[i, on], linear[i, 0], quadratic[i, 0],
+        )  # fmt: skip
+        h[i] = 0.0
+        h[i, free[i]] = torch.as_tensor(x).to(h)
+    h = torch.nan_to_num(h.clamp(min=0) if problem.nonnegative else h, posinf=0.0, neginf=0.0)
+    return Point(h, problem.complete(h))
+
+
+def _on_rows(
+    x: np.ndarray, B: np.ndarray, t: np.ndarray, M: np.ndarray, y: np.ndarray, linear: float, quadratic: float
+) -> np.ndarray:
+    """argmin 1/2 |M x - y|^2 + linear 1'x + quadratic / 2 |x|^2 over B x = t, near `x` where that leaves it open."""
+    try:
+        U, S, V = np.linalg.svd(B)
+    except np.linalg.LinAlgError:
+        return x
+    rank = int((S > _RANK * S.max(initial=0.0)).sum())
+    null = V[rank:].T
+    H = null.T @ (M.T @ (M @ null)) + quadratic * np.eye(null.shape[1])
+    for _ in range(_REFINEMENTS):
+        x = x + V[:rank].T @ ((U[:, :rank].T @ (t - B @ x)) / S[:rank])
+        if null.shape[1]:
+            slope = null.T @ (M.T @ (M @ x - y) + linear + quadratic * x)
+            x = x - null @ np.linalg.lstsq(H, slope, rcond=_RANK)[0]
+    return x
 
 
 def _is_least_squares_start(point: Point) -> bool:

@@ -34,7 +34,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, certify
+from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
 from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
@@ -43,10 +43,10 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 from . import active_set
 from .fista import FISTA
 from .graph_admm import GraphADMM
-from .infeasible import find_ray
-from .interior_point import InteriorPoint
+from .infeasible import find_ray, vertex
+from .interior_point import OPENING, InteriorPoint
 from .linearized_admm import LinearizedADMM
-from .loop import Reached, at_zero, offer, run
+from .loop import Reached, at_zero, complete_left, offer, polish_left, run
 from .method import AbstractMethod
 from .openings import LARGEST_NEWTON, Opened, Step
 from .pdhg import PDHG
@@ -71,6 +71,8 @@ _CASCADE: dict[str, tuple[tuple[type[AbstractMethod], str], ...]] = {
     "curved": ((FISTA, "not convex: a stationary point"),),
 }
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
+_SHORT, _SHORTEST = 2000, 300  # iterations: what a first-order method has not got by then it will not get
+_LARGEST_SIMPLEX = 200_000  # numbers in W up to which a linear program is handed to the simplex method
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
 
@@ -79,20 +81,6 @@ def chunk_size(problem: AbstractLayerProblem, matrices: int = 6) -> int:
     n, m = problem.n, problem.rows.m
     per_signal = 8 * (matrices * min(n, LARGEST_NEWTON) ** 2 + 30 * (n + m))
     return max(1, _MEMORY // per_signal)
-
-
-def run_method(
-    method: type[AbstractMethod], problem: AbstractLayerProblem, *, tol: float, max_iter: int, polish: bool
-) -> Reached:
-    """Run one method on a normalised problem, in its two halves where the method wants h >= 0."""
-    if not (problem.absolute and method.on_halves):
-        return run(method, problem, tol=tol, max_iter=max_iter, polish=polish)
-    return _joined(problem, run(method, halves(problem), tol=tol, max_iter=max_iter, polish=polish), tol)
-
-
-def _joined(problem: AbstractLayerProblem, reached: Reached, tol: float) -> Reached:
-    point = together(reached.point)
-    return Reached(point, certify(problem, point, tol=tol), reached.iterations, reached.polished)
 
 
 def solve_auto(
@@ -137,34 +125,46 @@ class _Cascade:
         self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
         self.polish, self.reached = polish, at_zero(problem, tol)
         self.final = torch.zeros(problem.N, dtype=torch.bool)
-        self.small = problem.n <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
+        self.last = (torch.arange(problem.N), problem)
+        self.split = problem.absolute and problem.n <= LARGEST_NEWTON
+        unknowns = problem.n * (2 if self.split else 1)
+        self.small = unknowns <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
     def run(self) -> None:
-        if self.problem.absolute and self.problem.n <= LARGEST_NEWTON:
+        problem = self.problem
+        if problem.absolute and problem.n <= LARGEST_NEWTON:
             self.least_squares()
-            self.in_halves()
-            return
-        if self.problem.form == "quadratic" and self.small:
+        if problem.form == "quadratic" and self.small:
             self.from_least_squares()
             self.sparsest()
-        if self.problem.form == "ball":
+        if problem.form == "ball":
             self.equalities()
-        bounded = self.problem.form in ("ball", "interval")
-        for number, (method, why) in enumerate(_CASCADE[self.problem.form]):
+        bounded = problem.form in ("ball", "interval")
+        for number, (method, why) in enumerate(_CASCADE[problem.form]):
             if not self.small and method.needs_float64:
                 continue
-            # an interior point that ended near the optimum is not improved by a first-order method
-            left = self.rough() if number and self.small else self.open()
+            left = self.open()
             if len(left) == 0:
                 break
-            self.ask(method, why, left, short=self.small and number > 0)
+            if number == 0 or not self.small:
+                self.ask(method, why, left)
+            else:
+                # an interior point that ended near the optimum is seldom improved by a first-order method
+                rough = self.rough()
+                self.ask(method, why, rough, _SHORT)
+                self.ask(method, why, left[~torch.isin(left, rough)], _SHORTEST)
             if method is RootFinding:
                 self.without_ball()
-            if bounded:
+            if number == 0:
+                self.completed()
                 # before a first-order method spends its budget on what has no answer
-                self.rays()
-                bounded = False
-        if self.problem.form in ("quadratic", "ball", "interval"):
+                if bounded:
+                    self.rays()
+                if self.small:
+                    self.without_inside()
+                    self.vertices()
+        if problem.form != "curved":
+            self.completed()
             self.rays()
 
     # --- which signals ---
@@ -182,8 +182,18 @@ class _Cascade:
         final = self.final.tolist()
         return torch.as_tensor([i for i, s in enumerate(status) if s not in done and not final[i]], dtype=torch.long)
 
+    def open_or_final(self) -> Tensor:
+        """Positions of the signals without an answer, the final ones among them."""
+        status = self.reached.certificate.status
+        return torch.as_tensor(
+            [i for i, s in enumerate(status) if s not in (OPTIMAL, INFEASIBLE, STATIONARY)], dtype=torch.long
+        )
+
     def part(self, left: Tensor) -> AbstractLayerProblem:
-        return self.problem.take(left.to(self.problem.rows.y.device))
+        """The problem of the signals `left`; asked for again it is the same, with what the judge has factorised of it."""
+        if not torch.equal(left, self.last[0]):
+            self.last = (left.clone(), self.problem.take(left.to(self.problem.rows.y.device)))
+        return self.last[1]
 
     def of(self, point: Point, left: Tensor) -> Point:
         there = left.to(point.h.device)
@@ -212,18 +222,27 @@ class _Cascade:
         yield
         self.steps.append(Step(method, why, len(left), before - len(self.open()), time.perf_counter() - started))
 
-    def ask(self, method: type[AbstractMethod], why: str, left: Tensor, short: bool = False) -> None:
-        # what a first-order method has not got by 2000 iterations it will not get
-        limit = self.max_iter if self.max_iter is not None else min(method.max_iter, 2000 if short else 20_000)
+    def ask(self, method: type[AbstractMethod], why: str, left: Tensor, most: int = 20_000) -> None:
+        if len(left) == 0:
+            return
+        limit = self.max_iter if self.max_iter is not None else min(method.max_iter, most)
         with self.step(method.name, why, left):
-            got = run_method(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish)
-            self.merge(left, got, method.name)
+            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
 
     def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
-        """The same with the interior point on a `problem` that stands for the signals `left`."""
+        """The same with the interior point on a `problem` that stands for the signals `left`, or for their two halves."""
         with self.step(InteriorPoint.name, why, left):
             got = run(InteriorPoint, problem, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=self.polish)
+            got.point = self.whole(got.point)
             self.merge(left, got, InteriorPoint.name)
+
+    def work(self, left: Tensor) -> AbstractLayerProblem:
+        """The problem of the signals `left` over h >= 0: in its two halves where it weighs |h|."""
+        part = self.part(left)
+        return halves(part) if self.split else part
+
+    def whole(self, point: Point) -> Point:
+        return together(point) if self.split else point
 
     # --- special cases ---
 
@@ -233,7 +252,7 @@ class _Cascade:
         if len(left) == 0 or BlockPivoting.refuses(self.problem) is not None:
             return
         with self.step(BlockPivoting.name, "its predecessor's points do not hold", left):
-            got = run_method(BlockPivoting, self.part(left), tol=self.tol, max_iter=BlockPivoting.max_iter, polish=True)
+            got = run(BlockPivoting, self.part(left), tol=self.tol, max_iter=BlockPivoting.max_iter, polish=True)
             self.merge(left, got, BlockPivoting.name)
 
     def least_squares(self) -> None:
@@ -251,38 +270,28 @@ class _Cascade:
                 for i in left[settled].tolist():
                     self.solver[i] = method.name
 
-    def in_halves(self) -> None:
-        left = self.open()
-        if len(left) == 0:
-            return
-        part = self.part(left)
-        inner = _Cascade(
-            halves(part), self.tol, self.max_iter, [self.solver[i] for i in left.tolist()], self.steps, self.polish
-        )
-        inner.run()
-        self.merge(left, _joined(part, inner.reached, self.tol), inner.solver)
-
     def from_least_squares(self) -> None:
         """On realizable data active-set rounds from the least-squares point are exact whatever the conditioning."""
         left = self.open()
         left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
         if len(left):
-            part = self.part(left)
+            part = self.work(left)
             with self.step("active_set", "lam = 0: from the least-squares point", left):
-                self.offer(left, active_set.polish(part, active_set.least_squares_start(part), 10))
+                self.offer(left, self.whole(active_set.polish(part, active_set.least_squares_start(part), 10)))
 
     def sparsest(self) -> None:
         """Where lam = 0 and h is not unique, offer the minimiser with the least 1'h: the one a sparse truth would be."""
         left = self.open()
         left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
-        if len(left) == 0 or not isinstance(self.problem, NonnegativeLasso):
+        if len(left) == 0 or not isinstance(self.problem, NonnegativeLasso | Lasso):
             return
-        part, before = self.part(left), list(self.reached.certificate.status)
+        part, before = self.work(left), list(self.reached.certificate.status)
         with self.step(InteriorPoint.name, "lam = 0 and h is not unique: the one with the least sum", left):
             assert isinstance(part, NonnegativeLasso)
             tilted = replace(part, lam=_TILT)
             point = run(InteriorPoint, tilted, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=True).point
-            self.offer(left, active_set.polish(part, point))
+            self.offer(left, self.whole(active_set.polish(part, point)))
+            self.complete(left)
         for i in left.tolist():
             if self.reached.certificate.status[i] != before[i]:
                 self.solver[i] = InteriorPoint.name
@@ -292,7 +301,7 @@ class _Cascade:
         left = self.open()
         left = left[(self.problem.__dict__["eps"].cpu() <= NEXT_TO_NONE)[left]]
         if len(left):
-            linear = NonnegativeBasisPursuitLinf(self.part(left).rows, 0.0)
+            linear = NonnegativeBasisPursuitLinf(self.work(left).rows, 0.0)
             self.ask_interior_point(linear, "eps is next to 0: a linear program", left)
 
     def without_ball(self) -> None:
@@ -300,9 +309,49 @@ class _Cascade:
         left, rows = self.open(), self.problem.rows
         left = left[((rows._off & (rows.b > 0)).any(1)).cpu()[left]]
         if len(left):
-            part = self.part(left)
+            part = self.work(left)
             alone = IntervalBasisPursuit(replace(part.rows, on=torch.zeros_like(part.rows.on)), *part.limits())
             self.ask_interior_point(alone, "the off rows alone may decide", left)
+
+    def completed(self) -> None:
+        """Points that meet their bounds and lack a bound on the objective, with multipliers built from h alone."""
+        left = self.open_or_final()
+        certificate = self.reached.certificate.take(left)
+        left = left[certificate.violation <= certificate.allowed_violation]
+        if len(left) and self.small:
+            with self.step("multipliers", "the point is there, and no bound: multipliers that suit it", left):
+                self.complete(left)
+
+    def complete(self, left: Tensor) -> None:
+        left = left[torch.isin(left, self.open_or_final())]
+        if len(left):
+            complete_left(self.reached, left, self.part(left), self.tol, 1)
+
+    def without_inside(self) -> None:
+        """Off rows that leave h no room on one side: opened by next to nothing, as equal limits are."""
+        left = self.open()
+        left = left[self.problem.rows._off.any(1).cpu()[left]]
+        if len(left) == 0 or self.problem.form == "ball":
+            return
+        part = self.work(left)
+        rows = part.rows
+        b = torch.where(rows._off, rows.b - OPENING, rows.b)
+        opened = replace(part, rows=rows.derived(b=b))  # type: ignore[type-var]
+        self.ask_interior_point(opened, "off rows may leave no inside: opened by 1e-9 s_y", left)
+        polish_left(self.reached, left, self.part(left), self.tol, 1)
+        self.completed()
+
+    def vertices(self) -> None:
+        """Linear programs that are left, one by one, by the simplex method."""
+        left = self.open()
+        if self.problem.form != "interval" or len(left) == 0 or self.problem.rows.m * self.problem.n > _LARGEST_SIMPLEX:
+            return
+        with self.step("simplex", "a linear program that resists: one vertex after another", left):
+            for i in left.tolist():
+                one, before = torch.tensor([i]), self.reached.certificate.status[i]
+                self.offer(one, self.whole(vertex(self.work(one))), polished=True)
+                if self.reached.certificate.status[i] != before:
+                    self.solver[i] = "simplex"
 
     def rays(self) -> None:
         """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""

@@ -33,24 +33,28 @@ def polish(problem: AbstractLayerProblem, point: Point) -> Point:
     tight = upper | lower | (lo == hi)
     limit = torch.where(upper | (lo == hi), hi, lo) - rows.b
     h, q, W = point.h.clone(), p.clone(), rows.W.matrix().cpu().numpy()
+    weight = problem.linear.expand_as(h)
     for i in range(problem.N):
         A, I = free[i].cpu().numpy(), tight[i].cpu().numpy()
         if not A.any() or not I.any():
             h[i] = torch.where(free[i], h[i], 0.0)
             continue
-        h[i], q[i] = _vertex(W[np.ix_(I, A)], A, I, point.h[i], p[i], limit[i])
+        cost = weight[i].cpu().numpy()[A]
+        h[i], q[i] = _vertex(W[np.ix_(I, A)], A, I, point.h[i], p[i], limit[i], cost)
     return Point(h.clamp(min=0), q)
 
 
-def _vertex(block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """h `(n,)` and p `(m,)` of the vertex (A, I); `block` is W_IA."""
+def _vertex(
+    block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tensor, limit: Tensor, weight: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """h `(n,)` and p `(m,)` of the vertex (A, I); `block` is W_IA, `weight` that of 1'h on A."""
     new_h, new_p = np.zeros(len(A)), np.zeros(len(I))
     x, q = h.cpu().numpy()[A], p.cpu().numpy()[I]
     t = limit.cpu().numpy()[I]
     solve, solve_transposed = _solvers(block)
     for _ in range(_REFINEMENTS):
         x = x + solve(t - block @ x)
-        q = q + solve_transposed(-1 - block.T @ q)
+        q = q + solve_transposed(-weight - block.T @ q)
     new_h[A], new_p[I] = x, q
     return torch.as_tensor(new_h).to(h), torch.as_tensor(new_p).to(p)
 

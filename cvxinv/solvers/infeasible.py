@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem
+from ..layer_problem import AbstractLayerProblem, Point
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from .active_set import least_squares_start, polish
@@ -67,3 +67,30 @@ def _farkas_ray(one: AbstractLayerProblem) -> Tensor:
         ray[up] += q[: len(up)]
         ray[low] -= q[len(up) :]
     return ray
+
+
+def vertex(one: AbstractLayerProblem) -> Point:
+    """The vertex and the multipliers that the simplex method finds for a single signal's linear program over h >= 0.
+
+    Both are 0 where it finds none.
+    """
+    from scipy.optimize import linprog
+
+    rows, (lo, hi) = one.rows, one.limits()
+    W, b = rows.W.matrix().cpu().numpy(), rows.b.expand_as(rows.y)[0].cpu().numpy()
+    lo, hi = lo[0].cpu().numpy() - b, hi[0].cpu().numpy() - b
+    same = lo == hi
+    up, low = np.flatnonzero(np.isfinite(hi) & ~same), np.flatnonzero(np.isfinite(lo) & ~same)
+    answer = linprog(
+        np.full(one.n, float(one.linear[0, 0])), A_ub=np.concatenate([W[up], -W[low]]), b_ub=np.append(hi[up], -lo[low]),
+        A_eq=W[same], b_eq=hi[same], bounds=(0, None), method="highs",
+        options={"time_limit": _SECONDS, "primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )  # fmt: skip
+    h, p = torch.zeros_like(rows.y[:, :1]).expand(1, one.n).clone(), torch.zeros_like(rows.y)
+    if answer.x is None or not np.isfinite(answer.x).all():
+        return Point(h, p)
+    q = np.zeros(rows.m)
+    q[up] -= answer.ineqlin.marginals[: len(up)]
+    q[low] += answer.ineqlin.marginals[len(up) :]
+    q[same] -= answer.eqlin.marginals
+    return Point(torch.as_tensor(answer.x).to(h)[None].clamp(min=0), torch.as_tensor(np.nan_to_num(q)).to(p)[None])

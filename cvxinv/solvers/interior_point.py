@@ -16,8 +16,12 @@ Started at the least-squares point, moved inside by the size of its errors: at 1
 third of the iterations is saved. Rows far inside their limits are left out, of the matrix too, until they have come halfway:
 at the end those still out have slack, so their multiplier 0 is right, and the smaller problem's optimum is the problem's.
 
+Mehrotra's corrector presumes a full step, and can go round in circles (of four, on a 12 x 6 layer of condition 4): where the
+products do not shrink although the equations all but hold, a plain step towards products of one size takes its place.
+
 Source: Mehrotra (1992), as in Nocedal and Wright, Numerical Optimization (2006), chapters 14.2 and 16.6; correctors:
-Gondzio, Multiple centrality corrections in a primal-dual method for linear programming (1996). The start was found here.
+Gondzio, Multiple centrality corrections in a primal-dual method for linear programming (1996); circles: Cartis, Some
+disadvantages of a Mehrotra-type primal-dual corrector interior point algorithm (2009). The start was found here.
 """
 
 from functools import cached_property
@@ -31,7 +35,7 @@ from .method import AbstractMethod
 from .newton import NewtonMatrix
 
 _KEEP_INSIDE = 0.995
-_OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a violation
+OPENING = 1e-9  # in units of s_y, 1000 times below the judge's tolerance for a violation
 _RIDGE = 1e-4  # of the least-squares start, in units of |W|^2
 _FIRST = 0.1  # multipliers at the start, in units of what they end with
 _ROUGH = 1e-2  # residual of W'p + 1 - nu = 0 down to which factors in float32 do
@@ -41,6 +45,8 @@ _SMALLEST = 1e-18  # product s mu or h nu that is aimed at: below it the steps a
 _FAR = 20.0  # rows this many times further inside than the start is wrong are left out at first
 _WISH = 0.08  # by how much, and by what share, a corrector is to lengthen the steps
 _OUTLIER = 10.0  # products further than this factor from their target are pulled back to it
+_STUCK, _MET = 0.9, 1e-3  # a step that leaves more than this share of the products, with the equations met to so much
+_CENTRE = 0.3  # of the products: what the plain step out of the circle aims at
 _WORTH = 1.02  # a corrector is kept where it lengthens the product of both steps by that
 
 
@@ -62,13 +68,14 @@ class InteriorPoint(AbstractMethod):
         self.correctors = min(max(n // 40, 1), 6)
         self.split, self.iteration = problem.form == "interval", 0
         self.residual = torch.full_like(self.fit[:, 0], torch.inf)
+        self.lowest = torch.full_like(self.fit[:, :1], torch.inf)
         self._read_limits()
         self._start()
 
     def _read_limits(self) -> None:
         """sign, limit `(sides, N, m)`: 1 for upper, -1 for lower limits, 0 where there is none."""
         lo, hi = self.problem.limits()
-        narrow = _OPENING * (hi - lo < 2 * _OPENING)
+        narrow = OPENING * (hi - lo < 2 * OPENING).to(hi)
         self.equal = (narrow > 0).any(1)
         ends = [(sign, end + sign * narrow) for sign, end in ((1, hi), (-1, lo)) if bool(torch.isfinite(end).any())]
         none = hi.new_zeros(0, *hi.shape)
@@ -95,7 +102,9 @@ class InteriorPoint(AbstractMethod):
         self.s, least = self._inside(v)
         self._put_off(least)
         # nu ends near the weight of 1'h where h = 0; without that weight, near the pull of the quadratic term
-        scale = torch.maximum(problem.linear, problem.quadratic * h.abs().mean(1, keepdim=True)).clamp(min=1e-3)
+        linear = problem.linear.mean(1, keepdim=True)  # of columns that were stretched, some weigh next to nothing
+        pull = problem.quadratic.mean(1, keepdim=True) * h.abs().mean(1, keepdim=True)
+        scale = torch.maximum(linear, pull).clamp(min=1e-3)
         t = _FIRST * scale * h.abs().mean(1, keepdim=True).clamp(min=1e-3)
         self.mu = t / self.s
         self.nu = t / h if problem.nonnegative else torch.zeros_like(h)
@@ -148,7 +157,7 @@ class InteriorPoint(AbstractMethod):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("h", "nu", "fit", "bounds", "residual", "equal"):
+        for name in ("h", "nu", "fit", "bounds", "residual", "equal", "lowest"):
             setattr(self, name, getattr(self, name)[index])
         for name in ("s", "mu", "sign", "offset", "waiting", "true_sign", "true_offset", "first"):
             setattr(self, name, getattr(self, name)[:, index])
@@ -208,11 +217,20 @@ class InteriorPoint(AbstractMethod):
         newton = _Newton(self, state)
         move = newton.move(self.mu, self.nu)  # predictor: products to 0
         ahead = self._product_after(move, *(a.clamp(max=1) for a in newton.longest(move)))
-        target = ((ahead / t).clamp(0, 1) ** 3 * t).clamp(min=_SMALLEST if self.split else _LEAST)
+        least = _SMALLEST if self.split else _LEAST
+        target = ((ahead / t).clamp(0, 1) ** 3 * t).clamp(min=least)
         r_s = self.mu + (move.ds * move.dmu - target) * newton.over_s
         r_h = self.nu + (move.dh * move.dnu - target) * newton.over_h
         move = newton.move(r_s, r_h)
         lengths = newton.longest(move)
+        ahead = self._product_after(move, *(_taken(a) for a in lengths))
+        stuck = self._stuck(state) & (ahead > _STUCK * t) & (_CENTRE * t > least)
+        if bool(stuck.any()):
+            target = torch.where(stuck, _CENTRE * t, target)
+            r_s = torch.where(stuck, self.mu - target * newton.over_s, r_s)
+            r_h = torch.where(stuck, self.nu - target * newton.over_h, r_h)
+            move = newton.move(r_s, r_h)
+            lengths = newton.longest(move)
         for _ in range(self.correctors):
             wish = [((1 + _WISH) * a + _WISH).clamp(max=1) for a in lengths]
             shift_s, shift_h = self._outliers(move, wish, target)
@@ -226,6 +244,15 @@ class InteriorPoint(AbstractMethod):
             r_s = torch.where(better, r_s - shift_s * newton.over_s, r_s)
             r_h = torch.where(better, r_h - shift_h * newton.over_h, r_h)
         self._go(move, lengths)
+
+    def _stuck(self, state: "_State") -> Tensor:
+        """Signals that all but meet their equations, and whose products have not shrunk since the last iteration."""
+        shrunk = state.t < _STUCK * self.lowest
+        self.lowest = torch.minimum(self.lowest, state.t)
+        wrong = state.r_dual.abs().amax(1, keepdim=True)
+        if len(state.r):
+            wrong = torch.maximum(wrong, state.r.abs().amax((0, 2))[:, None])
+        return ~shrunk & (wrong < _MET)
 
     def _outliers(self, move: "_Move", step: list[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
         """What the products after a step lack to be within a factor of the target, never more than ten targets down."""
@@ -244,7 +271,7 @@ class InteriorPoint(AbstractMethod):
 
     def _go(self, move: "_Move", lengths: list[Tensor]) -> None:
         good = torch.isfinite(lengths[0]) & torch.isfinite(lengths[1])
-        primal, dual = (torch.where(good, (_KEEP_INSIDE * a).clamp(max=1), 0.0) for a in lengths)
+        primal, dual = (torch.where(good, _taken(a), 0.0) for a in lengths)
         if not bool(good.all()):
             move = _Move(*(torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0) for d in move))
         self.h, self.s = torch.addcmul(self.h, primal, move.dh), torch.addcmul(self.s, primal, move.ds)
@@ -300,6 +327,11 @@ class _Newton:
 
 def _steepest(d: Tensor, over: Tensor) -> Tensor:
     return -(d * over).amin(-1, keepdim=True)
+
+
+def _taken(longest: Tensor) -> Tensor:
+    """The part of the longest step that is taken."""
+    return (_KEEP_INSIDE * longest).clamp(max=1)
 
 
 def _both(steps: list[Tensor]) -> Tensor:

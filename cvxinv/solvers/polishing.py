@@ -1,9 +1,13 @@
 """The polish that fits a problem: exact solves on the guess of what is active. Finds points; the judge compares them."""
 
+from torch import Tensor
+
 from ..layer_problem import AbstractLayerProblem, Point
 from . import active_set, ball, crossover
 from .pivoting import BlockPivoting
 from .signed import apart, halves, together
+
+_LARGEST_FACE = 512  # unknowns: singular values for each signal
 
 
 def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Point:
@@ -28,3 +32,16 @@ def _quadratic(problem: AbstractLayerProblem, point: Point, rounds: int) -> Poin
         rest = active_set.polish(problem.take(left), Point(point.h[left], point.p[left]), rounds)
         found.h[left], found.p[left] = rest.h, rest.p
     return found
+
+
+def polish_on_face(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Point] | None:
+    """Where more rows are at their bound than unknowns are free: which signals, and their points; None for none."""
+    if problem.form != "quadratic" or problem.n > _LARGEST_FACE:
+        return None
+    if problem.absolute:
+        found = polish_on_face(halves(problem), apart(point))
+        return None if found is None else (found[0], together(found[1]))
+    some = active_set.crowded(problem, point).nonzero()[:, 0]
+    if len(some) == 0:
+        return None
+    return some, active_set.on_face(problem.take(some), Point(point.h[some], point.p[some]))

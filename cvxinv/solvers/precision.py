@@ -1,8 +1,12 @@
 """Whether float32 products are what they say: TF32 and bf16 carry three digits, which no layer problem survives."""
 
+from dataclasses import fields
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from ..layer_problem import AbstractLayerProblem
 
 _COARSE = {"tf32", "bf16"}
 
@@ -18,3 +22,11 @@ def coarse_products(device: torch.device) -> bool:
     if own is None:  # before torch 2.9
         return device.type == "cuda" and bool(backends.cuda.matmul.allow_tf32)
     return (own if own != "none" else backends.fp32_precision) in _COARSE
+
+
+def fits(problem: AbstractLayerProblem, dtype: torch.dtype) -> bool:
+    """Whether the numbers of a float64 problem stay finite in `dtype`."""
+    rows = problem.rows
+    own = [getattr(problem, f.name) for f in fields(problem) if f.name != "rows"]  # type: ignore[arg-type]
+    numbers = [x for x in (rows.W.matrix(), rows.b, rows.y, rows.fit, *own) if isinstance(x, Tensor)]
+    return all(bool((torch.isfinite(x.to(dtype)) == torch.isfinite(x)).all()) for x in numbers)

@@ -9,6 +9,7 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..errors import BackendNotInstalledError, ProblemTooLargeError
 from ..layer_problem import AbstractLayerProblem, Point, Statement
 from ..rows import Sample
 from .infeasible import find_ray
+from .silence import silent_stdout
 
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
 _MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos"}
@@ -193,7 +195,8 @@ def _attempt(
     import cvxpy as cp
 
     statement = problem.statement(sample, i, gram)
-    with warnings.catch_warnings():
+    # whoever asks for words gets them
+    with warnings.catch_warnings(), nullcontext() if settings.get("verbose") else silent_stdout():
         # CVXPY warns of inaccurate solutions and of numpy's own matmul flags; the judge says it per signal
         warnings.simplefilter("ignore")
         try:

@@ -17,8 +17,10 @@ from torch import Tensor
 from ..inputs import describe
 from ..layer_problem import Point, rounding
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from ..surroundings import undisturbed
 
 
+@undisturbed
 def provably_zero(problem: NonnegativeLasso, point: Point) -> Tensor:
     """Which unknowns are 0 in every optimal h, bool `(N, n)`; all in float64, whatever type the point has.
 

@@ -103,6 +103,8 @@ def why_not_shared(problem: AbstractLayerProblem) -> str | None:
         return "it serves problems without off rows"
     if not rows.alike:
         return "it serves signals with the same on rows and weights"
+    if problem.sizes is not None:
+        return "it serves layers whose columns are of like length"
     if bool((problem.quadratic != 0).any()) or not (problem.nonnegative or problem.absolute):
         return "it serves h >= 0 or a weight on |h|, without a ridge"
     return f"its n x n matrices serve up to {_LARGEST} unknowns" if problem.n > _LARGEST else None
@@ -112,7 +114,7 @@ def _inverse(G: Tensor, top: float, singular: bool) -> tuple[Tensor, float]:
     """(G + ridge)^-1 and the ridge: 0 where G is definite."""
     if singular:
         ridge = _WIDE * top
-        L, failed = torch.linalg.cholesky_ex(G.float() + ridge * torch.eye(len(G), device=G.device))
+        L, failed = torch.linalg.cholesky_ex(G.float() + ridge * torch.eye(len(G), dtype=torch.float32, device=G.device))
         if not bool(failed):
             return torch.cholesky_inverse(L), ridge
     for H in (G.float(), G.double()):

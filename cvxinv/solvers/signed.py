@@ -12,25 +12,33 @@ from ..layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from ..layers.interval_basis_pursuit import BasisPursuitLinf, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from ..maps import Dense
-from ..rows import Rows
+from ..maps import AbstractMap, Dense
 
 
 def halves(problem: AbstractLayerProblem) -> AbstractLayerProblem:
     """The same problem over (a, c) >= 0, `2 n` unknowns. Raises TypeError for a problem that has no such form."""
     r = problem.rows
-    M = r.W.matrix()
-    rows = Rows(Dense(torch.cat([M, -M], 1)), r.b, r.y, r.on, r.off, r.weight)
+    rows = r.derived(W=_both(r.W))
+    sizes = None if problem.sizes is None else torch.cat([problem.sizes, problem.sizes])
     if isinstance(problem, Lasso):
-        return NonnegativeLasso(rows, problem.lam)
+        return NonnegativeLasso(rows, problem.lam, sizes)
     if isinstance(problem, BasisPursuitL2):
-        return NonnegativeBasisPursuitL2(rows, problem.eps)
+        return NonnegativeBasisPursuitL2(rows, problem.eps, sizes)
     if isinstance(problem, BasisPursuitLinf):
-        return NonnegativeBasisPursuitLinf(rows, problem.eps)
+        return NonnegativeBasisPursuitLinf(rows, problem.eps, sizes)
     raise TypeError(
         f"expected Lasso, BasisPursuitL2 or BasisPursuitLinf, got {type(problem).__name__}; use solver='CLARABEL', which "
         "takes its statement"
     )
+
+
+def _both(W: AbstractMap) -> Dense:
+    """[W, -W], one map for one W, so that what is computed of it is kept."""
+    kept: Dense | None = W.__dict__.get("_kept_halves")
+    if kept is None:
+        M = W.matrix()
+        kept = W.__dict__["_kept_halves"] = Dense(torch.cat([M, -M], 1))
+    return kept
 
 
 def apart(point: Point) -> Point:

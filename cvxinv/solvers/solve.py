@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from ..certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
 from ..errors import ConvergenceWarning, UnsolvedError
-from ..inputs import describe
+from ..inputs import describe, plain_number
 from ..layer_problem import AbstractLayerProblem, Point, Scaled
-from .choose import TORCH_SOLVERS, chunk_size, run_method, solve_auto
-from .loop import Reached, is_exact, polish_left
+from ..surroundings import undisturbed
+from .choose import TORCH_SOLVERS, chunk_size, solve_auto
+from .loop import LARGEST_COMPLETED, Reached, complete_left, is_exact, lacking, merit, polish_left, run, without_dust
 from .openings import Opened, Step, open_batch, summary
-from .precision import coarse_products
+from .precision import coarse_products, fits
 from .reference import CVXPY_SOLVERS, solve_reference
 
 SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
@@ -94,6 +95,7 @@ class Solution:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
 
 
+@undisturbed
 def solve(
     problem: AbstractLayerProblem,
     solver: str = "auto",
@@ -140,6 +142,7 @@ def solve(
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
     cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
     """
+    tol, max_iter = plain_number(tol), plain_number(max_iter)  # type: ignore[assignment]
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
     _check_served(problem, solver)
     started = time.perf_counter()
@@ -156,6 +159,7 @@ def solve(
                 lambda part: _solve_chunk(part, solver, tol, max_iter, polish, force, options, bar.update),
             )  # fmt: skip
             certificate = certify(problem, found.point, tol=tol)
+    certificate = _completed(problem, found.point, certificate, tol)
     if not steps:
         steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
     solution = Solution(
@@ -175,7 +179,7 @@ def _check_arguments(
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     if not (isinstance(tol, (int, float)) and 0 < tol < 1):
         raise ValueError(f"tol must be between 0 and 1, got {tol!r}; pass e.g. tol=1e-6")
-    if max_iter is not None and not (isinstance(max_iter, int) and max_iter > 0):
+    if max_iter is not None and (isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1):
         raise ValueError(f"max_iter must be a positive integer or None, got {max_iter!r}")
     if options and solver not in CVXPY_SOLVERS:
         raise ValueError(f"solver_options are for CVXPY solvers, got {options} with solver={solver!r}; leave them out")
@@ -198,6 +202,28 @@ def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
     near = difflib.get_close_matches(str(value).lower(), list(lower), n=1, cutoff=0.5)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     raise ValueError(f"unknown {name} {value!r}: {hint}expected one of {', '.join(map(repr, choices))}")
+
+
+def _completed(problem: AbstractLayerProblem, point: Point, certificate: Certificate, tol: float) -> Certificate:
+    """Points that meet their bounds, without a bound on the objective in these units: p built from h, where it is better.
+
+    What is next to a limit of rounding may hold in normalised units and not in the problem's own.
+    """
+    left = lacking(certificate)
+    if len(left) == 0 or problem.n > LARGEST_COMPLETED or problem.form == "curved":
+        return certificate
+    there = left.to(point.h.device)
+    part = problem.take(there)
+    p = part.to(torch.float64).complete(point.h[there].double()).to(point.p.dtype)
+    again = certify(part, Point(point.h[there], p), tol=tol)
+    better = merit(again) < merit(certificate.take(left))
+    if not bool(better.any()):
+        return certificate
+    point.p[there[better.to(there.device)]] = p[better.to(p.device)]
+    rest = torch.ones(problem.N, dtype=torch.bool)
+    rest[left[better]] = False
+    order = torch.cat([rest.nonzero()[:, 0], left[better]])
+    return joined([certificate.take(rest), again.take(better)]).take(order.argsort())
 
 
 class _Found(NamedTuple):
@@ -277,8 +303,11 @@ def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[
 
 
 def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
-    dtype = problem.rows.W.dtype
-    return Point((point.h * scaled.h_unit).to(dtype), (point.p * scaled.p_unit).to(dtype))
+    dtype, point = problem.rows.W.dtype, without_dust(point)
+    units = (scaled.h_unit, scaled.p_unit)
+    # what is beyond the type's range stops at its end: the judge sees a bad point, and not none
+    h, p = (torch.nan_to_num((x.double() * unit).to(dtype)) for x, unit in zip(point, units, strict=True))
+    return Point(h, p)
 
 
 def _solve_chunk(
@@ -293,11 +322,12 @@ def _solve_chunk(
 ) -> _Found:
     single = solver in TORCH_SOLVERS and not TORCH_SOLVERS[solver].needs_float64
     single = single and not coarse_products(problem.rows.y.device)
-    scaled = (problem if single else problem.to(torch.float64)).normalised()
-    small, words = scaled.problem, [""] * problem.N
+    scaled = problem.to(torch.float64).normalised()  # in float32 the scales themselves may overflow
+    single = single and fits(scaled.problem, problem.rows.W.dtype)
+    small, words = scaled.problem.to(problem.rows.W.dtype) if single else scaled.problem, [""] * problem.N
     if solver in TORCH_SOLVERS:
         method = TORCH_SOLVERS[solver]
-        reached = run_method(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
+        reached = run(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
         tick(problem.N)
     else:
         point, iterations, words = solve_reference(
@@ -306,7 +336,10 @@ def _solve_chunk(
         reached = Reached(point, certify(small, point, tol=tol), iterations, torch.zeros(problem.N, dtype=torch.bool))
         if polish:
             polish_left(reached, torch.arange(problem.N), small, tol, 0)
-            reached.iterations[:] = iterations
+        left = lacking(reached.certificate)
+        if len(left):
+            complete_left(reached, left, small.take(left.to(problem.rows.y.device)), tol, 0)
+        reached.iterations[:] = iterations
     point = _unscaled(reached.point, scaled, problem)
     return _Found(point, reached.iterations, reached.polished, [solver] * problem.N, words)
 
@@ -319,4 +352,4 @@ def _report_failures(solution: Solution, on_fail: str) -> None:
     message = f"{len(bad)} of {len(solution)} signals are not optimal: {first}{', ...' if len(bad) > 5 else ''}"
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries the solution", solution)
-    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=3)
+    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=4)
