@@ -2,7 +2,7 @@
 
     python check.py FILE...      exit code 0: every claim accepted, 1: one rejected, 2: a file refused
 
-docs/checking.md describes the files; those on whole inversions go to check_inversion.py, where it lies beside this file. Only
+docs/checking.md describes the files; those on whole inversions go to check_inversion.py, if it lies beside this file. Only
 roots and quotients are rounded, at 2^-256 and against the claim. A layer asks for the least f(h) = F(W h + b) + lam |h|_1 +
 gamma/2 |h|^2, some with h >= 0. F sums the squared misfits w/2 (v - y)^2 of rows, or limits their length by eps, and each v
 to an interval; pursuits have lam = 1. Any p, clipped to the signs that the limits allow, proves for every feasible z, with

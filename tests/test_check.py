@@ -197,6 +197,17 @@ def test_every_worked_instance_is_decided_as_on_paper(tmp_path: Path):
         assert found.accepted, (case, found)
 
 
+def test_every_claim_on_every_case_is_accepted(tmp_path: Path):
+    drawn = [*cases.random_cases(), *(case for name in cases.NAMES for case in cases.hopeless_cases(name))]
+    everywhere = claims = 0
+    for case in [*(case for case, _ in cases.worked()), *drawn]:
+        solution = ci.solve(case.problem, on_fail="ignore")
+        for found in check_file(solution.export(tmp_path / "case.json")):
+            assert found.accepted, (case, found)
+            claims, everywhere = claims + 1, everywhere + ("where |h| <=" not in found.words)
+    assert claims >= 500 and everywhere >= 0.8 * claims
+
+
 # --- solved ---------------------------------------------------------------------------------------
 
 CHOSEN = {
