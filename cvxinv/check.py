@@ -203,8 +203,7 @@ class _Row:  # fitted to y where its weight is > 0, and between lo and hi, +-BEY
         self.end = self.y if self.weight else self.hi if self.p > 0 else self.lo
         if abs(self.end) == BEYOND or (free and self.weight):  # a squared misfit forbids no h
             self.p = ZERO
-        # the root of a square from above: a quotient rounded up, so that sums stay short
-        self.square = root((self.p**2 / self.weight) ** 2, True) if self.weight else ZERO
+        self.square = root((self.p**2 / self.weight) ** 2, True) if self.weight else ZERO  # rounded up: sums stay short
 
 
 class _Signal:
@@ -222,8 +221,9 @@ class _Signal:
         self.length = root(self.square, True)  # |p_on / w^(1/2)|
         self.misfit = sum((row.weight * (row.v - row.y) ** 2 for row in self.rows), ZERO)
         self.over = max(ZERO, root(self.misfit, True) - self.eps) if form == "ball" else ZERO
-        on, off = ([row for row in self.rows if row.mark == mark] for mark in "+-")
-        self.data = sum(((row.y - row.b) ** 2 for row in on), ZERO) or sum((max(row.b, ZERO) ** 2 for row in off), ZERO)
+        need(form == "interval" or all(bool(row.weight) == (row.mark == "+") for row in self.rows), "weights of on rows")
+        on, off = (sum(((row.y - row.b) ** 2 for row in self.rows if row.mark == mark), ZERO) for mark in "+-")
+        self.data = on or off  # s_y^2
 
     def optimal(self, times: int) -> tuple[bool, str]:
         """Whether (a) and (b) hold, with `times` each right side."""

@@ -158,7 +158,9 @@ FALSE = {
     "a word of its own": (file_of("NonnegativeLasso", status=["perfect"]), "'perfect'"),
     "p a little off": (file_of("GaussianLatent", **CAPPED, gamma=[0], p=[-1, 1.0 + 2**-40]), "p scaled by 0"),
     "p of another size": (file_of("NonnegativeLasso", p=[-0.5]), "(b)"),
-    "a weight of nothing": (file_of("NonnegativeLasso", weight=[0]), "(b)"),
+    "a free row that makes s_y large": (
+        file_of("NonnegativeLasso", shape=[1, 2, 1], rows=["+-"], W=[1, 0], b=[2, 1e12], y=[2, 0], weight=[1, 0], p=[0, 0])
+        | {"hi": [INF, INF], "h": [1e-6]}, "(b)"),
 }  # fmt: skip
 
 
@@ -310,14 +312,9 @@ def mutate(content: dict[str, Any], what: str, draw: random.Random) -> dict[str,
     content = json.loads(json.dumps(content))
     if what in ("h", "p", "y", "W", "weight", "lam", "hi"):
         values = numbers(content[what])
-        k = (
-            draw.choice([0, 4, 8])
-            if what == "W"
-            else draw.choice([3, 4, 5, 9])
-            if what == "hi"
-            else draw.randrange(len(values))
-        )
-        values[k] = abs(other(values[k], draw)) if what in ("weight", "lam", "W") else other(values[k], draw)
+        k = draw.choice({"W": [0, 4, 8], "weight": [0, 1, 2, 6, 7, 8]}.get(what, range(len(values))))
+        values[k] = other(values[k], draw) if abs(values[k]) < INF else draw.choice([0.3, 5.0])
+        values[k] = abs(values[k]) if what in ("weight", "lam", "W") else values[k]
         return content | {what: text(values)}
     if what == "status":
         return content | {"status": [draw.choice(["infeasible", "optimal_inaccurate", "stationary"]), "optimal"]}
@@ -556,6 +553,8 @@ HOSTILE = {
     "a list in place of base64": PLAIN.replace(B, '"b": [0]'),
     "h that is no number": json.dumps(packed_file("NonnegativeLasso", h=[NAN])),
     "p that is no number": json.dumps(packed_file("NonnegativeLasso", p=[INF])),
+    "a weight of nothing": json.dumps(packed_file("NonnegativeLasso", weight=[0])),
+    "a weight of an off row": json.dumps(packed_file("NonnegativeLasso", rows=["-"]) | {"weight": text([1])}),
     "a weight below nothing": json.dumps(packed_file("NonnegativeLasso", weight=[-1])),
     "a weight of a row between limits": json.dumps(packed_file("IntervalBasisPursuit") | {"weight": text([1])}),
     "ends that are no numbers": json.dumps(packed_file("IntervalBasisPursuit", lo=[NAN])),
