@@ -29,7 +29,7 @@ from .lengths import lengths
 from .rows import weighted_gram
 
 LARGEST = 2048  # unknowns beyond which no n x n factorisation is made here
-LEAST_RADIUS = 1e6  # in units of s_y: a bound that holds for less is none
+LEAST_RADIUS = 1e3  # in units of s_y: a bound that holds for less is none
 
 
 _NUMBERS = 30_000_000  # in the n x n matrices of one block, 240 MB
@@ -108,17 +108,12 @@ def _columns(problem: AbstractLayerProblem) -> _Columns:
     eps = torch.finfo(rows.y.dtype).eps
     length = (rows.fit @ rows.W.matrix().square()).sqrt()
     length = torch.where(length > 0, length, torch.ones_like(length))
-    vectors, inverse = length.new_zeros(problem.N, n, n), torch.zeros_like(length)
-    sigma = torch.zeros_like(length[:, 0])
-    tall = ((rows.fit > 0).sum(1) >= n).nonzero()[:, 0]  # with fewer rows than unknowns there is nothing to prove
-    if len(tall):
-        G = weighted_gram(rows.W, rows.fit[tall]) / (length[tall, :, None] * length[tall, None, :])
-        S, V = torch.linalg.eigh(G)
-        lost = 4 * (m + 2 * n + 4) * n * eps
-        flat = S <= lost
-        sigma[tall], vectors[tall] = (S[:, 0] - lost).clamp(min=0).sqrt(), V
-        inverse[tall] = torch.where(flat, torch.zeros_like(S), 1 / torch.where(flat, torch.ones_like(S), S))
-    for i in tall[sigma[tall] == 0].tolist():
+    S, vectors = torch.linalg.eigh(weighted_gram(rows.W, rows.fit) / (length[:, :, None] * length[:, None, :]))
+    lost = 4 * (m + 2 * n + 4) * n * eps
+    flat, tall = S <= lost, (rows.fit > 0).sum(1) >= n  # with fewer rows than unknowns there is nothing to prove
+    sigma = torch.where(tall, (S[:, 0] - lost).clamp(min=0).sqrt(), 0.0)
+    inverse = torch.where(flat, torch.zeros_like(S), 1 / torch.where(flat, torch.ones_like(S), S))
+    for i in (tall & (sigma == 0)).nonzero()[:, 0].tolist():
         there = rows.fit[i] > 0
         M = rows.fit[i, there].sqrt()[:, None] * rows.W.matrix()[there] / length[i]
         values = torch.linalg.svdvals(M)

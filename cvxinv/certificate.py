@@ -14,11 +14,11 @@ from .layer_problem import (
     AbstractLayerProblem,
     Point,
     dead_rows,
-    is_even,
     rounding,
     units_of,
 )
 from .lengths import lengths
+from .precise import LARGEST, precise_residual
 from .surroundings import undisturbed
 
 OPTIMAL = "optimal"
@@ -136,8 +136,15 @@ class Certificate:
         """How many signals have each status; statuses that do not occur are left out."""
         return {s: int((self.status == s).sum()) for s in LAYER_STATUSES if (self.status == s).any()}
 
+    def narrowed(self) -> str:
+        """How many `optimal` claims are not two-sided, or hold within a scope only."""
+        within, below = int((self.holds & torch.isfinite(self.scope)).sum()), int((self.holds & ~self.two_sided).sum())
+        words = [f"{below} of the optimal from below only"] if below > within else []
+        words += [f"{within} within a scope only"] if within else []
+        return f" ({', '.join(words)})" if words else ""
+
     def __repr__(self) -> str:
-        words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        words = ", ".join(f"{count} {status}" for status, count in self.counts().items()) + self.narrowed()
         worst_gap, broken = self.worst_relative_gap, self.violation / self.scale.clamp(min=1e-300)
         broken = broken[torch.from_numpy(self.status != INFEASIBLE) & torch.isfinite(broken)]
         worst_violation = float(broken.max()) if len(broken) else 0.0
@@ -235,7 +242,7 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     )
     most = max(most, float(rows.b.abs().amax()))
     ordinary = low < least and most < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
-    return ordinary and is_even(problem)
+    return ordinary and rows.W.even
 
 
 class _Reading:
@@ -304,7 +311,20 @@ class _Reading:
         size = self.excess.size
         size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs() if size is None else size
         reach = self.u[:, None] * (size + rows.y.abs())
-        return doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+        lost = doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+        # an optimum next to 0 is one to rounding: whether it is next enough must not be left to an estimate of that
+        open_ = ((self.objective <= self.allowed) & (self.objective + lost > self.allowed)).nonzero()[:, 0]
+        if len(open_) and rows.m * problem.n <= LARGEST:
+            lost[open_] = (self._precise(open_) - self.objective[open_]).clamp(min=0) + doubt[open_]
+        return lost
+
+    def _precise(self, index: Tensor) -> Tensor:
+        """The most that the objective can be, `(len(index),)`, from products of twice the precision."""
+        part, h = self.problem.take(index), self.h[index]
+        rows = part.rows
+        r, reach = precise_residual(rows.W.matrix(), h, rows.b, rows.y)
+        most = (rows.fit * (r.abs() + reach).square()).sum(1) / 2
+        return most + (part.linear * h.abs()).sum(1) + (part.quadratic * h.square()).sum(1) / 2
 
     def worth(self, p: Tensor) -> Tensor:
         """sum |p_i| v_i over all limits, `(N,)`: how far below the optimum an h may lie that exceeds them."""

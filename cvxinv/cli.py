@@ -601,6 +601,8 @@ def _inversion_dict(
             "kind": report.kind,
             "statuses": report.solution.certificate.counts(),
             "worst_relative_gap": report.solution.certificate.worst_relative_gap,
+            "two_sided": int(report.solution.certificate.two_sided.sum()),
+            "within_a_scope_only": int(torch.isfinite(report.solution.certificate.scope).sum()),
             "remark": report.remark,
         }
         for report in inversion.layers
@@ -694,7 +696,8 @@ def _layer_table(inversion: Inversion) -> Table:
     for report in inversion.layers:
         certificate = report.solution.certificate
         gap = f"{certificate.worst_relative_gap:.1e}"
-        table.add_row(str(report.index), report.kind, _counts(certificate.counts()), gap, report.remark)
+        counts = _counts(certificate.counts()) + certificate.narrowed()
+        table.add_row(str(report.index), report.kind, counts, gap, report.remark)
     return table
 
 

@@ -403,16 +403,6 @@ class Units(NamedTuple):
         return self.columns if before is None else before * self.columns
 
 
-def is_even(problem: AbstractLayerProblem) -> bool:
-    """Whether no limited row and no column is far longer or shorter than others."""
-    W = problem.rows.W
-    if W.even:
-        return True
-    if evening(W.row_lengths(), limited_rows(problem)) is not None:
-        return False
-    return not problem.stretches or evening(W.column_lengths(), None) is None
-
-
 def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
     """Units in which |W| = 1 and s_y = 1 and rows and columns are even; zero scales count as 1.
 
@@ -421,9 +411,10 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
     rows, W = problem.rows, problem.rows.W
     stretch, columns = None, None
     if not W.even:
-        stretch = evening(W.row_lengths(), limited_rows(problem))
+        # the judge's units must not depend on which rows a neighbour in the batch limits
+        stretch = evening(W.row_lengths(), None if binary else limited_rows(problem))
         W = W.stretched(stretch, None)
-        columns = evening(W.column_lengths(), None) if problem.stretches else None
+        columns = evening(W.column_lengths(), None) if binary or problem.stretches else None
         W = W.stretched(None, columns)
     data, k = rows.scale(), W.norm() or 1.0
     data = torch.where(data > 0, data, torch.ones_like(data))
@@ -514,10 +505,8 @@ def away(value: Tensor, slope: Tensor) -> Tensor:
     return torch.where(value > 0, far * (1 - 1e-12), torch.zeros_like(far))
 
 
-def length_of(h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
-    """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, for a statement."""
-    import cvxpy as cp
-
+def length_of(cp: Any, h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
+    """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, in the words of `cp`, the module cvxpy."""
     if sizes is None:
         return cp.sum(h) if nonnegative else cp.norm(h, 1)
     d = sizes.detach().cpu().double().numpy()

@@ -522,7 +522,7 @@ def _layer_row(page: _Page, report: LayerReport) -> dict[str, Any]:
         "role": role,
         "kind": report.kind,
         "size": solution.h.shape[1],
-        "counts": ", ".join(f"{count} {status}" for status, count in c.counts().items()),
+        "counts": ", ".join(f"{count} {status}" for status, count in c.counts().items()) + c.narrowed(),
         "gap": f"{_short(float(gap.nanmedian()))} / {_short(_largest(gap))}",
         "allowed": _short(float(c.allowed_gap.nanmedian())),
         "violation": f"{_short(_largest(c.violation))} of {_short(float(c.allowed_violation.nanmedian()))}",

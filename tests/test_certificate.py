@@ -48,23 +48,88 @@ def test_gap_decides_the_status(part, status, tol):
 
 @pytest.mark.parametrize(
     ("part", "status"),
-    [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (990.0, "optimal_inaccurate"), (1010.0, "user_limit")],
+    [(0.98, "optimal"), (1.02, "optimal_inaccurate"), (990.0, "optimal_inaccurate"), (1010.0, "user_limit")],
 )
 @pytest.mark.parametrize("y", [1e-8, 1.0, 3e5])
-def test_violation_of_an_off_row_decides_the_status(part, status, y):
-    """Cap y/4 below the free optimum y: h = y/4 + e breaks it by e against tol s_y, and its gap is negative."""
-    problem = one_row(y=y, lam=0.0, cap=y / 4)
-    judged = ci.certify(problem, vector(y / 4 + part * 1e-6 * y), vector(-0.75 * y, 0.75 * y))
+def test_the_worth_of_a_violation_decides_the_status(part, status, y):
+    """Cap y/4 below the free optimum y: h = y/4 + e exceeds it by e, p = 3/4 y there, f = (3/4 y - e)^2 / 2.
+
+    The excess is worth 3/4 y e, of which 1e-6 f is allowed: e = 3/8e-6 y, less than the 1/2e-6 y of the row's own size.
+    The gap of the opened problem is e^2 / 2.
+    """
+    problem, e = one_row(y=y, lam=0.0, cap=y / 4), part * 0.375e-6 * y
+    judged = ci.certify(problem, vector(y / 4 + e), vector(-0.75 * y, 0.75 * y))
     assert judged.status[0] == status
-    assert float(judged.violation) == pytest.approx(part * 1e-6 * y, rel=1e-6)
-    assert float(judged.gap) < 0 and float(-judged.gap) <= 0.7501 * y * float(judged.violation)
+    assert float(judged.violation) == pytest.approx(e, rel=1e-6)
+    assert float(judged.violations[0, 1]) == float(judged.violation) and float(judged.violations[0, 0]) == 0
+    assert float(judged.worth) == pytest.approx(0.75 * y * e, rel=1e-6)
+    assert 0 <= float(judged.gap) <= e * e + 1e-12 * y * y and not judged.two_sided[0]
 
 
 @pytest.mark.parametrize(("part", "status"), [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (1010.0, "user_limit")])
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 1.0, 100.0])
+def test_a_row_is_judged_by_its_own_size(part, status, scale):
+    """h = 1 + e fits y = 1 + e, and exceeds scale (h - 1) <= 0 by scale e. Its size is 2 scale + scale e, s_y is 1 + e.
+
+    p = 0 is right: the excess is worth nothing, and however small the row is against the other, it counts by its own size.
+    """
+    e = part * 1e-6 * min(2 * scale, 1.0) / scale
+    W, on = torch.tensor([[1.0], [scale]], dtype=torch.float64), torch.tensor([[True, False]])
+    rows = ci.Rows(ci.Dense(W), vector(0.0, -scale)[0], vector(1.0 + e, 0.0), on)
+    judged = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(1.0 + e), vector(0.0, 0.0))
+    assert judged.status[0] == status and float(judged.gap) == 0 and float(judged.worth) == 0
+    assert float(judged.times) == pytest.approx(part, rel=3e-3)
+
+
+@pytest.mark.parametrize(("part", "status"), [(0.3, "optimal"), (0.6, "optimal_inaccurate"), (1010.0, "user_limit")])
 def test_negative_h_is_a_violation(part, status):
-    """y = -1: the optimum is h = 0, W'p + lam = 1 + lam > 0, so h = -e lies below it."""
-    judged = ci.certify(one_row(y=-1.0), vector(-part * 1e-6), vector(1.0))
-    assert judged.status[0] == status
+    """y = (-1, 1), W = I, lam = 1/2: the optimum is (0, 1/2), f = 7/8; h_1 = -e is worth (1 + lam) e, of 7/8e-6 allowed.
+
+    e = 7/12e-6 is that; the sign asks for e <= 1/2e-6, 1e-6 of the largest entry.
+    """
+    W, on = torch.eye(2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.bool)
+    problem = ci.NonnegativeLasso(ci.Rows(ci.Dense(W), vector(0.0, 0.0)[0], vector(-1.0, 1.0), on), 0.5)
+    judged = ci.certify(problem, vector(-part * 1e-6, 0.5), vector(1.0, -0.5))
+    assert judged.status[0] == status and float(judged.gap) >= 0
+
+
+def test_a_bound_holds_everywhere_or_says_where():
+    """lam = 0, any sign. Full column rank: everywhere. Twin columns: W'p is 0 to rounding only, and the remark says so."""
+    y = vector(1.0, 2.0, 4.0)
+    for columns, everywhere in (([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], True), ([[0.1, 0.1], [0.7, 0.7], [0.3, 0.3]], False)):
+        rows = ci.Rows(ci.Dense(torch.tensor(columns, dtype=torch.float64)), vector(0.0, 0.0, 0.0)[0], y, y > 0)
+        h = torch.linalg.lstsq(rows.W.matrix(), y[0], driver="gelsd").solution[None]
+        judged = ci.certify(ci.Lasso(rows, 0.0), h)
+        assert judged.status[0] == "optimal" and bool(torch.isinf(judged.scope[0])) == everywhere
+        assert ("|h| <=" in judged.remark[0]) != everywhere and bool(judged.two_sided[0]) == everywhere
+        assert everywhere or float(judged.scope) > 1e6 * float(h.norm())
+        assert float(judged.bound) <= float(judged.objective) * (1 + 1e-12)
+
+
+def test_a_limited_row_that_no_h_moves_is_named_or_forbids_all():
+    """W = (1; 0), the second row off with a bias of 1e-7 or 1e-5: met by no h, whatever p is."""
+    for bias, status in ((-1.0, "optimal"), (1e-7, "optimal"), (1e-5, "infeasible")):
+        rows = ci.Rows(ci.Dense(vector(1.0, 0.0).T), vector(0.0, bias)[0], vector(1.0, 0.0), torch.tensor([[True, False]]))
+        for p in (vector(0.0, 0.0), vector(0.0, 1e300), None):
+            judged = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(1.0), p)
+            assert judged.status[0] == status and float(judged.bound) <= 0
+            assert ("row 1 is 0 in W" in judged.remark[0]) == (bias > 0)
+            wrong = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(100.0), p)
+            assert wrong.status[0] == ("infeasible" if bias == 1e-5 else "user_limit")
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-150, 1e-30, 1e100, 1e160])
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_a_verdict_does_not_depend_on_the_unit_of_the_data(name, unit):
+    """Squares of 1e-200 vanish and of 1e160 overflow; the statuses are those of data of size 1."""
+    case = cases.dense_case(name, cases.DENSE[0])
+    plain, factor = case.reference, float(2 ** round(np.log2(unit)))
+    scaled = case.in_units(factor).problem
+    p = plain.p * (factor if name in cases.SQUARED else 1.0)
+    judged, wrong = ci.certify(scaled, factor * plain.h, p), ci.certify(scaled, 1.01 * factor * plain.h, p)
+    assert judged.status.tolist() == ci.certify(case.problem, plain.h, plain.p).status.tolist()
+    assert wrong.status.tolist() == ci.certify(case.problem, 1.01 * plain.h, plain.p).status.tolist()
+    assert (ci.solve(scaled, on_fail="ignore").status == ci.solve(case.problem, on_fail="ignore").status).all()
 
 
 @pytest.mark.parametrize(("part", "status"), [(0.99, "optimal"), (1.01, "optimal_inaccurate"), (35.0, "user_limit")])
@@ -194,7 +259,7 @@ def test_judge_works_in_float64_whatever_the_problem_is_in():
         (torch.zeros(5, 3), None, ValueError, r"expected h of shape \(5, 12\), got \(5, 3\); pass one row per signal"),
         (torch.zeros(12), None, ValueError, r"expected h of shape \(5, 12\), got \(12,\)"),
         (torch.zeros(5, 12), torch.zeros(5, 12), ValueError, r"expected p of shape \(5, 36\), got \(5, 12\)"),
-        (np.array([["a"] * 12] * 5), None, TypeError, "expected h as an array of floats or integers, got an array <U1"),
+        (np.array([["a"] * 12] * 5), None, TypeError, "expected h as an array of floats or integers, up to float64, got"),
         (None, None, TypeError, "expected h as a torch tensor or numpy array, got NoneType"),
     ],
 )

@@ -43,6 +43,7 @@ RANKS = {
     "rows": 3,
     "layer_problem": 4,
     "bounds": 5,
+    "precise": 5,
     "multipliers": 4,
     "layers": 5,
     "certificate": 6,

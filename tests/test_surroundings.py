@@ -300,9 +300,9 @@ def test_nothing_is_computed_under_autograd(monkeypatch: pytest.MonkeyPatch):
     seen: list[bool] = []
     objective = ci.NonnegativeLasso.objective
 
-    def watched(self: ci.NonnegativeLasso, h: Tensor) -> Tensor:
+    def watched(self: ci.NonnegativeLasso, h: Tensor, v: Tensor | None = None) -> Tensor:
         seen.append(torch.is_grad_enabled())
-        return objective(self, h)
+        return objective(self, h, v)
 
     monkeypatch.setattr(ci.NonnegativeLasso, "objective", watched)
     for surrounding in (contextlib.nullcontext, torch.inference_mode):

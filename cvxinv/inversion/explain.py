@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..activations import Identity, Sigmoid, Tanh
-from ..certificate import INFEASIBLE, LAYER_STATUSES, NUMERICAL_ERROR, OPTIMAL, STATIONARY, USER_LIMIT, certify
+from ..certificate import INFEASIBLE, LAYER_STATUSES, NUMERICAL_ERROR, OPTIMAL, STATIONARY, USER_LIMIT, Certificate, certify
 from ..generator import Generator
 from ..inputs import describe
 from ..layers.gaussian_latent import GaussianLatent
@@ -182,10 +182,9 @@ def _reach(inversion: "Inversion", positions: list[int], generator: Generator | 
         return nothing  # a problem of the user's own may hold other rows than the signal's
     index = torch.as_tensor(positions, device=solution.h.device)
     free = _without_penalty(problem.take(index))
-    bound = certify(free, solution.h[index]).bound
-    # a remark says that the bound holds in a ball only, or that none above 0 is known
-    sure = torch.tensor([not remark for remark in free.to(torch.float64).bound_remarks()])
-    return (2 * bound.nan_to_num(0.0).clamp(min=0) * sure).sqrt().tolist()
+    judged = certify(free, solution.h[index])
+    sure = torch.isinf(judged.scope)  # elsewhere the bound is one on short h only
+    return (2 * judged.bound.nan_to_num(0.0).clamp(min=0) * sure).sqrt().tolist()
 
 
 def _seen(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[int | None]:
@@ -360,6 +359,9 @@ def _layer_words(f: _Facts) -> list[str]:
     words = [f"layers: {good} of {len(layers)} certified optimal"]
     for report in f.layers(*(status for status in LAYER_STATUSES if status != OPTIMAL)):
         words.append(_one_layer(report, f.index, image=report is layers[0]))
+    for report in f.layers(OPTIMAL):
+        if remark := report.solution.certificate.remark[f.index]:
+            words.append(f"layer {report.index} ({report.kind}) is {OPTIMAL}, but: {remark}")
     return words
 
 
@@ -367,17 +369,23 @@ def _one_layer(report: "LayerReport", i: int, image: bool) -> str:
     solution, c = report.solution, report.solution.certificate
     head = f"layer {report.index} ({report.kind}) is {c.status[i]}"
     if c.status[i] == INFEASIBLE and image:
-        return f"{head}: proved, no input of this layer gives what was asked of it"
+        return f"{head}: proved, no input of this layer{_up_to(c, i)} gives what was asked of it"
     if c.status[i] == INFEASIBLE:
-        return f"{head}: proved, the support that the layer above handed down fits no input; a consequence, not a fault"
+        return f"{head}: proved, the support handed down from above fits no input{_up_to(c, i)}; a consequence, not a fault"
     if c.status[i] == STATIONARY:
         return f"{head}: a local optimum, all that a non-convex layer gives"
     numbers = (
-        f"gap {float(c.gap[i]):.1e} where {float(c.allowed_gap[i]):.1e} is allowed (objective), violation "
-        f"{float(c.violation[i]):.1e} where {float(c.allowed_violation[i]):.1e} is allowed (signal)"
+        f"gap {float(c.gap[i]):.1e} and excess worth {float(c.worth[i]):.1e} where {float(c.allowed_gap[i]):.1e} is allowed "
+        f"(objective), violation {float(c.violation[i]):.1e} where at most {float(c.allowed_violation[i]):.1e} is allowed "
+        f"(signal): {float(c.times[i]):.1e} times what optimal allows"
     )
     remark = f"; {c.remark[i]}" if c.remark[i] else ""
     return f"{head}: {numbers}, after {int(solution.iterations[i])} iterations of {solution.solver[i]}{remark}"
+
+
+def _up_to(c: Certificate, i: int) -> str:
+    """Of what length the inputs are that an infeasible certificate speaks of."""
+    return f" with |h| <= {float(c.scope[i]):.1e}" if torch.isfinite(c.scope[i]) else ""
 
 
 def _sparsity_words(f: _Facts) -> list[str]:

@@ -77,7 +77,7 @@ _LEAST = 1e-9  # lam over its largest value that stands for lam -> 0 beside sign
 
 def column_lengths(rows: Rows) -> Tensor:
     """Length of each column of W on the on rows, `(N, n)`; 1 for columns that are 0 there."""
-    d = (rows.on.to(rows.y) @ rows.W.matrix().square()).sqrt()
+    d = (rows.in_signal_units(rows.in_signal_units(rows.on.to(rows.y))) @ rows.W.matrix().square()).sqrt()
     return torch.where(d > 0, d, torch.ones_like(d))
 
 
@@ -135,7 +135,7 @@ class NormalisedLasso(_AbstractNormalised):
         return _with_objective(least_squares, misfit + type(norm)(np.diag(d) @ least_squares.h))
 
     def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
-        return self.rows.residual(h).square().sum(1) / 2 + self._plain._lam * self._length(h)
+        return (self.rows.fit * self.rows.residual(h, v).square()).sum(1) / 2 + self._plain._lam * self._length(h)
 
     def violation(self, h: Tensor) -> Tensor:
         return torch.zeros_like(h[:, 0])
@@ -153,7 +153,7 @@ class NormalisedLasso(_AbstractNormalised):
         return self._plain.unmet(p)
 
     def complete(self, h: Tensor) -> Tensor:
-        p = self.rows.residual(h)
+        p = self.rows.fit * self.rows.residual(h)
         free = (h.abs() > 1e-6 * h.abs().amax(1, keepdim=True)) | (self._plain._lam == 0)[:, None]
         return balanced(self.rows, p, self.rows.W.adjoint(p) + self.linear * h.sign(), free, self.quadratic)
 
@@ -221,7 +221,7 @@ class NormalisedBasisPursuit(_AbstractNormalised):
         return proved(value * scale, doubt * scale, q * scale[:, None])
 
     def complete(self, h: Tensor) -> Tensor:
-        r, wanted = self.rows.residual(h), self.linear * h.sign()
+        r, wanted = self.rows.fit * self.rows.residual(h), self.linear * h.sign()
         free = h.abs() > 1e-6 * h.abs().amax(1, keepdim=True)
         # with eps > 0 the optimal p is r over the lam of the LASSO with the same h; with eps = 0 any p may do
         lam = (-self.rows.W.adjoint(r) * wanted * free).sum(1) / (wanted.square() * free).sum(1).clamp(min=1e-300)

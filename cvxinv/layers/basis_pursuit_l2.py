@@ -75,7 +75,7 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [c for c in (ball, on, off, self._sign(h)) if c is not None]
         bounds = tuple(Bound(c, k, 1) for c, k in ((on, s.on), (off, s.off)) if c is not None)
-        return Statement(cp.Problem(cp.Minimize(length_of(h, self.sizes, False)), constraints), h, bounds, ball)
+        return Statement(cp.Problem(cp.Minimize(length_of(cp, h, self.sizes, False)), constraints), h, bounds, ball)
 
     @abstractmethod
     def _sign(self, h):

@@ -319,7 +319,7 @@ def _statement(h: Any, sizes: Tensor | None, nonnegative: bool, *bounds: tuple[A
 
     there = tuple(Bound(*bound) for bound in bounds if bound[0] is not None)
     constraints = [bound.constraint for bound in there] + ([h >= 0] if nonnegative else [])
-    return Statement(cp.Problem(cp.Minimize(length_of(h, sizes, nonnegative)), constraints), h, there)
+    return Statement(cp.Problem(cp.Minimize(length_of(cp, h, sizes, nonnegative)), constraints), h, there)
 
 
 def _checked_end(value: object, name: str, rows: Rows) -> Tensor:

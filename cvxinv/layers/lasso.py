@@ -78,7 +78,7 @@ class Lasso(AbstractLayerProblem):
             misfit += float(t @ (s.weight_on * t)) / 2
         else:
             misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ h + s.b_on - s.y_on)) / 2
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(h, self.sizes, False))), h)
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(cp, h, self.sizes, False))), h)
 
     # --- certificate ---
 

@@ -90,7 +90,7 @@ class NonnegativeLasso(AbstractLayerProblem):
         off = s.W_off @ h + s.b_off <= 0 if len(s.b_off) else None
         constraints = [h >= 0] + ([off] if off is not None else [])
         bounds = (Bound(off, s.off, 1),) if off is not None else ()
-        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(h, self.sizes, True)), constraints), h, bounds)
+        return Statement(cp.Problem(cp.Minimize(misfit + lam * length_of(cp, h, self.sizes, True)), constraints), h, bounds)
 
     # --- certificate ---
 
@@ -205,7 +205,9 @@ class NonnegativeLasso(AbstractLayerProblem):
     def bound_remarks(self) -> list[str]:
         if self.rows.n > 2048:
             return ["lam = 0 and W_on was not factorised (over 2048 columns): no bound above 0"] * self.N
-        usable = self._lifts(torch.arange(self.N, device=self.rows.y.device))[1]
+        asked, usable = (self._lam == 0).nonzero()[:, 0], torch.ones_like(self._lam, dtype=torch.bool)
+        if len(asked):
+            usable[asked] = self._lifts(asked)[1]
         text = "lam = 0 and no rows lift every column: no bound above 0 holds for every h"
         return ["" if ok or lam > 0 else text for ok, lam in zip(usable, self._lam, strict=True)]
 
@@ -264,6 +266,8 @@ def _lift(rows: Rows) -> tuple[Tensor, Tensor]:
     L, definite = spd_factor(rows.gram())
     usable = definite.expand(rows.N).clone()
     u = torch.where(usable[:, None], rows.fit * rows.W(spd_solve(L, _column_lengths(rows))), 0.0)
+    # rounding may take a singular matrix for a definite one
+    usable &= (rows.W.adjoint(u) >= 0.5 * _column_lengths(rows)).all(1)
     weak = (~usable).nonzero()[:, 0]
     if len(weak):
         u[weak], usable[weak] = _lift_with_off_rows(rows.take(weak))

@@ -84,7 +84,10 @@ def on_face(problem: AbstractLayerProblem, point: Point) -> Point:
     linear, quadratic = problem.linear.cpu().numpy(), problem.quadratic.cpu().numpy()
     for i in range(problem.N):
         A, I = free[i].cpu().numpy(), tight[i].cpu().numpy()
-        if not A.any() or not I.any():
+        if not A.any():
+            h[i] = 0.0
+            continue
+        if not I.any():
             continue
         on = fit[i] > 0
         x = _on_rows(

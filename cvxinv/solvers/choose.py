@@ -1,8 +1,8 @@
 """`solver="auto"` after its openings: which method gets what they left, and why.
 
 The openings (`openings`) judge themselves, and the judge looks at their points once. Here it looks at every method's points
-and keeps the better. An exact point of an opening that it calls `optimal_inaccurate` stays: what is missed is its margin for
-rounding. In this order, each on the signals that are still without an answer:
+and keeps the better. An exact point of an opening that it calls `optimal_inaccurate` comes last: what it misses is a margin
+for rounding. In this order, each on the signals that are still without an answer:
 
 Squared misfits up to `LARGEST_NEWTON` unknowns:
 1. Block pivoting, where the judge did not believe another opening: its own points are exact or not there.
@@ -11,17 +11,23 @@ Squared misfits up to `LARGEST_NEWTON` unknowns:
    unknowns), the minimiser with the least sum is looked for next.
 3. Interior point: insensitive to conditioning, which on trained layers is where first-order methods stall (linearised ADMM
    needs 20,000 to 60,000 iterations at condition 9e4).
-4. Graph-form ADMM, one factorisation for the whole batch, for signals that the interior point did not even come near.
+4. Where off rows leave h no inside: the same with these rows opened by 1e-9 s_y, as equal limits are.
+5. Graph-form ADMM, one factorisation for the whole batch: 2000 iterations for signals that the interior point did not even
+   come near, 300 for the others.
 
 An l2 bound: where it is next to 0, the linear program W h + b = y, by interior point; root finding on the penalty; where
 off rows alone may decide, the problem without the bound, by interior point; then graph-form ADMM.
-Linear programs: interior point with crossover; then PDHG. Behind an activation, not convex: FISTA.
+Linear programs: interior point with crossover; the simplex method, signal by signal, up to `_LARGEST_SIMPLEX` numbers in W;
+then PDHG. Behind an activation, not convex: FISTA.
+
+A point that meets its bounds and lacks a bound on the objective gets multipliers that are built from h alone
+(`multipliers`): after the first method, after those that may leave p open, and at the end.
 
 Methods with an n x n matrix per signal are left out beyond `LARGEST_NEWTON` unknowns (twice as many for bounds), where
 first-order methods stand alone. After the first method on a bound, and at the end, a p that proves infeasibility is looked
-for, and checked by the judge: a first-order method would spend its budget on what has no answer. Up to `LARGEST_NEWTON`
-unknowns problems that weigh |h| are solved in their two halves (`signed`), but for a Lasso with lam = 0, whose halves have
-no unique answer.
+for, and checked by the judge: a first-order method would spend its budget on what has no answer. Problems that weigh |h| are
+given to methods that want h >= 0 in their two halves (`signed`), but for a Lasso with lam = 0, whose halves have no unique
+answer. Judged is h in the problem itself: of a proof that holds for the halves the search may still be on.
 
 `polish=False` reaches the methods; steps that are exact solves themselves (1, 2) remain.
 """
@@ -166,6 +172,7 @@ class _Cascade:
         if problem.form != "curved":
             self.completed()
             self.rays()
+            self.last_of_all()
 
     # --- which signals ---
 
@@ -327,6 +334,14 @@ class _Cascade:
         if len(left):
             complete_left(self.reached, left, self.part(left), self.tol, 1)
 
+    def last_of_all(self) -> None:
+        """Exact points of openings that miss the judge's margin to the end: another method's p may have a better one."""
+        left = self.final.nonzero()[:, 0]
+        self.final = torch.zeros_like(self.final)
+        left = left[torch.isin(left, self.open())]
+        if len(left) and self.small and self.problem.form == "quadratic":
+            self.ask(InteriorPoint, _STEADY, left)
+
     def without_inside(self) -> None:
         """Off rows that leave h no room on one side: opened by next to nothing, as equal limits are."""
         left = self.open()
@@ -338,7 +353,8 @@ class _Cascade:
         b = torch.where(rows._off, rows.b - OPENING, rows.b)
         opened = replace(part, rows=rows.derived(b=b))  # type: ignore[type-var]
         self.ask_interior_point(opened, "off rows may leave no inside: opened by 1e-9 s_y", left)
-        polish_left(self.reached, left, self.part(left), self.tol, 1)
+        if self.polish:
+            polish_left(self.reached, left, self.part(left), self.tol, 1)
         self.completed()
 
     def vertices(self) -> None:
@@ -355,7 +371,10 @@ class _Cascade:
 
     def rays(self) -> None:
         """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
-        left = self.rough()
+        left, certificate = self.open(), self.reached.certificate
+        # of what cannot be met every h breaks some bound by more than is allowed
+        far = (certificate.violation > certificate.allowed_violation)[left]
+        left = left[torch.isin(left, self.rough()) | far]
         if len(left):
             left = left[(self.part(left).violation(torch.zeros_like(self.of(self.reached.point, left).h)) > 0).cpu()]
         if len(left) == 0:

@@ -6,13 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..certificate import INFEASIBLE, LAYER_STATUSES, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, TENSORS, Certificate, certify
+from ..certificate import (
+    INFEASIBLE,
+    NUMERICAL_ERROR,
+    OPTIMAL,
+    OPTIMAL_INACCURATE,
+    STATIONARY,
+    TENSORS,
+    USER_LIMIT,
+    Certificate,
+    certify,
+)
 from ..layer_problem import AbstractLayerProblem, Point
 from .method import AbstractMethod
 from .polishing import polish as polish_point
 from .polishing import polish_on_face
 from .signed import halves, together
 
+_RANKS = (OPTIMAL, STATIONARY, INFEASIBLE, OPTIMAL_INACCURATE, USER_LIMIT, NUMERICAL_ERROR)  # a proof before a near miss
 _DUST = 1e-15  # of h in normalised units
 _ANSWERS = (OPTIMAL, STATIONARY, INFEASIBLE)
 _STILL = 1e-9  # of the objective: a change between looks that is none
@@ -39,7 +50,7 @@ def merit(certificate: Certificate) -> Tensor:
     The gap is not measured against the objective here: where no bound above 0 is known that ratio is 1 for every point.
     What an excess over limits may be worth counts like a gap: rows that contradict each other by a rounding let p grow.
     """
-    rank = torch.as_tensor([LAYER_STATUSES.index(s) for s in certificate.status], dtype=torch.float64)
+    rank = torch.as_tensor([_RANKS.index(s) for s in certificate.status], dtype=torch.float64)
     scale = certificate.scale.clamp(min=1e-300)
     gap = torch.maximum(certificate.gap, certificate.worth).clamp(min=0) / certificate.unit.clamp(min=1e-300)
     worst = torch.maximum(gap, certificate.violation / scale)

@@ -159,7 +159,12 @@ def solve(
                 lambda part: _solve_chunk(part, solver, tol, max_iter, polish, force, options, bar.update),
             )  # fmt: skip
             certificate = certify(problem, found.point, tol=tol)
+    before, since = int(certificate.holds.sum()), time.perf_counter()
     certificate = _completed(problem, found.point, certificate, tol)
+    gained = int(certificate.holds.sum()) - before
+    if steps and gained:
+        seconds, why = time.perf_counter() - since, "p anew, in the problem's own units"
+        steps.append(Step("multipliers", why, problem.N - before, gained, seconds))
     if not steps:
         steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
     solution = Solution(
@@ -305,8 +310,8 @@ def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[
 def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
     dtype, point = problem.rows.W.dtype, without_dust(point)
     units = (scaled.h_unit, scaled.p_unit)
-    # what is beyond the type's range stops at its end: the judge sees a bad point, and not none
-    h, p = (torch.nan_to_num((x.double() * unit).to(dtype)) for x, unit in zip(point, units, strict=True))
+    # what is beyond the type's range stops at its end: a bad point, and not none. NaN is a solver's word for no point
+    h, p = (torch.nan_to_num((x.double() * unit).to(dtype), nan=torch.nan) for x, unit in zip(point, units, strict=True))
     return Point(h, p)
 
 
