@@ -889,6 +889,9 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path):
         found.export(tmp_path, G, y[:1])
     with pytest.raises(ValueError, match="expected a layer problem that"):
         ci.invert(G, y, "layered_basis_pursuit", on_fail="ignore").export(tmp_path, G, y)
+    with pytest.raises(ValueError, match="expected a layer problem in its own units"):
+        own = ci.NonnegativeLasso(replace(found.layers[0].problem.rows), 0.1, torch.ones(found.layers[0].problem.n))
+        replace(found.layers[0].solution, problem=own).export(tmp_path / "scaled.json")
     with pytest.raises(OSError):
         found.layers[0].solution.export(tmp_path / "nowhere" / "file.json")
     (tmp_path / "file").write_text("")
