@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from .activations import PLU, LeakyReLU
-from .certificate import proved_dual
+from .bounds import serves
+from .certificate import OPTIMAL, OPTIMAL_INACCURATE, proved_dual
 from .check import KINDS
 from .files import check_writable
 from .generator import Generator, Layer
 from .inversion.result import Inversion
 from .inversion.task import Task, make_task
 from .layer_problem import AbstractLayerProblem
+from .lengths import lengths
 from .measurement import Matrix
 from .png import write_whole
 from .solvers.solve import Solution
@@ -88,23 +90,51 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
     if kind not in KINDS:
         raise ValueError(f"expected a layer problem that check.py knows, got {kind}; it knows {', '.join(KINDS)}")
     rows, name = problem.rows, KINDS[kind][2]
+    if problem.sizes is not None or rows.stretch is not None:
+        raise ValueError("expected a layer problem in its own units, got one from `normalised`; export what it was made of")
     _check_size(rows.m, rows.n)
     certificate = solution.certificate
-    p = proved_dual(problem, solution.point, certificate)
-    scope = [float(r) if np.isfinite(r) else None for r in certificate.scope.tolist()]
+    p = torch.nan_to_num(proved_dual(problem, solution.point, certificate), posinf=0.0, neginf=0.0)
     content = {
         "kind": kind,
         "shape": [problem.N, rows.m, rows.n],
-        "tol": [float(solution.certificate.tol)],
         "status": solution.status.tolist(),
-        "scope": scope,
         "rows": marks(rows.on, rows._off),
     }
-    numbers = {"W": rows.W.matrix(), "b": rows.b, "h": solution.h, "p": p}
-    # an interval's y is only its middle, and its weights are not read
-    numbers |= {"y": rows.y, "weight": rows._weight} if name else {}
-    numbers |= {key: getattr(problem, key) for key in ([name] if name else ["lo", "hi"])}
+    open_ = torch.full_like(p, torch.inf)
+    lo, hi = (x if end is None else end for x, end in zip((-open_, open_), problem.bounds(), strict=True))
+    numbers = {
+        "W": rows.W.matrix(),
+        "b": rows.b.expand_as(p),
+        "h": torch.nan_to_num(solution.h.double(), posinf=0.0, neginf=0.0),  # such a signal claims nothing
+        "p": p,
+        "scope": _scope(problem, p, solution),
+        "weight": torch.zeros_like(p) if problem.form == "interval" else rows.fit,
+        "y": rows.y,
+        "tol": torch.full_like(certificate.scope, certificate.tol),
+        "lo": lo,
+        "hi": hi,
+    }
+    numbers |= {name: getattr(problem, name)} if name else {}
     return content | {key: packed(value) for key, value in numbers.items()}
+
+
+def _scope(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> Tensor:
+    """The |h| `(N,)` up to which p proves what is claimed, inf for all h.
+
+    Where lam = 0 rounding leaves W'p a little off 0 (or below it): p then proves less the longer an h may be, and half the
+    gap that is allowed and left goes into that.
+    """
+    certificate, unmet = solution.certificate, problem.unmet(p)
+    scope = certificate.scope.to(p.device)
+    if unmet is None:
+        return scope
+    left = certificate.allowed_gap - (certificate.objective - unmet.value.cpu() + certificate.worth)
+    steep = lengths(unmet.short.abs() + unmet.doubt)
+    widest = torch.where(steep > 0, left.to(p.device).clamp(min=0) / (2 * steep), torch.inf)
+    claimed = torch.from_numpy(np.isin(certificate.status, (OPTIMAL, OPTIMAL_INACCURATE))).to(p.device)
+    near = claimed & torch.isinf(scope) & serves(problem) & (widest >= lengths(solution.h.double()))
+    return torch.where(near, widest, scope)
 
 
 def _claims(task: Task, inversion: Inversion, norm: str) -> dict[str, Any]:
@@ -135,7 +165,7 @@ def _step(layer: Layer) -> dict[str, Any]:
     return {
         "shape": [W.m, W.n],
         "activation": phi.name,
-        "numbers": [float(x) for x in numbers],
+        "numbers": packed(torch.tensor([float(x) for x in numbers], dtype=torch.float64)),
         "W": packed(W.matrix()),
         "b": packed(layer.b),
     }
