@@ -20,11 +20,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("cvxinv")
 
 DATA_MISSING = "CVXINV_DATA is not set: it names a folder with generators/ and datasets/"
-GENERATORS_RUN = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[GENERATORS_RUN] = []
+GENERATORS_RUN: list[str] = []  # of all workers, where there are several
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -35,24 +31,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(DATA_MISSING)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
-    if report.when == "call" and not report.skipped and item.get_closest_marker("generators"):
-        item.config.stash[GENERATORS_RUN].append(item.nodeid)
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and not report.skipped and "generators" in report.keywords:
+        GENERATORS_RUN.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell `.ci/run` how many tests on trained generators really ran."""
     path = os.environ.get("CVXINV_GENERATOR_COUNT_FILE")
-    if path:
-        ran = session.config.stash[GENERATORS_RUN]
-        Path(path).write_text("\n".join([str(len(ran)), *ran]) + "\n")
+    if path and not hasattr(session.config, "workerinput"):
+        Path(path).write_text("\n".join([str(len(GENERATORS_RUN)), *GENERATORS_RUN]) + "\n")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    ran = len(config.stash[GENERATORS_RUN])
+    ran = len(GENERATORS_RUN)
     if ran or os.environ.get("CVXINV_DATA"):
         terminalreporter.write_line(f"tests on trained generators that ran: {ran}")
 

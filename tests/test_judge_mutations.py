@@ -41,7 +41,6 @@ FAULTS = [
     ),
     ("certificate", "worth of a negative h dropped", "worth = worth + (cost * self.below).sum(1)", "pass"),
     ("bounds", "every bound holds everywhere", "torch.where(wide, within, torch.zeros_like(within))", "torch.inf"),
-    ("bounds", "any radius will do", "LEAST_RADIUS = 1e3", "LEAST_RADIUS = 1e-300"),
     ("bounds", "what lacks costs nothing", "loss = slope * torch.where(known, radius, room)", "loss = 0 * slope"),
     (
         "bounds",
@@ -201,7 +200,27 @@ def by_hand(certify):
     judged = certify(twins, h)
     below = certify(wide, t([1e3, -1e-6]), t([0.0, 1.0]))  # one-sided: 0 is below f*, and (D) at this p is f*
     few = certify(ci.NonnegativeBasisPursuitL2(ball.rows, 0.0), t([1.0]), t([-1.0]))
+    capped = lasso([[1.0], [1.0]], [0.0, -0.25], [1.0, 0.0], [True, False])  # an excess e is worth 3/4 e of 9/32
+    e = 1.02 * 0.375e-6
+    beyond = certify(capped, t([0.25 + e]), t([-0.75 + e, 0.75]))
+    line = lasso([[1.0], [1.0]], [0.0, 0.0], [1.0, 0.0], [True, True], kind=ci.Lasso)  # f* = 1/4 at 1/2, f(0.6) = 0.26
+    short = lasso([[1e3, 0.0], [0.0, 1e3]], [0.0, 0.0], [-1e-4, 1.0], [True, True])  # met by (-1e-7, 1e-3)
+    # h_1 - 1e-12 h_2 <= -1 is met from h_2 = 1e12 on; the other row gives the second column a length
+    away = lasso([[1.0, -1e-12], [0.0, 1.0]], [1.0, 0.0], [0.0, 0.0], [False, True])
+    distant = certify(away, t([0.0, 0.0]), t([1.0, 0.0]))
+    apart = ci.NonnegativeBasisPursuitLinf(
+        ci.Rows(ci.Dense(t([1.0], [1.0])), t(0.0, 0.0), t([1.0, 1.0 + 5e-7]), torch.tensor([[True, True]])), 0.0
+    )
+    long = ci.NonnegativeBasisPursuitLinf(
+        ci.Rows(ci.Dense(t([1e9, 0.0], [0.0, 1.0])), t(0.0, 0.0), t([1.0, 0.0]), torch.tensor([[True, True]])), 1.0
+    )  # h = 0 is allowed; so is (0, 1e-17), which is 1e8 times what counts as none
     return {
+        "worth is limited": beyond.status[0] == "optimal_inaccurate",
+        "what lacks has a price": not certify(line, t([0.6]), t([-0.4, 0.6])).holds.any(),
+        "a sign by its own size": certify(short, t([-1e-7, 1e-3]), t([0.0, 0.0])).status[0] == "optimal_inaccurate",
+        "infeasible up to": distant.status[0] == "infeasible" and 1e11 < float(distant.scope) < 2e12,
+        "not infeasible by less": certify(apart, t([1.0]), t([1.0, -1.0])).status[0] != "infeasible",
+        "a length next to none": not certify(long, t([0.0, 1e-17]), t([0.0, 0.0])).holds.any(),
         "broken by much of worth": not certify(small, t([1.0]), t([0.0, 0.0])).holds.any(),
         "broken by much of worth, p": not certify(small, t([1.0]), t([-0.75, 0.75e6])).holds.any(),
         "the optimum": bool(certify(small, t([0.25]), t([-0.75, 0.75e6])).holds),
