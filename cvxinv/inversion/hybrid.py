@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..lengths import lengths
 from .gradient_descent import STEP_GRID, debias_by_gradient, descend_by_gradient
 from .latent_pursuit import LayerReport, Settings, image_form, obstacle, pursue, supports
 from .levenberg_marquardt import descend, descend_through
@@ -164,7 +165,7 @@ def _most_promising(task: Task, candidates: Tensor) -> Tensor:
     best = torch.full((task.N,), torch.inf, dtype=task.y.dtype, device=task.y.device)
     z = candidates[0].expand(task.N, -1).clone()
     for candidate, x in zip(candidates, task.generator(candidates), strict=True):
-        misfit = task.residual(x.expand(task.N, -1)).norm(dim=1)
+        misfit = lengths(task.residual(x.expand(task.N, -1)))
         better = misfit < best
         z[better], best[better] = candidate, misfit[better]
     return z

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generator import Generator
+from ..lengths import lengths
 from ..surroundings import undisturbed
 from .explain import explain, one_position
 from .latent_pursuit import LayerReport
@@ -17,8 +18,8 @@ from .verify import Verdict
 
 def snr(truth: Tensor, estimate: Tensor) -> Tensor:
     """20 log10(|truth| / |truth - estimate|) per signal, dB, `(N,)`; at most 400."""
-    error = (truth - estimate).norm(dim=1).clamp(min=1e-300)
-    return (20 * torch.log10(truth.norm(dim=1).clamp(min=1e-300) / error)).clamp(max=400.0)
+    error = lengths(truth - estimate).clamp(min=1e-300)
+    return (20 * torch.log10(lengths(truth).clamp(min=1e-300) / error)).clamp(max=400.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..generator import Generator
 from ..inputs import read_amount, read_numbers
+from ..lengths import lengths
 from ..measurement import AbstractMeasurement, Matrix, as_measurement
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
@@ -54,7 +55,7 @@ class Task:
     @property
     def size(self) -> Tensor:
         """|y| of what was seen, `(N,)`."""
-        return self.y.norm(dim=1)
+        return lengths(self.y)
 
     @property
     def relative_noise(self) -> Tensor:
@@ -73,7 +74,7 @@ class Task:
 
     def misfit(self, z: Tensor) -> Tensor:
         """|A G(z) - y| in the l2 norm, `(N,)`."""
-        return self.residual(self.generator(z)).norm(dim=1)
+        return lengths(self.residual(self.generator(z)))
 
     def explained(self, z: Tensor) -> Tensor:
         """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives."""
@@ -82,8 +83,8 @@ class Task:
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
         if self.noise is None:
-            return r.norm(dim=1) <= EXPLAINED[self.born] * self.size
-        found = r.norm(dim=1) if self.noise.norm == "l2" else r.abs().amax(1)
+            return lengths(r) <= EXPLAINED[self.born] * self.size
+        found = lengths(r) if self.noise.norm == "l2" else r.abs().amax(1)
         # the bound may be exactly the misfit of the true latent: allow its own rounding
         return found <= self.noise.bound * (1 + 1e-9) + 1e-12 * self.size
 
@@ -242,4 +243,9 @@ def _refuse_all_unusable(y: Tensor, seen: Tensor, usable: Tensor) -> None:
     if not seen.any(1).any():
         raise ValueError("the mask hides everything: no entry of any signal was seen; True marks what was seen")
     i, k = (int(v) for v in (~_fits(y) & seen).nonzero()[0])
+    if torch.isfinite(y[i, k]):
+        raise ValueError(
+            f"expected signals of numbers up to {_LARGEST:g}, got {float(y[i, k])} in entry {k} of signal {i}; "
+            "give the signals, and the generator's last layer, another unit"
+        )
     raise ValueError(f"expected finite signals, got {float(y[i, k])} in entry {k} of signal {i}; mask it or clean it")

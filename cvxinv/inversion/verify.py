@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..generator import Generator
 from ..inputs import read_numbers
+from ..lengths import lengths
 from ..surroundings import undisturbed
 from .levenberg_marquardt import descend
 from .task import EXPLAINED, Task, make_task
@@ -120,7 +121,7 @@ def judge(task: Task, z: Tensor) -> Verdict:
 def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     r, J = task.linearize(z)
     low, high = extreme_singular_values(J)
-    misfit, explained = r.norm(dim=1), task.met(r)
+    misfit, explained = lengths(r), task.met(r)
     stationary = torch.zeros_like(explained)
     open_ = (~explained).nonzero()[:, 0]
     if len(open_):

@@ -88,7 +88,7 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
 
     def violation(self, h: Tensor) -> Tensor:
         r = self.rows.residual(h)
-        beyond = ((self.rows.fit * r * r).sum(1).sqrt() - self._eps).clamp(min=0)
+        beyond = (lengths(self.rows.fit.sqrt() * r) - self._eps).clamp(min=0)
         beyond = torch.maximum(beyond, self.rows.excess(h).amax(1))
         return torch.maximum(beyond, (-h).clamp(min=0).amax(1)) if self.nonnegative else beyond
 
