@@ -227,7 +227,7 @@ def test_h_without_p_gets_a_true_bound_where_the_misfit_is_bounded(case):
 def test_h_without_p_is_certified_at_the_points_of_clarabel(case):
     polished = case.reference.polished.numpy()
     judged = ci.certify(case.problem, case.reference.h)
-    # gamma = 0 with dependent columns: the bound over |z| <= 1e6 s_y / |W| costs 1e6 roundings, and says so
+    # gamma = 0 with dependent columns: a bound within a scope costs some digits, and says so
     weak = np.array([remark != "" for remark in judged.remark]) & (judged.status == "optimal_inaccurate")
     assert (judged.status == "optimal")[polished & ~weak].all(), judged
     assert case.name == "gaussian_latent" or not weak.any()
