@@ -308,10 +308,10 @@ class _Reading:
         doubt = rounding(rows.m + rows.n, h.dtype) * self.objective.abs()
         if problem.form != "quadratic":
             return doubt
-        size = self.excess.size
-        size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs() if size is None else size
-        reach = self.u[:, None] * (size + rows.y.abs())
-        lost = doubt + (rows.fit * reach * (rows.residual(h, self.v).abs() + reach)).sum(1)
+        # the residual is off by u (|w_i| |h| + |b_i| + |y_i|) in each row, half its square by that times it and itself
+        map_size, data_size = rows.sizes
+        reach = self.u * (map_size * lengths(h) + data_size)
+        lost = doubt + reach * ((2 * self.objective).sqrt() + reach)
         # an optimum next to 0 is one to rounding: whether it is next enough must not be left to an estimate of that
         open_ = ((self.objective <= self.allowed) & (self.objective + lost > self.allowed)).nonzero()[:, 0]
         if len(open_) and rows.m * problem.n <= LARGEST:

@@ -175,21 +175,23 @@ class AbstractLayerProblem(ABC):
             return Excess(None, None, None, None, below)
         rows = self.rows
         v = rows.W(h) + rows.b if v is None else v
-        size = rows.W.row_lengths() * lengths(h, keepdim=True) + rows.b.abs()
-        if lo is None or hi is None:
-            end = hi if lo is None else lo
-            assert end is not None
-            return Excess(v - end if lo is None else end - v, size + _finite(end), None, None, below)
+        size = torch.addcmul(rows.b.abs(), rows.W.row_lengths(), lengths(h, keepdim=True))
+        if lo is None or hi is None:  # then the limit is 0
+            assert hi is not None
+            return Excess(v - hi, size, None, None, below)
         above, under = v - hi, lo - v
         return Excess(torch.maximum(above, under), size + _finite(torch.where(above >= under, hi, lo)), None, None, below)
 
     def bounds(self) -> tuple[Tensor | None, Tensor | None]:
-        """Lowest and highest value of each row by itself, `(N, m)` each; None where no row has any."""
+        """Lowest and highest value of each row by itself, `(N, m)` each; None where no row has any.
+
+        Only the highest, 0 on the off rows, where F is no interval.
+        """
         if self.form == "interval":
             return self.limits()
         if self.form == "curved" or not self.rows.any_off:
             return None, None
-        return None, torch.where(self.rows._off, torch.zeros_like(self.rows.y), torch.inf)
+        return None, self.rows.cut
 
     @abstractmethod
     def complete(self, h: Tensor) -> Tensor:

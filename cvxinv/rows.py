@@ -151,6 +151,17 @@ class Rows:
         return self.weight
 
     @cached_property
+    def cut(self) -> Tensor:
+        """0 on the off rows, inf elsewhere, `(N, m)`."""
+        return torch.where(self._off, torch.zeros_like(self.y), torch.inf)
+
+    @cached_property
+    def sizes(self) -> tuple[Tensor, Tensor]:
+        """Lengths of w^(1/2) |W| and of w^(1/2) (|b| + |y|) on the on rows, `(N,)` each: rounding is a share of them."""
+        fixed = self.b.abs() + self.y.abs()
+        return (self.fit @ self.W.row_lengths().square()).sqrt(), (self.fit * fixed * fixed).sum(1).sqrt()
+
+    @cached_property
     def any_off(self) -> bool:
         """Whether any signal has an off row."""
         return bool(self._off.any())
