@@ -492,7 +492,8 @@ def test_an_unfinished_layer_is_the_solvers_fault_with_its_gap(digits):
     cut = replace(inversion, layers=(layer, *inversion.layers[1:]))
     (word,) = explain(cut, [3])
     assert (word.trust, word.cause) == (NO, "solver") and f"layer {report.index} was left unfinished" in word.verdict
-    assert f"gap {float(worse.gap[3]):.1e} where {float(worse.allowed_gap[3]):.1e} is allowed" in str(word)
+    gap, worth, allowed = (float(x[3]) for x in (worse.gap, worse.worth, worse.allowed_gap))
+    assert f"gap {gap:.1e} and excess worth {worth:.1e} where {allowed:.1e} is allowed" in str(word)
 
 
 def test_stated_noise_that_leaves_z_open_is_said(digits):
