@@ -15,13 +15,13 @@ from torch import Tensor
 
 from .activations import PLU, LeakyReLU
 from .bounds import serves
-from .certificate import OPTIMAL, OPTIMAL_INACCURATE, proved_dual
+from .certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, proved_dual
 from .check import KINDS
 from .files import check_writable
 from .generator import Generator, Layer
 from .inversion.result import Inversion
 from .inversion.task import Task, make_task
-from .layer_problem import AbstractLayerProblem
+from .layer_problem import AbstractLayerProblem, dead_rows
 from .lengths import lengths
 from .measurement import Matrix
 from .png import write_whole
@@ -95,6 +95,7 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
     _check_size(rows.m, rows.n)
     certificate = solution.certificate
     p = torch.nan_to_num(proved_dual(problem, solution.point, certificate), posinf=0.0, neginf=0.0)
+    p = _with_broken_rows(problem, p, solution)
     content = {
         "kind": kind,
         "shape": [problem.N, rows.m, rows.n],
@@ -117,6 +118,23 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
     }
     numbers |= {name: getattr(problem, name)} if name else {}
     return content | {key: packed(value) for key, value in numbers.items()}
+
+
+def _with_broken_rows(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> Tensor:
+    """p `(N, m)`, and where a row that is 0 in W makes the problem infeasible by itself, the p that says so."""
+    dead = dead_rows(problem)
+    if not bool(dead.any()):
+        return p
+    b, (lo, hi) = problem.rows.b.expand_as(p), problem.bounds()
+    above = torch.zeros_like(p) if hi is None else torch.where(dead & torch.isfinite(hi), b - hi, 0.0)
+    below = torch.zeros_like(p) if lo is None else torch.where(dead & torch.isfinite(lo), lo - b, 0.0)
+    over, row = torch.maximum(above, below).max(1)
+    certificate = solution.certificate
+    alone = torch.from_numpy(certificate.status == INFEASIBLE).to(p.device)
+    alone &= over > certificate.tol * problem.rows.scale()
+    sign = torch.where(above >= below, 1.0, -1.0).to(p.dtype)
+    ray = torch.zeros_like(p).scatter(1, row[:, None], sign.gather(1, row[:, None]))
+    return torch.where(alone[:, None], ray, p)
 
 
 def _scope(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> Tensor:
