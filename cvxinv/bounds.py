@@ -74,13 +74,28 @@ def _near(problem: AbstractLayerProblem, h: Tensor, f: Tensor, p: Tensor, allowe
     columns, unmet = _columns(problem), problem.unmet(p)
     assert unmet is not None
     best = _read(problem, columns, unmet, h, f, allowed)
-    # W'(w W x) = -short takes what is lacking away, and rounding leaves less
-    step = _solved(columns, -unmet.short / columns.length) / columns.length
-    closer = problem.unmet(unmet.p + problem.rows.fit * problem.rows.W(step))
-    assert closer is not None
-    other = _read(problem, columns, closer, h, f, allowed)
+    other = _read(problem, columns, _closer(problem, columns, unmet), h, f, allowed)
     better = (other.bound > best.bound) | (other.bound == best.bound) & (other.scope > best.scope)
     return Near(*(torch.where(better[:, None] if a.ndim == 2 else better, a, b) for a, b in zip(other, best, strict=True)))
+
+
+def closer(problem: AbstractLayerProblem, p: Tensor) -> Tensor:
+    """p `(N, m)` brought next to feasibility, for signals that are served."""
+    found = []
+    for k in torch.arange(problem.N, device=p.device).split(max(1, _NUMBERS // problem.n**2)):
+        part = problem.take(k)
+        unmet = part.unmet(p[k])
+        assert unmet is not None
+        found.append(_closer(part, _columns(part), unmet).p)
+    return torch.cat(found)
+
+
+def _closer(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet) -> Unmet:
+    # W'(w W x) = -short takes what is lacking away, and rounding leaves less
+    step = _solved(columns, -unmet.short / columns.length) / columns.length
+    found = problem.unmet(unmet.p + problem.rows.fit * problem.rows.W(step))
+    assert found is not None
+    return found
 
 
 def _read(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet, h: Tensor, f: Tensor, allowed: Tensor) -> Near:

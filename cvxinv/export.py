@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 
 from .activations import PLU, LeakyReLU
-from .bounds import serves
-from .certificate import OPTIMAL, OPTIMAL_INACCURATE, proved_dual
+from .bounds import closer, serves
+from .certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, Certificate, proved_dual
 from .check import KINDS
 from .files import check_writable
 from .generator import Generator, Layer
 from .inversion.result import Inversion
 from .inversion.task import Task, make_task
-from .layer_problem import AbstractLayerProblem
+from .layer_problem import AbstractLayerProblem, dead_rows
 from .lengths import lengths
 from .measurement import Matrix
 from .png import write_whole
 from .solvers.solve import Solution
 
 SUFFIX = ".certificate.json"
+_INACCURATE = 1000.0  # check.py grants `optimal_inaccurate` this many times what is allowed
+_WIDE = 1e6  # scopes of fewer lengths of h are made longer where a better p does it
 _LARGEST = 10_000_000  # entries of a dense matrix: 110 MB of a file, and check.py reads 134 MB
 
 
@@ -95,6 +97,7 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
     _check_size(rows.m, rows.n)
     certificate = solution.certificate
     p = torch.nan_to_num(proved_dual(problem, solution.point, certificate), posinf=0.0, neginf=0.0)
+    scope, p = _scoped(problem, _with_broken_rows(problem, p, solution), solution)
     content = {
         "kind": kind,
         "shape": [problem.N, rows.m, rows.n],
@@ -108,7 +111,7 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
         "b": rows.b.expand_as(p),
         "h": torch.nan_to_num(solution.h.double(), posinf=0.0, neginf=0.0),  # such a signal claims nothing
         "p": p,
-        "scope": _scope(problem, p, solution),
+        "scope": scope,
         "weight": torch.zeros_like(p) if problem.form == "interval" else rows.fit,
         "y": rows.y,
         "tol": torch.full_like(certificate.scope, certificate.tol),
@@ -119,22 +122,58 @@ def _layer(kept: AbstractLayerProblem, solution: Solution) -> dict[str, Any]:
     return content | {key: packed(value) for key, value in numbers.items()}
 
 
-def _scope(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> Tensor:
-    """The |h| `(N,)` up to which p proves what is claimed, inf for all h.
+def _with_broken_rows(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> Tensor:
+    """p `(N, m)`, and where a row that is 0 in W makes the problem infeasible by itself, the p that says so."""
+    dead = dead_rows(problem)
+    if not bool(dead.any()):
+        return p
+    b, (lo, hi) = problem.rows.b.expand_as(p), problem.bounds()
+    above = torch.zeros_like(p) if hi is None else torch.where(dead & torch.isfinite(hi), b - hi, 0.0)
+    below = torch.zeros_like(p) if lo is None else torch.where(dead & torch.isfinite(lo), lo - b, 0.0)
+    over, row = torch.maximum(above, below).max(1)
+    certificate = solution.certificate
+    alone = torch.from_numpy(certificate.status == INFEASIBLE).to(p.device)
+    alone &= over > certificate.tol * problem.rows.scale()
+    sign = torch.where(above >= below, 1.0, -1.0).to(p.dtype)
+    ray = torch.zeros_like(p).scatter(1, row[:, None], sign.gather(1, row[:, None]))
+    return torch.where(alone[:, None], ray, p)
+
+
+def _scoped(problem: AbstractLayerProblem, p: Tensor, solution: Solution) -> tuple[Tensor, Tensor]:
+    """The |h| `(N,)` up to which p `(N, m)` proves what is claimed, inf for all h, and that p.
 
     Where lam = 0 rounding leaves W'p a little off 0 (or below it): p then proves less the longer an h may be, and half the
-    gap that is allowed and left goes into that.
+    gap that is allowed and left goes into that. Where p is so far off that little is left it is brought closer first.
     """
-    certificate, unmet = solution.certificate, problem.unmet(p)
+    certificate, length = solution.certificate, lengths(solution.h.double())
     scope = certificate.scope.to(p.device)
-    if unmet is None:
-        return scope
-    left = certificate.allowed_gap - (certificate.objective - unmet.value.cpu() + certificate.worth)
-    steep = lengths(unmet.short.abs() + unmet.doubt)
-    widest = torch.where(steep > 0, left.to(p.device).clamp(min=0) / (2 * steep), torch.inf)
     claimed = torch.from_numpy(np.isin(certificate.status, (OPTIMAL, OPTIMAL_INACCURATE))).to(p.device)
-    near = claimed & torch.isinf(scope) & serves(problem) & (widest >= lengths(solution.h.double()))
-    return torch.where(near, widest, scope)
+    open_ = (claimed & torch.isinf(scope) & serves(problem)).nonzero()[:, 0]
+    if len(open_) == 0:
+        return scope, p
+    widest = _widest(problem.take(open_), p[open_], certificate.take(open_))
+    poor = widest < _WIDE * length[open_]
+    if bool(poor.any()):
+        part = problem.take(open_[poor])
+        better = closer(part, p[open_[poor]])
+        wider = _widest(part, better, certificate.take(open_[poor]))
+        there = open_[poor][wider > widest[poor]]
+        p, widest = p.clone(), widest.clone()
+        p[there] = better[wider > widest[poor]]
+        widest[poor] = torch.maximum(wider, widest[poor])
+    scope = scope.clone()
+    scope[open_] = torch.where(widest >= length[open_], widest, torch.inf)
+    return scope, p
+
+
+def _widest(problem: AbstractLayerProblem, p: Tensor, certificate: Certificate) -> Tensor:
+    """The |h| `(N,)` over which half of what is allowed and left is lost."""
+    unmet = problem.unmet(p)
+    assert unmet is not None
+    times = torch.from_numpy(np.where(certificate.status == OPTIMAL, 1.0, _INACCURATE))
+    left = times * certificate.allowed_gap - (certificate.objective - unmet.value.cpu() + certificate.worth)
+    steep = lengths(unmet.short.abs() + unmet.doubt)
+    return torch.where(steep > 0, left.to(p.device).clamp(min=0) / (2 * steep), torch.inf)
 
 
 def _claims(task: Task, inversion: Inversion, norm: str) -> dict[str, Any]:
