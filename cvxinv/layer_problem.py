@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .inputs import describe, read_amount
 from .lengths import lengths, power_of_two
-from .maps import evenly
+from .maps import UNEVEN, evenly
 from .rows import Rows, Sample
 
 if TYPE_CHECKING:
@@ -365,6 +365,11 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
     return cast
 
 
+# Rows that hold next to nothing of the signal, as pixels at the border of a picture, are equations whose rounding counts
+# as much as that of others once they are stretched: solvers get them as they are
+_FAINT = 2.0**15
+
+
 class Units(NamedTuple):
     """What a problem is measured in: its `rows` in the new units, the size of the data `(N,)`, and |W|.
 
@@ -414,7 +419,8 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
     stretch, columns = None, None
     if not W.even:
         # the judge's units must not depend on which rows a neighbour in the batch limits
-        stretch = evening(W.row_lengths(), None if binary else limited_rows(problem))
+        rows_of = None if binary else limited_rows(problem)
+        stretch = evening(W.row_lengths(), rows_of, UNEVEN if binary else _FAINT)
         W = W.stretched(stretch, None)
         columns = evening(W.column_lengths(), None) if binary or problem.stretches else None
         W = W.stretched(None, columns)
@@ -432,13 +438,13 @@ def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
     return Units(rows.derived(**changes), data, k, stretch, columns)
 
 
-def evening(length: Tensor, which: Tensor | None) -> Tensor | None:
-    """Powers of two that bring lengths to the median one if any is far from it (`maps.UNEVEN`); None: all are even.
+def evening(length: Tensor, which: Tensor | None, most: float = UNEVEN) -> Tensor | None:
+    """Powers of two that bring lengths to the median one if any is more than `most` times from it; None: all are even.
 
     which: bool, the only ones that may be stretched; None: all. Lengths of 0 are left alone.
     """
     there = length > 0 if which is None else which & (length > 0)
-    if bool(evenly(length, there).all()):
+    if bool(evenly(length, there, most).all()):
         return None
     ratio = torch.where(there, length / length[length > 0].median(), torch.ones_like(length))
     # what lies further apart would leave no room for squares

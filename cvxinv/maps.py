@@ -26,13 +26,13 @@ _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "ref
 UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
 
 
-def evenly(length: Tensor, which: Tensor) -> Tensor:
-    """Whether each length is near the median of those that are not 0, bool; lengths not in `which` count as near."""
+def evenly(length: Tensor, which: Tensor, most: float = UNEVEN) -> Tensor:
+    """Whether each length is within `most` times the median of those that are not 0; others than `which` count as that."""
     there = length[length > 0]
     if len(there) == 0:
         return torch.ones_like(which)
     ratio = length / there.median()
-    return ~which | (ratio <= UNEVEN) & (ratio >= 1 / UNEVEN)
+    return ~which | (ratio <= most) & (ratio >= 1 / most)
 
 
 def _ieee_convolution():

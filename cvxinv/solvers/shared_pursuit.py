@@ -7,8 +7,8 @@ phi in lam^2 since the last move, 1_A'G^-1 1_A, an upper bound on the activity A
 lam moves only where that is less than half of what the misfit is off; so every move is one in the right direction.
 
 The dual point is that of `shared_admm` over lam: with W'p + lam >= 0 the bound is (-p'(y - b) - eps |p|) / lam, in which
-|p| and p'(y - b) are known from n numbers each. The gap is of first order in |misfit| - eps only: the judge allows for a part of
-the tolerance.
+|p| and p'(y - b) are known from n numbers each. The gap is of first order in |misfit| - eps only: the judge allows for a
+part of the tolerance.
 
 Source: `sparse` note 5.2 for the two closed forms; van den Berg and Friedlander (2008) for the root of the trade-off curve.
 """
