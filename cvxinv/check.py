@@ -14,7 +14,7 @@ scope    D - |d| R for |z| <= R, where the file says that it speaks of such z al
 
 With v_i the excess over row i's limits, u = max(-h, 0), e the excess of the misfit over an l2 bound eps, s_y = |(y - b)_on|,
 `optimal` asks for (`optimal_inaccurate`: 1000 times each right side)
-(a)  v_i <= tol s_y,  v_i <= tol (|w_i||h| + |b_i| + |limit_i|),  u_j <= tol max|h| where h >= 0,  e <= tol eps + 1e-10 s_y
+(a)  v_i <= tol s_y, v_i <= tol (|w_i||h| + |b_i| + |limit_i|) where w_i != 0,  u_j <= tol max|h|,  e <= tol eps + 1e-10 s_y
 (b)  max(f(h) - bound, 0) + worth <= max(tol f, (1e-10 s_y)^2 / 2), for pursuits max(tol f, tol 1e-10 s_y / max|w_i|), where
      worth = |p|'v + c'u + e |p_on / w^(1/2)|, c = max(W'p + lam, 0), with p as it was scaled
 `infeasible`: every h with |h| <= R breaks a limit by over tol s_y, as D - tol s_y |p| > |d| R with the objective left out.
@@ -231,10 +231,10 @@ class _Signal:
         if square > self.R**2:
             return False, f"h is {say(root(square))} long, asked for {self.where}"
         excesses = [("the misfit", self.over, self.tol * self.eps + TINY * s_y)]
-        for r, row in enumerate(self.rows):
-            if row.excess:
-                size = self.W.length(r) * root(square) + abs(row.b) + abs(row.hi if row.v > row.hi else row.lo)
-                excesses.append((f"row {r}: W h + b", row.excess, self.tol * min(s_y, size)))
+        for r, row in ((r, row) for r, row in enumerate(self.rows) if row.excess):
+            size = self.W.length(r) * root(square) + abs(row.b) + abs(row.hi if row.v > row.hi else row.lo)
+            least = min(s_y, size) if self.W.length(r) else s_y
+            excesses.append((f"row {r}: W h + b", row.excess, self.tol * least))
         if self.nonnegative:
             excesses += [(f"entry {j} of h", -x, self.tol * most) for j, x in enumerate(self.h)]
         for what, excess, allowed in excesses:
