@@ -46,7 +46,6 @@ from ..layer_problem import (
     per_unknown,
     proved,
     rounding,
-    spd_factor,
     spd_solve,
 )
 from ..multipliers import balanced, multipliers_of_tight_rows
@@ -144,19 +143,25 @@ class GaussianLatent(AbstractLayerProblem):
 
     @cached_property
     def _factor(self) -> tuple[Tensor, Tensor]:
-        """Cholesky factors of H and whether H is positive definite `(N,)`."""
-        H = self.rows.gram()
-        eye = torch.eye(self.rows.n, dtype=H.dtype, device=H.device)
+        """Cholesky factors of H less what rounding may have added to it, and where that proves H positive definite, `(N,)`.
+
+        The Gram matrix and its factor are off by (m + 2 n + 3) u trace(H) at most: where H less four times that has a
+        factor, H is at least as large as what was factorised, and H^-1 no larger than its inverse.
+        """
+        H, n = self.rows.gram(), self.rows.n
         gamma = self.quadratic if len(H) > 1 or bool((self._gamma != self._gamma[0]).any()) else self.quadratic[:1]
-        L, definite = spd_factor(H + gamma[:, :, None] * eye)
-        return L, definite.expand(self.rows.N)
+        H = H + torch.diag_embed(gamma.expand(max(len(H), len(gamma)), n))
+        lost = 4 * rounding(self.rows.m + 2 * n, H.dtype) * torch.diagonal(H, dim1=-2, dim2=-1).sum(-1)
+        L, info = torch.linalg.cholesky_ex(H - lost[:, None, None] * torch.eye(n, dtype=H.dtype, device=H.device))
+        return L, (info == 0).expand(self.rows.N)
 
     def _multiplier_bound(self, p: Tensor) -> Lower:
         """D(mu) at mu = p_off, less what rounding may have added; 0 where H is singular to rounding."""
         L, definite = self._factor
         mu = torch.where(self.rows._off, p, torch.zeros_like(p))
         z = spd_solve(L, self.rows.W.adjoint(self.rows.fit * self.rows.target - mu))
-        z = z - spd_solve(L, self._slope(z, mu))
+        for _ in range(2):
+            z = z - spd_solve(L, self._slope(z, mu))
         left = self._slope(z, mu)
         value, doubt = self._lagrangian_floor(z, mu)
         doubt = doubt + 2 * (left * spd_solve(L, left)).sum(1).abs()
