@@ -454,11 +454,14 @@ def evening(length: Tensor, which: Tensor | None, most: float = UNEVEN) -> Tenso
 
 def limited_rows(problem: AbstractLayerProblem) -> Tensor:
     """Rows that have a limit of their own for some signal, bool `(m,)`."""
-    lo, hi = problem.bounds()
-    there = torch.zeros(problem.rows.m, dtype=torch.bool, device=problem.rows.y.device)
-    for end in (lo, hi):
-        if end is not None:
-            there |= torch.isfinite(end).any(0)
+    return _limited(problem).any(0)
+
+
+def _limited(problem: AbstractLayerProblem) -> Tensor:
+    """The same for each signal, bool `(N, m)`."""
+    there = torch.zeros_like(problem.rows.on)
+    for end in problem.bounds():
+        there = there if end is None else there | torch.isfinite(end)
     return there
 
 
@@ -467,11 +470,7 @@ def dead_rows(problem: AbstractLayerProblem) -> Tensor:
     dead = problem.rows.W.row_lengths() == 0
     if not bool(dead.any()):
         return torch.zeros_like(problem.rows.on)
-    lo, hi = problem.bounds()
-    limited = torch.zeros_like(problem.rows.on)
-    for end in (lo, hi):
-        limited = limited if end is None else limited | torch.isfinite(end)
-    return limited & dead
+    return _limited(problem) & dead
 
 
 def without_dead_rows(problem: AbstractLayerProblem, tol: float) -> AbstractLayerProblem:
