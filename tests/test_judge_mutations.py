@@ -70,8 +70,8 @@ FAULTS = [
     (
         "layer_problem",
         "a row's size is the largest row's",
-        "size = rows.W.row_lengths() *",
-        "size = rows.W.row_lengths().amax() *",
+        "torch.addcmul(rows.b.abs(), rows.W.row_lengths(),",
+        "torch.addcmul(rows.b.abs(), rows.W.row_lengths().amax(),",
     ),
     (
         "certificate",
