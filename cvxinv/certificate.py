@@ -13,6 +13,7 @@ from .layer_problem import (
     AbstractCurvedProblem,
     AbstractLayerProblem,
     Point,
+    Units,
     dead_rows,
     rounding,
     units_of,
@@ -204,14 +205,12 @@ def proved_dual(problem: AbstractLayerProblem, point: Point, certificate: Certif
     For `infeasible` signals the point's own p, which is a ray.
     """
     kept = torch.from_numpy(certificate.status == INFEASIBLE).to(point.p.device)
-    even = _ordinary(problem)
-    units = None if even else units_of(problem, binary=True)
-    small = problem if units is None else problem.in_units(units)
     h, p = (torch.nan_to_num(x.double(), nan=0.0, posinf=0.0, neginf=0.0) for x in (point.h, point.p))
-    dual = p if units is None else p / units.p(problem.grows)
-    reading = _Reading(small, h if units is None else h / units.h, certificate.tol)
-    dual = dual if reading.dead is None else torch.where(reading.dead, 0.0, dual)
-    found = _Bounds(reading, dual, True).p
+    units = None if _ordinary(problem) else units_of(problem, binary=True)
+    small, small_h, dual = _in(units, problem, h, p)
+    assert dual is not None
+    reading = _Reading(small, small_h, certificate.tol)
+    found = _Bounds(reading, reading.without_dead(dual), True).p
     found = found if units is None else found * units.p(problem.grows)
     return torch.where(kept[:, None], p, found)
 
@@ -221,8 +220,7 @@ def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: f
     if _ordinary(problem):
         return _judged(problem, h, dual, tol, thorough)
     units = units_of(problem, binary=True)
-    small = problem.in_units(units)
-    found = _judged(small, h / units.h, None if dual is None else dual / units.p(problem.grows), tol, thorough)
+    found = _judged(*_in(units, problem, h, dual), tol, thorough)
     scope = found.scope * units.h.amin(1).cpu()
     units = units._replace(data=units.data.cpu())
     in_objective = ("objective", "bound", "worth", "unit", "floor")
@@ -230,6 +228,15 @@ def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: f
     changes |= {k: getattr(found, k) * units.data for k in ("violation", "scale")}
     changes["violations"] = found.violations * units.data[:, None]
     return replace(found, **changes, scope=scope)
+
+
+def _in(
+    units: Units | None, problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None
+) -> tuple[AbstractLayerProblem, Tensor, Tensor | None]:
+    """Problem, h and p in other units; None: as they are."""
+    if units is None:
+        return problem, h, dual
+    return problem.in_units(units), h / units.h, None if dual is None else dual / units.p(problem.grows)
 
 
 def _ordinary(problem: AbstractLayerProblem) -> bool:
@@ -347,6 +354,10 @@ class _Reading:
             met &= excess.ball <= self.u * excess.ball_size
         return met if self.below is None else met & (self.below <= 0).all(1)
 
+    def without_dead(self, p: Tensor) -> Tensor:
+        """p `(N, m)`, 0 on rows that no h moves: they limit none."""
+        return p if self.dead is None else torch.where(self.dead, 0.0, p)
+
     def dead_excess(self) -> Tensor | None:
         """By how much rows that no h moves are over their limits, signal units, -inf elsewhere, `(N, m)`."""
         if self.dead is None or self.excess.rows is None:
@@ -400,7 +411,7 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
     h = torch.where(finite[:, None], h, 0.0)
     dual = problem.complete(h) if dual is None else dual
     reading = _Reading(problem, h, tol)
-    dual = dual if reading.dead is None else torch.where(reading.dead, 0.0, dual)
+    dual = reading.without_dead(dual)
     bounds = _Bounds(reading, dual, thorough)
     objective, allowed, rows = reading.objective, reading.allowed, problem.rows
     gap = objective - bounds.bound + reading.doubt

@@ -507,8 +507,26 @@ def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
         ) from error
 
 
+class _Outside(AbstractMap):
+    """What stands around a map `inner`, takes what that takes, and lives where that lives."""
+
+    inner: AbstractMap
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+
 @dataclass(frozen=True, eq=False)
-class Composition(AbstractMap):
+class Composition(_Outside):
     """`outer` after `inner`, where no activation stands between them and neither is dense."""
 
     outer: AbstractMap
@@ -526,20 +544,8 @@ class Composition(AbstractMap):
             )
 
     @property
-    def n(self) -> int:
-        return self.inner.n
-
-    @property
     def m(self) -> int:
         return self.outer.m
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
 
     def __call__(self, h: Tensor) -> Tensor:
         return self.outer(self.inner(h))
@@ -564,7 +570,7 @@ class Composition(AbstractMap):
 
 
 @dataclass(frozen=True, eq=False)
-class Stretched(AbstractMap):
+class Stretched(_Outside):
     """diag(`rows`) W diag(`columns`) for a map W that is not kept as a matrix; None stands for ones."""
 
     inner: AbstractMap
@@ -572,20 +578,8 @@ class Stretched(AbstractMap):
     columns: Tensor | None
 
     @property
-    def n(self) -> int:
-        return self.inner.n
-
-    @property
     def m(self) -> int:
         return self.inner.m
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
 
     def __call__(self, h: Tensor) -> Tensor:
         v = self.inner(h if self.columns is None else h * self.columns)

@@ -89,8 +89,8 @@ FAULTS = [
     (
         "certificate",
         "multipliers of dead rows count",
-        "dual = dual if reading.dead is None else torch.where(reading.dead, 0.0, dual)",
-        "pass",
+        "return p if self.dead is None else torch.where(self.dead, 0.0, p)",
+        "return p",
     ),
     ("certificate", "broken dead rows are not told", "for i in (dead > 0).any(1).nonzero()[:, 0].tolist():", "for i in ():"),
     ("certificate", "broken dead rows forbid nothing", "never = (dead > reading.tol", "never = (dead > 1e300 * reading.tol"),
