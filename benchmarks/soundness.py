@@ -40,7 +40,7 @@ from soundness_tables import Report, group, markdown, summary, tables
 from tqdm import tqdm
 
 import cvxinv as ci
-from cvxinv.solvers import reference
+from cvxinv.solvers import apart, reference
 from cvxinv.solvers.choose import TORCH_SOLVERS
 
 _LIMITS = {  # iterations
@@ -135,7 +135,10 @@ class Examination:
         def solve(part):
             return ci.solve(part, solver, on_fail="ignore", progress=False, polish=polish, **options)
 
+        died = apart.HIGHS_QP.died
         solution = self._call(solver, "solve", lambda: solve(problem))
+        if apart.HIGHS_QP.died > died:
+            self.report.died[solver, self.drawn.kind] += apart.HIGHS_QP.died - died
         if solution is None:
             return
         h, p = solution.h.double().numpy(), solution.p.double().numpy()

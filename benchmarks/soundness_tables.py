@@ -22,13 +22,14 @@ class Report:
     wrong: Counter = field(default_factory=Counter)  # (fault, source, how, kind)
     batch: Counter = field(default_factory=Counter)  # (what differs, source, kind)
     broken: Counter = field(default_factory=Counter)  # (exception, source, how, kind)
+    died: Counter = field(default_factory=Counter)  # (solver that runs in a process of its own, kind): aborts there
     reached: Counter = field(default_factory=Counter)  # (source, how, kind, scales, "optimal" or "not")
     truths: Counter = field(default_factory=Counter)  # (kind, scales, "known" or ...)
     kept: list[dict] = field(default_factory=list)
     seconds: Counter = field(default_factory=Counter)  # (source, how)
 
     def add(self, other: "Report") -> None:
-        for name in ("claims", "wrong", "batch", "broken", "reached", "truths", "seconds"):
+        for name in ("claims", "wrong", "batch", "broken", "died", "reached", "truths", "seconds"):
             getattr(self, name).update(getattr(other, name))
         for one in other.kept:
             alike = sum((k["fault"], k.get("kind")) == (one["fault"], one.get("kind")) for k in self.kept)
@@ -48,7 +49,7 @@ class Report:
     def record(self) -> dict:
         counts = {
             name: [[*key, n] for key, n in sorted(getattr(self, name).items())]
-            for name in ("claims", "wrong", "batch", "broken", "reached", "truths", "seconds")
+            for name in ("claims", "wrong", "batch", "broken", "died", "reached", "truths", "seconds")
         }
         return counts | {"kept": self.kept}
 
@@ -119,6 +120,8 @@ def tables(report: Report) -> list[Table]:
         found.append(crossed("Counted apart, not false", apart, lambda k: group(k[1]), lambda k: k[0]))
     if report.broken:
         found.append(crossed("Calls that broke", report.broken, lambda k: f"{k[0]} ({group(k[1])}, {k[2]})", lambda k: k[3]))
+    if report.died:
+        found.append(crossed("Aborts of a solver in the process of its own", report.died, lambda k: k[0], lambda k: k[1]))
     if report.batch:
         found.append(
             crossed(
@@ -145,7 +148,8 @@ def summary(report: Report) -> str:
     batch = sum(n for k, n in report.batch.items() if k[0].startswith("certify"))
     return (
         f"{report.number:,} claims, {solver:,} on points of solvers; {optimal:,} optimal. {false:,} faults of claims, "
-        f"{sum(report.broken.values()):,} calls that broke, {batch:,} verdicts of the judge that depend on the batch."
+        f"{sum(report.broken.values()):,} calls that broke, {batch:,} verdicts of the judge that depend on the batch. "
+        f"{sum(report.died.values()):,} aborts of HiGHS in its own process, one try at one signal each."
     )
 
 

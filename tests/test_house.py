@@ -75,7 +75,7 @@ UPWARD = {
     ("cvxinv.inversion.result", "cvxinv.export"),
     ("cvxinv.solvers.solve", "cvxinv.export"),
 }
-CVXPY_AREAS = ("layers.", "solvers.reference", "exact.")
+CVXPY_AREAS = ("layers.", "solvers.reference", "solvers.apart", "exact.")
 LICENCES = {
     "torch": "BSD-3-Clause",
     "numpy": "BSD-3-Clause",

@@ -21,6 +21,7 @@ from ..certificate import INFEASIBLE, certify
 from ..errors import BackendNotInstalledError, ProblemTooLargeError
 from ..layer_problem import AbstractLayerProblem, Point, Statement
 from ..rows import Sample
+from .apart import solve_apart
 from .infeasible import find_ray
 from .silence import silent_stdout
 
@@ -47,7 +48,7 @@ _SPELLING = {
     "OSQP": _Options(("eps_abs", "eps_rel"), "max_iter", {"adaptive_rho_interval": 50, "polishing": True}),
     "SCS": _Options(("eps_abs", "eps_rel"), "max_iters", {}),
     # HiGHS has no iteration limit for QPs that is sure to stop it; one dense QP once ran for 45 s
-    # one process in some ten thousand small QPs died inside of it (signal 11); threads gain nothing at this size
+    # threads gain nothing at this size
     "HIGHS": _Options((), None, {"time_limit": 60.0, "parallel": "off"}),
     "ECOS": _Options(("abstol", "reltol", "feastol"), "max_iters", {}),
 }
@@ -201,7 +202,10 @@ def _attempt(
         # CVXPY warns of inaccurate solutions and of numpy's own matmul flags; the judge says it per signal
         warnings.simplefilter("ignore")
         try:
-            statement.problem.solve(solver=solver, **settings)
+            if solver == "HIGHS" and problem.form == "quadratic":
+                solve_apart(statement.problem, settings)
+            else:
+                statement.problem.solve(solver=solver, **settings)
         except (cp.SolverError, ArithmeticError, ValueError) as error:
             return statement, f"error: {error}".splitlines()[0]
     return statement, ""
