@@ -39,7 +39,8 @@ from tables import Table, short
 from tqdm import tqdm
 
 import cvxinv as ci
-from cvxinv.check import RefusedError, Verdict, check_file
+from cvxinv.check import RefusedError, Verdict
+from cvxinv.check_inversion import check_file
 from cvxinv.solvers import reference
 
 GENERATORS = ("lei_vae_relu_20_60_784_nobias", "csinva_vae_20_400_784", "laug_vae_5_128_256_784")

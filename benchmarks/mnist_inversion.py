@@ -41,11 +41,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cvxinv as ci
-from cvxinv.inversion.hybrid import Plan, debiased
-from cvxinv.inversion.latent_pursuit import Settings
+from cvxinv.inversion.methods.hybrid import Plan, debiased
+from cvxinv.inversion.methods.latent_pursuit import Settings
 from cvxinv.inversion.result import snr
 from cvxinv.inversion.task import Task, make_task
-from cvxinv.solvers.linearized_admm import LinearizedADMM
+from cvxinv.solvers.first_order.linearized_admm import LinearizedADMM
 
 ROOT = Path(__file__).parent.parent
 LAMS, SUPPORT, STEPS = (1e-5, 0.0), 1e-3, 10_000

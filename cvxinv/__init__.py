@@ -4,8 +4,6 @@ Importing the package loads torch and nothing heavy besides: CVXPY comes when a 
 a picture is asked for.
 """
 
-from .activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
-from .certificate import Certificate, certify
 from .errors import (
     BackendNotInstalledError,
     ConvergenceWarning,
@@ -14,23 +12,25 @@ from .errors import (
     UnsolvedError,
     UnsupportedLayerError,
 )
-from .generator import Generator, Layer
+from .generator.activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
+from .generator.chain import Generator, Layer
+from .generator.maps import Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .generator.reading.pair import load_generator, save_generator
 from .inversion.invert import METHODS, invert
-from .inversion.latent_pursuit import LayerReport
+from .inversion.methods.latent_pursuit import LayerReport
 from .inversion.result import Inversion
 from .inversion.verify import Verdict, verify
-from .layer_problem import AbstractLayerProblem, Point, Statement
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
+from .layers.core.certificate import Certificate, certify
+from .layers.core.problem import AbstractLayerProblem, Point, Statement
+from .layers.core.rows import Rows, Sample
 from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
-from .maps import Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .measurement import Everything, Mask, Matrix
-from .reading import load_generator, save_generator
-from .report import write_report
-from .rows import Rows, Sample
+from .pages.report import write_report
 from .solvers.screening import provably_zero
 from .solvers.solve import SOLVERS, Solution, solve
 

@@ -2,12 +2,12 @@
 
     python check.py FILE...      exit code 0: every claim accepted, 1: one rejected, 2: a file refused
 
-docs/checking.md describes the files; those on whole inversions go to check_inversion.py, if it lies beside this file. Only
-roots and quotients are rounded, at 2^-256 and against the claim. A layer asks for the least f(h) = F(W h + b) + lam |h|_1 +
-gamma/2 |h|^2, some with h >= 0. F sums the squared misfits w/2 (v - y)^2 of rows, or limits their length by eps, and each v
-to an interval; pursuits have lam = 1. Any p, clipped to the signs that the limits allow, proves for every feasible z, with
-D = b'p - F*(p), that f(z) >= D + (W'p)'z + lam |z|_1 + gamma/2 |z|^2. With d what W'p exceeds +-lam by, or is below -lam
-where h >= 0, bounds on f are
+docs/checking.md describes the files; check_inversion.py, with this file beside it, checks those on whole inversions too.
+Only roots and quotients are rounded, at 2^-256 and against the claim. A layer asks for the least f(h) = F(W h + b) + lam
+|h|_1 + gamma/2 |h|^2, some with h >= 0. F sums the squared misfits w/2 (v - y)^2 of rows, or limits their length by eps, and
+each v to an interval; pursuits have lam = 1. Any p, clipped to the signs that the limits allow, proves for every feasible z,
+with D = b'p - F*(p), that f(z) >= D + (W'p)'z + lam |z|_1 + gamma/2 |z|^2. With d what W'p exceeds +-lam by, or is below
+-lam where h >= 0, bounds on f are
 prior    D - |W'p|^2 / (2 gamma)
 scaled   D of s p, with the largest s <= 1 that makes d = 0
 scope    D - |d| R for |z| <= R, where the file says that it speaks of such z alone; |h| <= R is asked
@@ -58,7 +58,12 @@ class Verdict(NamedTuple):
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
-    """The verdicts on all claims of a certificate file. Raises RefusedError for one that is none, or too large."""
+    """The verdicts on all claims of a file on a layer problem. Raises RefusedError for one that is none, or too large."""
+    return read(path, None)
+
+
+def read(path: str | os.PathLike[str], inversions: Callable[[dict[str, Any]], list[Verdict]] | None) -> list[Verdict]:
+    """The verdicts on all claims of a certificate file; inversions: who reads files of that kind."""
     try:
         need(os.path.isfile(path), "a file")
         with open(path, "rb") as file:
@@ -67,7 +72,9 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
         need(len(raw) <= MOST_BYTES and count <= MOST_ENTRIES, f"at most {MOST_BYTES} bytes and {MOST_ENTRIES} entries")
         data = json.loads(raw, object_pairs_hook=_object)
         need(data["format"] == "cvxinv certificate" and data["version"] == 1, "a cvxinv certificate, version 1")
-        return _inversion(data) if data["kind"] == "Inversion" else _layer(data)
+        if data["kind"] == "Inversion":
+            need(inversions is not None, "a layer problem: inversions are for check_inversion.py, which reads both")
+        return inversions(data) if inversions and data["kind"] == "Inversion" else _layer(data)
     except RefusedError:
         raise
     except Exception as error:
@@ -107,15 +114,6 @@ def floats(data: dict[str, Any], key: str, count: int, fits: Callable[[float], b
         numbers.byteswap()
     need(len(numbers) == count and all(map(fits, numbers)), f"{key} as base64 of {count} float64 as documented")
     return numbers
-
-
-def _inversion(data: dict[str, Any]) -> list[Verdict]:
-    """On to check_inversion.py, in the package or beside this file."""
-    try:
-        from .check_inversion import claims
-    except ImportError:
-        from check_inversion import claims  # type: ignore[no-redef]
-    return claims(data)
 
 
 def root(x: Fraction, up: bool = False) -> Fraction:
@@ -280,12 +278,12 @@ def told(verdicts: list[Verdict]) -> str:
     return f"{len(accepted)} of {len(verdicts)} claims accepted" + (f", {within} of them within a scope" if within else "")
 
 
-def main(paths: list[str]) -> int:
+def main(paths: list[str], check: Callable[[str], list[Verdict]] = check_file) -> int:
     """Check files, print a line for each and for each claim that fails, and return the exit code."""
     code = 0 if paths else 2
     for path in paths:
         try:
-            verdicts = check_file(path)
+            verdicts = check(path)
             failed = [f"  signal {v.signal}, {v.claim}: {v.words}" for v in verdicts if not v.accepted]
             print(f"{path}: {told(verdicts)}", *failed, sep="\n")
             code = max(code, int(bool(failed)))
@@ -296,5 +294,4 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.modules["check"] = sys.modules[__name__]  # check_inversion.py takes its tools from here
     sys.exit(main(sys.argv[1:]))

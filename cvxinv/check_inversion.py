@@ -1,12 +1,13 @@
 """Check certificate files of whole inversions in exact arithmetic: the standard library and check.py beside this file.
 
-    python check_inversion.py FILE...      as check.py, which hands files of kind Inversion to this one
+    python check_inversion.py FILE...      as check.py, to which all files go that are not of kind Inversion
 
 docs/checking.md describes the files. `explained`: |A G(z) - y| is within its bound; G is computed exactly, tanh and sigmoid
 by enclosures. `determined`: the Jacobian at z has full column rank, as it has modulo the prime 2^61 - 1: a rank modulo a
 prime is never above the rank. Other statuses claim nothing.
 """
 
+import os
 import sys
 from fractions import Fraction
 from functools import cached_property
@@ -15,12 +16,31 @@ from operator import mul
 from typing import Any
 
 try:
-    from .check import ONE, ZERO, Matrix, Verdict, dot, entries, floats, main, need, root, say, shape
+    from .check import ONE, ZERO, Matrix, Verdict, dot, entries, floats, main, need, read, root, say, shape
 except ImportError:  # alone
-    from check import ONE, ZERO, Matrix, Verdict, dot, entries, floats, main, need, root, say, shape  # type: ignore[no-redef]
+    from check import (  # type: ignore[no-redef]
+        ONE,
+        ZERO,
+        Matrix,
+        Verdict,
+        dot,
+        entries,
+        floats,
+        main,
+        need,
+        read,
+        root,
+        say,
+        shape,
+    )  # fmt: skip
 
 ACTIVATIONS = {"identity": 0, "relu": 0, "leaky_relu": 1, "tanh": 0, "sigmoid": 0, "plu": 2}  # and how many numbers
 PRIME, FINE = (1 << 61) - 1, 320  # of ranks; behind the point of tanh and sigmoid
+
+
+def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
+    """The verdicts on all claims of a certificate file of either kind. Raises RefusedError as `check.read`."""
+    return read(path, claims)
 
 
 def claims(data: dict[str, Any]) -> list[Verdict]:
@@ -155,4 +175,4 @@ def _determined(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], check_file))

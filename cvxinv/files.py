@@ -1,270 +1,40 @@
-"""Files: the folder that holds an inversion (docs/results.md), and signals, masks, matrices and latents to read.
+"""Files: one way to write, whole or not at all, and one strict way to read arrays.
 
-A result is written whole or not at all, and read only if it is what was written. Arrays come from .npy, .npz and
-.safetensors; nothing is unpickled.
+Arrays come from .npy, .npz and .safetensors; nothing is unpickled.
 """
 
 import difflib
-import hashlib
-import json
 import os
-import tempfile
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
-from .certificate import Certificate
-from .inversion.latent_pursuit import LayerReport
-from .inversion.result import Inversion
-from .inversion.verify import Verdict
-from .solvers.solve import Solution
 from .surroundings import undisturbed
 
-TENSORS, SPEC = "result.safetensors", "result.json"
-_FORMAT = "cvxinv result format"
-_VERSION = 1
-_VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-_CERTIFICATE = (
-    "objective", "bound", "violation", "scale", "unit", "floor", "worth", "two_sided", "scope", "violations", "times",
-)  # fmt: skip
-_SOLUTION = ("h", "p", "iterations", "polished")
-_REPORT = ("penalty", "threshold")
 _SUFFIXES = (".npy", ".npz", ".safetensors")
 
 SIGNALS = ("signals", "images", "y")
 MASKS = ("mask", "visible")
 MATRICES = ("matrix", "A")
-LATENTS = ("z", "latents")
 
 
-# --- results --------------------------------------------------------------------------------------
-
-
-@undisturbed
-def save_inversion(inversion: Inversion, folder: str | Path) -> Path:
-    """Write `result.safetensors` and `result.json` into `folder` (made where it is missing); returns the folder.
-
-    Both are complete on the disk before either gets its name, and the JSON file gets it last; a result that was there
-    stays where this fails. Raises OSError for a folder that cannot be written.
-    """
-    if not isinstance(inversion, Inversion):
-        raise TypeError(f"expected an Inversion, got {type(inversion).__name__}; pass what cvxinv.invert gives back")
-    folder = check_writable(folder)
-    tensors = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(inversion).items()})
-    spec = _spec(inversion) | {"sha256": hashlib.sha256(tensors).hexdigest()}
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_pair(folder, tensors, (json.dumps(spec, indent=1) + "\n").encode())
-    return folder
-
-
-@undisturbed
-def load_inversion(folder: str | Path) -> Inversion:
-    """The inversion that `save_inversion` wrote, on the CPU; its layer problems are None, all else is equal.
-
-    Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another kind.
-    """
-    folder = Path(folder)
-    spec, tensors = _read_result(folder)
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; one that was there stays where this fails. Raises OSError."""
+    partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
-        return _inversion(spec, tensors)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
-            "the files were changed by hand, or written by another version"
-        ) from error
-
-
-def check_writable(folder: str | Path) -> Path:
-    """`folder` as a path, after a trial that files can be made in it; leaves nothing behind. Raises OSError."""
-    folder = Path(folder)
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    cure = "pass a folder that can be written"
-    if not there.is_dir():
-        raise NotADirectoryError(f"expected a folder for the result, got the file {there}; {cure}")
-    for name in (TENSORS, SPEC):
-        if (folder / name).is_dir():
-            raise IsADirectoryError(f"expected a file or nothing at {folder / name}, got a folder; {cure}")
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise PermissionError(f"cannot write into {there}: {error.strerror}; {cure}") from error
-    return folder
-
-
-def _write_pair(folder: Path, tensors: bytes, spec: bytes) -> None:
-    mark = uuid.uuid4().hex
-    new_tensors, new_spec, old = (folder / f".{name}.{mark}.partial" for name in (TENSORS, SPEC, f"old-{TENSORS}"))
-    target, done = folder / TENSORS, False
-    try:
-        new_tensors.write_bytes(tensors)
-        new_spec.write_bytes(spec)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(new_tensors, target)
-        os.replace(new_spec, folder / SPEC)
-        done = True
+        partial.write_bytes(content)
+        os.replace(partial, path)
     finally:
-        if not done and old.exists():
-            os.replace(old, target)
-        elif not done and not new_tensors.exists() and not (folder / SPEC).exists():
-            target.unlink(missing_ok=True)
-        for partial in (new_tensors, new_spec, old):
-            partial.unlink(missing_ok=True)
-
-
-def _tensors(inversion: Inversion) -> dict[str, Tensor]:
-    named = {"z": inversion.z, "signal": inversion.signal, "starts": inversion.starts}
-    named |= {f"hidden.{k}": h for k, h in enumerate(inversion.hidden, 1)}
-    named |= {name: getattr(inversion.verdict, name) for name in _VERDICT}
-    named |= {f"snr.{name}": value for name, value in inversion.snr.items()}
-    for report in inversion.layers:
-        parts = ((report.solution, _SOLUTION), (report.solution.certificate, _CERTIFICATE), (report, _REPORT))
-        for holder, names in parts:
-            named |= {f"layer.{report.index}.{name}": getattr(holder, name) for name in names}
-    return named
-
-
-def _spec(inversion: Inversion) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "method": inversion.method,
-        "signals": len(inversion),
-        "counts": inversion.verdict.counts(),
-        "settings": inversion.settings,
-        "versions": inversion.versions,
-        "seconds": inversion.seconds,
-        "notes": list(inversion.notes),
-        "hidden": len(inversion.hidden),
-        "snr": list(inversion.snr),
-        "status": inversion.status.tolist(),
-        "used": list(inversion.used),
-        "layers": [_layer_spec(report) for report in inversion.layers],
-    }
-
-
-def _layer_spec(report: LayerReport) -> dict[str, Any]:
-    solution, certificate = report.solution, report.solution.certificate
-    return {
-        "index": report.index,
-        "kind": report.kind,
-        "remark": report.remark,
-        "tol": certificate.tol,
-        "seconds": solution.seconds,
-        "counts": certificate.counts(),
-        "status": certificate.status.tolist(),
-        "bound_remark": list(certificate.remark),
-        "solver": list(solution.solver),
-        "solver_status": list(solution.solver_status),
-    }
-
-
-def _inversion(spec: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
-    verdict = Verdict(status=np.array(spec["status"], dtype="<U16"), **{name: tensors[name] for name in _VERDICT})
-    return Inversion(
-        z=tensors["z"],
-        hidden=tuple(tensors[f"hidden.{k}"] for k in range(1, spec["hidden"] + 1)),
-        signal=tensors["signal"],
-        method=spec["method"],
-        verdict=verdict,
-        layers=tuple(_report(entry, tensors) for entry in spec["layers"]),
-        used=tuple(spec["used"]),
-        starts=tensors["starts"],
-        snr={name: tensors[f"snr.{name}"] for name in spec["snr"]},
-        seconds=dict(spec["seconds"]),
-        settings=dict(spec["settings"]),
-        versions=dict(spec["versions"]),
-        notes=tuple(spec["notes"]),
-    )
-
-
-def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
-    prefix = f"layer.{entry['index']}."
-    if f"{prefix}floor" not in tensors:  # written when all layer problems had a squared misfit
-        scale = tensors[f"{prefix}scale"]
-        tensors = tensors | {f"{prefix}unit": scale**2 / 2, f"{prefix}floor": (1e-10 * scale) ** 2 / 2}
-
-    if f"{prefix}times" not in tensors:  # judged by the first edition's rule, which said none of these
-        unknown = torch.full_like(tensors[f"{prefix}scale"], torch.nan)
-        tensors = tensors | {f"{prefix}{name}": unknown for name in ("worth", "scope", "times")}
-        tensors |= {f"{prefix}two_sided": unknown > 0, f"{prefix}violations": unknown[:, None]}
-
-    def named(names: tuple[str, ...]) -> dict[str, Any]:
-        return {name: tensors[prefix + name] for name in names}
-
-    certificate = Certificate(
-        tol=entry["tol"],
-        status=np.array(entry["status"], dtype="<U18"),
-        remark=tuple(entry["bound_remark"]),
-        **named(_CERTIFICATE),
-    )
-    solution = Solution(
-        certificate=certificate,
-        solver=tuple(entry["solver"]),
-        solver_status=tuple(entry["solver_status"]),
-        seconds=entry["seconds"],
-        **named(_SOLUTION),
-    )
-    return LayerReport(
-        index=entry["index"],
-        kind=entry["kind"],
-        problem=None,
-        solution=solution,
-        remark=entry["remark"],
-        **named(_REPORT),
-    )
-
-
-def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"expected the folder of a result, got {folder}, which is none; {_near(folder, ('',))}")
-    for name in (SPEC, TENSORS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
-            )
-    spec = _read_spec(folder / SPEC)
-    content = (folder / TENSORS).read_bytes()
-    if hashlib.sha256(content).hexdigest() != spec["sha256"]:
-        raise ValueError(
-            f"expected {folder / TENSORS} with the sha256 that {SPEC} names, got another ({len(content)} bytes); "
-            "it is truncated, damaged or of another result: copy both files again"
-        )
-    return spec, _parse(content, folder / TENSORS)
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    try:
-        spec = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got {error}; the file is damaged, copy it again") from error
-    if not isinstance(spec, dict) or spec.get("format") != _FORMAT:
-        raise ValueError(f'expected "format": "{_FORMAT}" in {path}, got another file; pass the folder of a result')
-    if spec.get("version") != _VERSION:
-        raise ValueError(f"expected version {_VERSION} in {path}, got {spec.get('version')}; update cvxinv to read it")
-    if not isinstance(spec.get("sha256"), str):
-        raise ValueError(f'expected a "sha256" in {path}, got none; the file was changed, copy it again')
-    return spec
-
-
-def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return load(content)
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise ValueError(f"expected a safetensors file, got {error} in {path}; it is damaged or of another kind") from error
-
-
-# --- arrays ---------------------------------------------------------------------------------------
+        partial.unlink(missing_ok=True)
 
 
 @undisturbed
@@ -274,27 +44,19 @@ def read_signals(path: str | Path) -> Tensor:
     A file of several arrays must name one `signals`, `images` or `y`. Raises FileNotFoundError; ValueError for a damaged
     file; TypeError for pickles, strings, complex and integer arrays.
     """
-    return _floats(*_read_array(path, SIGNALS), "signals")
+    return as_floats(*read_array(path, SIGNALS), "signals")
 
 
 @undisturbed
 def read_matrix(path: str | Path) -> Tensor:
     """A measurement matrix `(k, d)`; in a file of several arrays the one named `matrix` or `A`. As `read_signals`."""
-    return _floats(*_read_array(path, MATRICES), "a matrix")
-
-
-@undisturbed
-def read_latents(path: str | Path) -> Tensor:
-    """Latents `(N, n0)`; in a file of several arrays the one named `z` or `latents`. Also takes a result's folder."""
-    if Path(path).is_dir():
-        return load_inversion(path).z
-    return _floats(*_read_array(path, LATENTS), "latents")
+    return as_floats(*read_array(path, MATRICES), "a matrix")
 
 
 @undisturbed
 def read_mask(path: str | Path) -> Tensor:
     """A bool mask, True where seen; in a file of several arrays the one named `mask` or `visible`."""
-    array, place = _read_array(path, MASKS)
+    array, place = read_array(path, MASKS)
     if array.dtype != torch.bool:
         raise TypeError(f"expected a mask of bool in {place}, got {array.dtype}; store mask.astype(bool), True where seen")
     return array
@@ -302,10 +64,11 @@ def read_mask(path: str | Path) -> Tensor:
 
 def missing(path: Path, suffixes: tuple[str, ...]) -> FileNotFoundError:
     """The error for a file that is not there; it names those of its kind that lie near."""
-    return FileNotFoundError(f"expected a file at {path}, found none; {_near(path, suffixes)}")
+    return FileNotFoundError(f"expected a file at {path}, found none; {near(path, suffixes)}")
 
 
-def _near(path: Path, suffixes: tuple[str, ...]) -> str:
+def near(path: Path, suffixes: tuple[str, ...]) -> str:
+    """What lies near a path that is not there, in words: files of its kind, those of a like name first."""
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"there is no folder {folder}"
@@ -320,7 +83,7 @@ def _near(path: Path, suffixes: tuple[str, ...]) -> str:
     return f"near it: {', '.join(shown)}{', ...' if len(names) > len(shown) else ''}"
 
 
-def _read_array(path: str | Path, names: tuple[str, ...]) -> tuple[Tensor, str]:
+def read_array(path: str | Path, names: tuple[str, ...]) -> tuple[Tensor, str]:
     """The array that is meant, and where it stands in words."""
     path = Path(path)
     if path.suffix not in _SUFFIXES:
@@ -328,7 +91,7 @@ def _read_array(path: str | Path, names: tuple[str, ...]) -> tuple[Tensor, str]:
     if not path.is_file():
         raise missing(path, _SUFFIXES)
     if path.suffix == ".safetensors":
-        tensors = _parse(path.read_bytes(), path)
+        tensors = parse_tensors(path.read_bytes(), path)
         name = _choose(list(tensors), names, path)
         return tensors[name], f"{path} ({name})"
     return _read_numpy(path, names)
@@ -384,10 +147,19 @@ def _tensor(array: np.ndarray, place: str) -> Tensor:
     return torch.from_numpy(native.reshape(array.shape))
 
 
-def _floats(tensor: Tensor, place: str, what: str) -> Tensor:
+def as_floats(tensor: Tensor, place: str, what: str) -> Tensor:
+    """The tensor, if it is of a real floating type. Raises TypeError with a cure; place, what: words for it."""
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
     cure = "store them as float32 or float64"
     if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex and what == "signals":
         cure = "convert to the generator's output range, e.g. images.astype('float64') / 255 for an output in [0, 1]"
     raise TypeError(f"expected {what} in float32 or float64 in {place}, got {tensor.dtype}; {cure}")
+
+
+def parse_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's content. Raises ValueError where it is damaged or none."""
+    try:
+        return load(content)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"expected a safetensors file, got {error} in {path}; it is damaged or of another kind") from error

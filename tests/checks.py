@@ -15,14 +15,14 @@ from cvxpy.constraints.zero import Equality
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.layer_problem import AbstractLayerProblem, Point, rounding
-from cvxinv.solvers import ball, crossover
+from cvxinv.layers.core.problem import AbstractLayerProblem, Point, rounding
 from cvxinv.solvers.choose import TORCH_SOLVERS
-from cvxinv.solvers.fista import FISTA
-from cvxinv.solvers.graph_admm import GraphADMM
-from cvxinv.solvers.interior_point import InteriorPoint
-from cvxinv.solvers.linearized_admm import LinearizedADMM
-from cvxinv.solvers.pdhg import PDHG
+from cvxinv.solvers.first_order.fista import FISTA
+from cvxinv.solvers.first_order.graph_admm import GraphADMM
+from cvxinv.solvers.first_order.linearized_admm import LinearizedADMM
+from cvxinv.solvers.first_order.pdhg import PDHG
+from cvxinv.solvers.newton import ball, crossover
+from cvxinv.solvers.newton.interior_point import InteriorPoint
 from cvxinv.solvers.signed import apart, halves
 
 TOL = 1e-6

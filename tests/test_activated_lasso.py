@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import cvxinv as ci
-from cvxinv.solvers.fista import FISTA
+from cvxinv.solvers.first_order.fista import FISTA
 
 PHIS = [pytest.param(phi, id=type(phi).__name__) for phi in checks.PHIS]
 

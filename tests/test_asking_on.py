@@ -61,8 +61,8 @@ def test_the_interior_point_leaves_its_circles():
 
 
 def test_a_method_that_ends_inaccurate_is_not_the_last_that_is_asked(monkeypatch):
-    from cvxinv.solvers.interior_point import InteriorPoint
-    from cvxinv.solvers.pivoting import BlockPivoting
+    from cvxinv.solvers.active_set.pivoting import BlockPivoting
+    from cvxinv.solvers.newton.interior_point import InteriorPoint
 
     g = torch.Generator().manual_seed(0)
     W = torch.randn(12, 6, generator=g, dtype=F64)

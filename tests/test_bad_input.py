@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv.generator import Generator, Layer
-from cvxinv.inspection import inspect_generator
+from cvxinv.generator.chain import Generator, Layer
+from cvxinv.pages.inspection import inspect_generator
 
 META = torch.device("meta")
 NAN, INF = float("nan"), float("inf")
@@ -770,10 +770,10 @@ def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
 
 # what is interrupted, by method: deep inside, where switches might be turned
 INSIDE = {
-    "hybrid": "cvxinv.inversion.hybrid.descend",
-    "latent_pursuit": "cvxinv.inversion.latent_pursuit.solve",
-    "levenberg_marquardt": "cvxinv.inversion.levenberg_marquardt._normal_equations",
-    "gradient_descent": "cvxinv.inversion.gradient_descent.gradient",
+    "hybrid": "cvxinv.inversion.methods.hybrid.descend",
+    "latent_pursuit": "cvxinv.inversion.methods.latent_pursuit.solve",
+    "levenberg_marquardt": "cvxinv.inversion.methods.levenberg_marquardt._normal_equations",
+    "gradient_descent": "cvxinv.inversion.methods.gradient_descent.gradient",
 }
 
 

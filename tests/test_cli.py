@@ -20,8 +20,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv import cli
-from cvxinv.png import encode, read_pictures, write_pictures
+from cvxinv.command import cli
+from cvxinv.pages.png import encode, read_pictures, write_pictures
 
 D = 20  # entries of a signal of the generator `tiny`
 
@@ -409,7 +409,7 @@ def test_demo_hands_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
         console.print("words for people")
         return {"out": out, "seed": seed, "passed": seed == 5}
 
-    monkeypatch.setattr("cvxinv.demo.run_demo", run_demo)
+    monkeypatch.setattr("cvxinv.command.demo.run_demo", run_demo)
     result = run("demo", "--out", "shown", "--seed", 5, "--json")
     assert result.exit_code == 0 and read_json(result) == {"out": "shown", "seed": 5, "passed": True}
     failed = run("demo")
@@ -622,7 +622,7 @@ def test_a_traceback_is_shown_when_asked_for(folder: Path, monkeypatch: pytest.M
 # --- as a process ---------------------------------------------------------------------------------
 
 
-CODE = ("-c", "from cvxinv.cli import main; main()")
+CODE = ("-c", "from cvxinv.command.cli import main; main()")
 
 
 def process(*words: str, how: tuple[str, ...] = CODE) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 import cvxinv
-from cvxinv import demo, plots
+from cvxinv.command import demo
+from cvxinv.pages import plots
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
 

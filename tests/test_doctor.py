@@ -10,8 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv import cli, doctor
-from cvxinv.doctor import CERTIFIED, FAILED, NOT_INSTALLED, Checkup, run_doctor
+from cvxinv.command import cli, doctor
+from cvxinv.command.doctor import CERTIFIED, FAILED, NOT_INSTALLED, Checkup, run_doctor
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cvxinv.activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh, as_activation
 from cvxinv.errors import UnsupportedLayerError
-from cvxinv.generator import Generator, Layer
-from cvxinv.maps import Composition, Conv2d, ConvTranspose2d, Dense
-from cvxinv.reading import load_generator, save_generator
+from cvxinv.generator.activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh, as_activation
+from cvxinv.generator.chain import Generator, Layer
+from cvxinv.generator.maps import Composition, Conv2d, ConvTranspose2d, Dense
+from cvxinv.generator.reading.pair import load_generator, save_generator
 
 NAMES = [
     "aman_fashion_dcgan_28x28",
@@ -435,7 +435,7 @@ def test_linearize_in_small_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatc
     G = load_generator(settle(dcgan()))
     z = latents(3, 5)
     expected = G.linearize(z)[1]
-    monkeypatch.setattr("cvxinv.generator._BLOCK_BYTES", 4096)
+    monkeypatch.setattr("cvxinv.generator.chain._BLOCK_BYTES", 4096)
     assert relative(G.linearize(z)[1], expected) < RTOL
 
 
@@ -563,7 +563,7 @@ def test_failed_save_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Mo
     def full_disk(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr("cvxinv.reading.os.replace", full_disk)
+    monkeypatch.setattr("cvxinv.generator.reading.pair.os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         save_generator(load_generator(settle(nn.Linear(3, 5), seed=1)), tmp_path / "net")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

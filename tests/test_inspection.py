@@ -11,9 +11,9 @@ from matplotlib.text import Text
 from torch import nn
 
 import cvxinv as ci
-from cvxinv.exact_check import check_against_cvxpy
-from cvxinv.inspection import Inspection, inspect_and_sample, inspect_generator
-from cvxinv.plots import inspection_picture, png_bytes
+from cvxinv.command.exact_check import check_against_cvxpy
+from cvxinv.pages.inspection import Inspection, inspect_and_sample, inspect_generator
+from cvxinv.pages.plots import inspection_picture, png_bytes
 
 # mean nonzeros per hidden layer, never active units, smallest rank and median condition number of the Jacobian (None
 # where the rank is short), as measured once with an independent forward pass on other random latents
@@ -98,7 +98,7 @@ def test_a_rank_short_layer_has_no_condition_number():
 
 
 def test_large_layers_are_not_decomposed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cvxinv.inspection._LARGEST_SIDE", 3)
+    monkeypatch.setattr("cvxinv.pages.inspection._LARGEST_SIDE", 3)
     layers = inspect_generator(generator_of(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 4)), 5, 2).layers
     assert layers[0].rank == 3 and (layers[1].sigma_max, layers[1].condition, layers[1].rank) == (None, None, None)
 

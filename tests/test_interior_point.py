@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.solvers.crossover import polish
-from cvxinv.solvers.interior_point import InteriorPoint
-from cvxinv.solvers.newton import NewtonMatrix
+from cvxinv.solvers.newton.crossover import polish
+from cvxinv.solvers.newton.interior_point import InteriorPoint
+from cvxinv.solvers.newton.systems import NewtonMatrix
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv.activations import AbstractActivation
-from cvxinv.generator import Generator, Layer
-from cvxinv.inversion import levenberg_marquardt
-from cvxinv.inversion.gradient_descent import gradient
+from cvxinv.generator.activations import AbstractActivation
+from cvxinv.generator.chain import Generator, Layer
 from cvxinv.inversion.invert import _STREAM, _plan
+from cvxinv.inversion.methods import levenberg_marquardt
+from cvxinv.inversion.methods.gradient_descent import gradient
 from cvxinv.inversion.task import make_task
 
 METHODS = ("hybrid", "latent_pursuit", "levenberg_marquardt", "gradient_descent")
@@ -579,7 +579,7 @@ def test_the_judge_does_not_trust_the_method(monkeypatch: pytest.MonkeyPatch):
         return levenberg_marquardt.Descent(start, torch.zeros(len(start)).double(), torch.zeros(len(start)).long())
 
     with monkeypatch.context() as patch:
-        patch.setattr("cvxinv.inversion.hybrid.descend_through", boast)
+        patch.setattr("cvxinv.inversion.methods.hybrid.descend_through", boast)
         R = ci.invert(G, y, "levenberg_marquardt", max_iter=100, on_fail="ignore")
     assert not R.verdict.explained.any()
     assert torch.allclose(R.verdict.misfit, (G(R.z) - y).norm(dim=1))

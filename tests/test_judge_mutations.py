@@ -19,7 +19,8 @@ from liars import points
 from soundness_cases import draw
 
 import cvxinv as ci
-from cvxinv import bounds, certificate, layer_problem, precise
+from cvxinv.layers.core import bounds, certificate, precise
+from cvxinv.layers.core import problem as layer_problem
 
 PLACES = {"certificate": certificate, "bounds": bounds, "layer_problem": layer_problem, "precise": precise}
 SEEDS = range(40, 80)
@@ -143,7 +144,7 @@ def planted(place, old, new):
     modules = {}
     for name in ("bounds", "certificate"):
         modules[name] = types.ModuleType(f"cvxinv.planted_{name}")
-        modules[name].__package__ = "cvxinv"
+        modules[name].__package__ = "cvxinv.layers.core"
         exec(compile(texts[name], f"planted {name}.py", "exec"), modules[name].__dict__)
     modules["certificate"].near = modules["bounds"].near
     return modules["certificate"].certify
@@ -267,7 +268,7 @@ def spoil(monkeypatch, old, new):
     text = Path(layer_problem.__file__).read_text()
     assert text.count(old), f"nothing to plant: {old!r} is no longer in layer_problem.py; rewrite the fault"
     module = types.ModuleType("cvxinv.planted_layer_problem")
-    module.__package__ = "cvxinv"
+    module.__package__ = "cvxinv.layers.core"
     exec(compile(text.replace(old, new), "planted layer_problem.py", "exec"), module.__dict__)
     for owner in ("AbstractLayerProblem", "Units"):
         theirs, mine = vars(getattr(layer_problem, owner)), vars(getattr(module, owner))

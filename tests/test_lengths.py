@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import cvxinv as ci
-from cvxinv.layer_problem import units_of
+from cvxinv.generator.maps import Stretched
+from cvxinv.layers.core.precise import precise_residual
+from cvxinv.layers.core.problem import units_of
 from cvxinv.lengths import lengths, power_of_two
-from cvxinv.maps import Stretched
-from cvxinv.precise import precise_residual
 
 
 def normal(*shape, seed=0):

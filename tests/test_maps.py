@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvxinv.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from cvxinv.generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 RTOL = 1e-12  # float64 roundings of sums of at most a few hundred terms
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)

@@ -10,10 +10,10 @@ from test_inversion import error, net, noisy, normal, seeded, signals, with_weig
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.exact_check import check_against_cvxpy
-from cvxinv.generator import Generator, Layer
-from cvxinv.inversion.latent_pursuit import Settings
-from cvxinv.inversion.layered_basis_pursuit import (
+from cvxinv.command.exact_check import check_against_cvxpy
+from cvxinv.generator.chain import Generator, Layer
+from cvxinv.inversion.methods.latent_pursuit import Settings
+from cvxinv.inversion.methods.layered_basis_pursuit import (
     NormalisedBasisPursuit,
     NormalisedLasso,
     _steepness,
@@ -21,7 +21,7 @@ from cvxinv.inversion.layered_basis_pursuit import (
     pursue_by_basis_pursuit,
     solve_normalised,
 )
-from cvxinv.inversion.oracle import least_squares_by_layers, least_squares_jointly, supports_of
+from cvxinv.inversion.methods.oracle import least_squares_by_layers, least_squares_jointly, supports_of
 from cvxinv.inversion.task import make_task
 
 C = 3 + 1.5**0.5  # of Theorem 2, written out here: the code's own would agree with any

@@ -11,7 +11,7 @@ import torch
 from measuring import Seconds
 
 import cvxinv as ci
-from cvxinv.activations import AbstractActivation
+from cvxinv.generator.activations import AbstractActivation
 from cvxinv.inversion.task import make_task
 
 SCRIPT = Path(bench.__file__)

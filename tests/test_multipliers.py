@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import cvxinv as ci
-from cvxinv import multipliers
-from cvxinv.multipliers import lifted, nonnegative_fit
+from cvxinv.layers.core import multipliers
+from cvxinv.layers.core.multipliers import lifted, nonnegative_fit
 
 F64 = torch.float64
 SCALES = (1e-12, 1e-6, 1.0, 1e6, 1e12)

@@ -10,11 +10,11 @@ from layer_cases import Case, lasso, latent, random_layer, trained_layer
 from measuring import kkt
 
 import cvxinv as ci
-from cvxinv.layer_problem import AbstractLayerProblem
-from cvxinv.solvers import guesses, pivoting
-from cvxinv.solvers.first_guess import first_guess
-from cvxinv.solvers.guesses import LazyGrams, equations, on_grams
-from cvxinv.solvers.pivoting import BlockPivoting
+from cvxinv.layers.core.problem import AbstractLayerProblem
+from cvxinv.solvers.active_set import guesses, pivoting
+from cvxinv.solvers.active_set.first_guess import first_guess
+from cvxinv.solvers.active_set.guesses import LazyGrams, equations, on_grams
+from cvxinv.solvers.active_set.pivoting import BlockPivoting
 
 ROUNDS = 100
 GAUSSIAN = Case("", "", random_layer(100, 50, 40, before=8, relu=True), lasso, ())

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv import png, svg
-from cvxinv.demo import load_shipped
+from cvxinv.command.demo import load_shipped
 from cvxinv.inversion.explain import NO, SIGNAL_ONLY, TRUSTS, YES, explain
+from cvxinv.pages import png, svg
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "path", "circle", "rect", "image"}
 

@@ -6,10 +6,10 @@ import torch
 from layer_cases import Case, pursuit_l2, random_layer
 
 import cvxinv as ci
-from cvxinv.layer_problem import AbstractLayerProblem
-from cvxinv.solvers import bordered, root_finding
-from cvxinv.solvers.bordered import Borders
-from cvxinv.solvers.root_finding import RootFinding
+from cvxinv.layers.core.problem import AbstractLayerProblem
+from cvxinv.solvers.newton import bordered, root_finding
+from cvxinv.solvers.newton.bordered import Borders
+from cvxinv.solvers.newton.root_finding import RootFinding
 
 WIDE = Case("", "", random_layer(90, 140, 8, before=20, relu=False), pursuit_l2, ())
 TALL = Case("", "", random_layer(140, 70, 8, before=20, relu=False), pursuit_l2, ())

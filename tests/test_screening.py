@@ -5,8 +5,8 @@ import torch
 from test_sparse_active_set import lasso, numbers, power_law, settle
 
 import cvxinv as ci
-from cvxinv.layer_problem import Point
-from cvxinv.solvers.fista import FISTA
+from cvxinv.layers.core.problem import Point
+from cvxinv.solvers.first_order.fista import FISTA
 from cvxinv.solvers.screening import provably_zero
 
 

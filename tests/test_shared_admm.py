@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.solvers import shared_gram
-from cvxinv.solvers.shared_admm import SharedADMM
-from cvxinv.solvers.shared_pursuit import SharedPursuit
+from cvxinv.solvers.shared import shared_gram
+from cvxinv.solvers.shared.shared_admm import SharedADMM
+from cvxinv.solvers.shared.shared_pursuit import SharedPursuit
 
 KINDS = (ci.NonnegativeLasso, ci.Lasso)
 PURSUITS = (ci.NonnegativeBasisPursuitL2, ci.BasisPursuitL2)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.activations import PLU, ReLU
+from cvxinv.generator.activations import PLU, ReLU
 from cvxinv.shipped import shipped_generators
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import cvxinv as ci
-from cvxinv.solvers import sparse_active_set
-from cvxinv.solvers.sparse_active_set import SparseActiveSet, solve_one_by_one, solve_padded
+from cvxinv.solvers.active_set import sparse_active_set
+from cvxinv.solvers.active_set.sparse_active_set import SparseActiveSet, solve_one_by_one, solve_padded
 
 
 def numbers(*rows):

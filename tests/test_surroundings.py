@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv.exact_check import check_against_cvxpy
-from cvxinv.inspection import inspect_generator
+from cvxinv.command.exact_check import check_against_cvxpy
+from cvxinv.pages.inspection import inspect_generator
 from cvxinv.solvers.silence import silent_stdout
 
 

@@ -16,18 +16,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..activations import Identity, Sigmoid, Tanh
-from ..certificate import INFEASIBLE, LAYER_STATUSES, NUMERICAL_ERROR, OPTIMAL, STATIONARY, USER_LIMIT, Certificate, certify
-from ..generator import Generator
+from ..generator.activations import Identity, Sigmoid, Tanh
+from ..generator.chain import Generator
 from ..inputs import describe
+from ..layers.core.certificate import (
+    INFEASIBLE,
+    LAYER_STATUSES,
+    NUMERICAL_ERROR,
+    OPTIMAL,
+    STATIONARY,
+    USER_LIMIT,
+    Certificate,
+    certify,
+)
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..surroundings import undisturbed
 from . import verify
-from .latent_pursuit import GIVEN
+from .methods.latent_pursuit import GIVEN
 
 if TYPE_CHECKING:
-    from .latent_pursuit import LayerReport
+    from .methods.latent_pursuit import LayerReport
     from .result import Inversion
 
 YES, SIGNAL_ONLY, NO = "yes", "signal only", "no"

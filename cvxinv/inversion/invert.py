@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..certificate import OPTIMAL, STATIONARY, joined
 from ..errors import ConvergenceWarning, UnsolvedError
-from ..generator import Generator
+from ..generator.chain import Generator
 from ..inputs import describe, plain_number, read_amount, read_numbers
+from ..layers.core.certificate import OPTIMAL, STATIONARY, joined
 from ..measurement import Matrix
 from ..solvers.solve import SOLVERS, Solution, check_choice
 from ..surroundings import undisturbed
-from .hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
-from .latent_pursuit import IMAGE_LAYERS, LayerReport, Settings, image_form, obstacle
-from .layered_basis_pursuit import check_cardinalities, no_layered_basis_pursuit, run_layered_basis_pursuit
-from .oracle import FORMS, check_supports, run_oracle, supports_of
+from .methods.hybrid import Found, Plan, run_gradient_descent, run_hybrid, run_latent_pursuit, run_levenberg_marquardt
+from .methods.latent_pursuit import IMAGE_LAYERS, LayerReport, Settings, image_form, obstacle
+from .methods.layered_basis_pursuit import check_cardinalities, no_layered_basis_pursuit, run_layered_basis_pursuit
+from .methods.oracle import FORMS, check_supports, run_oracle, supports_of
 from .result import Inversion, snr
 from .task import Task, make_task
 from .verify import EXPLAINED_WORD, judge

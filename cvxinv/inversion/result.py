@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator import Generator
+from ..generator.chain import Generator
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .explain import explain, one_position
-from .latent_pursuit import LayerReport
+from .export import export_inversion
+from .methods.latent_pursuit import LayerReport
+from .storage import load_fields, save_inversion
 from .verify import Verdict
 
 
@@ -99,16 +101,12 @@ class Inversion:
 
     def save(self, folder: str | Path) -> Path:
         """Write `result.safetensors` and `result.json` into `folder`, each whole or not at all; returns the folder."""
-        from ..files import save_inversion
-
         return save_inversion(self, folder)
 
     @staticmethod
     def load(folder: str | Path) -> "Inversion":
         """Read what `save` wrote. Layer problems themselves are not kept, their points and certificates are."""
-        from ..files import load_inversion
-
-        return load_inversion(folder)
+        return Inversion(**load_fields(folder))
 
     @undisturbed
     def export(self, folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None) -> Path:
@@ -117,8 +115,6 @@ class Inversion:
         One file for the latents, one for each layer problem. generator, y, measurement: as `invert` took them. Raises
         ValueError for other signals and after loading, as layer problems are not kept; OSError.
         """
-        from ..export import export_inversion
-
         return export_inversion(self, folder, generator, y, measurement)
 
     @undisturbed

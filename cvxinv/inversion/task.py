@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator import Generator
+from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement import AbstractMeasurement, Matrix, as_measurement

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator import Generator
+from ..generator.chain import Generator
 from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
-from .levenberg_marquardt import descend
+from .methods.levenberg_marquardt import descend
 from .task import EXPLAINED, Task, make_task
 
 EXPLAINED_WORD = "explained"

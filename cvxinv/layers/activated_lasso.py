@@ -28,10 +28,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
+from ..generator.activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
 from ..inputs import describe
-from ..layer_problem import AbstractCurvedProblem, Lower, Scaled, Statement, Units, per_signal
-from ..rows import Rows, Sample
+from .core.problem import AbstractCurvedProblem, Lower, Scaled, Statement, Units, per_signal
+from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)

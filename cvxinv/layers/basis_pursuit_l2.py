@@ -25,7 +25,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..layer_problem import (
+from ..lengths import lengths
+from .core.multipliers import shortest_dual
+from .core.problem import (
     AbstractLayerProblem,
     Bound,
     Excess,
@@ -39,9 +41,7 @@ from ..layer_problem import (
     proved,
     rounding,
 )
-from ..lengths import lengths
-from ..multipliers import shortest_dual
-from ..rows import Rows, Sample
+from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -34,7 +34,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layer_problem import (
+from .core.multipliers import balanced, multipliers_of_tight_rows
+from .core.problem import (
     AbstractLayerProblem,
     Bound,
     Lower,
@@ -48,8 +49,7 @@ from ..layer_problem import (
     rounding,
     spd_solve,
 )
-from ..multipliers import balanced, multipliers_of_tight_rows
-from ..rows import Rows, Sample
+from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -30,9 +30,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..activations import AbstractActivation
+from ..generator.activations import AbstractActivation
+from ..generator.maps import AbstractMap
 from ..inputs import describe, plain_tensor
-from ..layer_problem import (
+from .core.multipliers import shortest_dual
+from .core.problem import (
     AbstractLayerProblem,
     Bound,
     Lower,
@@ -45,9 +47,7 @@ from ..layer_problem import (
     proved,
     rounding,
 )
-from ..maps import AbstractMap
-from ..multipliers import shortest_dual
-from ..rows import Rows, Sample
+from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)

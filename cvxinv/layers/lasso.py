@@ -24,7 +24,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..layer_problem import (
+from .core.multipliers import balanced
+from .core.problem import (
     AbstractLayerProblem,
     Lower,
     Statement,
@@ -36,8 +37,7 @@ from ..layer_problem import (
     proved,
     rounding,
 )
-from ..multipliers import balanced
-from ..rows import Rows, Sample
+from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)

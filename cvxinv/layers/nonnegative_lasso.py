@@ -29,7 +29,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..layer_problem import (
+from .core.multipliers import balanced, lifted, multipliers_of_tight_rows
+from .core.problem import (
     AbstractLayerProblem,
     Bound,
     Lower,
@@ -45,8 +46,7 @@ from ..layer_problem import (
     spd_factor,
     spd_solve,
 )
-from ..multipliers import balanced, lifted, multipliers_of_tight_rows
-from ..rows import Rows, Sample, weighted_gram
+from .core.rows import Rows, Sample, weighted_gram
 
 _LARGEST_LIFT = 512  # unknowns up to which a p without a strict sign is moved inside, a least-squares problem per signal
 

@@ -47,6 +47,7 @@ class Apart:
             if timer is not None:
                 timer.start()
             try:
+                assert process.stdin is not None and process.stdout is not None
                 _send(process.stdin, (data, verbose, options))
                 answer = pickle.load(process.stdout)
             except (EOFError, OSError, pickle.UnpicklingError):

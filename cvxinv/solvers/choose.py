@@ -40,28 +40,28 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.core.certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
+from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from . import active_set
-from .fista import FISTA
-from .graph_admm import GraphADMM
+from .active_set import active_set
+from .active_set.pivoting import BlockPivoting
+from .active_set.sparse_active_set import SparseActiveSet
+from .first_order.fista import FISTA
+from .first_order.graph_admm import GraphADMM
+from .first_order.linearized_admm import LinearizedADMM
+from .first_order.pdhg import PDHG
 from .infeasible import find_ray, vertex
-from .interior_point import OPENING, InteriorPoint
-from .linearized_admm import LinearizedADMM
 from .loop import Reached, at_zero, complete_left, offer, polish_left, run
 from .method import AbstractMethod
+from .newton.interior_point import OPENING, InteriorPoint
+from .newton.root_finding import RootFinding
 from .openings import LARGEST_NEWTON, Opened, Step
-from .pdhg import PDHG
-from .pivoting import BlockPivoting
-from .root_finding import RootFinding
-from .shared_admm import SharedADMM
-from .shared_pursuit import NEXT_TO_NONE, SharedPursuit
+from .shared.shared_admm import SharedADMM
+from .shared.shared_pursuit import NEXT_TO_NONE, SharedPursuit
 from .signed import halves, together
-from .sparse_active_set import SparseActiveSet
 
 _METHODS: tuple[type[AbstractMethod], ...] = (
     GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet, SharedADMM,

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .active_set import least_squares_start, polish
-from .interior_point import InteriorPoint
+from .active_set.active_set import least_squares_start, polish
 from .loop import run
+from .newton.interior_point import InteriorPoint
 
 _SECONDS = 20.0  # on trained layers with equal limits, where there is no ray, HiGHS may search for minutes
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point, spd_factor, spd_solve
-from ..rows import Rows, weighted_gram
+from ..layers.core.problem import AbstractLayerProblem, Point, spd_factor, spd_solve
+from ..layers.core.rows import Rows, weighted_gram
 from .method import AbstractMethod
 
 _REFINEMENTS = 3

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..certificate import (
+from ..layers.core.certificate import (
     INFEASIBLE,
     NUMERICAL_ERROR,
     OPTIMAL,
@@ -17,7 +17,7 @@ from ..certificate import (
     Certificate,
     certify,
 )
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.core.problem import AbstractLayerProblem, Point
 from .method import AbstractMethod
 from .polishing import polish as polish_point
 from .polishing import polish_on_face

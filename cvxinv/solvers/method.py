@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.core.problem import AbstractLayerProblem, Point
 
 
 class AbstractMethod(ABC):

@@ -26,15 +26,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..layers.core.problem import AbstractLayerProblem, Point
+from .active_set.pivoting import BlockPivoting
+from .active_set.sparse_active_set import SparseActiveSet
 from .least_squares import LeastSquares
 from .method import AbstractMethod
-from .pivoting import BlockPivoting
-from .root_finding import RootFinding
-from .shared_admm import SharedADMM
-from .shared_pursuit import SharedPursuit
+from .newton.root_finding import RootFinding
+from .shared.shared_admm import SharedADMM
+from .shared.shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
-from .sparse_active_set import SparseActiveSet
 
 _EVEN = 0.2  # evenness of a Gram matrix from which ADMM on it takes tens of iterations
 _POLISH = 4  # rounds from a point whose activity is all but right

@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
-from . import active_set, ball, crossover
-from .pivoting import BlockPivoting
+from ..layers.core.problem import AbstractLayerProblem, Point
+from .active_set import active_set
+from .active_set.pivoting import BlockPivoting
+from .newton import ball, crossover
 from .signed import apart, halves, together
 
 _LARGEST_FACE = 512  # unknowns: singular values for each signal

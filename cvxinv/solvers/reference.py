@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..certificate import INFEASIBLE, certify
 from ..errors import BackendNotInstalledError, ProblemTooLargeError
-from ..layer_problem import AbstractLayerProblem, Point, Statement
-from ..rows import Sample
+from ..layers.core.certificate import INFEASIBLE, certify
+from ..layers.core.problem import AbstractLayerProblem, Point, Statement
+from ..layers.core.rows import Sample
 from .apart import solve_apart
 from .infeasible import find_ray
 from .silence import silent_stdout

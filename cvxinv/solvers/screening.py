@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..inputs import describe
-from ..layer_problem import Point, rounding
+from ..layers.core.problem import Point, rounding
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..surroundings import undisturbed
 

@@ -7,12 +7,12 @@
 import torch
 from torch import Tensor
 
-from ..layer_problem import AbstractLayerProblem, Point
+from ..generator.maps import AbstractMap, Dense
 from ..layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
+from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.interval_basis_pursuit import BasisPursuitLinf, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from ..maps import AbstractMap, Dense
 
 
 def halves(problem: AbstractLayerProblem) -> AbstractLayerProblem:

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe, plain_number
-from ..layer_problem import AbstractLayerProblem, Point, Scaled
+from ..layers.core.certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
+from ..layers.core.export import layer_claims, write_claims
+from ..layers.core.problem import AbstractLayerProblem, Point, Scaled
 from ..surroundings import undisturbed
 from .choose import TORCH_SOLVERS, chunk_size, solve_auto
 from .loop import LARGEST_COMPLETED, Reached, complete_left, is_exact, lacking, merit, polish_left, run, without_dust
 from .openings import Opened, Step, open_batch, summary
-from .precision import coarse_products, fits
 from .reference import CVXPY_SOLVERS, solve_reference
+from .shared.precision import coarse_products, fits
 
 SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
 
@@ -82,9 +83,7 @@ class Solution:
 
         Raises ValueError where the problem is not known; OSError where the file cannot be written.
         """
-        from ..export import export_solution
-
-        return export_solution(self, path)
+        return write_claims(Path(path), layer_claims(self.problem, self.point, self.certificate))
 
     def __repr__(self) -> str:
         names = ", ".join(f"{self.solver.count(s)} by {s}" for s in dict.fromkeys(self.solver))

@@ -253,7 +253,7 @@ def _draw(
     seen: dict[str, Tensor],
 ) -> None:
     """A histogram of SNRs per layer and a grid of images for each setting."""
-    from cvxinv.plots import image_grid
+    from cvxinv.pages.plots import image_grid
 
     for setting in SETTINGS:
         stem = setting.replace(" ", "-").replace("%", "percent")

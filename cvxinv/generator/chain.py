@@ -1,0 +1,292 @@
+"""Generators: chains of linear maps, biases and activations, with values, Jacobians and samples.
+
+A `Generator` holds what an inversion needs and nothing else: batch norms are folded, dropout is gone, signals
+are flat. `load_generator` (reading.py) makes one from a torch module or a file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ..inputs import describe, plain_number, plain_tensor, weights
+from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+
+# what one block of pictures may take while a Jacobian is pushed through a map
+_BLOCK_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer, `activation(W h + b)`; `b` has shape `(m,)`, one number per output, also behind a
+    convolution."""
+
+    W: AbstractMap
+    b: Tensor
+    activation: AbstractActivation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.W, AbstractMap):
+            raise TypeError(f"expected W as a map, got {describe(self.W)}; wrap a matrix in cvxinv.Dense(...)")
+        object.__setattr__(self, "b", weights(self.b, "b"))
+        if not isinstance(self.activation, AbstractActivation):
+            raise TypeError(f"expected an activation, got {describe(self.activation)}; pass e.g. cvxinv.ReLU()")
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """A chain of layers from latents `(N, n0)` to flat signals `(N, d)`.
+
+    `signal_shape` is the shape of one signal, for pictures; `description` is what the file said about the
+    generator (name, latent distribution, output range, source), the label that was folded in, and for an ONNX file what
+    the reading was compared with; it is empty for a plain module.
+    """
+
+    layers: tuple[Layer, ...]
+    signal_shape: tuple[int, ...]
+    description: dict
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "signal_shape", tuple(self.signal_shape))
+        if not self.layers:
+            raise ValueError("expected at least one layer, got none; pass layers=(Layer(W, b, activation), ...)")
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"expected layers[{index}] as a Layer, got {describe(layer)}; pass Layer(W, b, activation)")
+            _check_layer(index, layer, self.dtype, self.device)
+        _check_chain(self.layers)
+        if prod(self.signal_shape) != self.signal_dim:
+            raise ValueError(
+                f"expected a signal_shape of {self.signal_dim} numbers, got {self.signal_shape}; "
+                f"pass ({self.signal_dim},) or a picture shape of that size"
+            )
+
+    @property
+    def latent_dim(self) -> int:
+        """n0, the number of latent coordinates."""
+        return self.layers[0].W.n
+
+    @property
+    def signal_dim(self) -> int:
+        """d, the number of entries of a signal."""
+        return self.layers[-1].W.m
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of weights, latents and signals."""
+        return self.layers[0].W.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.layers[0].W.device
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Signals of latents: `(N, n0)` to `(N, d)`, or `(n0,)` to `(d,)`."""
+        return self.layers[-1].activation(self.preactivations(z)[-1])
+
+    def hidden(self, z: Tensor) -> list[Tensor]:
+        """Hidden layers after their activation, first to last, `(N, m)` each; the output is not among
+        them."""
+        pairs = zip(self.layers[:-1], self.preactivations(z)[:-1], strict=True)
+        return [layer.activation(u) for layer, u in pairs]
+
+    def preactivations(self, z: Tensor) -> list[Tensor]:
+        """`W h + b` of every layer, the last included, `(N, m)` each."""
+        h, values = self._batch(z), []
+        for layer in self.layers:
+            u = layer.W(h) + layer.b  # (N, m)
+            values.append(u if z.ndim == 2 else u[0])
+            h = layer.activation(u)
+        return values
+
+    def linearize(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Tensor]:
+        """Signals `(N, d)` and their Jacobian `(N, d, n0)` on the affine piece of each latent (ReLU'(0) = 0).
+
+        With `before_output` both are those of the last layer before its activation. The n0 columns are pushed
+        forward once; the first layer's are shared by the whole batch.
+        """
+        h, columns, last = self._batch(z), None, self.depth - 1
+        for index, layer in enumerate(self.layers):
+            u = layer.W(h) + layer.b  # (N, m)
+            columns = _first_columns(layer.W) if columns is None else _push(layer.W, columns)  # (1 or N, n0, m)
+            if before_output and index == last:
+                h = u
+                break
+            columns = columns * layer.activation.derivative(u)[:, None]
+            h = layer.activation(u)
+        assert columns is not None
+        J = columns.transpose(1, 2).expand(h.shape[0], -1, -1)  # (N, d, n0)
+        return (h, J) if z.ndim == 2 else (h[0], J[0])
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Generator":
+        """The same generator in another floating type or on another device."""
+        layers = tuple(
+            Layer(
+                layer.W.to(dtype, device),
+                layer.b.to(dtype=dtype or layer.b.dtype, device=device or layer.b.device),
+                layer.activation,
+            )
+            for layer in self.layers
+        )
+        return replace(self, layers=layers)
+
+    def with_output(self, output: str | AbstractActivation) -> "Generator":
+        """The same generator with another last activation.
+
+        `output` is "identity", "relu", "leaky_relu" (slope 0.1), "leaky_relu:0.2", ... or an activation
+        object.
+        """
+        last = replace(self.layers[-1], activation=as_activation(output))
+        return replace(self, layers=(*self.layers[:-1], last))
+
+    def sample_latent(self, N: int, generator: torch.Generator | None = None) -> Tensor:
+        """Latents `(N, n0)` of the described distribution, standard normal where nothing is said.
+
+        They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device.
+
+        Raises: ValueError for a distribution other than normal and uniform.
+        """
+        N = plain_number(N)  # type: ignore[assignment]
+        if isinstance(N, bool) or not isinstance(N, int) or N < 0:
+            raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
+        latent = self.description.get("latent", {})
+        kind = latent.get("distribution", "normal")
+        if kind == "normal":
+            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(self.device)
+        if kind != "uniform":
+            raise ValueError(f"expected a normal or uniform latent, got {kind!r}; draw the latents yourself")
+        low, high = latent.get("low", 0.0), latent.get("high", 1.0)
+        unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
+        return (low + (high - low) * unit).to(self.device)
+
+    def __repr__(self) -> str:
+        name, label, check = (self.description.get(key) for key in ("name", "label", "conversion_check"))
+        head = f"Generator{f' {name}' if name else ''}{'' if label is None else f', label {label}'}"
+        head = f"{head}: {self.latent_dim} -> {self.signal_dim}"
+        lines = [f"  {i}: {_words(layer.W)}, {layer.activation!r}" for i, layer in enumerate(self.layers)]
+        lines += [] if check is None else [f"  {check}"]
+        return "\n".join([f"{head}, {str(self.dtype).removeprefix('torch.')}, {self.device}", *lines])
+
+    def _batch(self, z: Tensor) -> Tensor:
+        n0 = self.latent_dim
+        if not isinstance(z, Tensor):
+            raise TypeError(f"expected z as a torch tensor, got {describe(z)}; use torch.as_tensor(...)")
+        if z.layout != torch.strided or z.is_nested or z.is_complex():
+            plain_tensor(z, "z")  # refuses it; gradients of z go through a generator
+        if z.ndim not in (1, 2) or z.shape[-1] != n0:
+            raise ValueError(f"expected z of shape (N, {n0}) or ({n0},), got {tuple(z.shape)}; pass flat latents")
+        if z.dtype != self.dtype or z.device != self.device:
+            raise ValueError(
+                f"expected z in {self.dtype} on {self.device}, got {z.dtype} on {z.device}; "
+                "convert z with z.to(...), or the generator with its own to(dtype, device)"
+            )
+        return z.reshape(-1, n0).resolve_neg()
+
+
+def factors(W: AbstractMap) -> list[AbstractMap]:
+    """The maps that a composition applies, first to last; any other map alone."""
+    return [*factors(W.inner), *factors(W.outer)] if isinstance(W, Composition) else [W]
+
+
+def _weights(W: AbstractMap) -> list[Tensor]:
+    return [weight for factor in factors(W) for weight in _own_weights(factor)]
+
+
+def _own_weights(W: AbstractMap) -> list[Tensor]:
+    if isinstance(W, Resampling2d):
+        return [W.rows, W.columns]
+    return [W.weight if isinstance(W, Dense | Conv2d | ConvTranspose2d) else W.matrix()]
+
+
+def _check_layer(index: int, layer: Layer, dtype: torch.dtype, device: torch.device) -> None:
+    if min(layer.W.m, layer.W.n) < 1:
+        raise ValueError(
+            f"expected layers[{index}].W of at least one output and one input, got {layer.W.m} and {layer.W.n}; "
+            "leave out what holds nothing"
+        )
+    if layer.b.shape != (layer.W.m,):
+        raise ValueError(
+            f"expected layers[{index}].b of shape ({layer.W.m},), got {tuple(layer.b.shape)}; "
+            "pass one number per output of W"
+        )
+    for name, tensor in [*(("W", weight) for weight in _weights(layer.W)), ("b", layer.b)]:
+        if tensor.dtype != dtype or tensor.device != device:
+            raise ValueError(
+                f"expected layers[{index}].{name} in {dtype} on {device} as layers[0].W is, "
+                f"got {tensor.dtype} on {tensor.device}; convert all layers to one dtype and device"
+            )
+        if not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise ValueError(
+                f"expected finite weights, got {bad} NaN or infinite entries in layers[{index}].{name} "
+                f"({dtype}); retrain, or use a wider dtype if they overflowed"
+            )
+
+
+def _check_chain(layers: Sequence[Layer]) -> None:
+    for index, (layer, after) in enumerate(pairwise(layers)):
+        if layer.W.m != after.W.n:
+            raise ValueError(
+                f"expected layers[{index + 1}].W to take {layer.W.m} numbers, which layers[{index}].W gives, "
+                f"got one that takes {after.W.n}; pass maps whose sizes meet"
+            )
+        if not isinstance(layer.activation, ReLU | LeakyReLU):
+            raise ValueError(
+                f"expected ReLU or LeakyReLU behind the hidden layers[{index}], got {layer.activation!r}; "
+                "other activations can stand at the output only"
+            )
+
+
+def _first_columns(W: AbstractMap) -> Tensor:
+    """The columns of W as rows, `(1, n, m)`; a dense map's own weight, no copy."""
+    if isinstance(W, Dense):
+        return W.weight.T[None]
+    return _push(W, torch.eye(W.n, dtype=W.dtype, device=W.device)[None])
+
+
+def _push(W: AbstractMap, columns: Tensor) -> Tensor:
+    """W of each of `(N, n0, n)` vectors, `(N, n0, m)`; pictures go in blocks, so that memory stays
+    bounded."""
+    rows = columns.reshape(-1, W.n)
+    if isinstance(W, Dense):
+        return W(rows).reshape(*columns.shape[:2], W.m)
+    widest = max(factor.n + factor.m for factor in factors(W)) * rows.element_size()
+    block = max(1, _BLOCK_BYTES // widest)
+    out = rows.new_empty(rows.shape[0], W.m)
+    for start in range(0, rows.shape[0], block):
+        out[start : start + block] = W(rows[start : start + block])
+    return out.reshape(*columns.shape[:2], W.m)
+
+
+def _words(W: AbstractMap) -> str:
+    if isinstance(W, Composition):
+        return " then ".join(_words(factor) for factor in factors(W))
+    if isinstance(W, Conv2d | ConvTranspose2d | Resampling2d):
+        before, after = ("x".join(map(str, shape)) for shape in (W.shape_in, W.shape_out))
+        return f"{type(W).__name__} {before} -> {after}{'' if isinstance(W, Resampling2d) else _kernel_words(W)}"
+    return f"{type(W).__name__} {W.n} -> {W.m}"
+
+
+def _kernel_words(W: Conv2d | ConvTranspose2d) -> str:
+    kernel = "x".join(map(str, W.weight.shape[2:]))
+    unusual = "".join(
+        f", {name} {value}"
+        for name, value, usual in (
+            ("dilation", W.dilation, (1, 1)),
+            ("groups", W.groups, 1),
+            ("output padding", W.output_padding, (0, 0)),
+        )
+        if value != usual
+    )
+    return f", kernel {kernel}, stride {W.stride}, padding {W.padding}{unusual}"

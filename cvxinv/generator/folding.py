@@ -1,0 +1,220 @@
+"""Folding: steps of a network, as they were read, become layers with one linear map and one bias each.
+
+A `Chain` takes the steps in order. Linear maps and batch norms that no activation separates are multiplied
+out, in the precision that they come in (the readers use float64). A batch norm in front of a zero-padded
+convolution leaves a bias that depends on the position, W(shift), because the padding is not shifted; hence
+every bias is one number per output.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import prod
+from operator import index
+from typing import SupportsIndex
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UnsupportedLayerError
+from .activations import AbstractActivation, Identity, LeakyReLU, ReLU
+from .chain import Generator, Layer
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+
+# a product with a dense factor is multiplied out up to this many entries (32 MB in float64)
+_DENSE_ENTRIES = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Diagonal:
+    """scale * h + shift, both `(n,)`: a batch norm that no map has taken yet."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Affine:
+    """W h + b."""
+
+    W: AbstractMap
+    b: Tensor
+
+
+@dataclass
+class Chain:
+    """Steps gathered so far; `shape` is that of one signal behind them, without the batch."""
+
+    shape: tuple[int, ...]
+    layers: list[Layer] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    pending: _Diagonal | _Affine | None = None
+
+    def add_map(self, W: AbstractMap, b: Tensor, shape: tuple[int, ...], as_factor: bool = False) -> None:
+        """Append W h + b with `b` of shape `(m,)`; `as_factor` keeps it apart from the map before it."""
+        before, self.shape = self.pending, shape
+        if before is None:
+            self.pending = _Affine(W, b)
+        elif isinstance(before, _Diagonal):
+            self.pending = _Affine(_scale_columns(W, before.scale), b + W(before.shift[None])[0])
+        else:
+            product = Composition(W, before.W) if as_factor else compose(W, before.W)
+            self.pending = _Affine(product, b + W(before.b[None])[0])
+
+    def add_diagonal(self, scale: Tensor, shift: Tensor) -> None:
+        """Append scale * h + shift, one number per channel (the first axis of `shape`)."""
+        scale, shift = per_output(scale, self.shape), per_output(shift, self.shape)
+        before = self.pending
+        if before is None:
+            self.pending = _Diagonal(scale, shift)
+        elif isinstance(before, _Diagonal):
+            self.pending = _Diagonal(scale * before.scale, scale * before.shift + shift)
+        else:
+            self.pending = _Affine(_scale_rows(before.W, scale), scale * before.b + shift)
+
+    def add_channels(self, before: Tensor, after: Tensor) -> None:
+        """Put fixed channels `before` and `after` those of the signal, shapes (k, ...) with ... as in `shape`."""
+        channels, rest = self.shape[0], self.shape[1:]
+        weight = F.pad(torch.eye(channels, dtype=before.dtype), (0, 0, before.shape[0], after.shape[0]))
+        b = torch.cat([before, before.new_zeros(self.shape), after]).reshape(-1)
+        if len(rest) == 2:
+            W: AbstractMap = Conv2d(weight[:, :, None, None], (channels, *rest))
+        else:
+            W = Dense(torch.kron(weight, torch.eye(prod(rest), dtype=before.dtype)))
+        self.add_map(W, b, (weight.shape[0], *rest))
+
+    def add_activation(self, activation: AbstractActivation, place: str) -> None:
+        """Append an activation; it closes a layer. Raises: UnsupportedLayerError where no map stands before
+        it."""
+        if isinstance(activation, Identity):
+            return
+        if self.pending is None:
+            where = "another activation" if self.layers else "the latent itself"
+            raise UnsupportedLayerError(
+                f"expected a linear map before {place}, got {where}; remove the activation or put a map before it"
+            )
+        self._close(activation, place)
+
+    def finish(self, signal_shape: tuple[int, ...] | None = None, description: dict | None = None) -> Generator:
+        """The generator. Raises: UnsupportedLayerError for a hidden activation other than ReLU, LeakyReLU."""
+        if self.pending is not None:
+            self._close(Identity(), "the output")
+        if not self.layers:
+            raise UnsupportedLayerError(
+                "expected at least one linear map, got none; pass a generator with a Linear or a convolution"
+            )
+        for layer, place in zip(self.layers[:-1], self.places[:-1], strict=True):
+            if not isinstance(layer.activation, ReLU | LeakyReLU):
+                raise UnsupportedLayerError(
+                    f"expected ReLU or LeakyReLU between two maps, got {place}; {layer.activation!r} can "
+                    "stand at the output only: retrain with ReLU, or pass the network from there on"
+                )
+        return Generator(tuple(self.layers), signal_shape or self.shape, description or {})
+
+    def _close(self, activation: AbstractActivation, place: str) -> None:
+        pending, self.pending = self.pending, None
+        if isinstance(pending, _Diagonal):
+            pending = _Affine(_diagonal_map(pending.scale), pending.shift)
+        assert pending is not None
+        self.layers.append(Layer(pending.W, pending.b, activation))
+        self.places.append(place)
+
+
+def per_output(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """One number per output, `(prod(shape),)`, from one per channel or one per output."""
+    if values.numel() == prod(shape):
+        return values.reshape(-1)
+    return values.reshape(-1).repeat_interleave(prod(shape[1:]))
+
+
+def per_channel(values: Tensor, channels: int) -> Tensor | None:
+    """One number per channel, `(channels,)`, or None where a channel holds different numbers."""
+    table = values.reshape(channels, -1)
+    return table[:, 0] if bool((table == table[:, :1]).all()) else None
+
+
+def compose(outer: AbstractMap, inner: AbstractMap) -> AbstractMap:
+    """`outer` after `inner`: one map where both resample, or one is dense and the product small; else a Composition."""
+    if isinstance(outer, Dense) and isinstance(inner, Dense):
+        return Dense(outer.weight @ inner.weight)
+    if isinstance(outer, Resampling2d) and isinstance(inner, Resampling2d) and outer.shape_in == inner.shape_out:
+        return Resampling2d(outer.rows @ inner.rows, outer.columns @ inner.columns, inner.channels)
+    if outer.m * inner.n <= _DENSE_ENTRIES:
+        if isinstance(outer, Dense):
+            return Dense(inner.adjoint(outer.weight))
+        if isinstance(inner, Dense):
+            return Dense(outer(inner.weight.T).T.contiguous())
+    return Composition(outer, inner)
+
+
+def _diagonal_map(scale: Tensor) -> AbstractMap:
+    if scale.numel() ** 2 <= _DENSE_ENTRIES:
+        return Dense(torch.diag(scale))
+    # one 1 x 1 convolution per number: a diagonal without its zeros
+    return Conv2d(scale.reshape(-1, 1, 1, 1), (scale.numel(), 1, 1), groups=scale.numel())
+
+
+def _scale_rows(W: AbstractMap, scale: Tensor) -> AbstractMap:
+    if isinstance(W, Dense):
+        return Dense(W.weight * scale[:, None])
+    if isinstance(W, Composition):
+        return Composition(_scale_rows(W.outer, scale), W.inner)
+    if isinstance(W, Conv2d | ConvTranspose2d):
+        channels = per_channel(scale, W.shape_out[0])
+        if channels is not None:
+            return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d)))
+    if isinstance(W, Resampling2d):
+        channels = per_channel(scale, W.channels)
+        if channels is not None:
+            return Composition(W, _channel_scale(channels, W.shape_in))  # it commutes with what is done in each channel
+    return compose(_diagonal_map(scale), W)
+
+
+def _scale_columns(W: AbstractMap, scale: Tensor) -> AbstractMap:
+    if isinstance(W, Dense):
+        return Dense(W.weight * scale)
+    if isinstance(W, Composition):
+        return Composition(W.outer, _scale_columns(W.inner, scale))
+    if isinstance(W, Resampling2d):
+        channels = per_channel(scale, W.channels)
+        if channels is not None:
+            return Composition(W, _channel_scale(channels, W.shape_in))
+    if isinstance(W, Conv2d | ConvTranspose2d):
+        channels = per_channel(scale, W.shape_in[0])
+        if channels is not None:
+            return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, ConvTranspose2d)))
+    return compose(W, _diagonal_map(scale))
+
+
+def _channel_scale(channels: Tensor, shape: tuple[int, int, int]) -> Conv2d:
+    """One number per channel as a map of pictures."""
+    return Conv2d(channels.reshape(-1, 1, 1, 1), shape, groups=channels.numel())
+
+
+def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bool) -> Tensor:
+    """The kernel with its first axis, or its second one, scaled; the second counts within a group."""
+    if first_axis:
+        return W.weight * channels.reshape(-1, 1, 1, 1)
+    grouped = W.weight.reshape(W.groups, -1, *W.weight.shape[1:])
+    return (grouped * channels.reshape(W.groups, 1, -1, 1, 1)).reshape(W.weight.shape)
+
+
+def fixed_label(label: object, classes: int | None) -> int:
+    """`label` as an integer in 0, ..., `classes` - 1; None is not known how many.
+
+    Raises: ValueError for a missing label and one out of range, TypeError for what is no integer.
+    """
+    known = "label=0" if classes is None else f"label=0 ... label={classes - 1}"
+    if label is None:
+        raise ValueError(f"expected a label, because this generator is conditional, got none; pass {known}")
+    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
+        raise TypeError(f"expected a label as one integer, got {label!r}; pass {known}")
+    number = index(label)
+    if number < 0 or (classes is not None and number >= classes):
+        raise ValueError(f"expected a label of this generator's {classes or ''} classes, got {number}; pass {known}")
+    return number
+
+
+def no_label(label: object) -> None:
+    """Raises: ValueError if there is a label, for a generator that takes none."""
+    if label is not None:
+        raise ValueError(f"expected no label, because this generator is not conditional, got label={label!r}; leave it out")

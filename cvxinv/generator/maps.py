@@ -1,0 +1,605 @@
+"""Linear maps: what stands between two activations of a generator.
+
+A map W takes `(N, n)` to `(N, m)` and its adjoint takes `(N, m)` back; signals are flat, and a convolution knows its own
+picture shapes. `matrix()` is W as a dense `(m, n)` tensor, made once and kept. Biases live outside (`Layer.b`, `Rows.b`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..inputs import describe, weights
+from ..lengths import lengths
+from ..surroundings import exact_products
+
+_SMALL = 64  # rows or columns below which an SVD costs less than its alternatives
+_PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
+
+
+UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
+
+
+def evenly(length: Tensor, which: Tensor, most: float = UNEVEN) -> Tensor:
+    """Whether each length is within `most` times the median of those that are not 0; others than `which` count as that."""
+    there = length[length > 0]
+    if len(there) == 0:
+        return torch.ones_like(which)
+    ratio = length / there.median()
+    return ~which | (ratio <= most) & (ratio >= 1 / most)
+
+
+def _ieee_convolution():
+    """Convolutions in full float32 for the time of a call: cuDNN may use TF32 (three digits) by default."""
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+    )
+
+
+class AbstractMap(ABC):
+    """A linear map from `n` to `m` numbers, applied to batches."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Length of the input."""
+
+    @property
+    @abstractmethod
+    def m(self) -> int:
+        """Length of the output."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @abstractmethod
+    def __call__(self, h: Tensor) -> Tensor:
+        """W h for each row of `h`, `(N, n)` to `(N, m)`."""
+
+    @abstractmethod
+    def adjoint(self, p: Tensor) -> Tensor:
+        """W' p for each row of `p`, `(N, m)` to `(N, n)`."""
+
+    @abstractmethod
+    def magnitude(self) -> "AbstractMap":
+        """The map with |W| in place of W, for rounding bounds."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> "AbstractMap":
+        """The map `factor` W."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "AbstractMap":
+        """The same map in another floating type or on another device."""
+
+    @abstractmethod
+    def _matrix(self) -> Tensor: ...
+
+    @cached_property
+    def _kept_matrix(self) -> Tensor:
+        return self._matrix()
+
+    def matrix(self) -> Tensor:
+        """W as a dense `(m, n)` tensor, made at the first call and kept."""
+        return self._kept_matrix
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether no weight is NaN or infinite: one would spread to what W makes of ones."""
+        return bool(torch.isfinite(self(torch.ones(1, self.n, dtype=self.dtype, device=self.device))).all())
+
+    @cached_property
+    def _kept_norm(self) -> float:
+        if min(self.m, self.n) == 0:
+            return 0.0
+        if self.m * self.n <= 4_000_000:
+            return self._exact_norm()
+        # power iteration, fixed start: 100 steps bound the norm from below to a few digits, enough for scaling
+        h = torch.ones(1, self.n, dtype=self.dtype, device=self.device)
+        h = h + torch.linspace(0, 1, self.n, dtype=self.dtype, device=self.device)
+        value = 0.0
+        for _ in range(100):
+            h = h / h.norm()
+            p = self(h)
+            value = float(p.norm())
+            if value == 0.0:
+                return 0.0
+            h = self.adjoint(p)
+        return value
+
+    def _exact_norm(self) -> float:
+        """By Lanczos on the smaller Gram matrix, which takes a third of an SVD's time, or by the SVD."""
+        M = self.matrix().double()
+        top = float(M.abs().max())
+        # outside of these limits squares overflow or vanish
+        if self.device.type != "cpu" or min(M.shape) < _SMALL or not 1e-100 < top < 1e100:
+            return float(torch.linalg.matrix_norm(M, ord=2))
+        from scipy.sparse.linalg import ArpackError, eigsh
+
+        tall = self.dtype == torch.float64 and self.m >= self.n
+        gram = (self.gram() if tall else syrk(M if self.m >= self.n else M.T)).numpy()
+        start = 1 + np.arange(len(gram)) / len(gram)  # a fixed one: two runs agree bit by bit
+        try:
+            return float(eigsh(gram, k=1, v0=start, tol=0, return_eigenvectors=False)[0]) ** 0.5
+        except ArpackError:
+            return float(torch.linalg.matrix_norm(M, ord=2))
+
+    @cached_property
+    def _kept_gram(self) -> Tensor:
+        return syrk(self.matrix())
+
+    def gram(self) -> Tensor:
+        """W'W, `(n, n)`, made at the first call and kept."""
+        return self._kept_gram
+
+    def norm(self) -> float:
+        """Largest singular value of W, computed at the first call and kept."""
+        return self._kept_norm
+
+    @cached_property
+    def _kept_lengths(self) -> tuple[Tensor, Tensor]:
+        if "_kept_matrix" in self.__dict__ or isinstance(self, Dense):
+            M = self.matrix()
+            return lengths(M, 1), lengths(M, 0)
+        rows, columns = torch.zeros(self.m, dtype=self.dtype, device=self.device), []
+        for block in _columns(self):
+            columns.append(lengths(block, 1))
+            rows = torch.hypot(rows, lengths(block, 0))
+        return rows, torch.cat(columns) if columns else rows.new_zeros(0)
+
+    def row_lengths(self) -> Tensor:
+        """Length of each row of W, `(m,)`, computed at the first call and kept."""
+        return self._kept_lengths[0]
+
+    def column_lengths(self) -> Tensor:
+        """Length of each column of W, `(n,)`, computed at the first call and kept."""
+        return self._kept_lengths[1]
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether no row and no column that is not 0 is more than `UNEVEN` times as long or short as the median one."""
+        return all(bool(evenly(x, x > 0).all()) for x in self._kept_lengths)
+
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "AbstractMap":
+        """The map diag(`rows`) W diag(`columns`), `(m,)` and `(n,)`; None leaves that side alone."""
+        return self if rows is None and columns is None else Stretched(self, rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(AbstractMap):
+    """A matrix `weight` of shape `(m, n)`."""
+
+    weight: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
+        if self.weight.ndim != 2:
+            raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
+
+    @property
+    def n(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def m(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        return h @ self.weight.T
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        return p @ self.weight
+
+    def magnitude(self) -> "Dense":
+        return Dense(self.weight.abs())
+
+    def scaled(self, factor: float) -> "Dense":
+        there = Dense(self.weight * factor)
+        if known := self.__dict__.get("_kept_norm"):
+            there.__dict__["_kept_norm"] = known * abs(factor)
+        if "_kept_gram" in self.__dict__:
+            there.__dict__["_kept_gram"] = self._kept_gram * factor**2
+        if "even" in self.__dict__:
+            there.__dict__["_kept_lengths"] = tuple(x * abs(factor) for x in self._kept_lengths)
+            there.__dict__["even"] = self.even
+        return there
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if weight is self.weight else Dense(weight)
+
+    def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "Dense":
+        if rows is None and columns is None:
+            return self
+        weight = self.weight if rows is None else rows[:, None] * self.weight
+        return Dense(weight if columns is None else weight * columns)
+
+    def _matrix(self) -> Tensor:
+        return self.weight
+
+
+def syrk(M: Tensor) -> Tensor:
+    """M'M. On the CPU numpy forms half of it: it notices that both factors are the same."""
+    if M.device.type != "cpu":
+        return M.T @ M
+    A = M.numpy()
+    return torch.from_numpy(A.T @ A)
+
+
+def _by_columns(W: AbstractMap) -> Tensor:
+    """W as a matrix, column by column in blocks, so that a wide map does not need n pictures at once."""
+    return torch.cat(list(_columns(W))).T.contiguous()
+
+
+def _columns(W: AbstractMap) -> Iterator[Tensor]:
+    """The columns of W as rows, `(k, m)`, block by block."""
+    for start in range(0, W.n, 1024):
+        stop = min(start + 1024, W.n)
+        units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
+        units.diagonal(start).fill_(1)
+        yield W(units)
+
+
+@dataclass(frozen=True, eq=False)
+class _Convolution(AbstractMap):
+    """Common part of the two convolutions: picture shapes and the dense matrix.
+
+    `shape_in`, `shape_out` are (channels, height, width).
+    """
+
+    weight: Tensor
+    shape_in: tuple[int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    output_padding: tuple[int, int] = (0, 0)
+    shape_out: tuple[int, int, int] = field(init=False)
+
+    def _check(self) -> None:
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
+        if self.weight.ndim != 4:
+            raise ValueError(f"expected a weight of four axes, got {describe(self.weight)}; pass a kernel of pictures")
+        if len(self.shape_in) != 3 or min(*self.shape_in, *self.weight.shape) < 1:
+            raise ValueError(
+                f"expected shape_in as (channels, height, width), and a weight with entries, got {tuple(self.shape_in)} and "
+                f"{describe(self.weight)}; leave out what holds nothing"
+            )
+
+    @property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @property
+    def m(self) -> int:
+        return prod(self.shape_out)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    def magnitude(self) -> "_Convolution":
+        return replace(self, weight=self.weight.abs())
+
+    def scaled(self, factor: float) -> "_Convolution":
+        return replace(self, weight=self.weight * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "_Convolution":
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if weight is self.weight else replace(self, weight=weight)
+
+    def _matrix(self) -> Tensor:
+        return _by_columns(self)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2d(_Convolution):
+    """Transposed convolution with zero padding; `weight` is (channels in, channels out / groups, height, width)."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        c, h, w = self.shape_in
+        with _ieee_convolution():
+            probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _arguments(self):
+        return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv_transpose2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        with _ieee_convolution():
+            image = p.reshape(-1, *self.shape_out)
+            h = F.conv2d(image, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return h.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(_Convolution):
+    """Convolution with zero padding; `weight` is (channels out, channels in / groups, height, width)."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        c, h, w = self.shape_in
+        with _ieee_convolution():
+            probe = F.conv2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _arguments(self):
+        return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        # rows and columns that the strides never reach come back through output_padding
+        extra = tuple(
+            size - ((out - 1) * s - 2 * pad + d * (k - 1) + 1)
+            for size, out, s, pad, d, k in zip(
+                self.shape_in[1:], self.shape_out[1:], self.stride, self.padding, self.dilation,
+                self.weight.shape[2:], strict=True,
+            )
+        )  # fmt: skip
+        with _ieee_convolution():
+            image = p.reshape(-1, *self.shape_out)
+            h = F.conv_transpose2d(image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
+        return h.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling2d(AbstractMap):
+    """Y = `rows` X `columns`' in each of `channels` pictures X: padding, cropping, upsampling.
+
+    `rows` is (height out, height in), `columns` (width out, width in). Where they only pick pixels, as `picking`,
+    `padding` and `nearest` make them, pixels are copied without rounding and the adjoint sums what was copied.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    channels: int
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns"):
+            matrix = weights(getattr(self, name), f"{name}, a float matrix (size out, size in),")
+            object.__setattr__(self, name, matrix)
+            if matrix.ndim != 2:
+                raise TypeError(
+                    f"expected {name} as a float matrix (size out, size in), got {describe(matrix)}; use .double()"
+                )
+        if (self.rows.dtype, self.rows.device) != (self.columns.dtype, self.columns.device):
+            raise ValueError(
+                f"expected rows and columns of one dtype and device, got {describe(self.rows)} and "
+                f"{describe(self.columns)}; convert one of them"
+            )
+        if self.channels < 1:
+            raise ValueError(f"expected channels >= 1, got {self.channels}; pass the number of pictures of a signal")
+
+    @classmethod
+    def picking(
+        cls, shape_in: tuple[int, int, int], rows: Tensor, columns: Tensor, dtype: torch.dtype = torch.float64
+    ) -> "Resampling2d":
+        """Output pixel (i, j) is input pixel (rows[i], columns[j]), or 0 where either is -1; both are integers."""
+        channels, height, width = shape_in
+        return cls(_picks(rows, height, dtype), _picks(columns, width, dtype), channels)
+
+    @classmethod
+    def padding(
+        cls, shape_in: tuple[int, int, int], pads: tuple[int, int, int, int], mode: str = "zeros",
+        dtype: torch.dtype = torch.float64,
+    ) -> "Resampling2d":  # fmt: skip
+        """`pads` pixels more at (left, right, top, bottom), negative ones less; `mode` is a padding_mode of nn.Conv2d.
+
+        Raises: ValueError for an unknown mode, and for pads that the mode cannot make of the picture.
+        """
+        if mode not in _PADDING_MODES:
+            raise ValueError(f"expected a padding mode of {', '.join(_PADDING_MODES)}, got {mode!r}; pass one of these")
+        left, right, top, bottom = pads
+        rows, columns = _padded(shape_in[1], top, bottom, mode), _padded(shape_in[2], left, right, mode)
+        return cls.picking(shape_in, rows, columns, dtype)
+
+    @classmethod
+    def nearest(
+        cls, shape_in: tuple[int, int, int], scale: tuple[int, int], dtype: torch.dtype = torch.float64
+    ) -> "Resampling2d":
+        """Every pixel `scale` = (down, across) times: nearest-neighbour upsampling."""
+        rows, columns = (
+            torch.arange(size, device="cpu").repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True)
+        )
+        return cls.picking(shape_in, rows, columns, dtype)
+
+    @property
+    def shape_in(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it takes."""
+        return (self.channels, self.rows.shape[1], self.columns.shape[1])
+
+    @property
+    def shape_out(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it gives."""
+        return (self.channels, self.rows.shape[0], self.columns.shape[0])
+
+    @property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @property
+    def m(self) -> int:
+        return prod(self.shape_out)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        return (self.rows.T @ (p.reshape(-1, *self.shape_out) @ self.columns)).flatten(1)
+
+    def magnitude(self) -> "Resampling2d":
+        return replace(self, rows=self.rows.abs(), columns=self.columns.abs())
+
+    def scaled(self, factor: float) -> "Resampling2d":
+        return replace(self, rows=self.rows * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Resampling2d":
+        rows = self.rows.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if rows is self.rows else replace(self, rows=rows, columns=self.columns.to(rows))
+
+    def _matrix(self) -> Tensor:
+        one = torch.kron(self.rows.contiguous(), self.columns.contiguous())
+        return torch.kron(torch.eye(self.channels, dtype=self.dtype, device=self.device), one)
+
+
+def _picks(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """One row per entry of `index`, with a 1 where it points, all 0 for -1."""
+    return (index[:, None] == torch.arange(size, device=index.device)).to(dtype)
+
+
+def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
+    numbers = torch.arange(size, dtype=torch.float64, device="cpu")[None, None]
+    fill = -1.0 if mode == "zeros" else None
+    try:
+        return F.pad(numbers, (before, after), _PADDING_MODES[mode], fill)[0, 0].long()
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected {mode} padding that fits {size} pixels, got {before} before and {after} after; pad less"
+        ) from error
+
+
+class _Outside(AbstractMap):
+    """What stands around a map `inner`, takes what that takes, and lives where that lives."""
+
+    inner: AbstractMap
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+
+@dataclass(frozen=True, eq=False)
+class Composition(_Outside):
+    """`outer` after `inner`, where no activation stands between them and neither is dense."""
+
+    outer: AbstractMap
+    inner: AbstractMap
+
+    def __post_init__(self) -> None:
+        for name in ("outer", "inner"):
+            if not isinstance(getattr(self, name), AbstractMap):
+                raise TypeError(
+                    f"expected {name} as a map, got {describe(getattr(self, name))}; wrap a matrix in cvxinv.Dense(...)"
+                )
+        if self.outer.n != self.inner.m:
+            raise ValueError(
+                f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; pass maps whose sizes meet"
+            )
+
+    @property
+    def m(self) -> int:
+        return self.outer.m
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self.outer(self.inner(h))
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return self.inner.adjoint(self.outer.adjoint(p))
+
+    def magnitude(self) -> "AbstractMap":
+        return Composition(self.outer.magnitude(), self.inner.magnitude())
+
+    def scaled(self, factor: float) -> "Composition":
+        return Composition(self.outer, self.inner.scaled(factor))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Composition":
+        return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))
+
+    def _matrix(self) -> Tensor:
+        # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
+        if isinstance(self.inner, Dense):
+            return self.outer(self.inner.weight.T).T.contiguous()
+        return _by_columns(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretched(_Outside):
+    """diag(`rows`) W diag(`columns`) for a map W that is not kept as a matrix; None stands for ones."""
+
+    inner: AbstractMap
+    rows: Tensor | None
+    columns: Tensor | None
+
+    @property
+    def m(self) -> int:
+        return self.inner.m
+
+    def __call__(self, h: Tensor) -> Tensor:
+        v = self.inner(h if self.columns is None else h * self.columns)
+        return v if self.rows is None else v * self.rows
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        h = self.inner.adjoint(p if self.rows is None else p * self.rows)
+        return h if self.columns is None else h * self.columns
+
+    def magnitude(self) -> "Stretched":
+        sides = (None if side is None else side.abs() for side in (self.rows, self.columns))
+        return Stretched(self.inner.magnitude(), *sides)
+
+    def scaled(self, factor: float) -> "Stretched":
+        return replace(self, inner=self.inner.scaled(factor))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Stretched":
+        inner = self.inner.to(dtype, device)
+        sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
+        return Stretched(inner, *sides)
+
+    def _matrix(self) -> Tensor:
+        return _by_columns(self)

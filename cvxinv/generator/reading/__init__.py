@@ -1,0 +1,1 @@
+"""Readers of trained generators: torch modules, ONNX files, file pairs."""

@@ -1,0 +1,93 @@
+"""Certificate files: what a solution or an inversion claims, with all that it takes to check it (docs/checking.md).
+
+They are read by `check.py`, which takes nothing from here. Numbers are the float64 that the judge sees; each file is
+there whole or not at all.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator.activations import PLU, LeakyReLU
+from ..generator.chain import Generator, Layer
+from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
+from ..measurement import Matrix
+from .storage import check_writable
+from .task import Task, make_task
+
+if TYPE_CHECKING:
+    from .result import Inversion
+
+SUFFIX = ".certificate.json"
+
+
+def export_inversion(
+    inversion: "Inversion", folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None
+) -> Path:
+    """Write the claims on an inversion into a folder: one file for `verify`'s, one for each layer problem.
+
+    generator, y, measurement: what was inverted, as `invert` took them; the noise is the inversion's own. Files of an
+    earlier export into the folder go. Returns the folder. Raises ValueError as `layer_claims`; OSError where
+    nothing can be written.
+    """
+    words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
+    norm = next((name for name in ("l2", "linf") if words.startswith(name)), "")
+    task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
+    if task.N != len(inversion):
+        raise ValueError(f"expected the {len(inversion)} signals of the inversion, got {task.N}; pass the same y")
+    contents = {"inversion": _claims(task.to(torch.float64), inversion, norm)}
+    for report in inversion.layers:
+        contents[f"layer-{report.index}"] = layer_claims(report.problem, report.solution.point, report.solution.certificate)
+    folder = check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [folder / f"inversion{SUFFIX}", *folder.glob(f"layer-*{SUFFIX}")]:
+        old.unlink(missing_ok=True)
+    for name, content in contents.items():
+        write_claims(folder / f"{name}{SUFFIX}", content)
+    return folder
+
+
+def certificate_files(path: str | Path) -> list[Path]:
+    """The file itself, or the certificate files of a folder. Raises FileNotFoundError where there are none."""
+    path = Path(path)
+    found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not found or not all(file.is_file() for file in found):
+        raise FileNotFoundError(f"expected a certificate file, or a folder with files *{SUFFIX}, at {path}, found none")
+    return found
+
+
+def _claims(task: Task, inversion: "Inversion", norm: str) -> dict[str, Any]:
+    """What `verify` says of the latents; task: in float64."""
+    G, seeing = task.generator, task.measurement
+    seen = seeing.seen(task.N)
+    A = seeing.A if isinstance(seeing, Matrix) else None
+    return {
+        "kind": "Inversion",
+        "shape": [task.N, G.latent_dim, G.signal_dim, seeing.length],
+        "layers": [_step(layer) for layer in G.layers],
+        "A": None if A is None else packed(A),
+        "seen": marks(seen, torch.zeros_like(seen)),
+        "y": packed(task.y),
+        "z": packed(inversion.z),
+        "noise": norm,
+        "bound": packed(inversion.verdict.explained_below),
+        "born": str(task.born).removeprefix("torch."),
+        "status": inversion.status.tolist(),
+        "determined": inversion.verdict.determined.tolist(),
+    }
+
+
+def _step(layer: Layer) -> dict[str, Any]:
+    phi, W = layer.activation, layer.W
+    check_size(W.m, W.n)
+    numbers = [phi.slope] if isinstance(phi, LeakyReLU) else [phi.a, phi.c] if isinstance(phi, PLU) else []
+    return {
+        "shape": [W.m, W.n],
+        "activation": phi.name,
+        "numbers": packed(torch.tensor([float(x) for x in numbers], dtype=torch.float64)),
+        "W": packed(W.matrix()),
+        "b": packed(layer.b),
+    }

@@ -1,0 +1,1 @@
+"""Methods of whole inversions, one file each."""

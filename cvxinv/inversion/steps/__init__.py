@@ -1,0 +1,1 @@
+"""Steps that methods of inversion have in common."""

@@ -1,0 +1,1 @@
+"""What every layer problem stands on: rows, the problem, its bounds, and the one judge."""

@@ -1,0 +1,1 @@
+"""First-order methods: their docstring is the algorithm."""

@@ -1,0 +1,1 @@
+"""Newton's method on smoothed or parametrised conditions: interior points, root finding."""

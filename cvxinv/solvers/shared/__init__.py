@@ -1,0 +1,1 @@
+"""Methods for signals that share one Gram matrix."""
