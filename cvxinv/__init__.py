@@ -12,9 +12,9 @@ from .errors import (
     UnsolvedError,
     UnsupportedLayerError,
 )
-from .generator.activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
+from .generator.activations import PLU, AbstractActivation, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
 from .generator.chain import Generator, Layer
-from .generator.maps import Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .generator.reading.pair import load_generator, save_generator
 from .inversion.invert import METHODS, invert
 from .inversion.methods.latent_pursuit import LayerReport
@@ -29,7 +29,7 @@ from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
-from .measurement import Everything, Mask, Matrix
+from .measurement import AbstractMeasurement, Everything, Mask, Matrix
 from .pages.report import write_report
 from .solvers.screening import provably_zero
 from .solvers.solve import SOLVERS, Solution, solve
@@ -40,7 +40,10 @@ __all__ = [
     "METHODS",
     "PLU",
     "SOLVERS",
+    "AbstractActivation",
     "AbstractLayerProblem",
+    "AbstractMap",
+    "AbstractMeasurement",
     "ActivatedLasso",
     "BackendNotInstalledError",
     "BasisPursuitL2",

@@ -3,7 +3,7 @@
 `take`, `joined` and `to` follow from it, and so do the tables of files. A field that says nothing is shared by all signals.
 """
 
-from dataclasses import Field, field, fields, replace
+from dataclasses import Field, field, fields, is_dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -50,6 +50,13 @@ class Batch:
     def _changed(self, changes: dict[str, Any]) -> Self:
         """The same with other values; classes that check what they are given may leave that out here."""
         return replace(self, **changes)  # type: ignore[type-var]
+
+
+def differs(value: object) -> bool:
+    """Whether a dataclass has a field with one entry per signal, and a value in it that is not shared."""
+    if not is_dataclass(value):
+        return False
+    return any(not _shared(getattr(value, f.name), f) for f in fields(value) if _KEY in f.metadata)
 
 
 def tensor_names(kind: type[Batch]) -> tuple[str, ...]:

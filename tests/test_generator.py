@@ -14,7 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cvxinv.errors import UnsupportedLayerError
-from cvxinv.generator.activations import PLU, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh, as_activation
+from cvxinv.generator.activations import (
+    PLU,
+    AbstractActivation,
+    Identity,
+    LeakyReLU,
+    PLUModule,
+    ReLU,
+    Sigmoid,
+    Tanh,
+    as_activation,
+)
 from cvxinv.generator.chain import Generator, Layer
 from cvxinv.generator.maps import Composition, Conv2d, ConvTranspose2d, Dense
 from cvxinv.generator.reading.pair import load_generator, save_generator
@@ -507,6 +517,94 @@ def test_activation_derivative_and_inverse(activation, reference):
     assert as_activation(activation.name).name == activation.name
     if activation != ReLU():
         assert torch.allclose(activation.inverse(activation(u)), u, rtol=1e-11, atol=1e-14)
+
+
+OWN = (Identity(), ReLU(), LeakyReLU(0.3), Tanh(), Sigmoid(), PLU(0.1, 0.7))
+
+
+@pytest.mark.parametrize("phi", OWN, ids=repr)
+def test_the_facts_of_an_activation_agree_with_its_values(phi: AbstractActivation):
+    u = torch.linspace(-5, 5, 401, dtype=torch.float64)
+    y, (low, high) = phi(u), phi.range
+    assert bool((y >= low).all() & (y <= high).all()) and phi.middle == float(phi(torch.zeros(1).double()))
+    assert (phi.slopes is None) == phi.curved
+    if phi.slopes is not None:
+        assert torch.equal(y, torch.where(u > 0, phi.slopes[1] * u, phi.slopes[0] * u))
+        assert (phi.linear, phi.kinked, phi.cuts) == (phi == Identity(), phi != Identity(), phi == ReLU())
+        assert phi.leaks == isinstance(phi, LeakyReLU)
+    assert phi.invertible == (phi != ReLU())
+    around = torch.linspace(-1.5, 1.5, 13, dtype=torch.float64)
+    assert phi.invertible == bool(phi.inside(around).any())
+    if phi.invertible:
+        inside = phi.inside(around)
+        assert torch.isfinite(phi.inverse(around[inside])).all() and not torch.isfinite(phi.inverse(around[~inside])).any()
+    assert phi.saturates == (float(phi.derivative(torch.tensor(-40.0).double())) < 1e-9 and not phi.cuts)
+    if type(phi) in (LeakyReLU, PLU):
+        assert type(phi)(*phi.parameters.values()) == phi
+    else:
+        assert phi.parameters == {}
+
+
+@pytest.mark.parametrize("phi", OWN, ids=repr)
+def test_curvature_bounds_that_of_half_the_squared_misfit(phi: AbstractActivation):
+    top, step = torch.tensor([0.0, 0.5, 1.0, 3.0]).double(), 1e-4
+    bound = phi.curvature(top)
+    assert (bound is None) == (phi == ReLU())
+    for t in (top, -top) if bound is not None else ():
+        u = torch.linspace(-6, 6, 2001, dtype=torch.float64)[:, None] + 1e-5
+
+        def slope(u: Tensor, t: Tensor = t) -> Tensor:
+            return phi.derivative(u) * (phi(u) - t)
+
+        smooth = (
+            phi.derivative(u - step) == phi.derivative(u + step) if phi.slopes or phi.name == "plu" else slope(u) < torch.inf
+        )
+        curvature = torch.where(smooth, ((slope(u + step) - slope(u - step)) / (2 * step)).abs(), 0.0)
+        assert bool((curvature <= bound * (1 + 1e-6)).all())
+        assert bool((curvature.amax(0) >= 0.25 * bound).all()), "the bound is not far off"
+
+
+def own_activation(**changed: object) -> AbstractActivation:
+    """A softplus with some parts replaced."""
+    parts = {
+        "name": "softplus",
+        "range": (0.0, float("inf")),
+        "__call__": lambda self, u: F.softplus(u),
+        "derivative": lambda self, u: u.sigmoid(),
+        "inverse": lambda self, y: y + torch.log(-torch.expm1(-y)),
+    }
+    return type("Own", (AbstractActivation,), parts | changed)()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"name": ""}, TypeError, "with a name, got Own without"),
+        ({"range": (1.0, 0.0)}, ValueError, r"range of an activation as \(low, high\), got \(1.0, 0.0\) of Own"),
+        ({"range": (0.0, 1.0)}, ValueError, r"with values in its range \(0.0, 1.0\), got Own"),
+        ({"slopes": (2.0, 1.0)}, ValueError, "with a from 0 to 1, got"),
+        ({"slopes": (0.0, 1.0)}, ValueError, r"of the slopes \(0.0, 1.0\) that it has, got Own"),
+        ({"derivative": lambda self, u: u.tanh() + 1}, ValueError, "slope of its values as derivative, got Own"),
+        ({"inverse": lambda self, y: y}, ValueError, "with the way back as inverse, got Own"),
+        ({"__call__": lambda self, u: -u, "derivative": lambda self, u: -(u * 0 + 1)}, ValueError, "nondecreasing"),
+        ({"__call__": lambda self, u: u.double()}, ValueError, r"Own.__call__ to give a tensor torch.float32"),
+        ({"derivative": lambda self, u: 1.0}, ValueError, "Own.derivative to give .*, got float"),
+    ],
+)  # fmt: skip
+def test_an_activation_whose_facts_are_wrong_is_refused_by_name(changed: dict, error: type[Exception], words: str):
+    with pytest.raises(error, match=words):
+        Layer(Dense(torch.eye(2)), torch.zeros(2), own_activation(**changed))
+
+
+def test_an_activation_of_ones_own_stands_at_the_output():
+    phi = own_activation()
+    G = Generator((Layer(Dense(latents(4, 3, 0)), latents(1, 4, 1)[0], phi),), (4,), {})
+    z = latents(2, 3, 2)
+    assert torch.equal(G(z), F.softplus(G.preactivations(z)[-1]))
+    assert phi.inside(torch.tensor([-1.0, 0.0, 1e-30, 2.0])).tolist() == [False, False, True, True]
+    assert phi.curved and phi.invertible and phi.saturates and phi.curvature(z) is None
+    with pytest.raises(ValueError, match="ReLU or LeakyReLU behind the hidden"):
+        Generator((*G.layers, Layer(Dense(latents(3, 4, 0)), latents(1, 3, 1)[0], Identity())), (3,), {})
 
 
 # --- files ----------------------------------------------------------------------------------------

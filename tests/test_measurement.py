@@ -1,5 +1,7 @@
 """Measurements see what they say: values, Jacobians and batches of them agree, in every form a user may give them."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cvxinv as ci
+from cvxinv.batch import per_signal
 from cvxinv.measurement import AbstractMeasurement, as_measurement
 
 N, D, K, N0 = 4, 12, 7, 3
@@ -213,3 +216,120 @@ def test_a_matrix_of_selected_rows_is_a_mask():
     assert torch.allclose(masked.z, measured.z, rtol=1e-7, atol=1e-7)
     for name in ("misfit", "size", "sigma_min", "sigma_max"):
         assert torch.allclose(getattr(masked.verdict, name), getattr(measured.verdict, name), rtol=1e-9), name
+
+
+# --- what follows from observe, and what a class of one's own is tried for ------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Smear(AbstractMeasurement):
+    """Neighbours mixed, signals of different strength: what differs is a field with one entry per signal."""
+
+    strength: Tensor = per_signal(ndim=2)
+
+    @property
+    def length(self) -> int:
+        return D
+
+    def observe(self, x: Tensor) -> Tensor:
+        return (x + x.roll(1, -1) / 2) * self.strength
+
+
+SMEARS = {"shared": Smear(torch.tensor([1.5]).double()), "per signal": Smear(normal(N, 1, seed=9))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adjoint_is_the_transpose_of_observe(kind: str):
+    seeing, x = measurement(kind), normal(N, D, seed=1)
+    r = normal(N, seeing.length, seed=2)
+    assert torch.allclose((seeing.adjoint(r) * x).sum(1), (r * seeing.observe(x)).sum(1), rtol=1e-12)
+    inherited = AbstractMeasurement.adjoint(seeing, r)
+    assert torch.allclose(seeing.adjoint(r), inherited, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_own_classes_write_is_what_follows_from_observe(kind: str):
+    seeing, J, W, b = measurement(kind), normal(N, D, N0, seed=2), ci.Dense(normal(D, N0, seed=3)), normal(D, seed=4)
+    assert torch.allclose(seeing.push(J), AbstractMeasurement.push(seeing, J), rtol=1e-12, atol=1e-15)
+    assert seeing.shared is (kind != "masks")
+    A, found = AbstractMeasurement.matrix(seeing, torch.float64, "cpu"), seeing.matrix(torch.float64, "cpu")
+    if kind == "masks":
+        assert A is None and found is None
+        return
+    assert torch.allclose(found, A, rtol=1e-12) and torch.allclose(normal(N, D) @ A.T, seeing.observe(normal(N, D)))
+    V, c = seeing.through(W, b)
+    if kind == "matrix":
+        U, a = AbstractMeasurement.through(seeing, W, b)
+        assert torch.allclose(U.matrix(), V.matrix(), rtol=1e-12) and torch.allclose(a, c, rtol=1e-12)
+    else:
+        assert V is W and c is b
+
+
+@pytest.mark.parametrize("kind", SMEARS)
+def test_all_follows_from_length_and_observe(kind: str):
+    seeing, x, J = as_measurement(SMEARS[kind], D, N), normal(N, D, seed=1), normal(N, D, N0, seed=2)
+    for k in range(N0):
+        assert torch.equal(seeing.push(J)[..., k], seeing.observe(J[..., k]))
+    r = normal(N, D, seed=3)
+    assert torch.allclose((seeing.adjoint(r) * x).sum(1), (r * seeing.observe(x)).sum(1), rtol=1e-12)
+    assert torch.equal(seeing.take(torch.tensor([2, 0])).observe(x[[2, 0]]), seeing.observe(x)[[2, 0]])
+    assert seeing.seen(N).all() and seeing.width == D and seeing.name == f"{__name__}.Smear"
+    assert seeing.to(torch.float32).observe(x.float()).dtype == torch.float32
+    W, b = ci.Dense(normal(D, N0, seed=3)), normal(D, seed=4)
+    through, A = seeing.through(W, b), seeing.matrix(torch.float64, "cpu")
+    assert seeing.shared is (through is not None) is (A is not None) is (kind == "shared")
+    if through is not None:
+        h = normal(N, N0, seed=5)
+        assert torch.allclose(through[0](h) + through[1], seeing.observe(W(h) + b), rtol=1e-12)
+        assert torch.allclose(x @ A.T, seeing.observe(x), rtol=1e-12)
+
+
+def own(**changed: object) -> AbstractMeasurement:
+    """A measurement of one's own with some parts replaced."""
+    parts = {"length": property(lambda self: D), "observe": lambda self, x: x.roll(1, -1)}
+    return type("Own", (AbstractMeasurement,), parts | changed)()
+
+
+OWN_FAULTS = {
+    "length": (own(length=property(lambda self: 7.0)), r"length of Own as an integer >= 1, got 7\.0"),
+    "width": (own(width=property(lambda self: D + 1)), "signals of 12 numbers, got one of 13"),
+    "no width": (own(length=property(lambda self: 5)), "12 numbers, got one of 5; give Own its width"),
+    "shape": (
+        own(observe=lambda self, x: x[:, 1:]),
+        r"observe of signals \(4, 12\) in Own to give .* got a tensor .*\(4, 11\)",
+    ),
+    "no tensor": (own(observe=lambda self, x: x.tolist()), "observe .* in Own to give .* got list"),
+    "type": (own(observe=lambda self, x: x.float()), r"to give torch\.float64 of shape .* got a tensor torch\.float32"),
+    "device": (own(observe=lambda self, x: x.to("meta")), "on cpu, got a tensor .* on meta"),
+    "offset": (own(observe=lambda self, x: x + 1), "observe to be linear in Own"),
+    "clipping": (own(observe=lambda self, x: x.clamp(min=0)), "only linear measurements can be inverted"),
+    "noise": (own(observe=lambda self, x: x + torch.randn(x.shape[1])), "in Own, got numbers that are off"),
+    "NaN": (own(observe=lambda self, x: x * torch.nan), "in Own, got numbers that are off"),
+    "batch": (own(observe=lambda self, x: x - x.mean(0)), "take to keep each signal's own measurement in Own"),
+    "place": (own(observe=lambda self, x: x * torch.arange(len(x))[:, None]), "declare what differs with per_signal"),
+    "take": (own(take=lambda self, index: own(observe=lambda self, x: 2 * x)), "take to keep each signal's own"),
+    "seen": (own(seen=lambda self, N: torch.ones(N, D)), r"seen\(4\) in Own to give torch\.bool"),
+    "hidden": (own(seen=lambda self, N: torch.arange(D).expand(N, D) > 3), "observe to give 0 where seen says False"),
+    "pixelwise": (own(pixelwise=True), "leave pixelwise at False"),
+    "push": (own(push=lambda self, J: J), "push to observe each column"),
+    "adjoint": (own(adjoint=lambda self, r: r), "adjoint to be the transpose of observe"),
+    "adjoint's shape": (own(adjoint=lambda self, r: r[:, 1:]), "adjoint in Own to give"),
+}
+
+
+@pytest.mark.parametrize("fault", OWN_FAULTS)
+def test_a_measurement_of_ones_own_that_does_not_fit_is_refused_by_name(fault: str):
+    seeing, words = OWN_FAULTS[fault]
+    with pytest.raises(ValueError, match=words):
+        as_measurement(seeing, D, N)
+
+
+def test_one_that_autograd_cannot_follow_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"autograd follows.*write adjoint\(r\)"):
+        as_measurement(own(observe=lambda self, x: x.detach().roll(1, -1)), D, N)
+
+
+def test_a_correct_one_of_ones_own_passes():
+    for N_ in (1, 2, N, 20):
+        assert as_measurement(own(), D, N_).observe(normal(N_, D)).shape == (N_, D)
+        assert as_measurement(own(), D, N_, dtype=torch.float32)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..inputs import describe, plain_number, plain_tensor, weights
-from .activations import AbstractActivation, LeakyReLU, ReLU, as_activation
+from .activations import AbstractActivation, as_activation, check_facts
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 # what one block of pictures may take while a Jacobian is pushed through a map
@@ -35,6 +35,7 @@ class Layer:
         object.__setattr__(self, "b", weights(self.b, "b"))
         if not isinstance(self.activation, AbstractActivation):
             raise TypeError(f"expected an activation, got {describe(self.activation)}; pass e.g. cvxinv.ReLU()")
+        check_facts(self.activation, "an activation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +242,7 @@ def _check_chain(layers: Sequence[Layer]) -> None:
                 f"expected layers[{index + 1}].W to take {layer.W.m} numbers, which layers[{index}].W gives, "
                 f"got one that takes {after.W.n}; pass maps whose sizes meet"
             )
-        if not isinstance(layer.activation, ReLU | LeakyReLU):
+        if not layer.activation.kinked:
             raise ValueError(
                 f"expected ReLU or LeakyReLU behind the hidden layers[{index}], got {layer.activation!r}; "
                 "other activations can stand at the output only"

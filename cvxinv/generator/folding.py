@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UnsupportedLayerError
-from .activations import AbstractActivation, Identity, LeakyReLU, ReLU
+from .activations import AbstractActivation, Identity
 from .chain import Generator, Layer
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
@@ -85,7 +85,7 @@ class Chain:
     def add_activation(self, activation: AbstractActivation, place: str) -> None:
         """Append an activation; it closes a layer. Raises: UnsupportedLayerError where no map stands before
         it."""
-        if isinstance(activation, Identity):
+        if activation.linear:
             return
         if self.pending is None:
             where = "another activation" if self.layers else "the latent itself"
@@ -103,7 +103,7 @@ class Chain:
                 "expected at least one linear map, got none; pass a generator with a Linear or a convolution"
             )
         for layer, place in zip(self.layers[:-1], self.places[:-1], strict=True):
-            if not isinstance(layer.activation, ReLU | LeakyReLU):
+            if not layer.activation.kinked:
                 raise UnsupportedLayerError(
                     f"expected ReLU or LeakyReLU between two maps, got {place}; {layer.activation!r} can "
                     "stand at the output only: retrain with ReLU, or pass the network from there on"

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
-from ..measurement import AbstractMeasurement, Matrix, as_measurement
+from ..measurement import AbstractMeasurement, as_measurement
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
 EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
@@ -141,9 +141,8 @@ def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object 
     _refuse_constant(generator)
     y = _signals(y, generator.device)
     d = generator.signal_dim
-    by_matrix = isinstance(measurement, Matrix) or _is_matrix(measurement)
-    y = _flat(y, generator, by_matrix)
-    seeing = as_measurement(measurement, d, len(y), generator.device)
+    y = _flat(y, generator, measurement)
+    seeing = as_measurement(measurement, d, len(y), generator.device, generator.dtype)
     if y.shape[1] != seeing.length:
         raise ValueError(
             f"expected y of shape (N, {seeing.length}), got {tuple(y.shape)}; "
@@ -194,7 +193,10 @@ def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
 
 
 def _is_matrix(measurement: object) -> bool:
-    """Whether a user means a matrix: numbers that are no mask (integers and complex ones are refused later)."""
+    """Whether y has a length of its own: behind a measurement that mixes entries, or numbers that are no mask (integers and
+    complex ones are refused later)."""
+    if isinstance(measurement, AbstractMeasurement):
+        return not measurement.pixelwise
     if isinstance(measurement, np.ndarray):
         return measurement.dtype.kind in "fc" or (measurement.ndim == 2 and measurement.dtype.kind in "iu")
     if not isinstance(measurement, Tensor) or measurement.dtype == torch.bool:
@@ -202,9 +204,9 @@ def _is_matrix(measurement: object) -> bool:
     return measurement.ndim == 2 or measurement.dtype.is_floating_point
 
 
-def _flat(y: Tensor, generator: Generator, by_matrix: bool) -> Tensor:
-    """`(N, k)` from one signal or a batch, flat or in the generator's picture shape."""
-    if by_matrix:
+def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
+    """`(N, k)` from one signal or a batch, flat or, where that is what was seen, in the generator's picture shape."""
+    if _is_matrix(measurement):
         if y.ndim not in (1, 2):
             raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
         return y.reshape(-1, y.shape[-1])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...errors import UnsupportedLayerError
 from ...shipped import shipped_file, shipped_generators
 from ...surroundings import undisturbed
-from ..activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
+from ..activations import KINDS, PLU, AbstractActivation, Identity, Sigmoid, Tanh, in_files
 from ..chain import Generator, Layer, factors
 from ..folding import Chain, fixed_label, no_label, per_channel, per_output
 from ..maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
@@ -443,10 +443,9 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _activation_entries(activation: AbstractActivation) -> list[dict[str, Any]]:
-    if isinstance(activation, Identity):
-        return []
-    if isinstance(activation, LeakyReLU):
-        return [{"op": activation.name, "negative_slope": activation.slope}]
-    if isinstance(activation, PLU):
-        return [{"op": activation.name, "a": activation.a, "c": activation.c}]
-    return [{"op": activation.name}]
+    if not in_files(activation):
+        raise ValueError(
+            f"expected an activation that files know ({', '.join(kind.__name__ for kind in KINDS)}), got {activation!r}; "
+            "save generator.with_output('identity') and load it with load_generator(path, output=...)"
+        )
+    return [] if activation.linear else [{"op": activation.name, **activation.parameters}]
