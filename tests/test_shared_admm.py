@@ -278,3 +278,16 @@ def test_bounds_of_next_to_nothing_are_left_to_others():
     assert solution.solver == ("interior_point",) and solution.status[0] == "optimal" and bool(solution.polished)
     torch.testing.assert_close(solution.h, y / W, rtol=1e-12, atol=0)
     torch.testing.assert_close(solution.p, -1 / W, rtol=1e-9, atol=0)
+
+
+def test_a_pursuit_takes_up_what_is_left_of_its_bound_in_h():
+    draw = torch.Generator().manual_seed(5)
+    W = torch.randn(120, 40, generator=draw, dtype=torch.float64)
+    y = W[:, :8].sum(1) + torch.randn(6, 120, generator=draw, dtype=torch.float64)
+    on = torch.ones_like(y, dtype=torch.bool)
+    problem = ci.BasisPursuitL2(ci.Rows(ci.Dense(W), torch.zeros(120, dtype=torch.float64), y, on), 0.9 * 120**0.5)
+    solution = ci.solve(problem, "shared_pursuit", polish=False)
+    # no h is over its bound by more than rounding, as a share of the tolerance would be
+    over = (y - solution.h @ W.T).norm(dim=1) / problem.eps - 1
+    assert (over < 1e-12).all() and (solution.certificate.two_sided).all(), over
+    assert (solution.status == "optimal").all() and solution.certificate.gap.min() > 0
