@@ -87,7 +87,7 @@ class SharedPursuit(AbstractSharedADMM):
         self.gap = size * (1 + self.stretch) - (linear - self.eps * square.sqrt()) / (lam + short)
 
     def _stretch(self, slope: Tensor) -> Tensor:
-        """t >= 0, `(N,)`, with |misfit of (1 + t) z| = eps where that of z is larger; 0 where there is none, or no small one."""
+        """t >= 0, `(N,)`, with |misfit of (1 + t) z| = eps where that of z is larger; 0 where no small one is found."""
         over = self.phi + _ROUNDING * torch.finfo(self.phi.dtype).eps * self.half - self.eps**2
         c = self.b if self.problem.absolute else self.b + self.lam
         falls, bends = -(self.z * slope).sum(1), (self.z * (slope + c)).sum(1)
