@@ -98,6 +98,11 @@ class AbstractMeasurement(Batch, ABC):
         """The measurement of the signals at `index`."""
         return self if self.shared else super().take(index)
 
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """One measurement of the signals of all parts, in their order."""
+        return parts[0] if parts[0].shared else super().joined(parts)
+
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same measurement in another floating type, on another device."""
         return super().to(dtype, device) if is_dataclass(self) else self
@@ -218,6 +223,9 @@ class Matrix(AbstractMeasurement):
         return self
 
 
+_KINDS = (Everything, Mask, Matrix)
+
+
 def as_measurement(
     value: object, d: int, N: int, device: torch.device | None = None, dtype: torch.dtype = torch.float64
 ) -> AbstractMeasurement:
@@ -237,7 +245,7 @@ def as_measurement(
             f"expected measurement as None, a bool mask, a floating matrix (k, {d}) or a Measurement, "
             f"got {_kind(value)}; use torch.as_tensor for lists"
         )
-    own = type(value) not in (Everything, Mask, Matrix)
+    own = type(value) not in _KINDS
     if own:
         _check_sizes(value)
     for inner in [] if own else [v for v in vars(value).values() if isinstance(v, Tensor)]:
@@ -253,6 +261,29 @@ def as_measurement(
     if own:
         _try_out(value.to(dtype, device), N, dtype, device)
     return value
+
+
+def mixes(value: object) -> bool:
+    """Whether a user's y is behind something that mixes entries, so that it has a length of its own.
+
+    That is a measurement that is not pixelwise, or numbers that are no mask; integers and complex ones are refused later.
+    """
+    if isinstance(value, AbstractMeasurement):
+        return not value.pixelwise
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fc" or (value.ndim == 2 and value.dtype.kind in "iu")
+    if not isinstance(value, Tensor) or value.dtype == torch.bool:
+        return False
+    return value.ndim == 2 or value.dtype.is_floating_point
+
+
+def check_given(made: object, given: object) -> None:
+    """Raises ValueError where a result was made with a measurement of the user's own, `made`, and none is given with it."""
+    if given is None and made is not None and made not in {kind.name for kind in _KINDS}:
+        raise ValueError(
+            f"expected the measurement {made} that the inversion was made with, got none, so that y would count as "
+            "the signal; pass it as measurement= in Python"
+        )
 
 
 def _check_sizes(seeing: AbstractMeasurement) -> None:

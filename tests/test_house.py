@@ -66,6 +66,7 @@ LICENCES = {
     "onnx": "Apache-2.0",
     "pillow": "MIT-CMU",
 }
+FACTS_TO_COME = ("inversion/methods/", "inversion/invert.py", "layers/")
 IMPORTED_AS = {"PIL": "pillow"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
 ALLOWED_LARGE: set[str] = {"cvxinv/shipped/mnist_gan.safetensors"}
@@ -184,6 +185,46 @@ def test_modules_do_not_import_in_a_circle():
     while leaves := {m for m, needs in graph.items() if not needs & (graph.keys() - {m})}:
         graph = {m: needs - leaves for m, needs in graph.items() if m not in leaves}
     assert not graph, f"these import each other in a circle: {sorted(graph)}"
+
+
+# --- facts instead of classes ---------------------------------------------------------------------
+
+
+def asked_classes(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
+    """Line and class names of every isinstance."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            parts = list(ast.walk(node.args[1]))
+            names = {part.id for part in parts if isinstance(part, ast.Name)}
+            yield node.lineno, names | {part.attr for part in parts if isinstance(part, ast.Attribute)}
+
+
+def kinds_of(base: type) -> set[str]:
+    return {base.__name__} | {kind.__name__ for kind in base.__subclasses__() if kind.__module__ == base.__module__}
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "most"),
+    [
+        (cvxinv.AbstractActivation, ("generator/activations.py", "generator/reading/"), 11),
+        (cvxinv.AbstractMeasurement, ("measurement.py",), 0),
+    ],
+    ids=["activations", "measurements"],
+)
+def test_facts_are_asked_for_and_not_classes(base: type, own: tuple[str, ...], most: int):
+    kinds, found = kinds_of(base), []
+    for path in PACKAGE.rglob("*.py"):
+        where = path.relative_to(PACKAGE).as_posix()
+        if not where.startswith((*own, *FACTS_TO_COME)):
+            found += [f"{where}:{line}" for line, names in asked_classes(ast.parse(path.read_text())) if names & kinds]
+    assert len(found) <= most, f"ask {base.__name__} for its facts, not for its class: {found}"
+
+
+def test_the_count_of_classes_asked_for_sees_each_form():
+    text = "isinstance(a, Tanh | ci.Sigmoid); isinstance(b, (ReLU, PLU)); isinstance(c, Identity); isinstance(d, nn.Module)"
+    kinds = kinds_of(cvxinv.AbstractActivation)
+    assert {"Identity", "ReLU", "LeakyReLU", "Tanh", "Sigmoid", "PLU", "AbstractActivation"} == kinds
+    assert [bool(names & kinds) for _, names in asked_classes(ast.parse(text))] == [True, True, True, False]
 
 
 def test_no_star_imports():

@@ -39,6 +39,7 @@ from ..inversion.invert import METHODS, invert
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
 from ..inversion.verify import Verdict, verify
+from ..measurement import check_given
 from ..pages.inspection import Inspection, inspect_and_sample
 from ..pages.png import (
     RECOVERED,
@@ -514,6 +515,7 @@ def _as_it_was_made(
         notes.append(f"judged by the noise that {latents} was made with, {stored}; --noise states another")
     elif noise is None and stored:
         notes.append(f"{latents} was made with noise ({stored}), which is not used here; state one with --noise")
+    check_given(made.settings.get("measurement"), seen or None)
     if not seen and measured in ("Mask", "Matrix"):
         option = "--mask or --hide-clipped" if measured == "Mask" else "--matrix"
         notes.append(f"{latents} was made with {option}, and none is passed here: every entry counts as seen")

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..generator.activations import Identity, Sigmoid, Tanh
 from ..generator.chain import Generator
 from ..inputs import describe
 from ..layers.core.certificate import (
@@ -103,8 +102,8 @@ class _Facts:
 
     active: entries of each hidden layer that are not 0; leaky: some hidden entry is negative. reach: an l2 misfit that no
     latent goes below, signal units, 0 where nothing is proved. seen: entries that were seen, None where that is not known.
-    rank: of the whole signal's Jacobian; flat: share of the output's entries behind a saturated tanh or sigmoid; both None
-    without a generator.
+    rank: of the whole signal's Jacobian; flat: share of the output's entries where an activation such as tanh is flat; both
+    None without a generator.
     """
 
     index: int
@@ -184,7 +183,7 @@ def _check_sizes(generator: Generator | None, z: Tensor, inversion: "Inversion")
 def _reach(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[float]:
     """A certified lower bound on every latent's misfit, signal units; 0 where there is none."""
     nothing = [0.0] * len(positions)
-    if generator is None or not inversion.layers or not isinstance(generator.layers[-1].activation, Identity):
+    if generator is None or not inversion.layers or not generator.layers[-1].activation.linear:
         return nothing
     problem, solution = inversion.layers[0].problem, inversion.layers[0].solution
     if not isinstance(problem, NonnegativeLasso | GaussianLatent) or inversion.layers[0].remark.startswith(GIVEN):
@@ -201,7 +200,7 @@ def _seen(inversion: "Inversion", positions: list[int], generator: Generator | N
     if inversion.settings.get("measurement") in (None, "Everything"):
         return [inversion.signal.shape[-1]] * len(positions)
     image = inversion.layers[0] if inversion.layers else None
-    plain = generator is not None and isinstance(generator.layers[-1].activation, Identity)
+    plain = generator is not None and generator.layers[-1].activation.linear
     if image is None or image.problem is None or image.remark.startswith(GIVEN) or not plain:
         return [None] * len(positions)  # rows behind an activation may be fewer than the entries seen
     return [int(image.problem.rows.on[i].sum()) for i in positions]
@@ -221,7 +220,7 @@ def _at_the_latents(generator: Generator | None, z: Tensor) -> list[tuple[int | 
     for one in z.nan_to_num(0.0).to(G.device)[:, None]:
         values = torch.linalg.svdvals(G.linearize(one)[1][0])
         slope = phi.derivative(G.preactivations(one)[-1])
-        flat = float((slope < _FLAT).double().mean()) if isinstance(phi, Sigmoid | Tanh) else 0.0
+        flat = float((slope < _FLAT).double().mean()) if phi.saturates else 0.0
         found.append((int((values > _RANK * values[0]).sum()), flat))
     return found
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator.activations import PLU, LeakyReLU
+from ..generator.activations import KINDS, in_files
 from ..generator.chain import Generator, Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
-from ..measurement import Matrix
+from ..measurement import AbstractMeasurement, check_given
 from .storage import check_writable
 from .task import Task, make_task
 
@@ -33,6 +33,7 @@ def export_inversion(
     earlier export into the folder go. Returns the folder. Raises ValueError as `layer_claims`; OSError where
     nothing can be written.
     """
+    check_given(inversion.settings.get("measurement"), measurement)
     words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
     norm = next((name for name in ("l2", "linf") if words.startswith(name)), "")
     task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
@@ -63,7 +64,7 @@ def _claims(task: Task, inversion: "Inversion", norm: str) -> dict[str, Any]:
     """What `verify` says of the latents; task: in float64."""
     G, seeing = task.generator, task.measurement
     seen = seeing.seen(task.N)
-    A = seeing.A if isinstance(seeing, Matrix) else None
+    A = None if seeing.pixelwise else _matrix(seeing, task)
     return {
         "kind": "Inversion",
         "shape": [task.N, G.latent_dim, G.signal_dim, seeing.length],
@@ -80,14 +81,28 @@ def _claims(task: Task, inversion: "Inversion", norm: str) -> dict[str, Any]:
     }
 
 
+def _matrix(seeing: AbstractMeasurement, task: Task) -> Tensor:
+    A = seeing.matrix(task.y.dtype, task.y.device)
+    if A is None:
+        raise ValueError(
+            f"expected a measurement that is a mask or one matrix for all signals, got {seeing.name}, which differs from "
+            "signal to signal; certificates cannot state claims on it; export the signals one by one"
+        )
+    return A
+
+
 def _step(layer: Layer) -> dict[str, Any]:
     phi, W = layer.activation, layer.W
+    if not in_files(phi):
+        raise ValueError(
+            f"expected an activation that certificates know ({', '.join(kind.__name__ for kind in KINDS)}), got {phi!r}; "
+            "they cannot state claims behind it; verify(...) judges them"
+        )
     check_size(W.m, W.n)
-    numbers = [phi.slope] if isinstance(phi, LeakyReLU) else [phi.a, phi.c] if isinstance(phi, PLU) else []
     return {
         "shape": [W.m, W.n],
         "activation": phi.name,
-        "numbers": packed(torch.tensor([float(x) for x in numbers], dtype=torch.float64)),
+        "numbers": packed(torch.tensor(list(phi.parameters.values()), dtype=torch.float64, device="cpu")),
         "W": packed(W.matrix()),
         "b": packed(layer.b),
     }

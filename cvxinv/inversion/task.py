@@ -11,7 +11,7 @@ from torch import Tensor
 from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
-from ..measurement import AbstractMeasurement, as_measurement
+from ..measurement import AbstractMeasurement, as_measurement, mixes
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
 EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
@@ -192,21 +192,9 @@ def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
     return y
 
 
-def _is_matrix(measurement: object) -> bool:
-    """Whether y has a length of its own: behind a measurement that mixes entries, or numbers that are no mask (integers and
-    complex ones are refused later)."""
-    if isinstance(measurement, AbstractMeasurement):
-        return not measurement.pixelwise
-    if isinstance(measurement, np.ndarray):
-        return measurement.dtype.kind in "fc" or (measurement.ndim == 2 and measurement.dtype.kind in "iu")
-    if not isinstance(measurement, Tensor) or measurement.dtype == torch.bool:
-        return False
-    return measurement.ndim == 2 or measurement.dtype.is_floating_point
-
-
 def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
     """`(N, k)` from one signal or a batch, flat or, where that is what was seen, in the generator's picture shape."""
-    if _is_matrix(measurement):
+    if mixes(measurement):
         if y.ndim not in (1, 2):
             raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
         return y.reshape(-1, y.shape[-1])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..generator.activations import ReLU
 from ..generator.chain import Generator, Layer, factors
 from ..inputs import describe, plain_number
 from ..inversion.methods.latent_pursuit import obstacle
@@ -202,7 +201,7 @@ def _growth(G: Generator, counts: list[Tensor]) -> tuple[tuple[GrowthCondition, 
     """The growth conditions, and the share of latents for which all of them hold."""
     if not counts:
         return (), None
-    relu = [isinstance(layer.activation, ReLU) for layer in G.layers[:-1]]
+    relu = [layer.activation.cuts for layer in G.layers[:-1]]
     applies = [relu[0], *(a and b for a, b in pairwise(relu)), relu[-1]]
     L = len(counts)
     names = ["s_1 > n0", *(f"s_{i + 1} >= 2 s_{i}" for i in range(1, L)), f"2 s_{L} <= n"]

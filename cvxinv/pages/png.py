@@ -9,7 +9,7 @@ import importlib.util
 import struct
 import zlib
 from decimal import ROUND_CEILING, Context
-from math import inf, isqrt
+from math import isfinite, isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ..errors import BackendNotInstalledError
 from ..files import write_whole
-from ..generator.activations import ReLU, Sigmoid, Tanh
 from ..generator.chain import Generator
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def output_range(generator: Generator) -> tuple[float, float] | None:
         and said[0] < said[1]
     ):
         return float(said[0]), float(said[1])
-    phi = generator.layers[-1].activation
-    return (-1.0, 1.0) if isinstance(phi, Tanh) else (0.0, 1.0) if isinstance(phi, Sigmoid) else None
+    ends = generator.layers[-1].activation.range
+    return ends if all(map(isfinite, ends)) else None
 
 
 # --- bytes ----------------------------------------------------------------------------------------
@@ -133,9 +132,7 @@ def at_the_ends(y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
 def _clipping_note(y: Tensor, generator: Generator) -> list[str]:
     """A picture holds nothing outside the output range; what a generator has there came back as 0 or 255."""
     low, high = output_range(generator) or (0.0, 1.0)
-    phi = generator.layers[-1].activation
-    bottom, top = (-1, 1) if isinstance(phi, Tanh) else (0, 1) if isinstance(phi, Sigmoid) else (-inf, inf)
-    bottom = 0 if isinstance(phi, ReLU) else bottom
+    bottom, top = generator.layers[-1].activation.range
     black, white = at_the_ends(y, generator)
     ends = [(bottom < low, black, "0"), (top > high, white, "255")]
     open_ends = [(at, word) for beyond, at, word in ends if beyond]

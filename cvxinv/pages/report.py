@@ -22,7 +22,7 @@ from ..inversion.methods.latent_pursuit import LayerReport
 from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
 from ..layers.core.certificate import INFEASIBLE, LAYER_STATUSES
-from ..measurement import AbstractMeasurement, Matrix, as_measurement
+from ..measurement import AbstractMeasurement, as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import data_uri, output_range, picture_shape
 from .svg import (
@@ -127,6 +127,8 @@ def _page(
 ) -> _Page:
     N, d = len(inversion), inversion.signal.shape[-1]
     seeing = as_measurement(measurement, d, N, inversion.z.device).to(torch.float64, "cpu")
+    if y is not None:
+        check_given(inversion.settings.get("measurement"), measurement)
     observed = None if y is None else _observed(y, seeing, N)
     x, values = _truth(inversion, generator, truth)
     words = explain(inversion, list(range(N)), generator)
@@ -331,7 +333,7 @@ class _Drawing:
         ends = ("white", "black") if grey else ("black", "full colour")
         words = "Drawn dark on light, which inverts what a PNG file holds. " if grey else ""
         words += f"Values from {self.low:.3g} ({ends[0]}) to {self.high:.3g} ({ends[1]}), clipped outside. "
-        if page.y is not None and not isinstance(page.measurement, Matrix):
+        if page.y is not None and page.measurement.pixelwise:
             words += "Striped pixels were not seen. "
         if page.y is None and page.truth is None:
             return words
@@ -360,7 +362,7 @@ class _Drawing:
 
     @staticmethod
     def _seen(page: _Page, i: int) -> Tensor | None:
-        return None if isinstance(page.measurement, Matrix) else page.measurement.seen(len(page.inversion))[i]
+        return page.measurement.seen(len(page.inversion))[i] if page.measurement.pixelwise else None
 
     def _values(self, signal: Tensor) -> np.ndarray:
         """RGB `(height, width, 3)`; grey pictures are dark on white."""
@@ -391,12 +393,12 @@ class _Drawing:
         return {"name": name, "alt": text, "src": data_uri(pixels[..., 0] if grey else pixels)}
 
     def curve(self, page: _Page, i: int) -> str:
-        """Signal i as curves where it is no picture; what was measured by a matrix is always one."""
-        matrix = isinstance(page.measurement, Matrix) and page.y is not None
-        if self.shape is not None and not matrix:
+        """Signal i as curves where it is no picture; what was measured and is no part of it is always one."""
+        mixed = page.y is not None and not page.measurement.pixelwise
+        if self.shape is not None and not mixed:
             return ""
         parts = [] if self.shape is not None else [_signal_curve(page, i)]
-        return "".join([*parts, *([_measured_curve(page, i)] if matrix else [])])
+        return "".join([*parts, *([_measured_curve(page, i)] if mixed else [])])
 
 
 def _limits(values: Tensor, said: tuple[float, float] | None) -> tuple[float, float]:
@@ -411,14 +413,14 @@ def _difference(page: _Page, i: int) -> tuple[Tensor, Tensor] | None:
     """Recovered minus true, or minus observed, `(d,)`, and where that is known; None where there is nothing to compare."""
     if page.truth is not None:
         return page.signal[i] - page.truth[i], torch.ones_like(page.signal[i], dtype=torch.bool)
-    if page.y is None or isinstance(page.measurement, Matrix):
+    if page.y is None or not page.measurement.pixelwise:
         return None
     seen = page.measurement.seen(len(page.inversion))[i]
     return torch.where(seen, page.signal[i] - page.y[i], 0.0), seen
 
 
 def _signal_curve(page: _Page, i: int) -> str:
-    seen = None if page.y is None or isinstance(page.measurement, Matrix) else page.measurement.seen(len(page.inversion))[i]
+    seen = page.measurement.seen(len(page.inversion))[i] if page.y is not None and page.measurement.pixelwise else None
     recovered, d = page.signal[i].tolist(), page.signal.shape[1]
     true = [] if page.truth is None else page.truth[i].tolist()
     observed = (
