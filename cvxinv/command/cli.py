@@ -176,7 +176,7 @@ def invert_command(
         seen = _measurement(G, mask, matrix)
         seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         names = _picture_names(G, signal, png)
-        known = None if truth is None else read_latents(truth)
+        known = None if truth is None else read_latents(truth).to(G.device)
         options: dict[str, Any] = {
             name: value for name, value in (("tol", tol), ("restarts", restarts)) if value is not None
         }

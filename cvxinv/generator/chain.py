@@ -156,8 +156,13 @@ class Generator:
 
         They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device.
 
-        Raises: ValueError for a distribution other than normal and uniform.
+        Raises: ValueError for a distribution other than normal and uniform, and for a source of another device.
         """
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(
+                f"expected a torch.Generator on the CPU, where latents are drawn on every device, got one on "
+                f"{generator.device}; use torch.Generator().manual_seed(...)"
+            )
         N = plain_number(N)  # type: ignore[assignment]
         if isinstance(N, bool) or not isinstance(N, int) or N < 0:
             raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")

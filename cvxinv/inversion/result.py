@@ -28,6 +28,8 @@ def snr(truth: Tensor, estimate: Tensor) -> Tensor:
 class Inversion:
     """Latents of a batch of signals, and what can be said for each.
 
+    z, hidden, signal and the points of the layers are on the generator's device, all the rest on the CPU.
+
     z: `(N, n0)`; hidden: G's hidden layers at z, `(N, n_i)` each; signal: G(z), `(N, d)` (for a single signal without
     the batch axis). verdict: `verify`'s word per signal: status, misfit, determined. layers: per-layer problems,
     solutions and certificates of the layered start, image layer first; empty where it was not used. used: what gave
@@ -69,6 +71,7 @@ class Inversion:
     def __len__(self) -> int:
         return len(self.verdict)
 
+    @undisturbed
     def __getitem__(self, index: int | slice | Tensor | np.ndarray) -> "Inversion":
         """The signals at `index`: a position, a slice, positions, or a bool mask."""
         if self.z.ndim == 1:

@@ -24,7 +24,7 @@ _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What a latent says about its signal, `(N,)` each, float64.
+    """What a latent says about its signal, `(N,)` each, float64, on the CPU wherever the generator is.
 
     misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated
     noise, or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum
@@ -61,7 +61,8 @@ class Verdict:
 
     def take(self, index: Tensor | slice) -> "Verdict":
         """The verdicts at `index`."""
-        positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        index = index if isinstance(index, slice) else index.cpu()
+        positions = np.arange(len(self))[index if isinstance(index, slice) else index.numpy()]
         tensors = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
         return replace(self, status=self.status[positions], **{k: getattr(self, k)[index] for k in tensors})
 

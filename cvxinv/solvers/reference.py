@@ -186,8 +186,9 @@ def _lost_its_way(problem: AbstractLayerProblem, solver: str, status: str) -> bo
 
 def _proved(problem: AbstractLayerProblem, i: int, h: Tensor, p: Tensor, tol: float) -> bool:
     """Whether p of signal i proves that it is infeasible."""
-    one = problem.take(torch.tensor([i], device=problem.rows.y.device))
-    return bool(certify(one, Point(h[i : i + 1], p[i : i + 1]), tol=tol, thorough=False).status[0] == INFEASIBLE)
+    device = problem.rows.y.device
+    one, point = problem.take(torch.tensor([i], device=device)), Point(h[i : i + 1].to(device), p[i : i + 1].to(device))
+    return bool(certify(one, point, tol=tol, thorough=False).status[0] == INFEASIBLE)
 
 
 def _attempt(

@@ -30,7 +30,7 @@ SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Points of a batch and what they prove.
+    """Points of a batch and what they prove. h and p are on the problem's device, all the rest on the CPU.
 
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
     point solves the equations of its activity exactly, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY
@@ -64,15 +64,17 @@ class Solution:
 
     def take(self, index: Tensor | slice) -> "Solution":
         """The signals at `index` (a bool mask, positions, or a slice)."""
-        positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        here = index if isinstance(index, slice) else index.cpu()
+        there = index if isinstance(index, slice) else index.to(self.h.device)
+        positions = np.arange(len(self))[here if isinstance(here, slice) else here.numpy()]
         known = self.problem is not None and len(positions) > 0
         return replace(
             self,
-            h=self.h[index],
-            p=self.p[index],
-            certificate=self.certificate.take(index),
-            iterations=self.iterations[index],
-            polished=self.polished[index],
+            h=self.h[there],
+            p=self.p[there],
+            certificate=self.certificate.take(here),
+            iterations=self.iterations[here],
+            polished=self.polished[here],
             solver=tuple(self.solver[k] for k in positions),
             solver_status=tuple(self.solver_status[k] for k in positions),
             problem=self.problem.take(torch.as_tensor(positions, device=self.h.device)) if known else None,  # type: ignore[union-attr]

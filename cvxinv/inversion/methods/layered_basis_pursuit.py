@@ -41,7 +41,7 @@ from torch import Tensor
 
 from ...generator.activations import Identity, LeakyReLU, ReLU
 from ...generator.maps import Dense
-from ...inputs import describe
+from ...inputs import describe, read_numbers
 from ...layers.basis_pursuit_l2 import BasisPursuitL2
 from ...layers.core.certificate import OPTIMAL, certify
 from ...layers.core.multipliers import balanced
@@ -481,6 +481,7 @@ def check_cardinalities(cardinalities: object, task: Task) -> None:
         got = f"{len(cardinalities)} of them" if isinstance(cardinalities, tuple | list) else describe(cardinalities)
         raise ValueError(f"expected cardinalities of the {count} hidden layers, first hidden layer first, got {got}")
     for k, s in enumerate(cardinalities, 1):
+        s = read_numbers(s, f"cardinality {k}", task.y.device, "fib") if isinstance(s, Tensor) else s
         whole = (isinstance(s, int) and not isinstance(s, bool)) or (isinstance(s, Tensor) and s.shape == (task.N,))
         if not whole or not bool((torch.as_tensor(s) >= 1).all()):
             raise ValueError(f"expected cardinality {k} as an integer >= 1 or a tensor ({task.N},) of them, got {s!r}")

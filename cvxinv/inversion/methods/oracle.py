@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ...generator.activations import Identity, LeakyReLU
-from ...inputs import describe, plain_tensor
+from ...inputs import describe, read_numbers
 from ...measurement import Matrix
 from ..task import Task
 from .hybrid import Found, Plan, debiased
@@ -75,14 +75,14 @@ def check_supports(supports: object, task: Task) -> tuple[Tensor, ...]:
         raise ValueError(f"expected supports as {len(sizes)} bool masks {shapes}, first hidden layer first, got {got}")
     masks = []
     for k, (mask, n) in enumerate(zip(supports, sizes, strict=True), 1):
-        mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        if not isinstance(mask, (Tensor, np.ndarray)) or mask.dtype not in (torch.bool, np.bool_):
             raise TypeError(f"expected the support of hidden layer {k} as a bool mask, got {describe(mask)}; pass h > 0")
+        mask = read_numbers(mask, f"the support of hidden layer {k}", task.y.device, "b")
         if mask.shape not in ((n,), (task.N, n)) or (mask.ndim == 1 and task.N != 1):
             raise ValueError(
                 f"expected the support of hidden layer {k} of shape ({task.N}, {n}), got {tuple(mask.shape)}; one per signal"
             )
-        masks.append(plain_tensor(mask, f"the support of hidden layer {k}").reshape(task.N, n).to(task.y.device))
+        masks.append(mask.reshape(task.N, n))
     return tuple(masks)
 
 

@@ -52,7 +52,7 @@ _ORDINARY = (1e-70, 1e70)  # sizes of data and weights whose squares and product
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What a point proves, per signal; float64 tensors `(N,)`.
+    """What a point proves, per signal; float64 tensors `(N,)`, on the CPU wherever the problem is.
 
     objective, bound, gap = objective - bound: units of the problem's objective (signal^2). bound: a lower bound on the
     optimum of the problem whose limits are wider by what h exceeds them, hence on the optimum itself, and never above the
@@ -129,7 +129,8 @@ class Certificate:
 
     def take(self, index: Tensor | slice) -> "Certificate":
         """The certificates at `index` (a bool mask, positions, or a slice)."""
-        positions = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
+        index = index if isinstance(index, slice) else index.cpu()
+        positions = np.arange(len(self))[index if isinstance(index, slice) else index.numpy()]
         tensors = {name: getattr(self, name)[index] for name in TENSORS}
         return replace(self, status=self.status[positions], remark=tuple(self.remark[k] for k in positions), **tensors)
 

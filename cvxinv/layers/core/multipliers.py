@@ -56,7 +56,7 @@ def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Ten
     M, slope, far = rows.W.matrix().cpu().numpy(), gradient.cpu().numpy(), free.cpu().numpy()
     for i in tight.any(1).nonzero()[:, 0].tolist():
         I = tight[i].cpu().numpy()
-        mu[i, tight[i]] = torch.as_tensor(_tight(M[I], slope[i], far[i])).to(mu)
+        mu[i, tight[i]] = torch.from_numpy(_tight(M[I], slope[i], far[i])).to(mu)
     return mu
 
 
@@ -123,7 +123,7 @@ def _lift(rows: Rows, length: Tensor) -> Tensor | None:
     u = np.zeros(rows.m)
     u[on], u[off] = unit[on] @ x[:n], np.maximum(unit[off] @ x[:n], 0.0)
     least = float((u @ unit).min(initial=np.inf))
-    return torch.as_tensor(u / least).to(rows.y)[None] if 1e-12 < least < np.inf else None
+    return torch.from_numpy(u / least).to(rows.y)[None] if 1e-12 < least < np.inf else None
 
 
 def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None) -> Tensor:
@@ -152,7 +152,7 @@ def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None 
             continue  # h is strictly inside: p = 0
         slack = torch.eye(halves.shape[1], dtype=M.dtype, device=M.device)[:, idle[i]]
         block = torch.cat([*columns, -slack], 1).cpu().numpy()
-        q = torch.as_tensor(nonnegative_fit(block, -weight[i])).to(p)
+        q = torch.from_numpy(nonnegative_fit(block, -weight[i])).to(p)
         ups, downs = int(upper[i].sum()), int(lower[i].sum())
         p[i, upper[i]] += q[:ups]
         p[i, lower[i]] -= q[ups : ups + downs]

@@ -272,7 +272,7 @@ class _Trial:
         data = self.data
         p = data.fit * (data.W(self.h) + data.b - data.y)
         tiny = settled & (p.norm(dim=1) <= _TINY)
-        if not asks(p.device) or not tiny.any():
+        if asks(p.device) and not tiny.any():
             return
         none = torch.zeros_like(p)
         for _ in range(2):

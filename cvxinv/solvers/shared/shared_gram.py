@@ -15,6 +15,7 @@ _MILD = 1e-2  # mu / L above which three digits of G^-1 d serve
 _WIDE = 1e-4  # in units of L: the ridge for m < n; 100 times below the spectrum of a Gaussian W W'
 _RIDGE = 1e-9  # the same where G is singular to float64 for other reasons
 _ROWS = 28  # whose products are summed at a time
+_BF16 = (8, 0)  # compute capability from which a card multiplies in bfloat16 itself
 _POWERS = 10  # products that find an end of the spectrum well enough for rho
 
 
@@ -137,6 +138,7 @@ def largest(H: Tensor) -> float:
 def fast_type(like: Tensor) -> torch.dtype:
     """bfloat16 where the processor multiplies in it, else float32."""
     if like.device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # not `is_bf16_supported`, which counts emulation, slower than float32, and asks the current device
+        return torch.bfloat16 if torch.cuda.get_device_capability(like.device) >= _BF16 else torch.float32
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if known.get("avx512_bf16") or known.get("amx_bf16") else torch.float32
