@@ -15,7 +15,8 @@ from .errors import (
 from .generator.activations import PLU, AbstractActivation, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
 from .generator.chain import Generator, Layer
 from .generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
-from .generator.reading.pair import load_generator, save_generator
+from .generator.reading.load import load_generator
+from .generator.reading.pair import save_generator
 from .inversion.invert import METHODS, invert
 from .inversion.methods.latent_pursuit import LayerReport
 from .inversion.result import Inversion

@@ -4,6 +4,7 @@ Arrays come from .npy, .npz and .safetensors; nothing is unpickled.
 """
 
 import difflib
+import json
 import os
 import uuid
 import zipfile
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -163,3 +165,11 @@ def parse_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
         return load(content)
     except (safetensors.SafetensorError, KeyError) as error:
         raise ValueError(f"expected a safetensors file, got {error} in {path}; it is damaged or of another kind") from error
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """What a JSON file's content says. Raises ValueError where it is damaged or none."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got {error}; the file is damaged, fetch or copy it again") from error

@@ -27,7 +27,8 @@ from cvxinv.generator.activations import (
 )
 from cvxinv.generator.chain import Generator, Layer
 from cvxinv.generator.maps import Composition, Conv2d, ConvTranspose2d, Dense
-from cvxinv.generator.reading.pair import load_generator, save_generator
+from cvxinv.generator.reading.load import load_generator
+from cvxinv.generator.reading.pair import save_generator
 
 NAMES = [
     "aman_fashion_dcgan_28x28",
@@ -661,7 +662,7 @@ def test_failed_save_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Mo
     def full_disk(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr("cvxinv.generator.reading.pair.os.replace", full_disk)
+    monkeypatch.setattr("cvxinv.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         save_generator(load_generator(settle(nn.Linear(3, 5), seed=1)), tmp_path / "net")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -978,7 +979,7 @@ BAD_MODULES: dict[str, tuple[Callable[[], nn.Module], type[Exception], str]] = {
     "hidden tanh": (lambda: unfit(nn.Tanh()), UnsupportedLayerError, r"1 \(Tanh\).*at the output only"),
     "hidden plu": (lambda: unfit(PLUModule()), UnsupportedLayerError, r"1 \(PLUModule\)"),
     "layer norm": (lambda: unfit(nn.LayerNorm(4)), UnsupportedLayerError, r"1 \(LayerNorm\)"),
-    "slope": (lambda: unfit(nn.LeakyReLU(1.5)), UnsupportedLayerError, r"1 \(LeakyReLU\) with slope 1\.5"),
+    "slope": (lambda: unfit(nn.LeakyReLU(1.5)), UnsupportedLayerError, r"1 \(LeakyReLU\) with negative_slope 1\.5"),
     "smooth upsampling": (
         lambda: pictures(nn.Upsample(scale_factor=2, mode="bilinear")),
         UnsupportedLayerError,

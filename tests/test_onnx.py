@@ -22,7 +22,8 @@ from cvxinv.errors import BackendNotInstalledError, CvxinvWarning, UnsupportedLa
 from cvxinv.generator.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from cvxinv.generator.chain import Generator
 from cvxinv.generator.maps import ConvTranspose2d, Dense
-from cvxinv.generator.reading.pair import load_generator, save_generator
+from cvxinv.generator.reading.load import load_generator
+from cvxinv.generator.reading.pair import save_generator
 
 onnx = pytest.importorskip("onnx", reason='onnx is not installed: pip install "cvxinv[onnx]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
@@ -412,7 +413,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_misread_node_is_caught_by_onnxruntime(small: Path, monkeypatch: pytest.MonkeyPatch):
     load_generator(small)
-    monkeypatch.setattr(cvxinv.generator.reading.onnx_nodes, "LeakyReLU", lambda slope: LeakyReLU(slope * 1.01))
+    monkeypatch.setattr(LeakyReLU, "of", lambda slope: LeakyReLU(slope * 1.01))
     with pytest.raises(ValueError, match=r"expected onnxruntime .* relative difference of .* \(allowed 1e-05\)"):
         load_generator(small)
 

@@ -32,7 +32,7 @@ from ..check_inversion import check_file
 from ..errors import BackendNotInstalledError, CvxinvWarning
 from ..files import missing, read_mask, read_matrix, read_signals, write_whole
 from ..generator.chain import Generator
-from ..generator.reading.pair import load_generator
+from ..generator.reading.load import load_generator
 from ..inversion.explain import explain
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import BackendNotInstalledError
 from ..generator.chain import Generator
-from ..generator.reading.pair import load_generator
+from ..generator.reading.load import load_generator
 from ..inversion.invert import invert
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable

@@ -5,7 +5,8 @@ one, its inverse. A ReLU has none: what it cut is not known, and that is what th
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from math import inf
 from typing import ClassVar
 
@@ -24,13 +25,14 @@ class AbstractActivation(ABC):
 
     name: a word of its own, for messages and files. range: lowest and highest value; the ends may be out of reach. slopes:
     `(a, 1.0)` for u where u > 0 and a u elsewhere, 0 <= a <= 1; None for anything else. torch_modules, onnx_ops: by which
-    names the readers know it.
+    names the readers know it. parameter_names: what files and torch modules call the numbers, in the order of the fields.
     """
 
     name: ClassVar[str]
     range: ClassVar[tuple[float, float]] = (-inf, inf)
     torch_modules: ClassVar[tuple[str, ...]] = ()
     onnx_ops: ClassVar[tuple[str, ...]] = ()
+    parameter_names: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __call__(self, u: Tensor) -> Tensor:
@@ -63,8 +65,13 @@ class AbstractActivation(ABC):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers that it takes to make it again, by the names in files, in the order of docs/checking.md."""
-        return {}
+        """The numbers that it takes to make it again, by their names, in the order of docs/checking.md."""
+        return {name: vars(self)[f.name] for name, f in zip(self.parameter_names, fields(self), strict=False)}  # type: ignore
+
+    @classmethod
+    def of(cls, *numbers: float) -> "AbstractActivation":
+        """The activation of these numbers, in the order of `parameter_names`. Raises: ValueError for others than it takes."""
+        return cls(*numbers)
 
     @property
     def saturates(self) -> bool:
@@ -168,6 +175,7 @@ class LeakyReLU(AbstractActivation):
     name: ClassVar[str] = "leaky_relu"
     torch_modules: ClassVar[tuple[str, ...]] = ("LeakyReLU",)
     onnx_ops: ClassVar[tuple[str, ...]] = ("LeakyRelu",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("negative_slope",)
 
     def __post_init__(self) -> None:
         if not 0 < self.slope < 1:
@@ -177,9 +185,13 @@ class LeakyReLU(AbstractActivation):
     def slopes(self) -> tuple[float, float]:
         return self.slope, 1.0
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"negative_slope": self.slope}
+    @classmethod
+    def of(cls, *numbers: float) -> AbstractActivation:
+        """With a slope of 0 it is the ReLU."""
+        (slope,) = numbers
+        if not isinstance(slope, int | float) or not 0 <= slope < 1:
+            raise ValueError(f"expected a negative_slope in [0, 1), got {slope}; pass one")
+        return ReLU() if slope == 0 else cls(float(slope))
 
     def __call__(self, u: Tensor) -> Tensor:
         return torch.where(u > 0, u, u * self.slope)
@@ -245,16 +257,14 @@ class PLU(AbstractActivation):
     c: float = 1.0
 
     name: ClassVar[str] = "plu"
+    torch_modules: ClassVar[tuple[str, ...]] = ("PLUModule",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("a", "c")
 
     def __post_init__(self) -> None:
         if not 0 < self.a < 1:
             raise ValueError(f"expected a PLU slope a in (0, 1), got {self.a}; for 1 use Identity()")
         if not 0 < self.c < float("inf"):
             raise ValueError(f"expected a finite PLU corner c > 0, got {self.c}; pass c > 0")
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"a": self.a, "c": self.c}
 
     @property
     def saturates(self) -> bool:
@@ -282,13 +292,23 @@ class PLUModule(nn.Module):
         super().__init__()
         self.activation = PLU(a, c)
 
+    @property
+    def a(self) -> float:
+        """The slope outside of [-c, c]."""
+        return self.activation.a
+
+    @property
+    def c(self) -> float:
+        """Where the corners are."""
+        return self.activation.c
+
     def forward(self, u: Tensor) -> Tensor:
         """PLU of `u`, elementwise."""
         return self.activation(u)
 
     def extra_repr(self) -> str:
         """The two parameters."""
-        return f"a={self.activation.a}, c={self.activation.c}"
+        return f"a={self.a}, c={self.c}"
 
 
 KINDS: tuple[type[AbstractActivation], ...] = (Identity, ReLU, LeakyReLU, Tanh, Sigmoid, PLU)
@@ -297,6 +317,13 @@ KINDS: tuple[type[AbstractActivation], ...] = (Identity, ReLU, LeakyReLU, Tanh, 
 def in_files(activation: AbstractActivation) -> bool:
     """Whether files can name it: one of `KINDS`, and no class of the same name."""
     return type(activation) in KINDS
+
+
+def all_kinds(base: type[AbstractActivation] = AbstractActivation) -> Iterator[type[AbstractActivation]]:
+    """Every class of activation that there is, the package's own first."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from all_kinds(kind)
 
 
 def check_facts(activation: AbstractActivation, where: str) -> None:

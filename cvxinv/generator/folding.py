@@ -1,24 +1,23 @@
-"""Folding: steps of a network, as they were read, become layers with one linear map and one bias each.
+"""Folding: ops become layers with one linear map and one bias each; every reader ends here.
 
-A `Chain` takes the steps in order. Linear maps and batch norms that no activation separates are multiplied
-out, in the precision that they come in (the readers use float64). A batch norm in front of a zero-padded
-convolution leaves a bias that depends on the position, W(shift), because the padding is not shifted; hence
-every bias is one number per output.
+Linear maps and batch norms that no activation separates are multiplied out, in the precision that they come in (the readers
+use float64). A batch norm in front of a zero-padded convolution leaves a bias that depends on the position, W(shift), because
+the padding is not shifted; hence every bias is one number per output.
 """
 
 from dataclasses import dataclass, field, replace
-from math import prod
-from operator import index
-from typing import SupportsIndex
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UnsupportedLayerError
 from .activations import AbstractActivation, Identity
 from .chain import Generator, Layer
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .ops import (
+    AbstractDiagonal, AbstractMapOp, AbstractOp, Activation, Misfit, Ops, Reshape, Shape, per_channel, per_output,
+)  # fmt: skip
 
 # a product with a dense factor is multiplied out up to this many entries (32 MB in float64)
 _DENSE_ENTRIES = 4_000_000
@@ -40,61 +39,49 @@ class _Affine:
     b: Tensor
 
 
-@dataclass
-class Chain:
-    """Steps gathered so far; `shape` is that of one signal behind them, without the batch."""
+def fold(
+    ops: Ops, shape: Shape, signal_shape: Shape | None = None, description: dict[str, Any] | None = None
+) -> Generator:
+    """The generator that ops make of a latent of `shape`; `signal_shape` where the last op leaves another one.
 
-    shape: tuple[int, ...]
+    Raises: ValueError, with the op's place, for an op that does not fit the signal; UnsupportedLayerError for an activation
+    without a map before it, and for a hidden one that is neither ReLU nor LeakyReLU.
+    """
+    chain = _Chain(tuple(shape))
+    for place, op in ops:
+        try:
+            chain.append(op, place.words)
+        except Misfit as misfit:
+            raise place.wrong(misfit.expected, misfit.got) from misfit
+    return chain.finish(signal_shape, description or {})
+
+
+@dataclass
+class _Chain:
+    """Ops folded so far; `shape` is that of one signal behind them, without the batch."""
+
+    shape: Shape
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     pending: _Diagonal | _Affine | None = None
 
-    def add_map(self, W: AbstractMap, b: Tensor, shape: tuple[int, ...], as_factor: bool = False) -> None:
-        """Append W h + b with `b` of shape `(m,)`; `as_factor` keeps it apart from the map before it."""
-        before, self.shape = self.pending, shape
-        if before is None:
-            self.pending = _Affine(W, b)
-        elif isinstance(before, _Diagonal):
-            self.pending = _Affine(_scale_columns(W, before.scale), b + W(before.shift[None])[0])
+    def append(self, op: AbstractOp, place: str) -> None:
+        """Fold one op in. Raises: Misfit, UnsupportedLayerError."""
+        if isinstance(op, AbstractMapOp):
+            *before, last = op.maps(self.shape)
+            for W in before:
+                self._add_map(W, torch.zeros(W.m, dtype=W.dtype), op.composed)
+            self._add_map(last, op.offset(last.shapes[1]), op.composed)
+        elif isinstance(op, AbstractDiagonal):
+            self._add_diagonal(*op.numbers(self.shape))
+        elif isinstance(op, Reshape):
+            self.shape = op.fits(self.shape)
+        elif isinstance(op, Activation):
+            self._add_activation(op.activation, place)
         else:
-            product = Composition(W, before.W) if as_factor else compose(W, before.W)
-            self.pending = _Affine(product, b + W(before.b[None])[0])
+            raise TypeError(f"expected an op that can be folded, got {type(op).__name__} in {place}; choose its label first")
 
-    def add_diagonal(self, scale: Tensor, shift: Tensor) -> None:
-        """Append scale * h + shift, one number per channel (the first axis of `shape`)."""
-        scale, shift = per_output(scale, self.shape), per_output(shift, self.shape)
-        before = self.pending
-        if before is None:
-            self.pending = _Diagonal(scale, shift)
-        elif isinstance(before, _Diagonal):
-            self.pending = _Diagonal(scale * before.scale, scale * before.shift + shift)
-        else:
-            self.pending = _Affine(_scale_rows(before.W, scale), scale * before.b + shift)
-
-    def add_channels(self, before: Tensor, after: Tensor) -> None:
-        """Put fixed channels `before` and `after` those of the signal, shapes (k, ...) with ... as in `shape`."""
-        channels, rest = self.shape[0], self.shape[1:]
-        weight = F.pad(torch.eye(channels, dtype=before.dtype), (0, 0, before.shape[0], after.shape[0]))
-        b = torch.cat([before, before.new_zeros(self.shape), after]).reshape(-1)
-        if len(rest) == 2:
-            W: AbstractMap = Conv2d(weight[:, :, None, None], (channels, *rest))
-        else:
-            W = Dense(torch.kron(weight, torch.eye(prod(rest), dtype=before.dtype)))
-        self.add_map(W, b, (weight.shape[0], *rest))
-
-    def add_activation(self, activation: AbstractActivation, place: str) -> None:
-        """Append an activation; it closes a layer. Raises: UnsupportedLayerError where no map stands before
-        it."""
-        if activation.linear:
-            return
-        if self.pending is None:
-            where = "another activation" if self.layers else "the latent itself"
-            raise UnsupportedLayerError(
-                f"expected a linear map before {place}, got {where}; remove the activation or put a map before it"
-            )
-        self._close(activation, place)
-
-    def finish(self, signal_shape: tuple[int, ...] | None = None, description: dict | None = None) -> Generator:
+    def finish(self, signal_shape: Shape | None, description: dict[str, Any]) -> Generator:
         """The generator. Raises: UnsupportedLayerError for a hidden activation other than ReLU, LeakyReLU."""
         if self.pending is not None:
             self._close(Identity(), "the output")
@@ -108,7 +95,40 @@ class Chain:
                     f"expected ReLU or LeakyReLU between two maps, got {place}; {layer.activation!r} can "
                     "stand at the output only: retrain with ReLU, or pass the network from there on"
                 )
-        return Generator(tuple(self.layers), signal_shape or self.shape, description or {})
+        return Generator(tuple(self.layers), signal_shape or self.shape, description)
+
+    def _add_map(self, W: AbstractMap, b: Tensor, as_factor: bool) -> None:
+        """Append W h + b with `b` of shape `(m,)`; `as_factor` keeps it apart from the map before it."""
+        before, self.shape = self.pending, W.shapes[1]
+        if before is None:
+            self.pending = _Affine(W, b)
+        elif isinstance(before, _Diagonal):
+            self.pending = _Affine(_scale_columns(W, before.scale), b + W(before.shift[None])[0])
+        else:
+            product = Composition(W, before.W) if as_factor else compose(W, before.W)
+            self.pending = _Affine(product, b + W(before.b[None])[0])
+
+    def _add_diagonal(self, scale: Tensor, shift: Tensor) -> None:
+        """Append scale * h + shift, one number per channel (the first axis of `shape`) or per output."""
+        scale, shift = per_output(scale, self.shape), per_output(shift, self.shape)
+        before = self.pending
+        if before is None:
+            self.pending = _Diagonal(scale, shift)
+        elif isinstance(before, _Diagonal):
+            self.pending = _Diagonal(scale * before.scale, scale * before.shift + shift)
+        else:
+            self.pending = _Affine(_scale_rows(before.W, scale), scale * before.b + shift)
+
+    def _add_activation(self, activation: AbstractActivation, place: str) -> None:
+        """Append an activation; it closes a layer."""
+        if activation.linear:
+            return
+        if self.pending is None:
+            where = "another activation" if self.layers else "the latent itself"
+            raise UnsupportedLayerError(
+                f"expected a linear map before {place}, got {where}; remove the activation or put a map before it"
+            )
+        self._close(activation, place)
 
     def _close(self, activation: AbstractActivation, place: str) -> None:
         pending, self.pending = self.pending, None
@@ -117,19 +137,6 @@ class Chain:
         assert pending is not None
         self.layers.append(Layer(pending.W, pending.b, activation))
         self.places.append(place)
-
-
-def per_output(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """One number per output, `(prod(shape),)`, from one per channel or one per output."""
-    if values.numel() == prod(shape):
-        return values.reshape(-1)
-    return values.reshape(-1).repeat_interleave(prod(shape[1:]))
-
-
-def per_channel(values: Tensor, channels: int) -> Tensor | None:
-    """One number per channel, `(channels,)`, or None where a channel holds different numbers."""
-    table = values.reshape(channels, -1)
-    return table[:, 0] if bool((table == table[:, :1]).all()) else None
 
 
 def compose(outer: AbstractMap, inner: AbstractMap) -> AbstractMap:
@@ -196,25 +203,3 @@ def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bo
         return W.weight * channels.reshape(-1, 1, 1, 1)
     grouped = W.weight.reshape(W.groups, -1, *W.weight.shape[1:])
     return (grouped * channels.reshape(W.groups, 1, -1, 1, 1)).reshape(W.weight.shape)
-
-
-def fixed_label(label: object, classes: int | None) -> int:
-    """`label` as an integer in 0, ..., `classes` - 1; None is not known how many.
-
-    Raises: ValueError for a missing label and one out of range, TypeError for what is no integer.
-    """
-    known = "label=0" if classes is None else f"label=0 ... label={classes - 1}"
-    if label is None:
-        raise ValueError(f"expected a label, because this generator is conditional, got none; pass {known}")
-    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
-        raise TypeError(f"expected a label as one integer, got {label!r}; pass {known}")
-    number = index(label)
-    if number < 0 or (classes is not None and number >= classes):
-        raise ValueError(f"expected a label of this generator's {classes or ''} classes, got {number}; pass {known}")
-    return number
-
-
-def no_label(label: object) -> None:
-    """Raises: ValueError if there is a label, for a generator that takes none."""
-    if label is not None:
-        raise ValueError(f"expected no label, because this generator is not conditional, got label={label!r}; leave it out")

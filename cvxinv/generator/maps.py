@@ -65,6 +65,11 @@ class AbstractMap(ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of what it takes and of what it gives: (channels, height, width) of pictures, flat ones otherwise."""
+        return (self.n,), (self.m,)
+
     @abstractmethod
     def __call__(self, h: Tensor) -> Tensor:
         """W h for each row of `h`, `(N, n)` to `(N, m)`."""
@@ -290,6 +295,10 @@ class _Convolution(AbstractMap):
             )
 
     @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape_in, self.shape_out
+
+    @property
     def n(self) -> int:
         return prod(self.shape_in)
 
@@ -451,6 +460,10 @@ class Resampling2d(AbstractMap):
     def shape_out(self) -> tuple[int, int, int]:
         """(channels, height, width) of what it gives."""
         return (self.channels, self.rows.shape[0], self.columns.shape[0])
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape_in, self.shape_out
 
     @property
     def n(self) -> int:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..files import as_floats, near, parse_tensors, read_array
+from ..files import as_floats, near, parse_json, parse_tensors, read_array
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
@@ -227,10 +227,7 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _read_spec(path: Path) -> dict[str, Any]:
-    try:
-        spec = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got {error}; the file is damaged, copy it again") from error
+    spec = parse_json(path.read_bytes(), path)
     if not isinstance(spec, dict) or spec.get("format") != _FORMAT:
         raise ValueError(f'expected "format": "{_FORMAT}" in {path}, got another file; pass the folder of a result')
     if spec.get("version") != _VERSION:

@@ -1,5 +1,4 @@
-"""Reading a torch module: its forward pass is traced symbolically, and the chain it makes is folded into a
-generator.
+"""Reading a torch module: its forward pass is traced symbolically, said in ops, and folded into a generator.
 
 Everything happens on a float64 copy on the CPU: the user's module, its mode and torch's global state stay as
 they are. What was read is compared with the copy on random latents before it is given out.
@@ -21,10 +20,15 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ...errors import UnsupportedLayerError
 from ...inputs import plain_tensor
-from ..activations import AbstractActivation, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
+from ..activations import AbstractActivation, all_kinds
 from ..chain import Generator
-from ..folding import Chain, fixed_label, no_label, per_output
-from ..maps import Conv2d, ConvTranspose2d, Dense, Resampling2d
+from ..folding import fold
+from ..maps import Resampling2d
+from ..ops import (
+    AbstractOp, Activation, BatchNorm, Channels, Convolution, Diagonal, Linear, Place, Resampling, Reshape, Shape,
+    TransposedConvolution,
+)  # fmt: skip
+from .labels import fixed_label, no_label
 
 _PROBES = 3
 _CHECKS = 16
@@ -33,15 +37,10 @@ _RTOL = 1e-10  # float64 roundings of a deep chain stay below 1e-12; a misread s
 # these pick pixels; ZeroPad2d is a ConstantPad2d
 _RESAMPLINGS = (nn.Upsample, nn.ConstantPad2d, nn.ReplicationPad2d, nn.ReflectionPad2d, nn.CircularPad2d)
 _MODULES = (
-    nn.Linear, nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh,
-    nn.Sigmoid, PLUModule, nn.Identity, _DropoutNd, nn.Flatten, nn.Unflatten, *_RESAMPLINGS,
+    nn.Linear, nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, _DropoutNd, nn.Flatten, nn.Unflatten,
+    *_RESAMPLINGS,
 )  # fmt: skip
-_ACTIVATIONS: dict[Any, AbstractActivation] = {
-    torch.relu: ReLU(), F.relu: ReLU(), torch.relu_: ReLU(), F.relu_: ReLU(), "relu": ReLU(), "relu_": ReLU(),
-    torch.tanh: Tanh(), F.tanh: Tanh(), "tanh": Tanh(), "tanh_": Tanh(),
-    torch.sigmoid: Sigmoid(), F.sigmoid: Sigmoid(), "sigmoid": Sigmoid(), "sigmoid_": Sigmoid(),
-}  # fmt: skip
-_LEAKY = (F.leaky_relu, F.leaky_relu_)
+_DEFAULTS = {"negative_slope": 0.01}  # torch's, for numbers that a functional call leaves out
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout)
 _RESHAPES = (
     torch.flatten, torch.reshape, torch.unflatten, torch.squeeze, torch.unsqueeze,
@@ -79,11 +78,8 @@ def read_module(module: nn.Module, latent_dim: int | None = None, label: int | N
     steps = _steps(graph, twin, inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         shape, seen = _probe(twin, graph, steps, inputs, latent_dim)
-        chain = Chain(shape)
-        for node in steps:
-            _Step(chain, twin, node, inputs, seen.values).append(seen.shapes[node])
         described = {} if inputs.label is None else {"label": inputs.label}
-        generator = chain.finish(_last_shape(steps, seen.shapes), described)
+        generator = fold(_ops(twin, steps, shape, seen), shape, description=described)
         _compare(generator, twin, shape, inputs)
     return generator
 
@@ -148,7 +144,21 @@ class _Tracer(fx.Tracer):
 
 
 def _is_supported(part: nn.Module) -> bool:
-    return any(isinstance(part, kind) and type(part).forward is kind.forward for kind in _MODULES)
+    """Whether it is a module that can be read, and computes what those of its kind do."""
+    maps = any(isinstance(part, kind) and type(part).forward is kind.forward for kind in _MODULES)
+    return maps or _activation_of(part) is not None
+
+
+def _activation_of(part: nn.Module) -> type[AbstractActivation] | None:
+    """The activation that names the module's class, or one that it inherits its forward pass from."""
+    names = [kind.__name__ for kind in type(part).__mro__ if getattr(kind, "forward", None) is type(part).forward]
+    return next((kind for kind in all_kinds() if not set(names).isdisjoint(kind.torch_modules)), None)
+
+
+def _activation_named(target: Any) -> type[AbstractActivation] | None:
+    """The activation that a function or a method of tensors bears the name of: `F.relu`, `torch.relu_`, "relu"."""
+    name = (target if isinstance(target, str) else getattr(target, "__name__", "")).removesuffix("_")
+    return next((kind for kind in all_kinds() if kind.name == name), None)
 
 
 def _trace(twin: nn.Module) -> fx.Graph:
@@ -296,9 +306,10 @@ def _steps(graph: fx.Graph, twin: nn.Module, inputs: _Inputs) -> list[fx.Node]:
 
 def _check_kind(node: fx.Node, twin: nn.Module, place: str) -> None:
     if node.op == "call_module":
-        known = isinstance(twin.get_submodule(str(node.target)), _MODULES)
+        part = twin.get_submodule(str(node.target))
+        known = isinstance(part, _MODULES) or _activation_of(part) is not None
     else:
-        known = node.target in _ACTIVATIONS or node.target in (*_LEAKY, *_DROPOUTS, *_RESHAPES, F.pad, F.interpolate)
+        known = node.target in (*_DROPOUTS, *_RESHAPES, F.pad, F.interpolate) or _activation_named(node.target) is not None
     if not known:
         raise UnsupportedLayerError(f"expected a step that can be read, got {place}; {_CURE}")
 
@@ -408,110 +419,105 @@ def _squares(node: fx.Node, twin: nn.Module, latent_dim: int) -> Iterator[tuple[
             yield (part.in_channels, side, side)
 
 
-def _last_shape(steps: list[fx.Node], shapes: dict[fx.Node, tuple[int, ...]]) -> tuple[int, ...] | None:
-    return shapes[steps[-1]][1:] if steps else None
+def _ops(twin: nn.Module, steps: list[fx.Node], shape: Shape, seen: "_Recorder") -> Iterator[tuple[Place, AbstractOp]]:
+    """The steps in ops, for latents of `shape`; each with its place."""
+    for node in steps:
+        step = _Step(twin, node, shape, seen)
+        yield from ((Place(step.place, _CURE), op) for op in step.ops())
+        shape = step.after
 
 
 class _Step:
-    """One node, appended to a chain; `values` are those that the label alone decides, on the three probes."""
+    """One node between signals of shapes `before` and `after`; `values` are those that the label alone decides, on the probes."""
 
-    def __init__(self, chain: Chain, twin: nn.Module, node: fx.Node, inputs: _Inputs, values: dict[fx.Node, Tensor]):
-        self.chain, self.twin, self.node, self.inputs, self.values = chain, twin, node, inputs, values
-        self.place = _place(node, twin)
-
-    def append(self, shape: tuple[int, ...]) -> None:
-        """Append the node, whose result on the three probes has `shape`."""
+    def __init__(self, twin: nn.Module, node: fx.Node, before: Shape, seen: "_Recorder"):
+        self.twin, self.node, self.before, self.values, self.place = twin, node, before, seen.values, _place(node, twin)
+        shape = seen.shapes[node]
         if shape[:1] != (_PROBES,):
             raise UnsupportedLayerError(
                 f"expected a first axis that counts the latents at every step, got shape {shape} for "
                 f"{_PROBES} latents at {self.place}; reshape with view(z.size(0), ...) or nn.Flatten"
             )
-        if self.node.op == "call_module":
-            self._module(self.twin.get_submodule(str(self.node.target)), shape[1:])
-        elif self.node.target in _WITH_LABEL:
-            self._with_label(shape[1:])
-        else:
-            self._function()
-        self.chain.shape = shape[1:]
+        self.after = shape[1:]
 
-    def _module(self, part: nn.Module, shape: tuple[int, ...]) -> None:
+    def ops(self) -> Iterator[AbstractOp]:
+        """What the node does to a signal. Raises: UnsupportedLayerError, ValueError."""
+        if self.node.op == "call_module":
+            yield from self._module(self.twin.get_submodule(str(self.node.target)))
+        elif self.node.target in _WITH_LABEL:
+            yield self._with_label()
+        elif self.node.target in _RESHAPES:
+            yield Reshape(shape=self.after)
+        else:
+            yield from self._function()
+
+    def _module(self, part: nn.Module) -> Iterator[AbstractOp]:
         if len(self.node.args) != 1 or self.node.kwargs:
             raise self._unsupported("called with more than one input")
         if isinstance(part, nn.Linear):
-            self._linear(part, shape)
+            if prod(self.before) != part.in_features:
+                raise self._unsupported(f"applied to each row of a signal of shape {self.before}")
+            yield Linear(weight=part.weight.detach(), bias=_detached(part.bias))
+            yield Reshape(shape=self.after)
         elif isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
-            self._convolution(part, shape)
+            yield from self._convolution(part)
         elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            self.chain.add_diagonal(*fold_batch_norm(part.running_mean, part.running_var, part.weight, part.bias, part.eps))
-        elif isinstance(part, PLUModule):
-            self._activation(part.activation)
-        elif isinstance(part, nn.LeakyReLU):
-            self._activation(self._leaky(part.negative_slope))
-        elif isinstance(part, nn.ReLU | nn.Tanh | nn.Sigmoid):
-            self._activation({nn.ReLU: ReLU(), nn.Tanh: Tanh(), nn.Sigmoid: Sigmoid()}[_kind(part)])
+            assert part.running_mean is not None and part.running_var is not None
+            affine = {"weight": _detached(part.weight), "bias": _detached(part.bias)}
+            yield BatchNorm(running_mean=part.running_mean, running_var=part.running_var, **affine, eps=part.eps)
+        elif isinstance(part, nn.Flatten | nn.Unflatten):
+            yield Reshape(shape=self.after)
         elif isinstance(part, _RESAMPLINGS):
-            self._resample(part, getattr(part, "mode", None), getattr(part, "value", 0.0))
+            yield self._resample(part, getattr(part, "mode", None), getattr(part, "value", 0.0))
+        elif kind := _activation_of(part):
+            yield self._activation(kind, [getattr(part, name) for name in kind.parameter_names])
 
-    def _function(self) -> None:
-        target, kwargs = self.node.target, self.node.kwargs
+    def _function(self) -> Iterator[AbstractOp]:
+        target = self.node.target
         if target in (F.pad, F.interpolate):
-            self._resampling_function()
-        elif target in _ACTIVATIONS:
-            self._activation(_ACTIVATIONS[target])
-        elif target in _LEAKY:
-            slope = kwargs.get("negative_slope", self.node.args[1] if len(self.node.args) > 1 else 0.01)
-            self._activation(self._leaky(slope))
+            yield self._resampling_function()
+        elif kind := _activation_named(target):
+            names = enumerate(kind.parameter_names, 1)
+            yield self._activation(kind, [self._argument(name, place, _DEFAULTS.get(name)) for place, name in names])
         elif target in _DROPOUTS:
-            p = kwargs.get("p", self.node.args[1] if len(self.node.args) > 1 else 0.5)
-            default = target is not F.alpha_dropout
-            training = kwargs.get("training", self.node.args[2] if len(self.node.args) > 2 else default)
-            if training and p != 0:
+            training = self._argument("training", 2, target is not F.alpha_dropout)
+            if training and self._argument("p", 1, 0.5) != 0:
                 raise ValueError(
                     f"expected dropout in eval mode, got {self.place} with training={training}; "
                     "pass training=self.training and call .eval()"
                 )
 
-    def _linear(self, part: nn.Linear, shape: tuple[int, ...]) -> None:
-        if prod(self.chain.shape) != part.in_features:
-            raise self._unsupported(f"applied to each row of a signal of shape {self.chain.shape}")
-        W = Dense(part.weight.detach())
-        b = part.weight.new_zeros(W.m) if part.bias is None else part.bias.detach()
-        self.chain.add_map(W, b, shape)
+    def _argument(self, name: str, place: int, default: Any) -> Any:
+        return self.node.kwargs.get(name, self.node.args[place] if len(self.node.args) > place else default)
 
-    def _convolution(self, part: nn.ConvTranspose2d | nn.Conv2d, shape: tuple[int, ...]) -> None:
-        weight, before = part.weight.detach(), self._picture()
-        W: Conv2d | ConvTranspose2d
+    def _convolution(self, part: nn.ConvTranspose2d | nn.Conv2d) -> Iterator[AbstractOp]:
+        kernel: dict[str, Any] = {"weight": part.weight.detach(), "bias": _detached(part.bias)}
+        kernel |= {"stride": part.stride, "dilation": part.dilation, "groups": part.groups}
+        picture = self._picture()
         if isinstance(part, nn.ConvTranspose2d):
-            place = (part.stride, part.padding, part.dilation, part.groups, part.output_padding)
-            W = ConvTranspose2d(weight, before, *place)  # type: ignore[arg-type]
-        else:
-            padding = self._padded(part)
-            W = Conv2d(weight, self._picture(), part.stride, padding, part.dilation, part.groups)  # type: ignore[arg-type]
-        b = weight.new_zeros(W.m) if part.bias is None else per_output(part.bias.detach(), W.shape_out)
-        self.chain.add_map(W, b, shape)
-
-    def _padded(self, part: nn.Conv2d) -> tuple[int, int]:
-        """What a convolution may pad by itself, (down, across); other paddings become a map in front of it."""
+            yield TransposedConvolution(**kernel, padding=part.padding, output_padding=part.output_padding)
+            return
         pads = _pads(part)
         if part.padding_mode == "zeros" and pads[::2] == pads[1::2]:
-            return pads[2], pads[0]
+            yield Convolution(**kernel, padding=(pads[2], pads[0]))
+            return
+        # other paddings than a convolution's own become a map in front of it
         if any(pads):
-            self._resampled(Resampling2d.padding(self._picture(), pads, part.padding_mode))
-        return 0, 0
+            yield Resampling.of(Resampling2d.padding(picture, pads, part.padding_mode))
+        yield Convolution(**kernel)
 
-    def _resampling_function(self) -> None:
+    def _resampling_function(self) -> AbstractOp:
         target, args, kwargs = self.node.target, self.node.args[1:], dict(self.node.kwargs)
         kwargs.pop("input", None)
         if any(isinstance(value, fx.Node) for value in self.node.all_input_nodes[1:]):
             raise self._unsupported("with sizes that depend on the signal's")
         assert callable(target)
-        place = {F.pad: (1, "constant"), F.interpolate: (2, "nearest")}[target]
-        mode = kwargs.get("mode", args[place[0]] if len(args) > place[0] else place[1])
-        value = kwargs.get("value", args[2] if target is F.pad and len(args) > 2 else 0.0)
-        self._resample(lambda x: target(x, *args, **kwargs), mode if target is F.interpolate else None, value)
+        mode = self._argument("mode", 3, "nearest") if target is F.interpolate else None
+        value = self._argument("value", 3, 0.0) if target is F.pad else None
+        return self._resample(lambda x: target(x, *args, **kwargs), mode, value)
 
-    def _resample(self, step: Callable[[Tensor], Tensor], mode: Any, value: Any) -> None:
-        """Append what `step` does to pictures: it shows on pictures that number their rows and columns from 1."""
+    def _resample(self, step: Callable[[Tensor], Tensor], mode: Any, value: Any) -> AbstractOp:
+        """What `step` does to pictures: it shows on pictures that number their rows and columns from 1."""
         before = self._picture()
         if mode is not None and mode not in _NEAREST:
             raise self._unsupported(f"with mode {mode!r}, only 'nearest' can be read")
@@ -521,44 +527,40 @@ class _Step:
         rows, columns = (step(numbers.expand(1, *before)) for numbers in grid)
         if tuple(rows.shape[:2]) != (1, before[0]):
             raise self._unsupported("on other axes than height and width")
-        self._resampled(Resampling2d.picking(before, rows[0, 0].amax(1).long() - 1, columns[0, 0].amax(0).long() - 1))
-
-    def _resampled(self, W: Resampling2d) -> None:
-        self.chain.add_map(W, torch.zeros(W.m, dtype=W.dtype), W.shape_out)
+        picks = (rows[0, 0].amax(1).long() - 1, columns[0, 0].amax(0).long() - 1)
+        return Resampling.of(Resampling2d.picking(before, *picks))
 
     def _picture(self) -> tuple[int, int, int]:
-        if len(self.chain.shape) != 3:
-            raise self._unsupported(f"on a signal of shape {self.chain.shape}, not (channels, height, width)")
-        channels, height, width = self.chain.shape
-        return channels, height, width
+        if len(self.before) != 3:
+            raise self._unsupported(f"on a signal of shape {self.before}, not (channels, height, width)")
+        return self.before
 
-    def _with_label(self, shape: tuple[int, ...]) -> None:
-        """Fold in what the label decides: channels beside the signal, a factor or a summand."""
+    def _with_label(self) -> AbstractOp:
+        """What the label decides: channels beside the signal, a factor or a summand."""
         if self.node.target in _CONCATENATIONS:
-            self._concatenate(shape)
-            return
+            return self._concatenate()
         sides = [*self.node.args, *(value for key, value in self.node.kwargs.items() if key in ("input", "other"))]
         fixed = [side for side in sides if isinstance(side, fx.Node) and side in self.values]
-        if len(sides) != 2 or len(fixed) != 1 or self.node.kwargs.keys() - {"input", "other"} or shape != self.chain.shape:
+        known = len(sides) == 2 and len(fixed) == 1 and not self.node.kwargs.keys() - {"input", "other"}
+        if not known or self.after != self.before:
             raise self._unsupported("on a label in a form that cannot be read")
-        number = self._fixed(self.values[fixed[0]].expand(_PROBES, *shape)).reshape(-1)
+        numbers = self._fixed(self.values[fixed[0]].expand(_PROBES, *self.after)).reshape(-1)
         if self.node.target in _PRODUCTS:
-            self.chain.add_diagonal(number, torch.zeros_like(number))
-        else:
-            self.chain.add_diagonal(torch.ones_like(number), number)
+            return Diagonal(scale=numbers, shift=torch.zeros_like(numbers))
+        return Diagonal(scale=torch.ones_like(numbers), shift=numbers)
 
-    def _concatenate(self, shape: tuple[int, ...]) -> None:
+    def _concatenate(self) -> AbstractOp:
         parts: Any = self.node.args[0] if self.node.args else self.node.kwargs["tensors"]
         tensors = [self.values.get(part) for part in parts]
         place = next(i for i, tensor in enumerate(tensors) if tensor is None)
         sides = [[self._fixed(t) for t in side if t is not None] for side in (tensors[:place], tensors[place + 1 :])]
-        rest = self.chain.shape[1:]
-        channels = self.chain.shape[0] + sum(t.shape[0] for side in sides for t in side)
-        if shape != (channels, *rest) or any(t.shape[1:] != rest for side in sides for t in side):
-            raise self._unsupported(f"beside a signal of shape {self.chain.shape} along another axis than its first")
+        rest = self.before[1:]
+        channels = self.before[0] + sum(t.shape[0] for side in sides for t in side)
+        if self.after != (channels, *rest) or any(t.shape[1:] != rest for side in sides for t in side):
+            raise self._unsupported(f"beside a signal of shape {self.before} along another axis than its first")
         empty = torch.zeros(0, *rest, dtype=torch.float64)
         before, after = (torch.cat([empty, *side]) for side in sides)
-        self.chain.add_channels(before, after)
+        return Channels(before=before, after=after)
 
     def _fixed(self, values: Tensor) -> Tensor:
         """One signal's numbers, in float64, of values that are the same for every signal."""
@@ -566,16 +568,19 @@ class _Step:
             raise self._unsupported("on what is not the same for every signal of one label")
         return values[0].double()
 
-    def _activation(self, activation: AbstractActivation) -> None:
-        self.chain.add_activation(activation, self.place)
-
-    def _leaky(self, slope: Any) -> AbstractActivation:
-        if not isinstance(slope, int | float) or not 0 <= slope < 1:
-            raise self._unsupported(f"with slope {slope}, only slopes in [0, 1) can be read")
-        return leaky(slope)
+    def _activation(self, kind: type[AbstractActivation], numbers: list[Any]) -> AbstractOp:
+        try:
+            return Activation(kind.of(*numbers))
+        except ValueError as error:
+            said = ", ".join(f"{name} {number}" for name, number in zip(kind.parameter_names, numbers, strict=True))
+            raise self._unsupported(f"with {said} ({error})") from error
 
     def _unsupported(self, what: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(f"expected a step that can be read, got {self.place} {what}; {_CURE}")
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
 
 
 def _pads(part: nn.Conv2d) -> tuple[int, int, int, int]:
@@ -585,27 +590,6 @@ def _pads(part: nn.Conv2d) -> tuple[int, int, int, int]:
         return across // 2, across - across // 2, down // 2, down - down // 2
     top, left = (0, 0) if isinstance(part.padding, str) else part.padding
     return left, left, top, top
-
-
-def _kind(part: nn.Module) -> type[nn.Module]:
-    return next(kind for kind in _MODULES if isinstance(part, kind))
-
-
-def leaky(slope: float) -> AbstractActivation:
-    """LeakyReLU of a slope in [0, 1); with slope 0 it is the ReLU."""
-    return ReLU() if slope == 0 else LeakyReLU(float(slope))
-
-
-def fold_batch_norm(
-    mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Scale and shift, one number per channel, that a batch norm applies in eval mode."""
-    assert mean is not None and var is not None
-    scale = (var + eps).rsqrt()
-    if weight is not None:
-        scale = scale * weight.detach()
-    shift = -mean * scale
-    return scale, shift if bias is None else shift + bias.detach()
 
 
 def _compare(generator: Generator, twin: nn.Module, shape: tuple[int, ...], inputs: _Inputs) -> None:

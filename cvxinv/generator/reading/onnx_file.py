@@ -1,7 +1,7 @@
-"""Reading an ONNX file: its graph, a chain from the latent to the output, is folded into a generator.
+"""Reading an ONNX file: its graph, a chain from the latent to the output, is said in ops and folded into a generator.
 
 What does not depend on the latent (weights, shapes, what is made of a label) is computed by onnx's own reference
-evaluator; `onnx_nodes.py` appends the nodes of the chain. The first axis counts signals: a size that an export froze
+evaluator; `onnx_nodes.py` says each node of the chain. The first axis counts signals: a size that an export froze
 there is not a size of the generator. What was read is compared with onnxruntime where that is installed, and the
 description says so either way.
 
@@ -9,7 +9,7 @@ Needs the extra `[onnx]`. Source of the operators: the ONNX operator specificati
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ...errors import BackendNotInstalledError, CvxinvWarning, UnsupportedLayerError
 from ..chain import Generator
-from ..folding import Chain, fixed_label, no_label
+from ..folding import fold
+from ..ops import AbstractOp, Place
+from .labels import fixed_label, no_label
 from .onnx_nodes import Signal, Step
 
 _OLDEST = 9  # the operator set since which batch norm and upsampling have their present form
@@ -44,10 +46,10 @@ def read_onnx(path: Path, latent_dim: int | None = None, label: int | None = Non
     model = _load(path)
     nodes = _live(model.graph, path)
     inputs = _read_inputs(model.graph, nodes, path, latent_dim, label)
-    generator = _fold(model, nodes, inputs, path)
+    generator = fold(_ops(model, nodes, inputs, path), inputs.shape)
     said = {"conversion_check": _compare(generator, inputs, path)}
     described = {"name": path.stem, **({} if inputs.label is None else {"label": inputs.label}), **said}
-    return Generator(generator.layers, generator.signal_shape, described)
+    return replace(generator, description=described)
 
 
 def _load(path: Path) -> Any:
@@ -164,7 +166,7 @@ def _classes(graph: Any, nodes: list[Any], label: str) -> int | None:
     return None
 
 
-def _fold(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> Generator:
+def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> list[tuple[Place, AbstractOp]]:
     from onnx import numpy_helper
 
     opset = _opset(model, path)
@@ -172,7 +174,8 @@ def _fold(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> Generato
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     if inputs.label is not None:
         constants[inputs.label_name] = inputs.labels(batch)
-    chain, current = Chain(inputs.shape), inputs.latent
+    ops: list[tuple[Place, AbstractOp]] = []
+    current = inputs.latent
     shapes = {current: inputs.shape}  # of everything that depends on the latent
     for number, node in enumerate(nodes):
         place = f"node {node.name or number} ({node.op_type}) of {path}"
@@ -191,12 +194,14 @@ def _fold(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> Generato
                 f"{place}; invert a feed-forward part of the model"
             )
         else:
-            Step(chain, node, constants, Signal(current, batch, opset), place).append()
+            step = Step(node, constants, Signal(current, shapes[current], batch, opset), place)
+            step.read()
+            ops += ((Place(place, "export the model again"), op) for op in step.ops)
             current = node.output[0]
-            shapes[current] = chain.shape
+            shapes[current] = step.shape
     if current != model.graph.output[0].name:
         raise UnsupportedLayerError(f"expected an output that depends on the latent, got a constant in {path}; export again")
-    return chain.finish()
+    return ops
 
 
 def _opset(model: Any, path: Path) -> int:

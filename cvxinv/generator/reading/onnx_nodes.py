@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph that a generator can hold, each appended to a chain.
+"""The nodes of an ONNX graph that a generator can hold, each said in ops.
 
 Names of attributes and inputs, defaults and formulas are those of the operator specification,
 https://onnx.ai/onnx/operators, in the operator sets from 9 on.
@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedLayerError
-from ..activations import AbstractActivation, LeakyReLU, ReLU, Sigmoid, Tanh
-from ..folding import Chain
-from ..maps import Conv2d, ConvTranspose2d, Dense, Resampling2d
+from ..activations import AbstractActivation, LeakyReLU, ReLU, all_kinds
+from ..maps import Resampling2d
+from ..ops import (
+    AbstractOp, Activation, BatchNorm, Channels, Convolution, Diagonal, Linear, Resampling, Reshape, Shape,
+    TransposedConvolution,
+)  # fmt: skip
 
 _PAD_MODES = {"constant": "zeros", "edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 _LARGE = 3e38  # some exports write "no upper end" as the largest float32
@@ -30,38 +33,46 @@ _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Signal:
-    """What a node of the chain takes: its name, how many signals the graph counts, the version of the operators."""
+    """What a node of the chain takes: its name and shape, how many of it the graph counts, the version of the operators."""
 
     name: str
+    shape: Shape
     batch: int
     opset: int
 
 
 class Step:
-    """One node, appended to a chain; `constants` are the values that do not depend on the latent."""
+    """One node; `constants` are the values that do not depend on the latent, `shape` is the signal's behind `ops`."""
 
-    def __init__(self, chain: Chain, node: Any, constants: dict[str, np.ndarray], signal: Signal, place: str):
+    def __init__(self, node: Any, constants: dict[str, np.ndarray], signal: Signal, place: str):
         from onnx import helper
 
-        self.chain, self.node, self.constants, self.signal, self.place = chain, node, constants, signal, place
+        self.node, self.constants, self.signal, self.place, self.shape = node, constants, signal, place, signal.shape
         self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.ops: list[AbstractOp] = []
 
-    def append(self) -> None:
-        """Append the node. Raises: UnsupportedLayerError, ValueError, naming the node."""
+    def read(self) -> None:
+        """Say the node in `ops`. Raises: UnsupportedLayerError, ValueError, naming the node."""
         kinds: dict[str, Callable[[], None]] = {
             "Gemm": self._gemm, "MatMul": self._matmul, "Add": self._add, "Sub": self._subtract, "Mul": self._multiply,
-            "Div": self._divide, "Neg": lambda: self._affine(-torch.ones(self.chain.shape).double()),
+            "Div": self._divide, "Neg": lambda: self._affine(-torch.ones(self.shape).double()),
             "Conv": self._convolution, "ConvTranspose": self._transposed, "BatchNormalization": self._batch_norm,
-            "Relu": lambda: self._activation(ReLU()), "LeakyRelu": lambda: self._leaky(self._attribute("alpha", 0.01)),
-            "PRelu": self._learned_leaky, "Clip": self._clip, "Tanh": lambda: self._activation(Tanh()),
-            "Sigmoid": lambda: self._activation(Sigmoid()), "Reshape": self._reshape, "Flatten": self._flatten,
-            "Squeeze": self._squeeze, "Unsqueeze": self._unsqueeze, "Transpose": self._transpose,
-            "Identity": lambda: None, "Dropout": self._dropout, "Cast": self._cast, "Concat": self._concatenate,
+            "LeakyRelu": lambda: self._leaky(self._attribute("alpha", 0.01)), "PRelu": self._learned_leaky, "Clip": self._clip,
+            "Reshape": self._reshape, "Flatten": self._flatten, "Squeeze": self._squeeze, "Unsqueeze": self._unsqueeze,
+            "Transpose": self._transpose, "Dropout": self._dropout, "Cast": self._cast, "Concat": self._concatenate,
             "Pad": self._pad, "Upsample": self._resize, "Resize": self._resize,
         }  # fmt: skip
-        if self.node.op_type not in kinds:
-            raise self._unsupported(f"which no map or activation can say; supported are {', '.join(sorted(kinds))}")
-        kinds[self.node.op_type]()
+        name = self.node.op_type
+        plain = {word: kind for kind in all_kinds() if not kind.parameter_names for word in kind.onnx_ops}
+        if name not in kinds and name not in plain:
+            known = ", ".join(sorted({*kinds, *plain}))
+            raise self._unsupported(f"which no map or activation can say; supported are {known}")
+        kinds[name]() if name in kinds else self._activation(plain[name]())
+
+    def _emit(self, op: AbstractOp, shape: Shape | None = None) -> None:
+        """Say one more op, which leaves signals of `shape`."""
+        self.ops.append(op)
+        self.shape = self.shape if shape is None else shape
 
     # --- linear maps ---
 
@@ -71,7 +82,7 @@ class Step:
         B = self._value(1, 2)
         self._dense(self._attribute("alpha", 1.0) * (B if self._attribute("transB", 0) else B.T))
         if self._has(2):
-            self._affine(torch.ones(self.chain.shape).double(), self._attribute("beta", 1.0) * self._beside(2))
+            self._affine(torch.ones(self.shape).double(), self._attribute("beta", 1.0) * self._beside(2))
 
     def _matmul(self) -> None:
         if self._position() != 0:
@@ -79,20 +90,19 @@ class Step:
         self._dense(self._value(1, 2).T)
 
     def _dense(self, weight: Tensor) -> None:
-        if len(self.chain.shape) != 1:
-            raise self._unsupported(f"applied to each row of a signal of shape {self.chain.shape}")
-        if weight.shape[1] != self.chain.shape[0]:
-            raise self._wrong(f"a matrix for {self.chain.shape[0]} numbers", f"one for {weight.shape[1]}")
-        W = Dense(weight.contiguous())
-        self.chain.add_map(W, weight.new_zeros(W.m), (W.m,))
+        if len(self.shape) != 1:
+            raise self._unsupported(f"applied to each row of a signal of shape {self.shape}")
+        if weight.shape[1] != self.shape[0]:
+            raise self._wrong(f"a matrix for {self.shape[0]} numbers", f"one for {weight.shape[1]}")
+        self._emit(Linear(weight=weight.contiguous()), (weight.shape[0],))
 
     def _add(self) -> None:
-        self._affine(torch.ones(self.chain.shape).double(), self._beside(1 - self._position()))
+        self._affine(torch.ones(self.shape).double(), self._beside(1 - self._position()))
 
     def _subtract(self) -> None:
         first = self._position() == 0
         other = self._beside(1 if first else 0)
-        sign = torch.ones(self.chain.shape).double()
+        sign = torch.ones(self.shape).double()
         self._affine(sign if first else -sign, -other if first else other)
 
     def _multiply(self) -> None:
@@ -105,55 +115,55 @@ class Step:
 
     def _affine(self, scale: Tensor, shift: Tensor | None = None) -> None:
         shift = torch.zeros_like(scale) if shift is None else shift
-        self.chain.add_diagonal(scale.reshape(-1), shift.reshape(-1))
+        self._emit(Diagonal(scale=scale.reshape(-1), shift=shift.reshape(-1)))
 
     def _batch_norm(self) -> None:
         if self._attribute("training_mode", 0):
             raise self._wrong("a batch norm in inference mode", "training_mode=1 (export the model after .eval())")
         weight, bias, mean, var = (self._value(i, 1) for i in (1, 2, 3, 4))
-        if weight.shape != self.chain.shape[:1]:
-            raise self._wrong(f"a batch norm of {self.chain.shape[0]} channels", f"one of {weight.shape[0]}")
-        scale = weight * (var + self._attribute("epsilon", 1e-5)).rsqrt()
-        self.chain.add_diagonal(scale, bias - mean * scale)
+        eps = self._attribute("epsilon", 1e-5)
+        self._emit(BatchNorm(running_mean=mean, running_var=var, weight=weight, bias=bias, eps=eps))
 
     def _convolution(self) -> None:
-        weight, groups = self._value(1, 4), self._attribute("group", 1)
-        stride, dilation = self._pair("strides"), self._pair("dilations")
-        sizes, before = self._extent(weight, dilation), self._picture()
-        if weight.shape[1] * groups != before[0]:
-            raise self._wrong(f"a weight for {before[0]} channels", f"{tuple(weight.shape)} with group={groups}")
+        kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
+        weight, stride = kernel["weight"], kernel["stride"]
+        sizes = self._extent(weight, kernel["dilation"])
         needed = [
             max(0, (-(-size // s) - 1) * s + k - size) for size, s, k in zip(before[1:], stride, sizes, strict=True)
         ]  # "same": as many outputs as strides fit into the input
         top, left, bottom, right = self._pads(needed)
         if (top, left) != (bottom, right):
-            self._resampled(Resampling2d.padding(before, (left, right, top, bottom)))
+            self._pad_by(left, right, top, bottom)
             top, left = 0, 0
-        try:
-            W = Conv2d(weight, self._picture(), stride, (top, left), dilation, groups)
-        except RuntimeError as error:
-            raise self._wrong("strides, pads, ... that fit the weight", str(error).splitlines()[0]) from error
-        self.chain.add_map(W, self._channel_bias(W.shape_out), W.shape_out)
+        padded = (self.shape[1] + 2 * top, self.shape[2] + 2 * left)
+        out = [(size - k) // s + 1 for size, k, s in zip(padded, sizes, stride, strict=True)]
+        self._emit(Convolution(**kernel, padding=(top, left), groups=groups), self._sized(weight.shape[0], out))
 
     def _transposed(self) -> None:
-        weight, groups = self._value(1, 4), self._attribute("group", 1)
-        stride, dilation = self._pair("strides"), self._pair("dilations")
-        extra, before = self._pair("output_padding", 0), self._picture()
-        if weight.shape[0] != before[0]:
-            raise self._wrong(f"a weight for {before[0]} channels", f"{tuple(weight.shape)}")
-        kernel = self._extent(weight, dilation)
-        full = [(n - 1) * s + k + e for n, s, k, e in zip(before[1:], stride, kernel, extra, strict=True)]
+        kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
+        weight, stride, extra = kernel["weight"], kernel["stride"], self._pair("output_padding", 0)
+        sizes = self._extent(weight, kernel["dilation"])
+        full = [(n - 1) * s + k + e for n, s, k, e in zip(before[1:], stride, sizes, extra, strict=True)]
         same = [n * s for n, s in zip(before[1:], stride, strict=True)]
         asked = list(self._attribute("output_shape", []))[-2:]
         top, left, bottom, right = self._pads([f - o for f, o in zip(full, asked or same, strict=True)], asked != [])
         direct = (top, left) == (bottom, right) and min(top, left) >= 0
-        try:
-            W = ConvTranspose2d(weight, before, stride, (top, left) if direct else (0, 0), dilation, groups, extra)
-        except RuntimeError as error:
-            raise self._wrong("strides, pads, ... that fit the weight", str(error).splitlines()[0]) from error
-        self.chain.add_map(W, self._channel_bias(W.shape_out), W.shape_out)
+        padding = (top, left) if direct else (0, 0)
+        out = self._sized(weight.shape[1] * groups, [size - 2 * pad for size, pad in zip(full, padding, strict=True)])
+        self._emit(TransposedConvolution(**kernel, padding=padding, output_padding=extra, groups=groups), out)
         if not direct:
-            self._resampled(Resampling2d.padding(W.shape_out, (-left, -right, -top, -bottom)))
+            self._pad_by(-left, -right, -top, -bottom)
+
+    def _kernel(self) -> dict[str, Any]:
+        """What both convolutions say of themselves in the same words."""
+        bias = self._value(2, 1) if self._has(2) else None
+        place = {"stride": self._pair("strides"), "dilation": self._pair("dilations")}
+        return {"weight": self._value(1, 4), "bias": bias, **place}
+
+    def _sized(self, channels: int, sizes: list[int]) -> Shape:
+        if min(sizes) < 1:
+            raise self._wrong("strides, pads, ... that fit the weight", f"pictures of {sizes}")
+        return (channels, *sizes)
 
     def _extent(self, weight: Tensor, dilation: tuple[int, int]) -> list[int]:
         """Height and width that the kernel reaches over."""
@@ -172,21 +182,13 @@ class Step:
         larger = [n - n // 2 for n in needed]
         return (*smaller, *larger) if automatic == "SAME_UPPER" else (*larger, *smaller)
 
-    def _channel_bias(self, shape: tuple[int, ...]) -> Tensor:
-        if not self._has(2):
-            return torch.zeros(prod(shape), dtype=torch.float64)
-        bias = self._value(2, 1)
-        if bias.shape[0] != shape[0]:
-            raise self._wrong(f"a bias of {shape[0]} numbers", f"{bias.shape[0]}")
-        return bias.repeat_interleave(prod(shape[1:]))
-
     # --- padding, upsampling, a label beside the signal ---
 
     def _pad(self) -> None:
         mode = self._word("mode", "constant")
         if mode not in _PAD_MODES:
             raise self._unsupported(f"with mode {mode!r}")
-        axes = len(self.chain.shape) + 1
+        axes = len(self.shape) + 1
         pads = self._integers(1) if self._has(1) else list(self._attribute("pads", []))
         given = self._integers(3) if self._has(3) else list(range(axes))
         value = float(self._constant(2)) if self._has(2) else self._attribute("value", 0.0)
@@ -197,11 +199,13 @@ class Step:
             before[axis], after[axis] = pads[place], pads[place + len(given)]
         if not any(before + after):
             return
-        channels = self._picture()
+        self._picture()
         if any(before[:2] + after[:2]):
             raise self._unsupported("on other axes than height and width")
-        sides = (before[3], after[3], before[2], after[2])
-        self._resampled(Resampling2d.padding(channels, sides, _PAD_MODES[mode]))
+        self._pad_by(before[3], after[3], before[2], after[2], _PAD_MODES[mode])
+
+    def _pad_by(self, left: int, right: int, top: int, bottom: int, mode: str = "zeros") -> None:
+        self._resampled(Resampling2d.padding(self._picture(), (left, right, top, bottom), mode))
 
     def _resize(self) -> None:
         if self._word("mode", "nearest") != "nearest":
@@ -241,27 +245,28 @@ class Step:
         return torch.from_numpy(_ROUNDINGS[rounding](places[mode]).clip(0, size - 1).astype(np.int64))
 
     def _resampled(self, W: Resampling2d) -> None:
-        self.chain.add_map(W, torch.zeros(W.m, dtype=W.dtype), W.shape_out)
+        self._emit(Resampling.of(W), W.shape_out)
 
     def _concatenate(self) -> None:
-        axes, place = len(self.chain.shape) + 1, self._position()
+        axes, place = len(self.shape) + 1, self._position()
         if self._attribute("axis", 1) % axes != 1:
             raise self._unsupported("along another axis than the second")
-        empty = torch.zeros(0, *self.chain.shape[1:], dtype=torch.float64)
+        empty = torch.zeros(0, *self.shape[1:], dtype=torch.float64)
         sides = (range(place), range(place + 1, len(self.node.input)))
         before, after = (torch.cat([empty, *(self._same(self._value(i)) for i in side)]) for side in sides)
-        self.chain.add_channels(before, after)
+        channels = before.shape[0] + self.shape[0] + after.shape[0]
+        self._emit(Channels(before=before, after=after), (channels, *self.shape[1:]))
 
     # --- activations ---
 
     def _activation(self, activation: AbstractActivation) -> None:
-        self.chain.add_activation(activation, self.place)
+        self._emit(Activation(activation))
 
     def _leaky(self, slope: float) -> None:
         if not 0 <= slope < 1:
             raise self._unsupported(f"with slope {slope}, only slopes in [0, 1) can be read")
         # the file holds a float32, which prints as the number that was meant: 0.2, not 0.20000000298
-        self._activation(ReLU() if slope == 0 else LeakyReLU(float(str(np.float32(slope)))))
+        self._activation(LeakyReLU.of(float(str(np.float32(slope)))))
 
     def _learned_leaky(self) -> None:
         slopes = self._value(1)
@@ -281,7 +286,7 @@ class Step:
     # --- shapes ---
 
     def _reshape(self) -> None:
-        target, before = self._integers(1), (self.signal.batch, *self.chain.shape)
+        target, before = self._integers(1), (self.signal.batch, *self.shape)
         if not self._attribute("allowzero", 0):
             target = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(target)]
         known = prod(size for size in target if size != -1)
@@ -289,19 +294,19 @@ class Step:
 
     def _flatten(self) -> None:
         axis = self._attribute("axis", 1)
-        if axis % (len(self.chain.shape) + 1) != 1:
+        if axis % (len(self.shape) + 1) != 1:
             raise self._unsupported(f"with axis={axis}, which mixes signals")
-        self.chain.shape = (prod(self.chain.shape),)
+        self._set_shape([self.signal.batch, prod(self.shape)])
 
     def _squeeze(self) -> None:
-        before = [self.signal.batch, *self.chain.shape]
+        before = [self.signal.batch, *self.shape]
         axes = self._axes(len(before)) or [i for i, size in enumerate(before) if size == 1]
         if any(before[axis] != 1 for axis in axes):
             raise self._wrong("axes of size 1", f"{axes} of {before}")
         self._set_shape([0 if 0 in axes else before[0], *(n for i, n in enumerate(before) if i and i not in axes)])
 
     def _unsqueeze(self) -> None:
-        before = [self.signal.batch, *self.chain.shape]
+        before = [self.signal.batch, *self.shape]
         given = self._axes(None)
         axes = sorted(axis % (len(before) + len(given)) for axis in given)
         for axis in axes:
@@ -309,7 +314,7 @@ class Step:
         self._set_shape([0, *before[1:]] if 0 in axes else before)
 
     def _transpose(self) -> None:
-        before = [self.signal.batch, *self.chain.shape]
+        before = [self.signal.batch, *self.shape]
         order = list(self._attribute("perm", range(len(before))[::-1]))
         kept = [axis for axis in order if axis == 0 or before[axis] != 1]
         if kept != sorted(kept):
@@ -321,9 +326,9 @@ class Step:
         return axes if count is None else [axis % count for axis in axes]
 
     def _set_shape(self, sizes: list[int]) -> None:
-        if not sizes or sizes[0] != self.signal.batch or prod(sizes[1:]) != prod(self.chain.shape):
+        if not sizes or sizes[0] != self.signal.batch or prod(sizes[1:]) != prod(self.shape):
             raise self._unsupported(f"which gives the shape {sizes} for {self.signal.batch} signals and so mixes them")
-        self.chain.shape = tuple(sizes[1:])
+        self._emit(Reshape(shape=tuple(sizes[1:])), tuple(sizes[1:]))
 
     def _dropout(self) -> None:
         if self._has(2) and bool(self._constant(2)):
@@ -362,7 +367,7 @@ class Step:
 
     def _beside(self, place: int) -> Tensor:
         """A floating input as one number per entry of a signal, `shape` of the chain."""
-        value, whole = self._value(place), (self.signal.batch, *self.chain.shape)
+        value, whole = self._value(place), (self.signal.batch, *self.shape)
         try:
             return self._same(value.expand(whole))
         except RuntimeError as error:
@@ -375,9 +380,9 @@ class Step:
         return values[0]
 
     def _picture(self) -> tuple[int, int, int]:
-        if len(self.chain.shape) != 3:
-            raise self._unsupported(f"on a signal of shape {self.chain.shape}, not (channels, height, width)")
-        channels, height, width = self.chain.shape
+        if len(self.shape) != 3:
+            raise self._unsupported(f"on a signal of shape {self.shape}, not (channels, height, width)")
+        channels, height, width = self.shape
         return channels, height, width
 
     def _attribute(self, name: str, default: Any) -> Any:

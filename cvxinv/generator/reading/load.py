@@ -1,0 +1,81 @@
+"""Loading a generator: which reader takes what a caller gives."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ...files import near
+from ...shipped import shipped_file, shipped_generators
+from ...surroundings import undisturbed
+from ..activations import AbstractActivation
+from ..chain import Generator
+from .module import read_module
+from .onnx_file import read_onnx
+from .pair import pair_of, read_pair
+
+
+@undisturbed
+def load_generator(
+    source: nn.Module | str | Path,
+    output: str | AbstractActivation | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    latent_dim: int | None = None,
+    label: int | None = None,
+) -> Generator:
+    """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
+
+    "digits_8x8" and "mnist_gan" ship with the package; a file pair of that name in the current folder comes first.
+
+    Batch norms are folded in float64; the result is cast to `dtype` last. `output` replaces the last
+    activation ("identity", "relu", "leaky_relu", "leaky_relu:0.2", ... or an activation object). `latent_dim`
+    says how many latent coordinates a module takes, where its layers do not. `label` chooses the class of a conditional
+    generator and is folded in. The module is not changed.
+
+    A module is compared with what was read from it on random latents, in float64. An ONNX file (extra `[onnx]`) is
+    compared with onnxruntime where that is installed; the description says what it was compared with.
+
+    Raises: UnsupportedLayerError (a TypeError), with the module path, the layer or the node of the file, for what
+    cannot be read; FileNotFoundError for a missing file; ValueError for a damaged one, for a module that
+    is not ready, and for a missing or wrong label; BackendNotInstalledError for an ONNX file without the extra.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
+    if isinstance(source, nn.Module):
+        generator = read_module(source, latent_dim, label)
+    elif isinstance(source, str | Path):
+        generator = _read_files(source, latent_dim, label)
+    else:
+        raise TypeError(
+            f"expected an nn.Module or a path, got {type(source).__name__}; "
+            "pass the module itself (not its state_dict), or the path of NAME.safetensors with NAME.json, or of NAME.onnx"
+        )
+    generator = generator.to(dtype, device)
+    return generator if output is None else generator.with_output(output)
+
+
+def _read_files(source: str | Path, latent_dim: int | None, label: int | None) -> Generator:
+    path = Path(source)
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise FileNotFoundError(f"expected an ONNX file, got no {path}; give the path of NAME.onnx{_near_onnx(path)}")
+        return read_onnx(path, latent_dim, label)
+    pair = pair_of(path)
+    if str(source) in shipped_generators() and not any(part.is_file() for part in pair):
+        with shipped_file(str(source)) as inside:
+            return read_pair(pair_of(inside), latent_dim, label)
+    for needed in pair[::-1]:
+        if not needed.is_file():
+            raise FileNotFoundError(
+                f"expected the two files {pair[0].name} and {pair[1].name}, got no {needed}; "
+                f"keep both in one folder and pass the path of either, or without suffix{_near_onnx(pair[0])}"
+            )
+    return read_pair(pair, latent_dim, label)
+
+
+def _near_onnx(path: Path) -> str:
+    """The ONNX files beside a path that is not there, closest names first, for its error message."""
+    words = near(path.with_suffix(".onnx"), (".onnx",))
+    return f"; ONNX files {words}" if words.startswith("near it") else ""
