@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-import cvxinv.generator.reading.onnx_nodes
 from cvxinv.command import cli
 from cvxinv.errors import BackendNotInstalledError, CvxinvWarning, UnsupportedLayerError
 from cvxinv.generator.activations import LeakyReLU, ReLU, Sigmoid, Tanh

@@ -70,7 +70,7 @@ class AbstractActivation(ABC):
 
     @classmethod
     def of(cls, *numbers: float) -> "AbstractActivation":
-        """The activation of these numbers, in the order of `parameter_names`. Raises: ValueError for others than it takes."""
+        """The activation of these numbers, in the order of `parameter_names`. Raises: ValueError for wrong ones."""
         return cls(*numbers)
 
     @property

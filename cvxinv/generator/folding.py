@@ -1,8 +1,8 @@
 """Folding: ops become layers with one linear map and one bias each; every reader ends here.
 
 Linear maps and batch norms that no activation separates are multiplied out, in the precision that they come in (the readers
-use float64). A batch norm in front of a zero-padded convolution leaves a bias that depends on the position, W(shift), because
-the padding is not shifted; hence every bias is one number per output.
+use float64). A batch norm in front of a zero-padded convolution leaves a bias that depends on the position, W(shift), as the
+padding is not shifted; hence every bias is one number per output.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedLayerError
+from . import ops
 from .activations import AbstractActivation, Identity
 from .chain import Generator, Layer
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
-from .ops import (
-    AbstractDiagonal, AbstractMapOp, AbstractOp, Activation, Misfit, Ops, Reshape, Shape, per_channel, per_output,
-)  # fmt: skip
 
 # a product with a dense factor is multiplied out up to this many entries (32 MB in float64)
 _DENSE_ENTRIES = 4_000_000
@@ -39,49 +37,47 @@ class _Affine:
     b: Tensor
 
 
-def fold(
-    ops: Ops, shape: Shape, signal_shape: Shape | None = None, description: dict[str, Any] | None = None
-) -> Generator:
-    """The generator that ops make of a latent of `shape`; `signal_shape` where the last op leaves another one.
+def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = None) -> Generator:
+    """The generator that ops make of a latent of `shape`.
 
     Raises: ValueError, with the op's place, for an op that does not fit the signal; UnsupportedLayerError for an activation
     without a map before it, and for a hidden one that is neither ReLU nor LeakyReLU.
     """
     chain = _Chain(tuple(shape))
-    for place, op in ops:
+    for place, op in steps:
         try:
             chain.append(op, place.words)
-        except Misfit as misfit:
+        except ops.MisfitError as misfit:
             raise place.wrong(misfit.expected, misfit.got) from misfit
-    return chain.finish(signal_shape, description or {})
+    return chain.finish(description or {})
 
 
 @dataclass
 class _Chain:
     """Ops folded so far; `shape` is that of one signal behind them, without the batch."""
 
-    shape: Shape
+    shape: ops.Shape
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     pending: _Diagonal | _Affine | None = None
 
-    def append(self, op: AbstractOp, place: str) -> None:
-        """Fold one op in. Raises: Misfit, UnsupportedLayerError."""
-        if isinstance(op, AbstractMapOp):
+    def append(self, op: ops.AbstractOp, place: str) -> None:
+        """Fold one op in. Raises: MisfitError, UnsupportedLayerError."""
+        if isinstance(op, ops.AbstractMapOp):
             *before, last = op.maps(self.shape)
             for W in before:
                 self._add_map(W, torch.zeros(W.m, dtype=W.dtype), op.composed)
             self._add_map(last, op.offset(last.shapes[1]), op.composed)
-        elif isinstance(op, AbstractDiagonal):
+        elif isinstance(op, ops.AbstractDiagonal):
             self._add_diagonal(*op.numbers(self.shape))
-        elif isinstance(op, Reshape):
+        elif isinstance(op, ops.Reshape):
             self.shape = op.fits(self.shape)
-        elif isinstance(op, Activation):
+        elif isinstance(op, ops.Activation):
             self._add_activation(op.activation, place)
         else:
             raise TypeError(f"expected an op that can be folded, got {type(op).__name__} in {place}; choose its label first")
 
-    def finish(self, signal_shape: Shape | None, description: dict[str, Any]) -> Generator:
+    def finish(self, description: dict[str, Any]) -> Generator:
         """The generator. Raises: UnsupportedLayerError for a hidden activation other than ReLU, LeakyReLU."""
         if self.pending is not None:
             self._close(Identity(), "the output")
@@ -95,7 +91,7 @@ class _Chain:
                     f"expected ReLU or LeakyReLU between two maps, got {place}; {layer.activation!r} can "
                     "stand at the output only: retrain with ReLU, or pass the network from there on"
                 )
-        return Generator(tuple(self.layers), signal_shape or self.shape, description)
+        return Generator(tuple(self.layers), self.shape, description)
 
     def _add_map(self, W: AbstractMap, b: Tensor, as_factor: bool) -> None:
         """Append W h + b with `b` of shape `(m,)`; `as_factor` keeps it apart from the map before it."""
@@ -110,7 +106,7 @@ class _Chain:
 
     def _add_diagonal(self, scale: Tensor, shift: Tensor) -> None:
         """Append scale * h + shift, one number per channel (the first axis of `shape`) or per output."""
-        scale, shift = per_output(scale, self.shape), per_output(shift, self.shape)
+        scale, shift = ops.per_output(scale, self.shape), ops.per_output(shift, self.shape)
         before = self.pending
         if before is None:
             self.pending = _Diagonal(scale, shift)
@@ -166,11 +162,11 @@ def _scale_rows(W: AbstractMap, scale: Tensor) -> AbstractMap:
     if isinstance(W, Composition):
         return Composition(_scale_rows(W.outer, scale), W.inner)
     if isinstance(W, Conv2d | ConvTranspose2d):
-        channels = per_channel(scale, W.shape_out[0])
+        channels = ops.per_channel(scale, W.shape_out[0])
         if channels is not None:
             return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d)))
     if isinstance(W, Resampling2d):
-        channels = per_channel(scale, W.channels)
+        channels = ops.per_channel(scale, W.channels)
         if channels is not None:
             return Composition(W, _channel_scale(channels, W.shape_in))  # it commutes with what is done in each channel
     return compose(_diagonal_map(scale), W)
@@ -182,11 +178,11 @@ def _scale_columns(W: AbstractMap, scale: Tensor) -> AbstractMap:
     if isinstance(W, Composition):
         return Composition(W.outer, _scale_columns(W.inner, scale))
     if isinstance(W, Resampling2d):
-        channels = per_channel(scale, W.channels)
+        channels = ops.per_channel(scale, W.channels)
         if channels is not None:
             return Composition(W, _channel_scale(channels, W.shape_in))
     if isinstance(W, Conv2d | ConvTranspose2d):
-        channels = per_channel(scale, W.shape_in[0])
+        channels = ops.per_channel(scale, W.shape_in[0])
         if channels is not None:
             return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, ConvTranspose2d)))
     return compose(W, _diagonal_map(scale))

@@ -7,9 +7,9 @@ linear maps it is on a signal, `saves` which map is written as it; its fields be
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +20,19 @@ from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]  # height and width
+# tensors in files, with their number of axes
+Numbers = Annotated[Tensor, None]
+Vector = Annotated[Tensor, 1]
+Matrix = Annotated[Tensor, 2]
+Kernel = Annotated[Tensor, 4]
 
 
-class Misfit(Exception):
-    """An op that does not fit the signal it meets; who knows where the op was read turns it into an error of that place."""
+class MisfitError(Exception):
+    """An op does not fit the signal it meets; who knows where the op was read turns it into an error of that place."""
 
-    def __init__(self, expected: str, got: str):
+    def __init__(self, expected: str, got: object):
         super().__init__(f"expected {expected}, got {got}")
-        self.expected, self.got = expected, got
+        self.expected, self.got = expected, str(got)
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,8 @@ class Place:
         return self.wrong(str(error).removeprefix("expected ").split(", got ")[0], got)
 
 
-def tensor(axes: int | None, **default: None) -> Any:
-    """A field that is a tensor of so many axes, of any number for None; it may be missing where a default is given."""
-    return field(metadata={"axes": axes}, **default)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AbstractOp(ABC):
+class AbstractOp:
     """One entry of `layers`. `names` are those under which files know it; it is written under the first."""
 
     names: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +62,7 @@ Ops = Iterable[tuple[Place, AbstractOp]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AbstractMapOp(AbstractOp):
+class AbstractMapOp(AbstractOp, ABC):
     """Linear maps and a bias. `composed` keeps them apart from the map before them, where no activation stands between.
 
     `bias` is one number per channel of what comes out or one per output, None for zeros. `saves` is the map that is
@@ -71,20 +71,20 @@ class AbstractMapOp(AbstractOp):
 
     saves: ClassVar[type[AbstractMap] | None] = None
 
-    bias: Tensor | None = tensor(None, default=None)
+    bias: Annotated[Tensor | None, None] = None
     composed: bool = False
 
     @abstractmethod
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
-        """What it does to a signal of `shape`, first to last. Raises: Misfit."""
+        """What it does to a signal of `shape`, first to last. Raises: MisfitError."""
 
     def offset(self, shape: Shape) -> Tensor:
-        """The bias, one number per output `(prod(shape),)` of a signal of `shape` behind the op. Raises: Misfit."""
+        """The bias, one number per output `(prod(shape),)` of a signal of `shape` behind the op. Raises: MisfitError."""
         if self.bias is None:
             return torch.zeros(prod(shape), dtype=torch.float64)
         expected = shape if self.bias.ndim == len(shape) else shape[:1]
-        if tuple(self.bias.shape) != expected:
-            raise Misfit(f"a bias of shape {expected}", f"{tuple(self.bias.shape)}")
+        if self.bias.shape != expected:
+            raise MisfitError(f"a bias of shape {expected}", tuple(self.bias.shape))
         return per_output(self.bias, shape)
 
     @classmethod
@@ -101,12 +101,11 @@ class Linear(AbstractMapOp):
     names = ("linear",)
     saves = Dense
 
-    weight: Tensor = tensor(2)
+    weight: Matrix
 
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
-        n = prod(shape)
-        if self.weight.shape[1] != n:
-            raise Misfit(f"a weight of shape (out, {n})", f"{tuple(self.weight.shape)}")
+        if self.weight.shape[1] != prod(shape):
+            raise MisfitError(f"a weight of shape (out, {prod(shape)})", tuple(self.weight.shape))
         return (Dense(self.weight),)
 
 
@@ -117,13 +116,13 @@ class Convolution(AbstractMapOp):
     names = ("conv2d",)
     saves: ClassVar[type[Conv2d | ConvTranspose2d]] = Conv2d
 
-    weight: Tensor = tensor(4)
+    weight: Kernel
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     output_padding: Pair = (0, 0)
     groups: int = 1
-    padding_mode: str = field(default="zeros", metadata={"one_of": ("zeros", "replicate")})
+    padding_mode: Literal["zeros", "replicate"] = "zeros"
 
     def channels(self) -> int:
         """How many channels it takes."""
@@ -132,18 +131,17 @@ class Convolution(AbstractMapOp):
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
         before, (down, across) = picture(shape), self.padding
         if self.channels() != before[0] or self.groups < 1 or self.weight.shape[0] % self.groups:
-            raise Misfit(f"a weight for {before[0]} channels", f"{tuple(self.weight.shape)} with groups={self.groups}")
+            raise MisfitError(f"a weight for {before[0]} channels", f"{tuple(self.weight.shape)} with groups={self.groups}")
         if self.padding_mode == "zeros":
             return (self._map(before, self.padding),)
         pads = Resampling2d.padding(before, (across, across, down, down), self.padding_mode)
         return pads, self._map(pads.shape_out, (0, 0))
 
     def _map(self, shape: tuple[int, int, int], padding: Pair) -> AbstractMap:
-        place = (self.stride, padding, self.dilation, self.groups, self.output_padding)
         try:
-            return self.saves(self.weight, shape, *place)
+            return self.saves(self.weight, shape, self.stride, padding, self.dilation, self.groups, self.output_padding)
         except RuntimeError as error:
-            raise Misfit("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
+            raise MisfitError("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,7 +151,7 @@ class TransposedConvolution(Convolution):
     names = ("conv_transpose2d",)
     saves = ConvTranspose2d
 
-    padding_mode: str = field(default="zeros", metadata={"one_of": ("zeros",)})
+    padding_mode: Literal["zeros"] = "zeros"
 
     def channels(self) -> int:
         return self.weight.shape[0]
@@ -166,24 +164,24 @@ class Resampling(AbstractMapOp):
     names = ("resample2d",)
     saves = Resampling2d
 
-    rows: Tensor = tensor(2)
-    columns: Tensor = tensor(2)
+    rows: Matrix
+    columns: Matrix
 
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
         channels, *sizes = picture(shape)
         if [self.rows.shape[1], self.columns.shape[1]] != sizes:
             got = f"{tuple(self.rows.shape)} and {tuple(self.columns.shape)}"
-            raise Misfit(f"rows and columns for pictures of {sizes}", got)
+            raise MisfitError(f"rows and columns for pictures of {sizes}", got)
         return (Resampling2d(self.rows, self.columns, channels),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Upsampling(AbstractMapOp):
-    """Every pixel `scale` = (down, across) times."""
+    """Every pixel `scale` = (down, across) times, both >= 1."""
 
     names = ("upsample_nearest",)
 
-    scale: Pair = field(default=(0, 0), metadata={"least": 1})
+    scale: Annotated[Pair, 1]
 
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
         return (Resampling2d.nearest(picture(shape), self.scale),)
@@ -195,16 +193,16 @@ class Channels(AbstractMapOp):
 
     names = ("concat_channels",)
 
-    before: Tensor = tensor(None)
-    after: Tensor = tensor(None)
+    before: Numbers
+    after: Numbers
 
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
         rest = shape[1:]
         for side in (self.before, self.after):
-            if tuple(side.shape[1:]) != rest:
-                raise Misfit(f"channels for signals of shape {shape}, flat ones for a flat signal", f"{tuple(side.shape)}")
-        sides = (0, 0, self.before.shape[0], self.after.shape[0])
-        weight = F.pad(torch.eye(shape[0], dtype=self.before.dtype), sides)
+            if side.ndim == 0 or side.shape[1:] != rest:
+                raise MisfitError(f"channels beside signals of shape {shape}, flat ones beside flat ones", tuple(side.shape))
+        one = torch.eye(shape[0], dtype=self.before.dtype)
+        weight = F.pad(one, (0, 0, self.before.shape[0], self.after.shape[0]))
         if len(rest) == 2:
             return (Conv2d(weight[:, :, None, None], picture(shape)),)
         return (Dense(torch.kron(weight, torch.eye(prod(rest), dtype=weight.dtype))),)
@@ -220,42 +218,40 @@ class Embedding(AbstractOp):
 
     names = ("concat_label_embedding",)
 
-    embedding: Tensor = tensor(2)
+    embedding: Matrix
 
     def row(self, label: int) -> Channels:
         """The op that it is for one label."""
-        chosen = self.embedding[label]
-        return Channels(before=chosen[:0], after=chosen)
+        return Channels(before=self.embedding[label][:0], after=self.embedding[label])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AbstractDiagonal(AbstractOp):
+class AbstractDiagonal(AbstractOp, ABC):
     """A scale and a shift of each number."""
 
     @abstractmethod
     def numbers(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """Scale and shift of a signal of `shape`, one per channel or one per number. Raises: Misfit."""
+        """Scale and shift of a signal of `shape`, one per channel or one per number. Raises: MisfitError."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BatchNorm(AbstractDiagonal):
-    """A batch norm in eval mode, four tensors (channels,); without `weight` and `bias` they are ones and zeros."""
+    """A batch norm in eval mode, tensors (channels,); without `weight` and `bias` they are ones and zeros."""
 
     names = ("batch_norm1d", "batch_norm2d")
 
-    running_mean: Tensor = tensor(1)
-    running_var: Tensor = tensor(1)
-    weight: Tensor | None = tensor(1, default=None)
-    bias: Tensor | None = tensor(1, default=None)
+    running_mean: Vector
+    running_var: Vector
+    weight: Annotated[Tensor | None, 1] = None
+    bias: Annotated[Tensor | None, 1] = None
     eps: float
 
     def numbers(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        for name in ("running_mean", "running_var", "weight", "bias"):
-            values = getattr(self, name)
+        for values in (self.running_mean, self.running_var, self.weight, self.bias):
             if values is not None and values.shape != shape[:1]:
-                raise Misfit(f"a batch norm of {shape[0]} channels", f"{name} of shape {tuple(values.shape)}")
+                raise MisfitError(f"a batch norm of {shape[0]} channels", f"numbers of shape {tuple(values.shape)}")
         if bool((self.running_var < 0).any()):
-            raise Misfit("a running_var >= 0", f"{float(self.running_var.min())}")
+            raise MisfitError("a running_var >= 0", float(self.running_var.min()))
         scale = (self.running_var + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -self.running_mean * scale
@@ -264,17 +260,17 @@ class BatchNorm(AbstractDiagonal):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Diagonal(AbstractDiagonal):
-    """`scale` h + `shift`, one number per channel or one per number of the signal each."""
+    """`scale` h + `shift`, each one number per channel or one per number of the signal."""
 
     names = ("diagonal",)
 
-    scale: Tensor = tensor(None)
-    shift: Tensor = tensor(None)
+    scale: Numbers
+    shift: Numbers
 
     def numbers(self, shape: Shape) -> tuple[Tensor, Tensor]:
         for values in (self.scale, self.shift):
             if values.numel() not in (shape[0], prod(shape)):
-                raise Misfit(f"{shape[0]} or {prod(shape)} numbers", f"{values.numel()}")
+                raise MisfitError(f"{shape[0]} or {prod(shape)} numbers", values.numel())
         return self.scale, self.shift
 
 
@@ -287,9 +283,9 @@ class Reshape(AbstractOp):
     shape: Shape
 
     def fits(self, before: Shape) -> Shape:
-        """The new shape. Raises: Misfit where a signal of shape `before` has another number of numbers."""
+        """The new shape. Raises: MisfitError where a signal of shape `before` has another number of numbers."""
         if prod(self.shape) != prod(before):
-            raise Misfit(f"a shape of {prod(before)} numbers", f"{list(self.shape)}")
+            raise MisfitError(f"a shape of {prod(before)} numbers", list(self.shape))
         return self.shape
 
 
@@ -300,19 +296,16 @@ class Activation(AbstractOp):
     activation: AbstractActivation
 
 
-OPS: dict[str, type[AbstractOp]] = {
-    name: kind
-    for kind in (
-        Linear, TransposedConvolution, Convolution, Resampling, Upsampling, Channels, Embedding, BatchNorm, Diagonal, Reshape,
-    )
-    for name in kind.names
-}  # fmt: skip
+_KINDS = (
+    Linear, Convolution, TransposedConvolution, Resampling, Upsampling, Channels, Embedding, BatchNorm, Diagonal, Reshape,
+)  # fmt: skip
+OPS: dict[str, type[AbstractOp]] = {name: kind for kind in _KINDS for name in kind.names}
 
 
 def picture(shape: Shape) -> tuple[int, int, int]:
-    """`shape` as (channels, height, width). Raises: Misfit."""
+    """`shape` as (channels, height, width). Raises: MisfitError."""
     if len(shape) != 3:
-        raise Misfit("an input (channels, height, width)", f"{shape} (put a reshape before it)")
+        raise MisfitError("an input (channels, height, width)", f"{shape} (put a reshape before it)")
     return shape
 
 

@@ -20,14 +20,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ...errors import UnsupportedLayerError
 from ...inputs import plain_tensor
-from ..activations import AbstractActivation, all_kinds
+from .. import ops
+from ..activations import KINDS, AbstractActivation, all_kinds
 from ..chain import Generator
 from ..folding import fold
 from ..maps import Resampling2d
-from ..ops import (
-    AbstractOp, Activation, BatchNorm, Channels, Convolution, Diagonal, Linear, Place, Resampling, Reshape, Shape,
-    TransposedConvolution,
-)  # fmt: skip
 from .labels import fixed_label, no_label
 
 _PROBES = 3
@@ -79,7 +76,7 @@ def read_module(module: nn.Module, latent_dim: int | None = None, label: int | N
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         shape, seen = _probe(twin, graph, steps, inputs, latent_dim)
         described = {} if inputs.label is None else {"label": inputs.label}
-        generator = fold(_ops(twin, steps, shape, seen), shape, description=described)
+        generator = fold(_said(twin, steps, shape, seen), shape, description=described)
         _compare(generator, twin, shape, inputs)
     return generator
 
@@ -151,8 +148,11 @@ def _is_supported(part: nn.Module) -> bool:
 
 def _activation_of(part: nn.Module) -> type[AbstractActivation] | None:
     """The activation that names the module's class, or one that it inherits its forward pass from."""
-    names = [kind.__name__ for kind in type(part).__mro__ if getattr(kind, "forward", None) is type(part).forward]
-    return next((kind for kind in all_kinds() if not set(names).isdisjoint(kind.torch_modules)), None)
+    same = [cls for cls in type(part).__mro__ if getattr(cls, "forward", None) is type(part).forward]
+    ours = {cls.__name__ for cls in same if cls.__module__.split(".")[0] in ("torch", "cvxinv")}
+    names = {cls.__name__ for cls in same}
+    kinds = (kind for kind in all_kinds() if not (ours if kind in KINDS else names).isdisjoint(kind.torch_modules))
+    return next(kinds, None)
 
 
 def _activation_named(target: Any) -> type[AbstractActivation] | None:
@@ -419,18 +419,18 @@ def _squares(node: fx.Node, twin: nn.Module, latent_dim: int) -> Iterator[tuple[
             yield (part.in_channels, side, side)
 
 
-def _ops(twin: nn.Module, steps: list[fx.Node], shape: Shape, seen: "_Recorder") -> Iterator[tuple[Place, AbstractOp]]:
+def _said(twin: nn.Module, steps: list[fx.Node], shape: ops.Shape, seen: "_Recorder") -> ops.Ops:
     """The steps in ops, for latents of `shape`; each with its place."""
     for node in steps:
         step = _Step(twin, node, shape, seen)
-        yield from ((Place(step.place, _CURE), op) for op in step.ops())
+        yield from ((ops.Place(step.place, _CURE), op) for op in step.read())
         shape = step.after
 
 
 class _Step:
-    """One node between signals of shapes `before` and `after`; `values` are those that the label alone decides, on the probes."""
+    """One node between signals of shapes `before` and `after`; `values` are what the label alone decides, on the probes."""
 
-    def __init__(self, twin: nn.Module, node: fx.Node, before: Shape, seen: "_Recorder"):
+    def __init__(self, twin: nn.Module, node: fx.Node, before: ops.Shape, seen: "_Recorder"):
         self.twin, self.node, self.before, self.values, self.place = twin, node, before, seen.values, _place(node, twin)
         shape = seen.shapes[node]
         if shape[:1] != (_PROBES,):
@@ -440,39 +440,39 @@ class _Step:
             )
         self.after = shape[1:]
 
-    def ops(self) -> Iterator[AbstractOp]:
+    def read(self) -> Iterator[ops.AbstractOp]:
         """What the node does to a signal. Raises: UnsupportedLayerError, ValueError."""
         if self.node.op == "call_module":
             yield from self._module(self.twin.get_submodule(str(self.node.target)))
         elif self.node.target in _WITH_LABEL:
             yield self._with_label()
         elif self.node.target in _RESHAPES:
-            yield Reshape(shape=self.after)
+            yield ops.Reshape(shape=self.after)
         else:
             yield from self._function()
 
-    def _module(self, part: nn.Module) -> Iterator[AbstractOp]:
+    def _module(self, part: nn.Module) -> Iterator[ops.AbstractOp]:
         if len(self.node.args) != 1 or self.node.kwargs:
             raise self._unsupported("called with more than one input")
         if isinstance(part, nn.Linear):
             if prod(self.before) != part.in_features:
                 raise self._unsupported(f"applied to each row of a signal of shape {self.before}")
-            yield Linear(weight=part.weight.detach(), bias=_detached(part.bias))
-            yield Reshape(shape=self.after)
+            yield ops.Linear(weight=part.weight.detach(), bias=_detached(part.bias))
+            yield ops.Reshape(shape=self.after)
         elif isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
             yield from self._convolution(part)
         elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
             assert part.running_mean is not None and part.running_var is not None
             affine = {"weight": _detached(part.weight), "bias": _detached(part.bias)}
-            yield BatchNorm(running_mean=part.running_mean, running_var=part.running_var, **affine, eps=part.eps)
+            yield ops.BatchNorm(running_mean=part.running_mean, running_var=part.running_var, **affine, eps=part.eps)
         elif isinstance(part, nn.Flatten | nn.Unflatten):
-            yield Reshape(shape=self.after)
+            yield ops.Reshape(shape=self.after)
         elif isinstance(part, _RESAMPLINGS):
             yield self._resample(part, getattr(part, "mode", None), getattr(part, "value", 0.0))
         elif kind := _activation_of(part):
             yield self._activation(kind, [getattr(part, name) for name in kind.parameter_names])
 
-    def _function(self) -> Iterator[AbstractOp]:
+    def _function(self) -> Iterator[ops.AbstractOp]:
         target = self.node.target
         if target in (F.pad, F.interpolate):
             yield self._resampling_function()
@@ -490,23 +490,23 @@ class _Step:
     def _argument(self, name: str, place: int, default: Any) -> Any:
         return self.node.kwargs.get(name, self.node.args[place] if len(self.node.args) > place else default)
 
-    def _convolution(self, part: nn.ConvTranspose2d | nn.Conv2d) -> Iterator[AbstractOp]:
-        kernel: dict[str, Any] = {"weight": part.weight.detach(), "bias": _detached(part.bias)}
-        kernel |= {"stride": part.stride, "dilation": part.dilation, "groups": part.groups}
+    def _convolution(self, part: nn.ConvTranspose2d | nn.Conv2d) -> Iterator[ops.AbstractOp]:
+        kernel: dict[str, Any] = {name: getattr(part, name) for name in ("stride", "dilation", "groups", "output_padding")}
+        kernel |= {"weight": part.weight.detach(), "bias": _detached(part.bias)}
         picture = self._picture()
         if isinstance(part, nn.ConvTranspose2d):
-            yield TransposedConvolution(**kernel, padding=part.padding, output_padding=part.output_padding)
+            yield ops.TransposedConvolution(**kernel, padding=part.padding)  # type: ignore[arg-type]
             return
         pads = _pads(part)
         if part.padding_mode == "zeros" and pads[::2] == pads[1::2]:
-            yield Convolution(**kernel, padding=(pads[2], pads[0]))
+            yield ops.Convolution(**kernel, padding=(pads[2], pads[0]))
             return
         # other paddings than a convolution's own become a map in front of it
         if any(pads):
-            yield Resampling.of(Resampling2d.padding(picture, pads, part.padding_mode))
-        yield Convolution(**kernel)
+            yield ops.Resampling.of(Resampling2d.padding(picture, pads, part.padding_mode))
+        yield ops.Convolution(**kernel)
 
-    def _resampling_function(self) -> AbstractOp:
+    def _resampling_function(self) -> ops.AbstractOp:
         target, args, kwargs = self.node.target, self.node.args[1:], dict(self.node.kwargs)
         kwargs.pop("input", None)
         if any(isinstance(value, fx.Node) for value in self.node.all_input_nodes[1:]):
@@ -516,7 +516,7 @@ class _Step:
         value = self._argument("value", 3, 0.0) if target is F.pad else None
         return self._resample(lambda x: target(x, *args, **kwargs), mode, value)
 
-    def _resample(self, step: Callable[[Tensor], Tensor], mode: Any, value: Any) -> AbstractOp:
+    def _resample(self, step: Callable[[Tensor], Tensor], mode: Any, value: Any) -> ops.AbstractOp:
         """What `step` does to pictures: it shows on pictures that number their rows and columns from 1."""
         before = self._picture()
         if mode is not None and mode not in _NEAREST:
@@ -528,14 +528,14 @@ class _Step:
         if tuple(rows.shape[:2]) != (1, before[0]):
             raise self._unsupported("on other axes than height and width")
         picks = (rows[0, 0].amax(1).long() - 1, columns[0, 0].amax(0).long() - 1)
-        return Resampling.of(Resampling2d.picking(before, *picks))
+        return ops.Resampling.of(Resampling2d.picking(before, *picks))
 
     def _picture(self) -> tuple[int, int, int]:
         if len(self.before) != 3:
             raise self._unsupported(f"on a signal of shape {self.before}, not (channels, height, width)")
         return self.before
 
-    def _with_label(self) -> AbstractOp:
+    def _with_label(self) -> ops.AbstractOp:
         """What the label decides: channels beside the signal, a factor or a summand."""
         if self.node.target in _CONCATENATIONS:
             return self._concatenate()
@@ -546,10 +546,10 @@ class _Step:
             raise self._unsupported("on a label in a form that cannot be read")
         numbers = self._fixed(self.values[fixed[0]].expand(_PROBES, *self.after)).reshape(-1)
         if self.node.target in _PRODUCTS:
-            return Diagonal(scale=numbers, shift=torch.zeros_like(numbers))
-        return Diagonal(scale=torch.ones_like(numbers), shift=numbers)
+            return ops.Diagonal(scale=numbers, shift=torch.zeros_like(numbers))
+        return ops.Diagonal(scale=torch.ones_like(numbers), shift=numbers)
 
-    def _concatenate(self) -> AbstractOp:
+    def _concatenate(self) -> ops.AbstractOp:
         parts: Any = self.node.args[0] if self.node.args else self.node.kwargs["tensors"]
         tensors = [self.values.get(part) for part in parts]
         place = next(i for i, tensor in enumerate(tensors) if tensor is None)
@@ -560,7 +560,7 @@ class _Step:
             raise self._unsupported(f"beside a signal of shape {self.before} along another axis than its first")
         empty = torch.zeros(0, *rest, dtype=torch.float64)
         before, after = (torch.cat([empty, *side]) for side in sides)
-        return Channels(before=before, after=after)
+        return ops.Channels(before=before, after=after)
 
     def _fixed(self, values: Tensor) -> Tensor:
         """One signal's numbers, in float64, of values that are the same for every signal."""
@@ -568,9 +568,9 @@ class _Step:
             raise self._unsupported("on what is not the same for every signal of one label")
         return values[0].double()
 
-    def _activation(self, kind: type[AbstractActivation], numbers: list[Any]) -> AbstractOp:
+    def _activation(self, kind: type[AbstractActivation], numbers: list[Any]) -> ops.AbstractOp:
         try:
-            return Activation(kind.of(*numbers))
+            return ops.Activation(kind.of(*numbers))
         except ValueError as error:
             said = ", ".join(f"{name} {number}" for name, number in zip(kind.parameter_names, numbers, strict=True))
             raise self._unsupported(f"with {said} ({error})") from error

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ...errors import BackendNotInstalledError, CvxinvWarning, UnsupportedLayerError
+from .. import ops
 from ..chain import Generator
 from ..folding import fold
-from ..ops import AbstractOp, Place
 from .labels import fixed_label, no_label
 from .onnx_nodes import Signal, Step
 
@@ -166,7 +166,7 @@ def _classes(graph: Any, nodes: list[Any], label: str) -> int | None:
     return None
 
 
-def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> list[tuple[Place, AbstractOp]]:
+def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> ops.Ops:
     from onnx import numpy_helper
 
     opset = _opset(model, path)
@@ -174,7 +174,7 @@ def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> list[tupl
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     if inputs.label is not None:
         constants[inputs.label_name] = inputs.labels(batch)
-    ops: list[tuple[Place, AbstractOp]] = []
+    said: list[tuple[ops.Place, ops.AbstractOp]] = []
     current = inputs.latent
     shapes = {current: inputs.shape}  # of everything that depends on the latent
     for number, node in enumerate(nodes):
@@ -196,12 +196,12 @@ def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> list[tupl
         else:
             step = Step(node, constants, Signal(current, shapes[current], batch, opset), place)
             step.read()
-            ops += ((Place(place, "export the model again"), op) for op in step.ops)
+            said += ((ops.Place(place, "export the model again"), op) for op in step.ops)
             current = node.output[0]
             shapes[current] = step.shape
     if current != model.graph.output[0].name:
         raise UnsupportedLayerError(f"expected an output that depends on the latent, got a constant in {path}; export again")
-    return ops
+    return said
 
 
 def _opset(model: Any, path: Path) -> int:

@@ -14,12 +14,9 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedLayerError
+from .. import ops
 from ..activations import AbstractActivation, LeakyReLU, ReLU, all_kinds
 from ..maps import Resampling2d
-from ..ops import (
-    AbstractOp, Activation, BatchNorm, Channels, Convolution, Diagonal, Linear, Resampling, Reshape, Shape,
-    TransposedConvolution,
-)  # fmt: skip
 
 _PAD_MODES = {"constant": "zeros", "edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 _LARGE = 3e38  # some exports write "no upper end" as the largest float32
@@ -36,7 +33,7 @@ class Signal:
     """What a node of the chain takes: its name and shape, how many of it the graph counts, the version of the operators."""
 
     name: str
-    shape: Shape
+    shape: ops.Shape
     batch: int
     opset: int
 
@@ -49,7 +46,7 @@ class Step:
 
         self.node, self.constants, self.signal, self.place, self.shape = node, constants, signal, place, signal.shape
         self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self.ops: list[AbstractOp] = []
+        self.ops: list[ops.AbstractOp] = []
 
     def read(self) -> None:
         """Say the node in `ops`. Raises: UnsupportedLayerError, ValueError, naming the node."""
@@ -57,8 +54,9 @@ class Step:
             "Gemm": self._gemm, "MatMul": self._matmul, "Add": self._add, "Sub": self._subtract, "Mul": self._multiply,
             "Div": self._divide, "Neg": lambda: self._affine(-torch.ones(self.shape).double()),
             "Conv": self._convolution, "ConvTranspose": self._transposed, "BatchNormalization": self._batch_norm,
-            "LeakyRelu": lambda: self._leaky(self._attribute("alpha", 0.01)), "PRelu": self._learned_leaky, "Clip": self._clip,
-            "Reshape": self._reshape, "Flatten": self._flatten, "Squeeze": self._squeeze, "Unsqueeze": self._unsqueeze,
+            "LeakyRelu": lambda: self._leaky(self._attribute("alpha", 0.01)), "PRelu": self._learned_leaky,
+            "Clip": self._clip, "Reshape": self._reshape, "Flatten": self._flatten, "Squeeze": self._squeeze,
+            "Unsqueeze": self._unsqueeze,
             "Transpose": self._transpose, "Dropout": self._dropout, "Cast": self._cast, "Concat": self._concatenate,
             "Pad": self._pad, "Upsample": self._resize, "Resize": self._resize,
         }  # fmt: skip
@@ -69,7 +67,7 @@ class Step:
             raise self._unsupported(f"which no map or activation can say; supported are {known}")
         kinds[name]() if name in kinds else self._activation(plain[name]())
 
-    def _emit(self, op: AbstractOp, shape: Shape | None = None) -> None:
+    def _emit(self, op: ops.AbstractOp, shape: ops.Shape | None = None) -> None:
         """Say one more op, which leaves signals of `shape`."""
         self.ops.append(op)
         self.shape = self.shape if shape is None else shape
@@ -94,7 +92,7 @@ class Step:
             raise self._unsupported(f"applied to each row of a signal of shape {self.shape}")
         if weight.shape[1] != self.shape[0]:
             raise self._wrong(f"a matrix for {self.shape[0]} numbers", f"one for {weight.shape[1]}")
-        self._emit(Linear(weight=weight.contiguous()), (weight.shape[0],))
+        self._emit(ops.Linear(weight=weight.contiguous()), (weight.shape[0],))
 
     def _add(self) -> None:
         self._affine(torch.ones(self.shape).double(), self._beside(1 - self._position()))
@@ -115,14 +113,14 @@ class Step:
 
     def _affine(self, scale: Tensor, shift: Tensor | None = None) -> None:
         shift = torch.zeros_like(scale) if shift is None else shift
-        self._emit(Diagonal(scale=scale.reshape(-1), shift=shift.reshape(-1)))
+        self._emit(ops.Diagonal(scale=scale.reshape(-1), shift=shift.reshape(-1)))
 
     def _batch_norm(self) -> None:
         if self._attribute("training_mode", 0):
             raise self._wrong("a batch norm in inference mode", "training_mode=1 (export the model after .eval())")
         weight, bias, mean, var = (self._value(i, 1) for i in (1, 2, 3, 4))
         eps = self._attribute("epsilon", 1e-5)
-        self._emit(BatchNorm(running_mean=mean, running_var=var, weight=weight, bias=bias, eps=eps))
+        self._emit(ops.BatchNorm(running_mean=mean, running_var=var, weight=weight, bias=bias, eps=eps))
 
     def _convolution(self) -> None:
         kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
@@ -137,7 +135,7 @@ class Step:
             top, left = 0, 0
         padded = (self.shape[1] + 2 * top, self.shape[2] + 2 * left)
         out = [(size - k) // s + 1 for size, k, s in zip(padded, sizes, stride, strict=True)]
-        self._emit(Convolution(**kernel, padding=(top, left), groups=groups), self._sized(weight.shape[0], out))
+        self._emit(ops.Convolution(**kernel, padding=(top, left), groups=groups), self._sized(weight.shape[0], out))
 
     def _transposed(self) -> None:
         kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
@@ -150,7 +148,7 @@ class Step:
         direct = (top, left) == (bottom, right) and min(top, left) >= 0
         padding = (top, left) if direct else (0, 0)
         out = self._sized(weight.shape[1] * groups, [size - 2 * pad for size, pad in zip(full, padding, strict=True)])
-        self._emit(TransposedConvolution(**kernel, padding=padding, output_padding=extra, groups=groups), out)
+        self._emit(ops.TransposedConvolution(**kernel, padding=padding, output_padding=extra, groups=groups), out)
         if not direct:
             self._pad_by(-left, -right, -top, -bottom)
 
@@ -160,7 +158,7 @@ class Step:
         place = {"stride": self._pair("strides"), "dilation": self._pair("dilations")}
         return {"weight": self._value(1, 4), "bias": bias, **place}
 
-    def _sized(self, channels: int, sizes: list[int]) -> Shape:
+    def _sized(self, channels: int, sizes: list[int]) -> ops.Shape:
         if min(sizes) < 1:
             raise self._wrong("strides, pads, ... that fit the weight", f"pictures of {sizes}")
         return (channels, *sizes)
@@ -245,7 +243,7 @@ class Step:
         return torch.from_numpy(_ROUNDINGS[rounding](places[mode]).clip(0, size - 1).astype(np.int64))
 
     def _resampled(self, W: Resampling2d) -> None:
-        self._emit(Resampling.of(W), W.shape_out)
+        self._emit(ops.Resampling.of(W), W.shape_out)
 
     def _concatenate(self) -> None:
         axes, place = len(self.shape) + 1, self._position()
@@ -255,12 +253,12 @@ class Step:
         sides = (range(place), range(place + 1, len(self.node.input)))
         before, after = (torch.cat([empty, *(self._same(self._value(i)) for i in side)]) for side in sides)
         channels = before.shape[0] + self.shape[0] + after.shape[0]
-        self._emit(Channels(before=before, after=after), (channels, *self.shape[1:]))
+        self._emit(ops.Channels(before=before, after=after), (channels, *self.shape[1:]))
 
     # --- activations ---
 
     def _activation(self, activation: AbstractActivation) -> None:
-        self._emit(Activation(activation))
+        self._emit(ops.Activation(activation))
 
     def _leaky(self, slope: float) -> None:
         if not 0 <= slope < 1:
@@ -328,7 +326,7 @@ class Step:
     def _set_shape(self, sizes: list[int]) -> None:
         if not sizes or sizes[0] != self.signal.batch or prod(sizes[1:]) != prod(self.shape):
             raise self._unsupported(f"which gives the shape {sizes} for {self.signal.batch} signals and so mixes them")
-        self._emit(Reshape(shape=tuple(sizes[1:])), tuple(sizes[1:]))
+        self._emit(ops.Reshape(shape=tuple(sizes[1:])), tuple(sizes[1:]))
 
     def _dropout(self) -> None:
         if self._has(2) and bool(self._constant(2)):

@@ -6,7 +6,7 @@ import json
 from dataclasses import MISSING, Field, fields, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from safetensors.torch import save
 from torch import Tensor
@@ -39,9 +39,10 @@ def save_generator(generator: Generator, path: str | Path) -> None:
     weights_path, json_path = pair_of(path)
     entries: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}
-    for op in ops_of(generator):
-        tensors |= {f"layers.{len(entries)}.{name}": tensor for name, tensor in _tensors(op).items()}
-        entries.append(_entry(op))
+    for index, op in enumerate(ops_of(generator)):
+        entry, own = entry_of(op, f"layers.{index}")
+        entries.append(entry)
+        tensors |= own
     described = {key: value for key, value in generator.description.items() if key not in _OWN_KEYS}
     described["latent"] = {**described.get("latent", {}), "dim": generator.latent_dim}
     described["output"] = {**described.get("output", {}), "image_shape": list(generator.signal_shape)}
@@ -82,9 +83,10 @@ def ops_of(generator: Generator) -> list[AbstractOp]:
             ops.append(_map_op(W, composed=position > 0, bias=bias))
             shape = after
         if not in_files(layer.activation):
+            known = ", ".join(kind.__name__ for kind in KINDS)
             raise ValueError(
-                f"expected an activation that files know ({', '.join(kind.__name__ for kind in KINDS)}), got "
-                f"{layer.activation!r}; save generator.with_output('identity') and load it with load_generator(path, output=...)"
+                f"expected an activation that files know ({known}), got {layer.activation!r}; "
+                "save generator.with_output('identity') and load it with load_generator(path, output=...)"
             )
         if not layer.activation.linear:
             ops.append(Activation(layer.activation))
@@ -107,22 +109,23 @@ def _short_bias(b: Tensor, shape: Shape) -> Tensor:
     return b.reshape(shape) if channels is None else channels
 
 
-def _entry(op: AbstractOp) -> dict[str, Any]:
+def entry_of(op: AbstractOp, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What is written of an op: its entry, and its tensors under names that begin with `key`."""
     if isinstance(op, Activation):
-        return {"op": op.activation.name, **op.activation.parameters}
+        return {"op": op.activation.name, **op.activation.parameters}, {}
     entry: dict[str, Any] = {"op": op.names[0]}
+    tensors: dict[str, Tensor] = {}
     for field in fields(op):
         value = getattr(op, field.name)
-        if field.name == "bias":
-            entry["bias"] = value is not None
-        elif "axes" not in field.metadata and not (isinstance(value, bool | str) and value == field.default):
-            entry[field.name] = list(value) if isinstance(value, tuple) else value
-    return entry
-
-
-def _tensors(op: AbstractOp) -> dict[str, Tensor]:
-    values = {field.name: getattr(op, field.name) for field in fields(op) if "axes" in field.metadata}
-    return {name: value.detach().cpu().contiguous().clone() for name, value in values.items() if value is not None}
+        if isinstance(value, Tensor):
+            tensors[f"{key}.{field.name}"] = value.detach().cpu().contiguous().clone()
+        elif isinstance(value, tuple):
+            entry[field.name] = list(value)
+        elif value is not None and not (isinstance(value, bool | str) and value == field.default):
+            entry[field.name] = value
+    if isinstance(op, AbstractMapOp):
+        entry["bias"] = op.bias is not None
+    return entry, tensors
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -205,17 +208,19 @@ class _Entry:
 
     def _value(self, field: Field) -> Any:
         """What the entry says of a field, in float64; MISSING where it may and does say nothing."""
-        name, kind, about = field.name, field.type, field.metadata
-        if "axes" in about:
-            needed = field.default is MISSING or self.entry.get(name) is True
-            return self._tensor(name, about["axes"]) if needed or self._key(name) in self.tensors else MISSING
+        name, kind, about = field.name, field.type, None
+        if get_origin(kind) is Annotated:
+            kind, about = get_args(kind)
+        if kind in (Tensor, Tensor | None):
+            needed = kind is Tensor or self.entry.get(name) is True
+            return self._tensor(name, about) if needed or self._key(name) in self.tensors else MISSING
         if kind is bool:
             return self.entry.get(name) is True
-        if kind is float:
-            return self._number(name)
-        if name not in self.entry and field.default is not MISSING and "least" not in about:
+        if name not in self.entry and field.default is not MISSING:
             return MISSING
-        return self._word(name, about["one_of"]) if kind is str else self._integers(name, kind, about.get("least", 0))
+        if get_origin(kind) is Literal:
+            return self._word(name, get_args(kind))
+        return self._number(name) if kind is float else self._integers(name, kind, about or 0)
 
     def _tensor(self, name: str, axes: int | None) -> Tensor:
         key = self._key(name)
@@ -248,13 +253,12 @@ class _Entry:
 
     def _integers(self, name: str, kind: Any, least: int) -> Any:
         """One integer, two (or one for both), or a whole shape, as `kind` says; all of them >= `least`."""
-        value = self.entry.get(name)
-        given = [value, value] if kind == Pair and isinstance(value, int) else [value] if kind is int else value
-        words = f"one integer >= {least} or two" if least else "an integer or two"
-        expected = {int: "an integer", Pair: words}.get(kind, "a list of integers")
-        right = isinstance(given, list) and all(isinstance(v, int) and v >= least for v in given)
-        if not right or (kind == Pair and len(given) != 2):
-            raise self.place.wrong(f"{name} as {expected}", f"{value!r}")
+        value: Any = self.entry.get(name)
+        given = [value] if kind is int else [value, value] if kind == Pair and isinstance(value, int) else value
+        whole = isinstance(given, list) and all(isinstance(v, int) and v >= least for v in given)
+        if not whole or (kind == Pair and len(given) != 2):
+            words = {int: "an integer", Pair: f"one integer >= {least} or two" if least else "an integer or two"}
+            raise self.place.wrong(f"{name} as {words.get(kind, 'a list of integers')}", f"{value!r}")
         return given[0] if kind is int else tuple(given)
 
     def _activation(self) -> AbstractActivation:
