@@ -92,6 +92,8 @@ class AbstractMeasurement(Batch, ABC):
     @property
     def name(self) -> str:
         """How results call it: classes of your own with their module, so that none is taken for one of the package."""
+        if type(self) in _KINDS:
+            return type(self).__name__
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def take(self, index: Tensor | slice) -> Self:
@@ -115,7 +117,6 @@ class Everything(AbstractMeasurement):
     d: int
 
     pixelwise: ClassVar[bool] = True
-    name: ClassVar[str] = "Everything"
 
     def __post_init__(self) -> None:
         if isinstance(self.d, bool) or not isinstance(self.d, (int, np.integer)) or self.d < 1:
@@ -148,7 +149,6 @@ class Mask(AbstractMeasurement):
     visible: Tensor = per_signal(ndim=2)
 
     pixelwise: ClassVar[bool] = True
-    name: ClassVar[str] = "Mask"
 
     def __post_init__(self) -> None:
         if not isinstance(self.visible, Tensor) or self.visible.dtype != torch.bool or self.visible.ndim not in (1, 2):
@@ -180,8 +180,6 @@ class Matrix(AbstractMeasurement):
     """k linear measurements y = A x, `A` of shape `(k, d)`, the same for all signals."""
 
     A: Tensor
-
-    name: ClassVar[str] = "Matrix"
 
     def __post_init__(self) -> None:
         if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim != 2:
@@ -258,8 +256,8 @@ def as_measurement(
         raise ValueError(
             f"expected a mask of shape ({d},) or ({N}, {d}), got {tuple(value.visible.shape)}; pass one per signal"
         )
-    if own:
-        _try_out(value.to(dtype, device), N, dtype, device)
+    for each in dict.fromkeys((dtype, torch.float64)) if own else ():  # inside all is computed in float64
+        _try_out(value.to(each, device), N, each, device)
     return value
 
 
@@ -279,7 +277,7 @@ def mixes(value: object) -> bool:
 
 def check_given(made: object, given: object) -> None:
     """Raises ValueError where a result was made with a measurement of the user's own, `made`, and none is given with it."""
-    if given is None and made is not None and made not in {kind.name for kind in _KINDS}:
+    if given is None and made is not None and made not in {kind.__name__ for kind in _KINDS}:
         raise ValueError(
             f"expected the measurement {made} that the inversion was made with, got none, so that y would count as "
             "the signal; pass it as measurement= in Python"
@@ -327,6 +325,21 @@ def _try_out(seeing: AbstractMeasurement, N: int, dtype: torch.dtype, device: to
     _expect(seeing, "adjoint", r, (len(few), d), dtype, device)
     products = (r * few).sum(1, keepdim=True), seen_few.square().sum(1, keepdim=True)
     _agree(seeing, "adjoint to be the transpose of observe", *products, "write adjoint as that, or leave it out")
+    _try_rows(seeing, few[:1], seen_few[:1], seen[index[:1]])
+
+
+def _try_rows(seeing: AbstractMeasurement, x: Tensor, y: Tensor, seen: Tensor) -> None:
+    """Raises ValueError where `through` or `matrix` is not what observe says of one signal x, y of what is `seen`."""
+    found, cure = seeing.through(Dense(x.T), x[0] / 2), "correct it, or leave it out"
+    if found is not None:
+        rows = found[0](x.new_ones(1, 1) / 2) + found[1]
+        _expect(seeing, "through", rows, tuple(y.shape), x.dtype, x.device)
+        _agree(seeing, "through to give the rows of what is seen", torch.where(seen, rows, 0.0), y, cure)
+    if type(seeing).matrix is not AbstractMeasurement.matrix:
+        A = seeing.matrix(x.dtype, x.device)
+        if A is not None:
+            _expect(seeing, "matrix", A, (seeing.length, seeing.width), x.dtype, x.device)
+            _agree(seeing, "matrix to be that of observe", x @ A.T, y, cure)
 
 
 def _expect(

@@ -313,6 +313,9 @@ OWN_FAULTS = {
     "pixelwise": (own(pixelwise=True), "leave pixelwise at False"),
     "push": (own(push=lambda self, J: J), "push to observe each column"),
     "adjoint": (own(adjoint=lambda self, r: r), "adjoint to be the transpose of observe"),
+    "through": (own(through=lambda self, W, b: (W, b)), "through to give the rows of what is seen in Own"),
+    "matrix": (own(matrix=lambda self, dtype, device: torch.eye(D, dtype=dtype)), "matrix to be that of observe in Own"),
+    "matrix's shape": (own(matrix=lambda self, dtype, device: torch.eye(D - 1, dtype=dtype)), "matrix in Own to give"),
     "adjoint's shape": (own(adjoint=lambda self, r: r[:, 1:]), "adjoint in Own to give"),
 }
 
@@ -322,6 +325,29 @@ def test_a_measurement_of_ones_own_that_does_not_fit_is_refused_by_name(fault: s
     seeing, words = OWN_FAULTS[fault]
     with pytest.raises(ValueError, match=words):
         as_measurement(seeing, D, N)
+
+
+def test_a_class_built_on_one_of_the_package_is_tried_too():
+    class Doubled(ci.Matrix):
+        def observe(self, x: Tensor) -> Tensor:
+            return 2 * x @ self.A.T
+
+    class Flipped(ci.Mask):
+        def observe(self, x: Tensor) -> Tensor:
+            return torch.where(self.visible, x.flip(1), 0.0)
+
+    for seeing in (Doubled(normal(K, D)), Flipped(mask(D))):
+        assert seeing.name.endswith(type(seeing).__qualname__) and seeing.name.startswith(__name__)
+        with pytest.raises(ValueError, match=rf"in {type(seeing).__name__}, got numbers that are off"):
+            as_measurement(seeing, D, N)
+
+
+def test_one_that_holds_only_in_one_precision_is_refused():
+    narrow = own(
+        observe=lambda self, x: (x.float() @ torch.eye(D)).to(x.dtype) if x.dtype == torch.float64 else x.half().float()
+    )
+    with pytest.raises(ValueError, match="in Own, got numbers that are off"):
+        as_measurement(narrow, D, N, dtype=torch.float32)
 
 
 def test_one_that_autograd_cannot_follow_is_refused_by_name():

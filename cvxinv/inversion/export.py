@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generator.activations import KINDS, in_files
+from ..check_inversion import ACTIVATIONS
+from ..generator.activations import in_files
 from ..generator.chain import Generator, Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
 from ..measurement import AbstractMeasurement, check_given
@@ -93,9 +94,9 @@ def _matrix(seeing: AbstractMeasurement, task: Task) -> Tensor:
 
 def _step(layer: Layer) -> dict[str, Any]:
     phi, W = layer.activation, layer.W
-    if not in_files(phi):
+    if not in_files(phi) or phi.name not in ACTIVATIONS:
         raise ValueError(
-            f"expected an activation that certificates know ({', '.join(kind.__name__ for kind in KINDS)}), got {phi!r}; "
+            f"expected an activation that certificates know ({', '.join(ACTIVATIONS)}), got {phi!r}; "
             "they cannot state claims behind it; verify(...) judges them"
         )
     check_size(W.m, W.n)
