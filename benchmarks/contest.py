@@ -15,7 +15,7 @@ from peers import AbstractPeer, Answer
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.solvers.choose import TORCH_SOLVERS
+from cvxinv.solvers.known import TORCH_SOLVERS
 
 _TUNED_ON = 3  # signals on which a peer's tolerance is found, one where they are slow
 _PATIENCE = 20  # budgets after which the search for a peer's tolerance ends

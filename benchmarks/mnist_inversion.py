@@ -110,13 +110,6 @@ def ours(data: Signals) -> ci.Inversion:
     return ci.invert(data.G, data.y, "latent_pursuit", **said)
 
 
-class PublishedADMM(LinearizedADMM):
-    """Algorithm 4 with the rho that was published."""
-
-    name = "published_admm"
-    rho = 1e-2
-
-
 def recipe(data: Signals, lam: float, steps: int) -> tuple[Tensor, dict[str, float]]:
     """z by the published recipe, and wall seconds of its parts."""
     task = make_task(data.G, data.y, data.seen, data.noise)
@@ -153,7 +146,7 @@ def image_layer(task: Task, lam: float, steps: int) -> Tensor:
 
 def by_admm(problem: ci.AbstractLayerProblem, steps: int) -> Tensor:
     scaled = problem.normalised()
-    method = PublishedADMM(scaled.problem)
+    method = LinearizedADMM(rho=1e-2).start(scaled.problem)  # the rho that was published
     method.advance(steps)
     return method.point().h * scaled.h_unit
 

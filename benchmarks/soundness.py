@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import cvxinv as ci
 from cvxinv.solvers import apart, reference
-from cvxinv.solvers.choose import TORCH_SOLVERS
+from cvxinv.solvers.known import TORCH_SOLVERS
 
 _LIMITS = {  # iterations
     "root_finding": 20,

@@ -9,7 +9,7 @@ from liars import TRUE
 from tables import Table
 
 from cvxinv.solvers import reference
-from cvxinv.solvers.choose import TORCH_SOLVERS
+from cvxinv.solvers.known import TORCH_SOLVERS
 
 _KEPT, _ALIKE = 60, 3  # false claims that are kept with their points, and of one kind and problem
 

@@ -32,8 +32,12 @@ from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
 from .measurement import AbstractMeasurement, Everything, Mask, Matrix
 from .pages.report import write_report
+from .solvers.first_order.graph_admm import GraphADMM
+from .solvers.first_order.linearized_admm import LinearizedADMM
+from .solvers.known import SOLVERS
 from .solvers.screening import provably_zero
-from .solvers.solve import SOLVERS, Solution, solve
+from .solvers.solve import Solution, solve
+from .solvers.solver import AbstractSolver
 
 __version__ = "0.1.0"
 
@@ -45,6 +49,7 @@ __all__ = [
     "AbstractLayerProblem",
     "AbstractMap",
     "AbstractMeasurement",
+    "AbstractSolver",
     "ActivatedLasso",
     "BackendNotInstalledError",
     "BasisPursuitL2",
@@ -59,6 +64,7 @@ __all__ = [
     "Everything",
     "GaussianLatent",
     "Generator",
+    "GraphADMM",
     "Identity",
     "IntervalBasisPursuit",
     "Inversion",
@@ -66,6 +72,7 @@ __all__ = [
     "Layer",
     "LayerReport",
     "LeakyReLU",
+    "LinearizedADMM",
     "Mask",
     "Matrix",
     "NonnegativeBasisPursuitL2",

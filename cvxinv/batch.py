@@ -27,6 +27,11 @@ def each_per_signal(**options: Any) -> Any:
     return field(metadata={_KEY: "each"}, **options)
 
 
+def shared(**options: Any) -> Any:
+    """A dataclass field that all signals share, as one without a word; for those that stand behind fields per signal."""
+    return field(**options)
+
+
 class Batch:
     """A dataclass of N signals; fields declared with `per_signal` or `each_per_signal` have an entry for each of them."""
 
@@ -41,6 +46,20 @@ class Batch:
             return parts[0]
         first = parts[0]
         return first._changed({f.name: _joined([getattr(p, f.name) for p in parts], f) for f in _per_signal_fields(first)})
+
+    def put(self, index: Tensor | slice, part: Self) -> None:
+        """Write the signals of `part` over those at `index`, in place, in this batch's own types; shared fields stay.
+
+        For whoever made the batch and has not given it away: tensors and arrays are written to, also of a frozen class.
+        """
+        for f in _per_signal_fields(self):
+            value, new = getattr(self, f.name), getattr(part, f.name)
+            if f.metadata[_KEY] == "each":
+                names = value if isinstance(value, dict) else range(len(value))
+                for name in names:
+                    _written(value[name], index, new[name])
+            elif not _shared(value, f):
+                object.__setattr__(self, f.name, _written(value, index, new))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same with floating tensors in another type, and all tensors on another device; shared ones too."""
@@ -95,6 +114,23 @@ def _entries(value: Any, index: Tensor | slice) -> Any:
         return value[here]
     positions = here.nonzero()[0] if here.dtype == bool else here
     return type(value)(value[k] for k in positions.tolist())
+
+
+def _written(value: Any, index: Tensor | slice, new: Any) -> Any:
+    """`value` with the entries `new` at `index`: itself, written to, or another tuple."""
+    if isinstance(value, Batch):
+        value.put(index, new)
+    elif isinstance(value, Tensor):
+        value[index if isinstance(index, slice) else index.to(value.device)] = new.to(value)
+    elif isinstance(value, np.ndarray):
+        value[index if isinstance(index, slice) else index.cpu().numpy()] = new
+    elif value is not None:
+        entries = list(value)
+        positions = np.arange(len(entries))[index if isinstance(index, slice) else index.cpu().numpy()]
+        for k, entry in zip(positions.tolist(), new, strict=True):
+            entries[k] = entry
+        return type(value)(entries)
+    return value
 
 
 def _joined(values: list[Any], declared: Field) -> Any:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.layers.core.problem import AbstractLayerProblem, Point, rounding
-from cvxinv.solvers.choose import TORCH_SOLVERS
 from cvxinv.solvers.first_order.fista import FISTA
 from cvxinv.solvers.first_order.graph_admm import GraphADMM
 from cvxinv.solvers.first_order.linearized_admm import LinearizedADMM
 from cvxinv.solvers.first_order.pdhg import PDHG
+from cvxinv.solvers.known import TORCH_SOLVERS
 from cvxinv.solvers.newton import ball, crossover
 from cvxinv.solvers.newton.interior_point import InteriorPoint
 from cvxinv.solvers.signed import apart, halves
@@ -313,7 +313,7 @@ def stays(method, h: Tensor, p: Tensor, steps: int, allowed: float) -> None:
 
 def graph_admm_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> GraphADMM:
     """prox_F(v - t) = v asks for -rho t = p; prox_g(h - s) = h asks for -rho s in the subdifferential of g, -W'p."""
-    method = GraphADMM(problem)
+    method = GraphADMM().start(problem)
     method.h, method.v = h.clone(), problem.rows.W(h) + problem.rows.b
     method.s, method.t = problem.rows.W.adjoint(p) / method.rho, -p / method.rho
     return method
@@ -321,7 +321,7 @@ def graph_admm_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> GraphA
 
 def linearized_admm_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> LinearizedADMM:
     """p_off = -rho u, and a is (W h + b)_off."""
-    method, rows = LinearizedADMM(problem), problem.rows
+    method, rows = LinearizedADMM().start(problem), problem.rows
     method.h = h.clone()
     method.a = torch.where(rows.off, (rows.W(h) + rows.b).clamp(max=0), 0.0)
     method.u = torch.where(rows.off, -p / method.rho, 0.0)
@@ -330,14 +330,14 @@ def linearized_admm_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> L
 
 def pdhg_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> PDHG:
     """(h, p) itself is the fixed point, and the anchor of Halpern's iteration."""
-    method = PDHG(problem)
+    method = PDHG().start(problem)
     method.h, method.p, method.h0, method.p0 = h.clone(), p.clone(), h.clone(), p.clone()
     return method
 
 
 def fista_at(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> FISTA:
     """A proximal gradient step from h leads to h."""
-    method = FISTA(problem)
+    method = FISTA().start(problem)
     method.h, method.v = h.clone(), h.clone()
     return method
 
@@ -352,7 +352,7 @@ FIXED = (
 
 def check_interior_point_stays(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> None:
     """The interior point keeps off its bounds: started on the central path beside the point, it stays there."""
-    inside, rows, method = 1e-8, problem.rows, InteriorPoint(problem)
+    inside, rows, method = 1e-8, problem.rows, InteriorPoint().start(problem)
     v = rows.W(h) + rows.b
     # all rows from the start: which ones may wait was decided at another point
     method.sign, method.offset, method.waiting = method.true_sign, method.true_offset, torch.zeros_like(method.waiting)

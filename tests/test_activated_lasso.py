@@ -109,7 +109,7 @@ def test_off_rows_count_as_not_seen(phi):
 @pytest.mark.parametrize("phi", PHIS)
 def test_fista_never_raises_the_objective(phi):
     problem = checks.curved_problem(phi)[0].normalised().problem
-    method = FISTA(problem)
+    method = FISTA().start(problem)
     values = [checks.curved_objective(problem, method.h)]
     for _ in range(200):
         method.advance(1)

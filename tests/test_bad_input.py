@@ -557,7 +557,8 @@ def no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Generator, "preactivations", reached)
     monkeypatch.setattr(Generator, "linearize", reached)
-    monkeypatch.setattr("cvxinv.solvers.solve._solve_chunk", reached)
+    monkeypatch.setattr("cvxinv.solvers.solve._by_torch", reached)
+    monkeypatch.setattr("cvxinv.solvers.solve._by_cvxpy", reached)
     for problem in (ci.NonnegativeLasso, ci.GaussianLatent):
         for part in ("objective", "violation", "dual", "complete"):
             monkeypatch.setattr(problem, part, reached)

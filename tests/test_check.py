@@ -447,7 +447,7 @@ def test_a_judge_with_a_fault_is_caught(name: str, tmp_path: Path):
                     part = case.problem.take(index)
                     zero = torch.zeros(len(index), dtype=torch.long)
                     words = ("",) * len(index)
-                    solution = ci.Solution(h[index], p[index], said.take(index), zero, zero > 0, words, words, 0.0, (), part)
+                    solution = ci.Solution(h[index], p[index], zero, zero > 0, words, words, said.take(index), 0.0, (), part)
                     verdicts = check_file(solution.export(tmp_path / "lies.json"))
                     assert not any(v.accepted for v in verdicts), (fault.what, case, verdicts)
                     lies += len(false)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
+from cvxinv.layers.core.rows import weighted_gram
 from cvxinv.solvers.newton.crossover import polish
 from cvxinv.solvers.newton.interior_point import InteriorPoint
 from cvxinv.solvers.newton.systems import NewtonMatrix
@@ -35,7 +36,7 @@ def test_weighted_grams_are_the_products_written_out(n: int, dtype: torch.dtype)
     close = {"rtol": 1e-12, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-3}
     for weights in (weight, weight + 1, torch.zeros_like(weight)):
         expected = torch.stack([W.T @ (w[:, None] * W) for w in weights])
-        found = ci.rows.weighted_gram(ci.Dense(W), weights)
+        found = weighted_gram(ci.Dense(W), weights)
         assert torch.allclose(found.expand(3, -1, -1), expected, **close)
         assert n < 48 or torch.equal(found, found.mT), "one triangle is the mirror of the other"
 
@@ -88,7 +89,7 @@ def test_rows_that_were_left_out_join_when_they_come_near():
     b, none = torch.tensor([0.0, 0.0, 49.5], dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64)
     rows = ci.Rows(ci.Dense(W), b, none, torch.tensor([[True, True, False]]))
     problem = ci.IntervalBasisPursuit(rows, none + torch.tensor([0.5, 0.0, 0.0]), none + torch.tensor([1.5, 4.0, 0.0]))
-    method = InteriorPoint(problem.normalised().problem)
+    method = InteriorPoint().start(problem.normalised().problem)
     assert method.waiting[0].any(), "the third row starts far inside"
     method.advance(20)
     assert not method.waiting[0, 0, 2]
@@ -103,7 +104,7 @@ def test_what_it_calls_done_the_judge_calls_optimal(kind: str):
     lam = 1e-2 * rows.W.adjoint(rows.target).amax(1)
     problems = {"lasso": ci.NonnegativeLasso(rows, lam), "latent": ci.GaussianLatent(rows, 1e-3)}
     problem = problems.get(kind, ci.NonnegativeBasisPursuitLinf(rows, eps)).normalised().problem
-    method = InteriorPoint(problem)
+    method = InteriorPoint().start(problem)
     assert not method.done(1e-6).any()
     for _ in range(25):
         method.advance(1)
@@ -117,7 +118,7 @@ def test_what_it_calls_done_the_judge_calls_optimal(kind: str):
 def test_dropping_signals_changes_nothing_for_the_others():
     rows, eps = layer(80, 30, 6)
     problem = ci.NonnegativeBasisPursuitLinf(rows, eps).normalised().problem
-    whole, part, index = InteriorPoint(problem), InteriorPoint(problem), torch.tensor([1, 4])
+    whole, part, index = InteriorPoint().start(problem), InteriorPoint().start(problem), torch.tensor([1, 4])
     for method in (whole, part):
         method.advance(3)
     part.keep(index)
@@ -131,7 +132,7 @@ def test_crossover_is_the_same_by_factors_and_by_least_squares():
     problem = ci.NonnegativeBasisPursuitLinf(rows, eps)
     exact = ci.solve(problem, "HIGHS", polish=False)
     scaled = problem.normalised()
-    method = InteriorPoint(scaled.problem)
+    method = InteriorPoint().start(scaled.problem)
     method.advance(25)
     vertex = polish(scaled.problem, method.point())
     assert np.allclose(vertex.h * scaled.h_unit, exact.h, atol=1e-7)

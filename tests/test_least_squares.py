@@ -15,7 +15,7 @@ def rows_of(y: list[list[float]], on: list[list[bool]], weight: torch.Tensor | N
 
 
 def asked(problem: ci.AbstractLayerProblem) -> LeastSquares:
-    method = LeastSquares(problem.normalised().problem)
+    method = LeastSquares().start(problem.normalised().problem)
     method.advance(1)
     return method
 

@@ -37,7 +37,7 @@ def with_bad_signals(problem: AbstractLayerProblem) -> AbstractLayerProblem:
 
 
 def pivoted(problem: AbstractLayerProblem, rounds: int = ROUNDS) -> BlockPivoting:
-    method = BlockPivoting(problem)
+    method = BlockPivoting().start(problem)
     method.advance(rounds)
     return method
 
@@ -171,7 +171,7 @@ def test_float32_costs_no_digit_where_the_layer_is_ill_conditioned():
 
 def test_going_on_with_some_signals_changes_nothing():
     problem = small(POWER)
-    one, two, index = BlockPivoting(problem), BlockPivoting(problem), torch.arange(40) % 3 == 1
+    one, two, index = BlockPivoting().start(problem), BlockPivoting().start(problem), torch.arange(40) % 3 == 1
     one.advance(60)
     two.advance(5)
     two.keep(index)
@@ -184,7 +184,7 @@ def test_the_first_guess_is_near_the_answer():
     problem = small(GAUSSIAN)
     point, exact = first_guess(problem, 1000), pivoted(problem).point()
     assert float((point.h - exact.h).abs().max()) < 1e-4 and float((point.p - exact.p).abs().max()) < 1e-4
-    given = BlockPivoting(problem, start=exact)
+    given = BlockPivoting().start(problem, near=exact)
     given.advance(1)
     assert given.settled.all()
 

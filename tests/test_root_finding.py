@@ -73,10 +73,10 @@ def test_signals_that_left_are_forgotten():
 @pytest.mark.parametrize("case", [WIDE, TALL], ids=["wide", "tall"])
 def test_the_same_answers_with_and_without_kept_factors(case: Case, monkeypatch):
     problem = small(case)
-    kept = RootFinding(problem)
+    kept = RootFinding().start(problem)
     kept.advance(1)
     monkeypatch.setattr(RootFinding, "_borders", lambda self: None)
-    anew = RootFinding(problem)
+    anew = RootFinding().start(problem)
     anew.advance(1)
     done = kept.settled
     assert int(done.sum()) >= problem.N / 2 and torch.equal(done, anew.settled)
@@ -86,10 +86,10 @@ def test_the_same_answers_with_and_without_kept_factors(case: Case, monkeypatch)
 
 def test_blocks_of_signals_that_fit_the_memory_settle_alike(monkeypatch):
     problem = small(WIDE)
-    whole = RootFinding(problem)
+    whole = RootFinding().start(problem)
     whole.advance(1)
     monkeypatch.setattr(root_finding, "_MEMORY", 3 * 8 * problem.n**2)
-    blocks = RootFinding(problem)
+    blocks = RootFinding().start(problem)
     blocks.advance(1)
     assert torch.equal(whole.settled, blocks.settled)
     assert float((whole.point().h - blocks.point().h)[whole.settled].abs().max()) < 1e-12

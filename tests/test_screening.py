@@ -29,7 +29,7 @@ def test_no_screened_unknown_is_free_in_the_exact_answer(m, n, seed):
         problem = power_law(m, n, share=share, seed=seed)
         method = settle(problem)
         assert method.settled.all()
-        method, exact, counts = FISTA(problem), method.point(), []
+        method, exact, counts = FISTA().start(problem), method.point(), []
         for _ in range(30):
             counts.append(int((screened := provably_zero(problem, method.point())).sum()))
             assert not (screened & (exact.h > 0)).any()

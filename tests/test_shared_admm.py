@@ -116,10 +116,10 @@ def test_what_it_takes_for_solved_is_certified(kind, dtype, low, monkeypatch):
     rows = rows_of(120, 60, 40, seed=5, noise=0.05).to(dtype)
     if kind in KINDS:
         problem = penalised(kind, rows).normalised().problem
-        method = SharedADMM(problem)
+        method = SharedADMM().start(problem)
     else:
         problem = kind(rows, 0.2 * rows.scale()).normalised().problem
-        method = SharedPursuit(problem)
+        method = SharedPursuit().start(problem)
     done = finish(method)
     assert done.all()
     certificate = ci.certify(problem, method.point())
@@ -145,7 +145,7 @@ def test_bfloat16_costs_few_iterations(monkeypatch):
 def test_it_goes_on_in_float64_where_float32_ends():
     """Realizable data and a tiny lam: the objective is 1e-8 of |y|^2 / 2, and its gap below what float32 resolves."""
     problem = penalised(ci.NonnegativeLasso, rows_of(80, 30, noise=0.0), share=1e-9).normalised().problem
-    method = SharedADMM(problem)
+    method = SharedADMM().start(problem)
     done = finish(method)
     assert done.all() and method.b.dtype == torch.float64
     assert ci.certify(problem, method.point()).holds.all()
@@ -153,7 +153,7 @@ def test_it_goes_on_in_float64_where_float32_ends():
 
 def test_left_signals_go_on_where_they_were():
     problem = penalised(ci.NonnegativeLasso, rows_of(80, 40, 12, seed=2)).normalised().problem
-    whole, part = SharedADMM(problem), SharedADMM(problem)
+    whole, part = SharedADMM().start(problem), SharedADMM().start(problem)
     index = torch.arange(12) % 3 == 0
     whole.advance(7)
     part.advance(7)
@@ -196,7 +196,7 @@ def test_a_bound_that_nothing_meets_is_given_up():
     rows = rows_of(30, 8, 3, noise=1.0)
     least = (rows.target - rows.target @ torch.linalg.pinv(rows.W.matrix()).T @ rows.W.matrix().T).norm(dim=1)
     problem = ci.BasisPursuitL2(rows, least * numbers(1.2, 0.5, 1.5)).normalised().problem
-    method = SharedPursuit(problem)
+    method = SharedPursuit().start(problem)
     done = finish(method)
     assert done.tolist() == [True, False, True] and method.given_up().tolist() == [False, True, False]
     point = method.point()
@@ -208,7 +208,7 @@ def test_ill_conditioned_layers_are_given_up_or_solved():
     U, _, V = torch.linalg.svd(rows.W.matrix(), full_matrices=False)
     W = U @ (10.0 ** -torch.linspace(0, 5, 40, dtype=torch.float64)[:, None] * V)
     problem = penalised(ci.NonnegativeLasso, ci.Rows(ci.Dense(W), rows.b, rows.y, rows.on, rows.off), 1e-4)
-    method = SharedADMM(problem.normalised().problem)
+    method = SharedADMM().start(problem.normalised().problem)
     done = finish(method)
     assert (done | method.given_up()).all()
     assert ci.certify(method.problem, method.point()).holds[done].all()

@@ -441,7 +441,7 @@ def test_products_rounded_to_three_digits_are_not_used(precision, monkeypatch):
 def test_chunks_change_no_answer(name, monkeypatch):
     problem = batch(name).problem
     whole = ci.solve(problem, on_fail="ignore")
-    monkeypatch.setattr("cvxinv.solvers.solve.chunk_size", lambda *_: 2)
+    monkeypatch.setattr("cvxinv.solvers.choose.chunk_size", lambda *_: 2)
     monkeypatch.setattr("cvxinv.layers.core.certificate._AT_ONCE", 3 * (problem.n + problem.rows.m))
     parts = ci.solve(problem, on_fail="ignore")
     assert (parts.status == whole.status).all() and len(parts.solver) == problem.N

@@ -33,7 +33,7 @@ def power_law(m=60, n=40, N=8, share=1e-2, condition=9e4, seed=0):
 
 
 def settle(problem, rounds=100):
-    method = SparseActiveSet(problem)
+    method = SparseActiveSet().start(problem)
     method.advance(rounds)
     return method
 
@@ -121,7 +121,7 @@ def test_neighbours_order_and_pauses_change_nothing():
     together = settle(problem)
     order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
     assert torch.allclose(settle(problem.take(order)).point().h, together.point().h[order], rtol=1e-10, atol=1e-14)
-    method = SparseActiveSet(problem)
+    method = SparseActiveSet().start(problem)
     method.advance(2)
     method.keep(order[:4])
     for _ in range(20):

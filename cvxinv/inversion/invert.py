@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.chain import Generator
 from ..inputs import describe, plain_number, read_amount, read_numbers
-from ..layers.core.certificate import OPTIMAL, STATIONARY, joined
+from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement import Matrix
 from ..solvers.solve import SOLVERS, Solution, check_choice
 from ..surroundings import undisturbed
@@ -314,16 +314,9 @@ def _join(parts: list[Found]) -> Found:
 
 
 def _join_reports(reports: tuple[LayerReport, ...]) -> LayerReport:
-    solutions = [report.solution for report in reports]
-    certificate = joined([s.certificate for s in solutions])
     problems = [report.problem for report in reports]
     problem = None if any(p is None for p in problems) else _join_problems(problems)
-    solution = Solution(
-        torch.cat([s.h for s in solutions]), torch.cat([s.p for s in solutions]), certificate,
-        torch.cat([s.iterations for s in solutions]), torch.cat([s.polished for s in solutions]),
-        tuple(w for s in solutions for w in s.solver), tuple(w for s in solutions for w in s.solver_status),
-        sum(s.seconds for s in solutions), tuple(step for s in solutions for step in s.steps), problem,
-    )  # fmt: skip
+    solution = replace(Solution.joined([report.solution for report in reports]), problem=problem)
     return replace(
         reports[0], problem=problem, solution=solution, penalty=torch.cat([r.penalty for r in reports]),
         threshold=torch.cat([r.threshold for r in reports]),

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ..batch import tensor_names
 from ..files import as_floats, near, parse_json, parse_tensors, read_array
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
@@ -27,10 +28,7 @@ TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-_CERTIFICATE = (
-    "objective", "bound", "violation", "scale", "unit", "floor", "worth", "two_sided", "scope", "violations", "times",
-)  # fmt: skip
-_SOLUTION = ("h", "p", "iterations", "polished")
+_CERTIFICATE, _SOLUTION = tensor_names(Certificate), tensor_names(Solution)
 _REPORT = ("penalty", "threshold")
 LATENTS = ("z", "latents")
 

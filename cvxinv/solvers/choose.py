@@ -33,44 +33,37 @@ answer. Judged is h in the problem itself: of a proof that holds for the halves 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..layers.core.certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
-from ..layers.core.problem import AbstractLayerProblem, Point
+from ..layers.core.certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, STATIONARY, Certificate, certify
+from ..layers.core.problem import AbstractLayerProblem, Point, Scaled
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from .active_set import active_set
 from .active_set.pivoting import BlockPivoting
-from .active_set.sparse_active_set import SparseActiveSet
+from .answer import Answer, Judged
 from .first_order.fista import FISTA
 from .first_order.graph_admm import GraphADMM
-from .first_order.linearized_admm import LinearizedADMM
 from .first_order.pdhg import PDHG
 from .infeasible import find_ray, vertex
-from .loop import Reached, at_zero, complete_left, offer, polish_left, run
-from .method import AbstractMethod
+from .loop import at_zero, complete_left, is_exact, offer, polish_left, run, without_dust
 from .newton.interior_point import OPENING, InteriorPoint
 from .newton.root_finding import RootFinding
-from .openings import LARGEST_NEWTON, Opened, Step
-from .shared.shared_admm import SharedADMM
-from .shared.shared_pursuit import NEXT_TO_NONE, SharedPursuit
+from .openings import LARGEST_NEWTON, Step, open_batch, summary
+from .shared.shared_pursuit import NEXT_TO_NONE
 from .signed import halves, together
+from .solver import AbstractSolver
 
-_METHODS: tuple[type[AbstractMethod], ...] = (
-    GraphADMM, InteriorPoint, LinearizedADMM, RootFinding, PDHG, FISTA, BlockPivoting, SparseActiveSet, SharedADMM,
-    SharedPursuit,
-)  # fmt: skip
-TORCH_SOLVERS = {method.name: method for method in _METHODS}
 _STEADY = "insensitive to conditioning"
 _FIRST_ORDER = "one factorisation for the whole batch"
-_CASCADE: dict[str, tuple[tuple[type[AbstractMethod], str], ...]] = {
+_CASCADE: dict[str, tuple[tuple[type[AbstractSolver], str], ...]] = {
     "quadratic": ((InteriorPoint, _STEADY), (GraphADMM, _FIRST_ORDER)),
     "ball": ((RootFinding, "the penalty that meets the l2 bound"), (GraphADMM, _FIRST_ORDER)),
     "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
@@ -89,54 +82,118 @@ def chunk_size(problem: AbstractLayerProblem, matrices: int = 6) -> int:
     return max(1, _MEMORY // per_signal)
 
 
+def chunks(problem: AbstractLayerProblem, matrices: int = 6) -> Iterator[AbstractLayerProblem]:
+    """The problem in parts that fit the work space, one after the other."""
+    size = chunk_size(problem, matrices)
+    if size >= problem.N:
+        yield problem
+        return
+    for span in torch.arange(problem.N, device=problem.rows.y.device).split(size):
+        yield problem.take(span)
+
+
+def unscaled(answer: Answer, scaled: Scaled, problem: AbstractLayerProblem) -> Answer:
+    """An answer to the normalised problem in the units and the type of `problem`."""
+    dtype, point = problem.rows.W.dtype, without_dust(answer.point)
+    units = (scaled.h_unit, scaled.p_unit)
+    # what is beyond the type's range stops at its end: a bad point, and not none. NaN is a solver's word for no point
+    h, p = (torch.nan_to_num((x.double() * unit).to(dtype), nan=torch.nan) for x, unit in zip(point, units, strict=True))
+    return replace(answer, h=h, p=p)
+
+
 def solve_auto(
     problem: AbstractLayerProblem,
-    opened: Opened,
     tol: float,
     max_iter: int | None,
+    polish: bool,
     steps: list[Step],
-    polish: bool = True,
-) -> tuple[Reached, list[str]]:
-    """Run the cascade of the module on a normalised float64 problem; also returns who solved each signal.
+    tick: Callable[[int], None],
+) -> Judged:
+    """The openings on everyone, one judgement, and the cascade of the module on whom it does not call optimal.
 
-    opened: what the openings found; steps: what is done here is added to it.
+    steps: what was done is added to it. tick: told how many signals have got their answer, as they do.
     """
-    nobody = "active_set" if problem.form == "quadratic" else "zero"
-    cascade = _Cascade(problem, tol, max_iter, [who or nobody for who in opened.solver], steps, polish)
-    for exact in (True, False):
-        there = (torch.as_tensor([bool(who) for who in opened.solver]) & (opened.exact == exact)).nonzero()[:, 0]
-        if len(there):
-            cascade.offer(there, cascade.of(opened.point, there), polished=exact)
-    cascade.reached.iterations[:] = opened.iterations
-    # an exact point that misses optimal by less than a thousand times misses it by the judge's own margin for rounding
-    inaccurate = torch.as_tensor(cascade.reached.certificate.status == OPTIMAL_INACCURATE)
-    cascade.final = opened.exact & inaccurate
-    cascade.doubted({nobody, BlockPivoting.name})
-    cascade.run()
-    return cascade.reached, cascade.solver
+    opened = []
+    for part in chunks(problem, 0 if problem.rows.alike else 3):
+        scaled = part.to(torch.float64).normalised()
+        opened.append(unscaled(open_batch(scaled.problem, tol, polish, steps), scaled, part))
+    found = Answer.joined(opened)
+    claimed, left = found.asked.nonzero()[:, 0], (~found.asked).nonzero()[:, 0]
+    judged, order, solved_by = list[Certificate](), list[Tensor](), list[str]()
+    if len(claimed):
+        certificate = certify(*_taken(problem, found.point, claimed), tol=tol)
+        held = certificate.holds
+        solved_by = [found.solver[i] for i in claimed[held].tolist()]
+        found.polished[claimed] &= is_exact(certificate)
+        left = torch.cat([left, claimed[~held]]).sort().values
+        judged, order = [certificate.take(held)] if len(left) else [certificate], [claimed[held]]
+        tick(len(solved_by))
+    steps[:] = summary(steps, solved_by)
+    for some in left.split(chunk_size(problem)) if len(left) else ():
+        part, point = _taken(problem, found.point, some)
+        scaled = part.to(torch.float64).normalised()
+        start = replace(found.take(some), h=point.h.double() / scaled.h_unit, p=point.p.double() / scaled.p_unit)
+        cascade = _Cascade(scaled.problem, start, tol, max_iter, steps, polish, tick)
+        found.put(some, unscaled(cascade.run(), scaled, part))
+    if not len(left):
+        return Judged.of(found, judged[0])
+    judged, order = [*judged, certify(*_taken(problem, found.point, left), tol=tol)], [*order, left]
+    return Judged.of(found, Certificate.joined(judged).take(torch.cat(order).argsort()))
+
+
+def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[AbstractLayerProblem, Point]:
+    """The signals at `index`, positions in rising order, of a problem and a point; without a copy where that is all."""
+    if len(index) == problem.N:
+        return problem, point
+    there = index.to(problem.rows.y.device)
+    return problem.take(there), Point(point.h[there], point.p[there])
 
 
 class _Cascade:
-    """The methods of the module's list, each on the signals that those before it left; the judge compares the points."""
+    """The methods of the module's list, each on the signals that those before it left; the judge compares the points.
+
+    problem: normalised, float64; opened: what the openings found for it.
+    """
 
     def __init__(
         self,
         problem: AbstractLayerProblem,
+        opened: Answer,
         tol: float,
         max_iter: int | None,
-        solver: list[str],
         steps: list[Step],
         polish: bool,
+        tick: Callable[[int], None],
     ):
-        self.problem, self.tol, self.max_iter, self.solver, self.steps = problem, tol, max_iter, solver, steps
-        self.polish, self.reached = polish, at_zero(problem, tol)
+        self.problem, self.tol, self.max_iter, self.steps, self.tick = problem, tol, max_iter, steps, tick
+        self.opened, self.polish, self.reached = opened, polish, at_zero(problem, tol)
+        self.nobody = "active_set" if problem.form == "quadratic" else "zero"
+        self.solver = [who or self.nobody for who in opened.solver]
         self.final = torch.zeros(problem.N, dtype=torch.bool)
         self.last = (torch.arange(problem.N), problem)
         self.split = problem.absolute and problem.n <= LARGEST_NEWTON
         unknowns = problem.n * (2 if self.split else 1)
         self.small = unknowns <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
-    def run(self) -> None:
+    def run(self) -> Answer:
+        self.take_over()
+        self.go()
+        return replace(self.reached, solver=tuple(self.solver))
+
+    def take_over(self) -> None:
+        """Judge what the openings found, in normalised units."""
+        opened = self.opened
+        for exact in (True, False):
+            there = (opened.asked & (opened.polished == exact)).nonzero()[:, 0]
+            if len(there):
+                self.offer(there, self.of(opened.point, there), polished=exact)
+        self.reached.iterations[:] = opened.iterations
+        # an exact point that misses optimal by less than a thousand times misses it by the judge's own margin for rounding
+        inaccurate = torch.as_tensor(self.reached.status == OPTIMAL_INACCURATE)
+        self.final = opened.polished & inaccurate
+        self.doubted({self.nobody, BlockPivoting.name})
+
+    def go(self) -> None:
         problem = self.problem
         if problem.absolute and problem.n <= LARGEST_NEWTON:
             self.least_squares()
@@ -211,37 +268,36 @@ class _Cascade:
     def offer(self, left: Tensor, point: Point, polished: bool = True) -> None:
         offer(self.reached, left, self.part(left), point, self.tol, 1, polished=polished)
 
-    def merge(self, left: Tensor, got: Reached, names: str | list[str]) -> None:
+    def merge(self, left: Tensor, got: Answer, name: str) -> None:
         """Keep what is better in `got`, with its iterations and who found it."""
-        before, names = self.reached.iterations.clone(), [names] * len(left) if isinstance(names, str) else names
-        offer(self.reached, left, self.part(left), got.point, self.tol, -1, polished=False)
-        for k, i in enumerate(left.tolist()):
-            if self.reached.iterations[i] == -1:
-                self.reached.iterations[i], self.reached.polished[i] = got.iterations[k], got.polished[k]
-                self.solver[i] = names[k]
-            else:
-                self.reached.iterations[i] = before[i]
+        better = offer(self.reached, left, self.part(left), got.point, self.tol, 0, polished=False)
+        chosen = left[better]
+        self.reached.iterations[chosen], self.reached.polished[chosen] = got.iterations[better], got.polished[better]
+        for i in chosen.tolist():
+            self.solver[i] = name
 
     @contextmanager
     def step(self, method: str, why: str, left: Tensor) -> Iterator[None]:
         """What happens inside is one `Step` on the signals `left`."""
         started, before = time.perf_counter(), len(self.open())
         yield
-        self.steps.append(Step(method, why, len(left), before - len(self.open()), time.perf_counter() - started))
+        solved = before - len(self.open())
+        self.tick(solved)
+        self.steps.append(Step(method, why, len(left), solved, time.perf_counter() - started))
 
-    def ask(self, method: type[AbstractMethod], why: str, left: Tensor, most: int = 20_000) -> None:
+    def ask(self, method: type[AbstractSolver], why: str, left: Tensor, most: int = 20_000) -> None:
         if len(left) == 0:
             return
         limit = self.max_iter if self.max_iter is not None else min(method.max_iter, most)
         with self.step(method.name, why, left):
-            self.merge(left, run(method, self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
+            self.merge(left, run(method(), self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
 
     def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
         """The same with the interior point on a `problem` that stands for the signals `left`, or for their two halves."""
         with self.step(InteriorPoint.name, why, left):
-            got = run(InteriorPoint, problem, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=self.polish)
-            got.point = self.whole(got.point)
-            self.merge(left, got, InteriorPoint.name)
+            got = run(InteriorPoint(), problem, tol=self.tol, polish=self.polish)
+            h, p = self.whole(got.point)
+            self.merge(left, replace(got, h=h, p=p), InteriorPoint.name)
 
     def work(self, left: Tensor) -> AbstractLayerProblem:
         """The problem of the signals `left` over h >= 0: in its two halves where it weighs |h|."""
@@ -259,7 +315,7 @@ class _Cascade:
         if len(left) == 0 or BlockPivoting.refuses(self.problem) is not None:
             return
         with self.step(BlockPivoting.name, "its predecessor's points do not hold", left):
-            got = run(BlockPivoting, self.part(left), tol=self.tol, max_iter=BlockPivoting.max_iter, polish=True)
+            got = run(BlockPivoting(), self.part(left), tol=self.tol)
             self.merge(left, got, BlockPivoting.name)
 
     def least_squares(self) -> None:
@@ -268,7 +324,7 @@ class _Cascade:
         left = left[(self.problem.linear[:, 0] == 0).cpu()[left]]
         if len(left) == 0 or not isinstance(self.problem, Lasso):
             return
-        method = BlockPivoting(GaussianLatent(self.part(left).rows, 0.0))
+        method = BlockPivoting().start(GaussianLatent(self.part(left).rows, 0.0))
         with self.step(method.name, "lam = 0: least squares", left):
             method.advance(2)
             settled = method.settled.nonzero()[:, 0].cpu()
@@ -296,7 +352,7 @@ class _Cascade:
         with self.step(InteriorPoint.name, "lam = 0 and h is not unique: the one with the least sum", left):
             assert isinstance(part, NonnegativeLasso)
             tilted = replace(part, lam=_TILT)
-            point = run(InteriorPoint, tilted, tol=self.tol, max_iter=InteriorPoint.max_iter, polish=True).point
+            point = run(InteriorPoint(), tilted, tol=self.tol).point
             self.offer(left, self.whole(active_set.polish(part, point)))
             self.complete(left)
         for i in left.tolist():

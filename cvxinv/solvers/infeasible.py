@@ -40,7 +40,7 @@ def distance_rays(problem: AbstractLayerProblem) -> Tensor:
     p = point.p.clone()
     if len(left):
         part = nearest.take(left)
-        p[left] = run(InteriorPoint, part, tol=1e-9, max_iter=InteriorPoint.max_iter, polish=True).point.p
+        p[left] = run(InteriorPoint(), part, tol=1e-9).point.p
     return p
 
 

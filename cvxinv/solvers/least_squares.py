@@ -13,6 +13,7 @@ Source: Aberdam, Simon, Elad (2020), Corollary 2 for lam -> 0; the zero-residual
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ..layers.core.problem import AbstractLayerProblem, Point, spd_factor, spd_solve
 from ..layers.core.rows import Rows, weighted_gram
-from .method import AbstractMethod
+from .solver import AbstractSolver
 
 _REFINEMENTS = 3
 _MET = 1e-11  # misfit and signs that count as met, in units of s_y: a tenth of what the judge takes for exact
@@ -28,8 +29,9 @@ _BYTES = 100_000_000  # factors that are held at once
 _SMALLEST = 32  # unknowns from which LAPACK one by one beats a batch of torch's, on a CPU
 
 
-class LeastSquares(AbstractMethod):
-    """See the module. One step; whoever is not done after it never will be."""
+@dataclass(frozen=True)
+class LeastSquares(AbstractSolver):
+    """Least squares in one step; whoever is not done after it never will be."""
 
     name = "least_squares"
     forms = ("quadratic",)
@@ -39,10 +41,12 @@ class LeastSquares(AbstractMethod):
     needs_float64 = True
     exact = True
     on_halves = True
+    kept = ("h", "asked", "solved")
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, rows = problem, problem.rows
+    def begin(self, problem: AbstractLayerProblem) -> None:
+        rows = problem.rows
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
+        self.asked = self.serves(problem)
         self.solved = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
 
     @staticmethod
@@ -52,7 +56,7 @@ class LeastSquares(AbstractMethod):
         return free & (problem.rows.on.sum(1) >= problem.n)
 
     def advance(self, steps: int) -> None:
-        asked = self.serves(self.problem).nonzero()[:, 0]
+        asked = self.asked.nonzero()[:, 0]
         if steps < 1 or len(asked) == 0:
             return
         on = self.problem.rows.on
@@ -71,9 +75,6 @@ class LeastSquares(AbstractMethod):
 
     def given_up(self) -> Tensor:
         return ~self.solved
-
-    def keep(self, index: Tensor) -> None:
-        self.problem, self.h, self.solved = self.problem.take(index), self.h[index], self.solved[index]
 
     def next_check(self, iteration: int) -> int:
         return iteration + 1

@@ -1,6 +1,7 @@
 """The loop that every torch method runs in: advance, let the judge look, freeze what is done, go on with the rest."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,16 +13,16 @@ from ..layers.core.certificate import (
     OPTIMAL,
     OPTIMAL_INACCURATE,
     STATIONARY,
-    TENSORS,
     USER_LIMIT,
     Certificate,
     certify,
 )
 from ..layers.core.problem import AbstractLayerProblem, Point
-from .method import AbstractMethod
+from .answer import Answer, Judged
 from .polishing import polish as polish_point
 from .polishing import polish_on_face
 from .signed import halves, together
+from .solver import AbstractSolver
 
 _RANKS = (OPTIMAL, STATIONARY, INFEASIBLE, OPTIMAL_INACCURATE, USER_LIMIT, NUMERICAL_ERROR)  # a proof before a near miss
 _DUST = 1e-15  # of h in normalised units
@@ -32,16 +33,6 @@ LARGEST_COMPLETED = 512  # unknowns up to which multipliers are built: a least-s
 _PATIENT = 2  # looks at what a method takes for solved before its bound is worth a factorisation
 _LONG = 2000  # iterations before which no method counts as stalled
 _EXACT = 1e-9  # a polished point with a larger violation or gap, in natural units, solved the wrong equations
-
-
-@dataclass(eq=False)
-class Reached:
-    """Best points of a batch, with what the judge said of them in normalised units."""
-
-    point: Point
-    certificate: Certificate
-    iterations: Tensor
-    polished: Tensor
 
 
 def merit(certificate: Certificate) -> Tensor:
@@ -64,27 +55,33 @@ def is_exact(certificate: Certificate) -> Tensor:
     return (certificate.violation <= _EXACT * certificate.scale) & (certificate.gap <= _EXACT * natural)
 
 
-def at_zero(problem: AbstractLayerProblem, tol: float) -> Reached:
+def at_zero(problem: AbstractLayerProblem, tol: float) -> Judged:
     """h = 0 and p = 0, judged: where every search begins."""
-    y, none = problem.rows.y, torch.zeros(problem.N, dtype=torch.long)
-    zero = Point(torch.zeros(problem.N, problem.n, dtype=y.dtype, device=y.device), torch.zeros_like(y))
-    return Reached(zero, certify(problem, zero, tol=tol, thorough=False), none, none.bool())
+    zero = Answer.none(problem.rows.y, problem.n)
+    return Judged.of(zero, certify(problem, zero.point, tol=tol, thorough=False))
+
+
+def unheard(signals: int) -> None:
+    """What a loop tells where no bar listens."""
 
 
 def run(
-    method_class: type[AbstractMethod],
+    solver: AbstractSolver,
     problem: AbstractLayerProblem,
     *,
     tol: float,
-    max_iter: int,
-    polish: bool,
-) -> Reached:
-    """Run a method on a normalised problem; each signal stops when its own point is certified, and is then frozen.
+    max_iter: int | None = None,
+    polish: bool = True,
+    tick: Callable[[int], object] = unheard,
+) -> Judged:
+    """Run a solver on a normalised problem; each signal stops when its own point is certified, and is then frozen.
 
-    A method that wants h >= 0 gets a problem that weighs |h| in its two halves; judged is h, in the problem itself.
+    A solver that wants h >= 0 gets a problem that weighs |h| in its two halves; judged is h, in the problem itself.
+    max_iter: None takes the solver's own. tick: told how many signals stop, each time that some do.
     """
-    split = problem.absolute and method_class.on_halves
-    method, whole = method_class(halves(problem) if split else problem), together if split else _as_it_is
+    split = problem.absolute and solver.on_halves
+    max_iter = max_iter or solver.max_iter
+    method, whole = solver.start(halves(problem) if split else problem), together if split else _as_it_is
     rows, reached = problem.rows, at_zero(problem, tol)
     left, left_problem = torch.arange(problem.N), problem
     patience = method.patience if polish else 0
@@ -137,6 +134,7 @@ def run(
         if believed is None and problem.form != "curved":
             done |= watch.stalled(left, iteration)
         if done.any():
+            tick(int(done.sum()))
             reached.iterations[left[done & torch.as_tensor(~np.isin(status, _ANSWERS))[left]]] = iteration
             keep = (~done).to(rows.y.device)
             left = left[~done]
@@ -144,7 +142,8 @@ def run(
                 method.keep(keep)
                 left_problem = left_problem.take(keep)
     reached.iterations[left] = iteration
-    return reached
+    tick(len(left))
+    return replace(reached, solver=(solver.name,) * problem.N)
 
 
 def _as_it_is(point: Point) -> Point:
@@ -154,7 +153,7 @@ def _as_it_is(point: Point) -> Point:
 class _Watch:
     """What the looks of one run have seen: objectives that stay, points that get no better, and where p runs off to."""
 
-    def __init__(self, reached: Reached):
+    def __init__(self, reached: Judged):
         self.reached, N = reached, len(reached.iterations)
         self.objective = torch.full((N,), torch.nan, dtype=torch.float64)
         self.completed = torch.zeros(N, dtype=torch.bool)
@@ -176,7 +175,7 @@ class _Watch:
     def offer_ray(self, looked: Tensor, part: AbstractLayerProblem, point: Point, tol: float, iteration: int) -> None:
         """Where nothing meets the bounds p runs off; the way it went since the last look is the proof, long before p is."""
         if self.p is None:
-            self.p = torch.zeros_like(self.reached.point.p)
+            self.p = torch.zeros_like(self.reached.p)
         where = looked.to(point.p.device)
         way, self.p[where] = point.p - self.p[where], point.p
         broken = torch.as_tensor(~np.isin(self.reached.certificate.status, _ANSWERS))[looked]
@@ -205,7 +204,7 @@ def _lacks_a_bound(certificate: Certificate) -> Tensor:
 
 
 def face_left(
-    reached: Reached, left: Tensor, problem: AbstractLayerProblem, point: Point, tol: float, iteration: int
+    reached: Judged, left: Tensor, problem: AbstractLayerProblem, point: Point, tol: float, iteration: int
 ) -> None:
     """Points of the signals `left` that no polish made exact, on all the rows that they hold at their bound."""
     near = np.isin(reached.certificate.status, (OPTIMAL, OPTIMAL_INACCURATE))
@@ -219,20 +218,20 @@ def face_left(
         offer(reached, left[some][found[0].cpu()], part.take(found[0]), found[1], tol, iteration, polished=True)
 
 
-def complete_left(reached: Reached, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int) -> None:
+def complete_left(reached: Judged, left: Tensor, problem: AbstractLayerProblem, tol: float, iteration: int) -> None:
     """Offer the best points of the signals `left` with multipliers that are built from h alone."""
     if problem.n > LARGEST_COMPLETED:
         return
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
-    h = reached.point.h[where].double()
+    h = reached.h[where].double()
     offer(reached, left, part, Point(h, part.complete(h)), tol, iteration, polished=True)
-    found = polish_on_face(part, Point(h, reached.point.p[where].double()))
+    found = polish_on_face(part, Point(h, reached.p[where].double()))
     if found is not None:
         offer(reached, left[found[0].cpu()], part.take(found[0]), found[1], tol, iteration, polished=True)
 
 
 def polish_left(
-    reached: Reached,
+    reached: Judged,
     left: Tensor,
     problem: AbstractLayerProblem,
     tol: float,
@@ -247,7 +246,7 @@ def polish_left(
     newest point is worth more than its best.
     """
     part, where = problem.to(torch.float64), left.to(problem.rows.y.device)
-    best = Point(reached.point.h[where].double(), reached.point.p[where].double())
+    best = Point(reached.h[where].double(), reached.p[where].double())
     if start is None:
         start = best
     else:
@@ -265,7 +264,7 @@ def without_dust(point: Point) -> Point:
 
 
 def offer(
-    reached: Reached,
+    reached: Judged,
     left: Tensor,
     problem: AbstractLayerProblem,
     point: Point,
@@ -273,8 +272,8 @@ def offer(
     iteration: int,
     polished: bool,
     thorough: bool = True,
-) -> None:
-    """Let the judge compare `point` (of the signals `left`) with the best so far, and keep the better per signal."""
+) -> Tensor:
+    """Let the judge compare `point` (of the signals `left`) with the best so far, keep the better per signal, say where."""
     point = without_dust(point)
     certificate = certify(problem, point, tol=tol, thorough=thorough)
     before = reached.certificate.take(left)
@@ -285,13 +284,9 @@ def offer(
         better |= certificate.holds & before.holds & ~reached.polished[left] & exact
     chosen = left[better]
     if len(chosen) == 0:
-        return
+        return better
     to, source = chosen.to(point.h.device), better.to(point.h.device)
-    reached.point.h[to] = point.h[source].to(reached.point.h.dtype)
-    reached.point.p[to] = point.p[source].to(reached.point.p.dtype)
-    reached.iterations[chosen] = iteration
-    reached.polished[chosen] = exact[better] & polished
-    best = reached.certificate
-    for name in TENSORS:
-        getattr(best, name)[chosen] = getattr(certificate, name)[better]
-    best.status[chosen.numpy()] = certificate.status[better.numpy()]
+    reached.h[to], reached.p[to] = point.h[source].to(reached.h), point.p[source].to(reached.p)
+    reached.iterations[chosen], reached.polished[chosen] = iteration, exact[better] & polished
+    reached.certificate.put(chosen, certificate.take(better))
+    return better

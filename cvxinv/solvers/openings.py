@@ -21,6 +21,7 @@ decides; what it does not call optimal, and whom no opening claims, goes on to t
 """
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -29,12 +30,13 @@ from torch import Tensor
 from ..layers.core.problem import AbstractLayerProblem, Point
 from .active_set.pivoting import BlockPivoting
 from .active_set.sparse_active_set import SparseActiveSet
+from .answer import Answer
 from .least_squares import LeastSquares
-from .method import AbstractMethod
 from .newton.root_finding import RootFinding
 from .shared.shared_admm import SharedADMM
 from .shared.shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
+from .solver import AbstractSolver
 
 _EVEN = 0.2  # evenness of a Gram matrix from which ADMM on it takes tens of iterations
 _POLISH = 4  # rounds from a point whose activity is all but right
@@ -67,23 +69,10 @@ def summary(steps: list[Step], solved_by: list[str]) -> list[Step]:
     return list(together.values())
 
 
-class Opened(NamedTuple):
-    """Points of the openings for a normalised batch; nothing is judged yet.
-
-    point: h `(N, n)`, p `(N, m)`, 0 where no opening found one; solver: who, "" where nobody; iterations: `(N,)`; exact:
-    whether the point solves the equations of its activity exactly, `(N,)`.
-    """
-
-    point: Point
-    solver: list[str]
-    iterations: Tensor
-    exact: Tensor
-
-
 class Opening(NamedTuple):
-    """A method, why it is asked, and after how many iterations it hands over."""
+    """A solver, why it is asked, and after how many iterations it hands over."""
 
-    method: type[AbstractMethod]
+    solver: AbstractSolver
     why: str
     iterations: int
 
@@ -93,24 +82,24 @@ def openings(problem: AbstractLayerProblem) -> list[Opening]:
     if problem.form == "ball" and SharedPursuit.refuses(problem) is None:
         shared = "all signals share a Gram matrix"
         if problem.rows.m >= problem.n:
-            return [Opening(SharedPursuit, f"{shared}: a product per iteration, lam on the way", 1000)]
+            return [Opening(SharedPursuit(), f"{shared}: a product per iteration, lam on the way", 1000)]
         if problem.n <= LARGEST_NEWTON:
-            return [Opening(RootFinding, f"{shared}, rows are few: activities in closed form, lam on the way", 1)]
+            return [Opening(RootFinding(), f"{shared}, rows are few: activities in closed form, lam on the way", 1)]
     if problem.form != "quadratic":
         return []
     found: list[Opening] = []
     if bool(LeastSquares.serves(problem).any()):
-        found.append(Opening(LeastSquares, "lam = 0: exact where the layer explains the data", 1))
+        found.append(Opening(LeastSquares(), "lam = 0: exact where the layer explains the data", 1))
     if bool((problem.linear > 0).any()) and SharedADMM.refuses(problem) is None:
         even = evenness(problem.rows.shared_gram)
         shared = f"all signals share a Gram matrix, evenness {even:.2g}"
         if even >= _EVEN:
-            found.append(Opening(SharedADMM, f"{shared}: a product per iteration", 200))
+            found.append(Opening(SharedADMM(), f"{shared}: a product per iteration", 200))
         else:
-            found.append(Opening(SparseActiveSet, f"{shared}: supports grow from few unknowns", 60))
+            found.append(Opening(SparseActiveSet(), f"{shared}: supports grow from few unknowns", 60))
     if problem.n <= LARGEST_NEWTON:
         why = "an active set in a few factorisations of the support's size"
-        found.append(Opening(BlockPivoting, why, BlockPivoting.max_iter))
+        found.append(Opening(BlockPivoting(), why, BlockPivoting.max_iter))
     return found
 
 
@@ -124,29 +113,29 @@ def evenness(gram: Tensor) -> float:
     return total**2 / max(len(gram) * float((gram * gram).sum()), 1e-300)
 
 
-def open_batch(problem: AbstractLayerProblem, tol: float, polish: bool, steps: list[Step]) -> Opened:
-    """Ask the openings for a normalised problem; what they did is added to `steps`."""
-    rows = problem.rows
-    h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
-    none = torch.zeros(problem.N, dtype=torch.long)
-    opened = Opened(Point(h, torch.zeros_like(rows.y)), [""] * problem.N, none, none.bool())
-    left = torch.arange(problem.N)
+def open_batch(problem: AbstractLayerProblem, tol: float, polish: bool, steps: list[Step]) -> Answer:
+    """Points of the openings for a normalised problem, 0 where none found one; what they did is added to `steps`.
+
+    Nothing is judged yet.
+    """
+    opened, left = Answer.none(problem.rows.y, problem.n), torch.arange(problem.N)
     for opening in openings(problem):
         if len(left) == 0:
             break
         started, before = time.perf_counter(), len(left)
-        part = problem if before == problem.N else problem.take(left.to(rows.y.device))
-        left = left[~_ask(opening, part, left, opened, tol, polish)]
+        part = problem if before == problem.N else problem.take(left.to(problem.rows.y.device))
+        _ask(opening, part, left, opened, tol, polish)
+        left = left[~opened.asked[left]]
         seconds = time.perf_counter() - started
-        steps.append(Step(opening.method.name, opening.why, before, before - len(left), seconds))
+        steps.append(Step(opening.solver.name, opening.why, before, before - len(left), seconds))
     return opened
 
 
-def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened: Opened, tol: float, polish: bool) -> Tensor:
-    """Run one opening on `problem`, whose signals are those at `where`; which it takes for solved, bool on the CPU."""
-    split = problem.absolute and opening.method.on_halves
-    method, iteration = opening.method(halves(problem) if split else problem), 0
-    left, solved = torch.arange(problem.N), torch.zeros(problem.N, dtype=torch.bool)
+def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened: Answer, tol: float, polish: bool) -> None:
+    """Run one opening on `problem`, whose signals are those at `where` of `opened`; puts there what it takes for solved."""
+    split = problem.absolute and opening.solver.on_halves
+    method, iteration = opening.solver.start(halves(problem) if split else problem), 0
+    left = torch.arange(problem.N)
     while iteration < opening.iterations and len(left):
         stop = min(opening.iterations, method.first_check if iteration == 0 else method.next_check(iteration))
         method.advance(stop - iteration)
@@ -163,17 +152,11 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
             exact = torch.full((len(ready),), method.exact)
             if polish and not method.exact:
                 point, exact = _polished(problem if len(ready) == problem.N else problem.take(ready.to(done.device)), point)
-            point = together(point) if split else point
-            there = where[ready].to(done.device)
-            opened.point.h[there], opened.point.p[there] = point.h, point.p
-            opened.iterations[where[ready]], opened.exact[where[ready]] = iteration, exact
-            for i in where[ready].tolist():
-                opened.solver[i] = method.name
-            solved[ready] = True
+            found = Answer.by(together(point) if split else point, method.name, iteration)
+            opened.put(where[ready], replace(found, polished=exact))
         left = left[~gone.cpu()]
         if len(left):
             method.keep(~gone)
-    return solved
 
 
 def _polished(problem: AbstractLayerProblem, point: Point) -> tuple[Point, Tensor]:
@@ -182,10 +165,10 @@ def _polished(problem: AbstractLayerProblem, point: Point) -> tuple[Point, Tenso
         both, exact = _polished(halves(problem), apart(point))
         return together(both), exact
     if problem.form == "ball":
-        method: BlockPivoting | RootFinding = RootFinding(problem, point)
+        method: BlockPivoting | RootFinding = RootFinding().start(problem, near=point)
         method.advance(1)
     else:
-        method = BlockPivoting(problem, start=point)
+        method = BlockPivoting().start(problem, near=point)
         method.advance(_POLISH)
     found, kept = method.point(), method.settled[:, None]
     return Point(torch.where(kept, found.h, point.h), torch.where(kept, found.p, point.p)), method.settled.cpu()

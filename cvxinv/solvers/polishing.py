@@ -26,7 +26,7 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
 
 def _quadratic(problem: AbstractLayerProblem, point: Point, rounds: int) -> Point:
     """Block pivoting from the activity of `point`, at the size of each support; what it does not settle in full size."""
-    pivoting = BlockPivoting(problem, start=point)
+    pivoting = BlockPivoting().start(problem, near=point)
     pivoting.advance(rounds)
     found, left = pivoting.point(), (~pivoting.settled).nonzero()[:, 0]
     if len(left):

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..errors import BackendNotInstalledError, ProblemTooLargeError
 from ..layers.core.certificate import INFEASIBLE, certify
 from ..layers.core.problem import AbstractLayerProblem, Point, Statement
 from ..layers.core.rows import Sample
+from .answer import Answer
 from .apart import solve_apart
 from .infeasible import find_ray
 from .silence import silent_stdout
@@ -92,12 +93,12 @@ def solve_reference(
     max_iter: int | None,
     force: bool,
     options: dict[str, Any],
-    tick: Callable[[], object],
-) -> tuple[Point, Tensor, list[str]]:
-    """Solve every signal of a normalised problem; returns the points, iterations and the solver's own words.
+    tick: Callable[[int], object],
+) -> Answer:
+    """Solve every signal of a normalised problem.
 
     A signal that the solver gives no values for gets NaN, which the judge calls `numerical_error`, or a checked Farkas
-    ray where it claims `infeasible`. `tick()` is called after each signal.
+    ray where it claims `infeasible`. `tick(1)` is called after each signal.
     """
     require(solver)
     refusal = refuses(problem, solver)
@@ -117,8 +118,9 @@ def solve_reference(
     for i in range(problem.N):
         word, iterations[i] = _solve_one(problem, i, solver, settings, tol, h, p)
         words.append(word)
-        tick()
-    return Point(h.to(problem.rows.y.device), p.to(problem.rows.y.device)), iterations, words
+        tick(1)
+    found = Answer.by(Point(h.to(problem.rows.y.device), p.to(problem.rows.y.device)), solver)
+    return replace(found, iterations=iterations, solver_status=tuple(words))
 
 
 def _settings(problem: AbstractLayerProblem, solver: str, tol: float, max_iter: int | None) -> dict[str, Any]:

@@ -6,30 +6,34 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..batch import shared
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe, plain_number
-from ..layers.core.certificate import OPTIMAL, STATIONARY, Certificate, certify, joined
+from ..layers.core.certificate import OPTIMAL, STATIONARY, certify
 from ..layers.core.export import layer_claims, write_claims
-from ..layers.core.problem import AbstractLayerProblem, Point, Scaled
+from ..layers.core.problem import AbstractLayerProblem, Point
 from ..surroundings import undisturbed
-from .choose import TORCH_SOLVERS, chunk_size, solve_auto
-from .loop import LARGEST_COMPLETED, Reached, complete_left, is_exact, lacking, merit, polish_left, run, without_dust
-from .openings import Opened, Step, open_batch, summary
+from .answer import Answer, Judged
+from .choose import chunks, solve_auto, unscaled
+from .known import SOLVERS, TORCH_SOLVERS, described, torch_solver
+from .loop import LARGEST_COMPLETED, complete_left, lacking, merit, polish_left, run
+from .openings import Step
 from .reference import CVXPY_SOLVERS, solve_reference
 from .shared.precision import coarse_products, fits
+from .solver import AbstractSolver
 
-SOLVERS = ("auto", *TORCH_SOLVERS, *CVXPY_SOLVERS)
+_DELAY = 2.0  # seconds before a bar that nobody asked for shows itself
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Judged):
     """Points of a batch and what they prove. h and p are on the problem's device, all the rest on the CPU.
 
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
@@ -38,47 +42,25 @@ class Solution:
     problem: what was solved, None where that is not known (after loading).
     """
 
-    h: Tensor
-    p: Tensor
-    certificate: Certificate
-    iterations: Tensor
-    polished: Tensor
-    solver: tuple[str, ...]
-    solver_status: tuple[str, ...]
-    seconds: float
+    seconds: float = shared()
     steps: tuple[Step, ...] = ()
     problem: AbstractLayerProblem | None = None
 
-    @property
-    def point(self) -> Point:
-        """h and p as a `Point`."""
-        return Point(self.h, self.p)
-
-    @property
-    def status(self) -> np.ndarray:
-        """The certificate's statuses."""
-        return self.certificate.status
-
-    def __len__(self) -> int:
-        return len(self.h)
-
-    def take(self, index: Tensor | slice) -> "Solution":
+    def take(self, index: Tensor | slice) -> Self:
         """The signals at `index` (a bool mask, positions, or a slice)."""
-        here = index if isinstance(index, slice) else index.cpu()
-        there = index if isinstance(index, slice) else index.to(self.h.device)
-        positions = np.arange(len(self))[here if isinstance(here, slice) else here.numpy()]
-        known = self.problem is not None and len(positions) > 0
-        return replace(
-            self,
-            h=self.h[there],
-            p=self.p[there],
-            certificate=self.certificate.take(here),
-            iterations=self.iterations[here],
-            polished=self.polished[here],
-            solver=tuple(self.solver[k] for k in positions),
-            solver_status=tuple(self.solver_status[k] for k in positions),
-            problem=self.problem.take(torch.as_tensor(positions, device=self.h.device)) if known else None,  # type: ignore[union-attr]
-        )
+        part = super().take(index)
+        if self.problem is None or len(part) == 0:
+            return replace(part, problem=None)
+        positions = torch.arange(len(self), device="cpu")[index if isinstance(index, slice) else index.cpu()]
+        return replace(part, problem=self.problem.take(positions.to(self.h.device)))
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """The solutions of the parts of a batch, as one; its problem is not known."""
+        if len(parts) == 1:
+            return parts[0]
+        steps = tuple(step for part in parts for step in part.steps)
+        return replace(super().joined(parts), seconds=sum(part.seconds for part in parts), steps=steps, problem=None)
 
     def export(self, path: str | Path) -> Path:
         """Write what is claimed, and all that it takes to check it, to one file for `cvxinv check`; returns its path.
@@ -99,7 +81,7 @@ class Solution:
 @undisturbed
 def solve(
     problem: AbstractLayerProblem,
-    solver: str = "auto",
+    solver: str | AbstractSolver = "auto",
     *,
     tol: float = 1e-6,
     max_iter: int | None = None,
@@ -111,77 +93,82 @@ def solve(
 ) -> Solution:
     """Solve a layer problem for a whole batch and judge every signal.
 
-    solver: "auto", a torch method of the list below, or a CVXPY solver by its name ("CLARABEL", "OSQP", "SCS", "HIGHS",
+    solver: "auto"; a torch solver, by a name of the list below or as an object that carries options, e.g. `GraphADMM()`,
+    also of a class of one's own (`AbstractSolver`); or a CVXPY solver by its name ("CLARABEL", "OSQP", "SCS", "HIGHS",
     "ECOS"; l2 bounds by CLARABEL, SCS and ECOS). tol: relative tolerance of the certificate. max_iter: iterations per
-    signal; None takes the method's own, and what "auto" asks first keeps its own. polish: go on to the exact point where the
+    signal; None takes the solver's own, and what "auto" asks first keeps its own. polish: go on to the exact point where the
     activity is identified; False stops at `tol`, in "auto" too. on_fail: "warn", "raise" (UnsolvedError, which carries the
-    solution) or "ignore". progress: a bar; None shows it on a terminal when a CVXPY loop is long or a batch is solved in
-    several chunks. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed to a CVXPY
+    solution) or "ignore". progress: a bar of the signals done; None shows it on a terminal, when the call takes longer than
+    two seconds. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed to a CVXPY
     solver as they are.
 
-    Squared misfits:
-      "block_pivoting"     active-set rounds at the size of each support; off rows, masks that differ; exact where it settles
-      "sparse_active_set"  the same grown from few unknowns; ill-conditioned layers whose signals share a Gram matrix
-      "shared_admm"        one product for the whole batch per iteration; even spectra, a shared Gram matrix, no off rows
-      "interior_point"     a factorisation per signal and iteration, insensitive to conditioning; linear programs too
-      "fista"              proximal gradient, no factorisation; no off rows; also problems behind an activation
-      "linearized_admm"    no factorisation; off rows
-    l2 bounds:
-      "shared_pursuit"     `shared_admm` with the penalty on the way; a shared Gram matrix, no off rows
-      "root_finding"       the penalty whose LASSO has that misfit; off rows
-    All convex problems:
-      "graph_admm"         one factorisation for the whole batch
-      "pdhg"               no factorisation
+    [torch solvers]
 
     "auto" asks first what judges itself (`openings`), calls the judge once, and hands what is left to `choose`'s list;
-    `Solution.explain()` says which methods it asked, why, and what came of it.
+    `Solution.explain()` says which solvers it asked, why, and what came of it.
 
     "auto" works in float64 whatever the problem's type, with lower precision inside where that is corrected; of a float32
-    problem the point is rounded at the end. Methods asked for by name iterate float32 problems in float32 where they can,
+    problem the point is rounded at the end. Solvers asked for by name iterate float32 problems in float32 where they can,
     unless this process rounds such products to TF32 or bf16. The judge sees the point as it is returned, in float64.
 
     Returns a `Solution` in the problem's type and device. Raises ValueError for an unknown solver or option, or one that
-    cannot serve the problem, ProblemTooLargeError, BackendNotInstalledError.
+    cannot serve the problem, TypeError for what is no problem or no solver, ProblemTooLargeError,
+    BackendNotInstalledError.
     """
     tol, max_iter = plain_number(tol), plain_number(max_iter)  # type: ignore[assignment]
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
-    _check_served(problem, solver)
-    started = time.perf_counter()
-    steps: list[Step] = []
-    quiet = (solver not in CVXPY_SOLVERS and problem.N <= chunk_size(problem)) or (progress is None and problem.N < 20)
-    disable = True if quiet or progress is False else None if progress is None else False
-    with tqdm(total=problem.N, desc=solver, unit="signal", disable=disable) as bar:
+    started, steps, name = time.perf_counter(), list[Step](), name_of(solver)
+    with _bar(problem.N, name, progress) as bar:
+
+        def tick(signals: int) -> None:
+            bar.update(min(signals, problem.N - bar.n))
+
         if solver == "auto":
-            found, certificate = _solve_auto(problem, tol, max_iter, polish, steps, bar.update)
+            answer = solve_auto(problem, tol, max_iter, polish, steps, tick)
         else:
-            options = solver_options or {}
-            found = _in_chunks(
-                problem, chunk_size(problem),
-                lambda part: _solve_chunk(part, solver, tol, max_iter, polish, force, options, bar.update),
-            )  # fmt: skip
-            certificate = certify(problem, found.point, tol=tol)
-    before, since = int(certificate.holds.sum()), time.perf_counter()
-    certificate = _completed(problem, found.point, certificate, tol)
-    gained = int(certificate.holds.sum()) - before
+            torch_, options = torch_solver(solver), solver_options or {}
+            if torch_ is not None:
+                parts = [_by_torch(part, torch_, tol, max_iter, polish, tick) for part in chunks(problem)]
+            else:
+                parts = [_by_cvxpy(part, name, tol, max_iter, polish, force, options, tick) for part in chunks(problem)]
+            found = Answer.joined(parts)
+            answer = Judged.of(found, certify(problem, found.point, tol=tol))
+        tick(problem.N)
+    before, since = int(answer.certificate.holds.sum()), time.perf_counter()
+    _complete(problem, answer, tol)
+    gained = int(answer.certificate.holds.sum()) - before
     if steps and gained:
         seconds, why = time.perf_counter() - since, "p anew, in the problem's own units"
         steps.append(Step("multipliers", why, problem.N - before, gained, seconds))
     if not steps:
-        steps = [Step(solver, "asked for", problem.N, int(certificate.holds.sum()), time.perf_counter() - started)]
-    solution = Solution(
-        found.point.h, found.point.p, certificate, found.iterations, found.polished, tuple(found.solver),
-        tuple(found.words), time.perf_counter() - started, tuple(steps), problem,
-    )  # fmt: skip
+        steps = [Step(name, "asked for", problem.N, before + gained, time.perf_counter() - started)]
+    seconds = time.perf_counter() - started
+    solution = Solution.of(answer, answer.certificate, seconds=seconds, steps=tuple(steps), problem=problem)
     _report_failures(solution, on_fail)
     return solution
 
 
+solve.__doc__ = str(solve.__doc__).replace("    [torch solvers]\n", described(indent=4))
+
+
+def _bar(N: int, name: str, progress: bool | None) -> tqdm:
+    """A bar of N signals, moved whenever some are done; None: on a terminal, for what takes time."""
+    if progress is None:
+        return tqdm(total=N, desc=name, unit="signal", disable=None, leave=False, delay=_DELAY)
+    return tqdm(total=N, desc=name, unit="signal", disable=not progress, mininterval=0)
+
+
 def _check_arguments(
-    problem: object, solver: str, tol: float, max_iter: int | None, on_fail: str, options: dict | None
+    problem: object,
+    solver: str | AbstractSolver,
+    tol: float,
+    max_iter: int | None,
+    on_fail: str,
+    options: dict | None,
 ) -> None:
     if not isinstance(problem, AbstractLayerProblem):
         raise TypeError(f"expected a layer problem, got {describe(problem)}; e.g. cvxinv.NonnegativeLasso(rows, lam)")
-    check_choice(solver, SOLVERS, "solver")
+    check_solver(solver)
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     if not (isinstance(tol, (int, float)) and 0 < tol < 1):
         raise ValueError(f"tol must be between 0 and 1, got {tol!r}; pass e.g. tol=1e-6")
@@ -189,15 +176,27 @@ def _check_arguments(
         raise ValueError(f"max_iter must be a positive integer or None, got {max_iter!r}")
     if options and solver not in CVXPY_SOLVERS:
         raise ValueError(f"solver_options are for CVXPY solvers, got {options} with solver={solver!r}; leave them out")
-
-
-def _check_served(problem: AbstractLayerProblem, solver: str) -> None:
-    reason = TORCH_SOLVERS[solver].refuses(problem) if solver in TORCH_SOLVERS else None
+    asked = torch_solver(solver)
+    reason = None if asked is None else asked.refuses(problem)
     if reason:
-        others = [name for name, method in TORCH_SOLVERS.items() if method.refuses(problem) is None]
+        others = [name for name, kind in TORCH_SOLVERS.items() if kind.refuses(problem) is None]
         raise ValueError(
-            f"solver {solver!r} cannot serve {type(problem).__name__}: {reason}; use 'auto', {', '.join(map(repr, others))}"
+            f"solver {name_of(solver)!r} cannot serve {type(problem).__name__}: {reason}; "
+            f"use 'auto', {', '.join(map(repr, others))}"
         )
+
+
+def check_solver(solver: object) -> None:
+    """Raise TypeError or ValueError unless `solver` is one: a name of `SOLVERS`, or an object of an `AbstractSolver`."""
+    if isinstance(solver, type) and issubclass(solver, AbstractSolver):
+        raise TypeError(f"expected a solver, got the class {solver.__name__}; pass an object of it, {solver.__name__}()")
+    if not isinstance(solver, AbstractSolver):
+        check_choice(solver, SOLVERS, "solver")
+
+
+def name_of(solver: str | AbstractSolver) -> str:
+    """What a solver is called in messages and results."""
+    return solver if isinstance(solver, str) else solver.name
 
 
 def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
@@ -210,113 +209,22 @@ def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
     raise ValueError(f"unknown {name} {value!r}: {hint}expected one of {', '.join(map(repr, choices))}")
 
 
-def _completed(problem: AbstractLayerProblem, point: Point, certificate: Certificate, tol: float) -> Certificate:
-    """Points that meet their bounds, without a bound on the objective in these units: p built from h, where it is better.
-
-    What is next to a limit of rounding may hold in normalised units and not in the problem's own.
-    """
-    left = lacking(certificate)
-    if len(left) == 0 or problem.n > LARGEST_COMPLETED or problem.form == "curved":
-        return certificate
-    there = left.to(point.h.device)
-    part = problem.take(there)
-    p = part.to(torch.float64).complete(point.h[there].double()).to(point.p.dtype)
-    again = certify(part, Point(point.h[there], p), tol=tol)
-    better = merit(again) < merit(certificate.take(left))
-    if not bool(better.any()):
-        return certificate
-    point.p[there[better.to(there.device)]] = p[better.to(p.device)]
-    rest = torch.ones(problem.N, dtype=torch.bool)
-    rest[left[better]] = False
-    order = torch.cat([rest.nonzero()[:, 0], left[better]])
-    return joined([certificate.take(rest), again.take(better)]).take(order.argsort())
-
-
-class _Found(NamedTuple):
-    """Points in original units, iterations, whether they are exact, who found them, and a CVXPY solver's own words."""
-
-    point: Point
-    iterations: Tensor
-    polished: Tensor
-    solver: list[str]
-    words: list[str]
-
-
-def _in_chunks(problem: AbstractLayerProblem, size: int, call: Callable[[AbstractLayerProblem], _Found]) -> _Found:
-    if size >= problem.N:
-        return call(problem)
-    device = problem.rows.y.device
-    spans = [torch.arange(k, min(k + size, problem.N), device=device) for k in range(0, problem.N, size)]
-    found = [call(problem.take(span)) for span in spans]
-    return _Found(
-        Point(torch.cat([f.point.h for f in found]), torch.cat([f.point.p for f in found])),
-        torch.cat([f.iterations for f in found]), torch.cat([f.polished for f in found]),
-        [s for f in found for s in f.solver], [w for f in found for w in f.words],
-    )  # fmt: skip
-
-
-def _solve_auto(
+def _by_torch(
     problem: AbstractLayerProblem,
+    solver: AbstractSolver,
     tol: float,
     max_iter: int | None,
     polish: bool,
-    steps: list[Step],
-    tick: Callable[..., object],
-) -> tuple[_Found, Certificate]:
-    """The openings on everyone, one judgement, and the cascade on whom it does not call optimal."""
-
-    def opening(part: AbstractLayerProblem) -> _Found:
-        scaled = part.to(torch.float64).normalised()
-        opened = open_batch(scaled.problem, tol, polish, steps)
-        tick(part.N)
-        return _Found(_unscaled(opened.point, scaled, part), opened.iterations, opened.exact, opened.solver, [""] * part.N)
-
-    found = _in_chunks(problem, chunk_size(problem, 0 if problem.rows.alike else 3), opening)
-    asked = torch.as_tensor([bool(who) for who in found.solver])
-    claimed, left = asked.nonzero()[:, 0], (~asked).nonzero()[:, 0]
-    judged: list[Certificate] = []
-    order = [claimed]
-    steps[:] = summary(steps, [])
-    if len(claimed):
-        certificate = certify(*_taken(problem, found.point, claimed), tol=tol)
-        held = certificate.holds
-        steps[:] = summary(steps, [found.solver[i] for i in claimed[held].tolist()])
-        found.polished[claimed] &= is_exact(certificate)
-        left = torch.cat([left, claimed[~held]]).sort().values
-        judged, order = [certificate.take(held)], [claimed[held]]
-    for some in left.split(chunk_size(problem)) if len(left) else ():
-        part, point = _taken(problem, found.point, some)
-        scaled = part.to(torch.float64).normalised()
-        start = Point(point.h.double() / scaled.h_unit, point.p.double() / scaled.p_unit)
-        opened = Opened(start, [found.solver[i] for i in some.tolist()], found.iterations[some], found.polished[some])
-        reached, who = solve_auto(scaled.problem, opened, tol, max_iter, steps, polish)
-        point, there = _unscaled(reached.point, scaled, part), some.to(problem.rows.y.device)
-        found.point.h[there], found.point.p[there] = point.h, point.p
-        found.iterations[some], found.polished[some] = reached.iterations, reached.polished
-        for k, i in enumerate(some.tolist()):
-            found.solver[i] = who[k]
-    if len(left):
-        judged, order = [*judged, certify(*_taken(problem, found.point, left), tol=tol)], [*order, left]
-    return found, joined(judged).take(torch.cat(order).argsort())
+    tick: Callable[[int], None],
+) -> Answer:
+    scaled = problem.to(torch.float64).normalised()  # in float32 the scales themselves may overflow
+    dtype = problem.rows.W.dtype
+    single = not solver.needs_float64 and not coarse_products(problem.rows.y.device) and fits(scaled.problem, dtype)
+    small = scaled.problem.to(dtype) if single else scaled.problem
+    return unscaled(run(solver, small, tol=tol, max_iter=max_iter, polish=polish, tick=tick), scaled, problem)
 
 
-def _taken(problem: AbstractLayerProblem, point: Point, index: Tensor) -> tuple[AbstractLayerProblem, Point]:
-    """The signals at `index`, positions in rising order, of a problem and a point; without a copy where that is all."""
-    if len(index) == problem.N:
-        return problem, point
-    there = index.to(problem.rows.y.device)
-    return problem.take(there), Point(point.h[there], point.p[there])
-
-
-def _unscaled(point: Point, scaled: Scaled, problem: AbstractLayerProblem) -> Point:
-    dtype, point = problem.rows.W.dtype, without_dust(point)
-    units = (scaled.h_unit, scaled.p_unit)
-    # what is beyond the type's range stops at its end: a bad point, and not none. NaN is a solver's word for no point
-    h, p = (torch.nan_to_num((x.double() * unit).to(dtype), nan=torch.nan) for x, unit in zip(point, units, strict=True))
-    return Point(h, p)
-
-
-def _solve_chunk(
+def _by_cvxpy(
     problem: AbstractLayerProblem,
     solver: str,
     tol: float,
@@ -324,30 +232,37 @@ def _solve_chunk(
     polish: bool,
     force: bool,
     options: dict[str, Any],
-    tick: Callable[..., object],
-) -> _Found:
-    single = solver in TORCH_SOLVERS and not TORCH_SOLVERS[solver].needs_float64
-    single = single and not coarse_products(problem.rows.y.device)
-    scaled = problem.to(torch.float64).normalised()  # in float32 the scales themselves may overflow
-    single = single and fits(scaled.problem, problem.rows.W.dtype)
-    small, words = scaled.problem.to(problem.rows.W.dtype) if single else scaled.problem, [""] * problem.N
-    if solver in TORCH_SOLVERS:
-        method = TORCH_SOLVERS[solver]
-        reached = run(method, small, tol=tol, max_iter=max_iter or method.max_iter, polish=polish)
-        tick(problem.N)
-    else:
-        point, iterations, words = solve_reference(
-            small, solver, tol=tol, max_iter=max_iter, force=force, options=options, tick=tick
-        )
-        reached = Reached(point, certify(small, point, tol=tol), iterations, torch.zeros(problem.N, dtype=torch.bool))
-        if polish:
-            polish_left(reached, torch.arange(problem.N), small, tol, 0)
-        left = lacking(reached.certificate)
-        if len(left):
-            complete_left(reached, left, small.take(left.to(problem.rows.y.device)), tol, 0)
-        reached.iterations[:] = iterations
-    point = _unscaled(reached.point, scaled, problem)
-    return _Found(point, reached.iterations, reached.polished, [solver] * problem.N, words)
+    tick: Callable[[int], None],
+) -> Answer:
+    scaled = problem.to(torch.float64).normalised()
+    small = scaled.problem
+    found = solve_reference(small, solver, tol=tol, max_iter=max_iter, force=force, options=options, tick=tick)
+    reached, asked = Judged.of(found, certify(small, found.point, tol=tol)), found.iterations.clone()
+    if polish:
+        polish_left(reached, torch.arange(problem.N), small, tol, 0)
+    left = lacking(reached.certificate)
+    if len(left):
+        complete_left(reached, left, small.take(left.to(problem.rows.y.device)), tol, 0)
+    reached.iterations[:] = asked
+    return unscaled(reached, scaled, problem)
+
+
+def _complete(problem: AbstractLayerProblem, answer: Judged, tol: float) -> None:
+    """Points that meet their bounds, without a bound on the objective in these units: p built from h, where it is better.
+
+    What is next to a limit of rounding may hold in normalised units and not in the problem's own.
+    """
+    left = lacking(answer.certificate)
+    if len(left) == 0 or problem.n > LARGEST_COMPLETED or problem.form == "curved":
+        return
+    there = left.to(answer.h.device)
+    part = problem.take(there)
+    p = part.to(torch.float64).complete(answer.h[there].double()).to(answer.p.dtype)
+    again = certify(part, Point(answer.h[there], p), tol=tol)
+    better = merit(again) < merit(answer.certificate.take(left))
+    if bool(better.any()):
+        answer.p[there[better.to(there.device)]] = p[better.to(p.device)]
+        answer.certificate.put(left[better], again.take(better))
 
 
 def _report_failures(solution: Solution, on_fail: str) -> None:

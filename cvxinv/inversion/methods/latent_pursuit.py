@@ -46,7 +46,8 @@ from ...layers.gaussian_latent import GaussianLatent
 from ...layers.interval_basis_pursuit import IntervalBasisPursuit
 from ...layers.nonnegative_lasso import NonnegativeLasso
 from ...measurement import Matrix
-from ...solvers.choose import LARGEST_NEWTON, TORCH_SOLVERS
+from ...solvers.known import torch_solver
+from ...solvers.openings import LARGEST_NEWTON
 from ...solvers.solve import Solution, solve
 from ..task import Task
 from .levenberg_marquardt import before_output
@@ -142,7 +143,7 @@ def _default_form(task: Task, settings: Settings) -> str:
     if isinstance(last.activation, PLU) or (task.noise is not None and task.noise.norm == "l2"):
         return "preactivation"
     # a linear program beyond that size is for first-order methods, which take minutes per signal
-    method = TORCH_SOLVERS.get(settings.solver)
+    method = torch_solver(settings.solver)
     served = method is None or "interval" in method.forms
     return "interval" if served and last.W.n <= LARGEST_NEWTON else "preactivation"
 

@@ -62,6 +62,7 @@ from ...layers.core.problem import (
 from ...layers.core.rows import Rows, Sample
 from ...layers.lasso import Lasso
 from ...measurement import Matrix
+from ...solvers.answer import Answer
 from ...solvers.openings import Step, summary
 from ...solvers.solve import Solution, solve
 from ..task import Task
@@ -272,50 +273,33 @@ def _with_objective(statement: Statement, objective: Any) -> Statement:
 # --- one layer ------------------------------------------------------------------------------------
 
 
-class _Parts(NamedTuple):
-    """What one or several signals got: h `(N, n)`, p `(N, m)`, iterations, polished, solvers, their own words; the steps."""
-
-    h: Tensor
-    p: Tensor
-    iterations: Tensor
-    polished: Tensor
-    solver: list[str]
-    words: list[str]
-    steps: list[Step]
-
-
 def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings: Settings) -> Solution:
     """Solve in the normalised dictionaries, signals that share one together, and judge in the units of W."""
     started, rows = time.perf_counter(), problem.rows
     kinds, which = torch.unique(rows.on, dim=0, return_inverse=True)
-    N, y = rows.N, rows.y
-    out = _Parts(
-        torch.zeros(N, rows.n, dtype=y.dtype, device=y.device), torch.zeros_like(y),
-        torch.zeros(N, dtype=torch.long), torch.zeros(N, dtype=torch.bool), [""] * N, [""] * N, [],
-    )  # fmt: skip
+    found, steps = Answer.none(rows.y, rows.n), list[Step]()
     for k in range(len(kinds)):
         index = (which == k).nonzero()[:, 0]
         left = index
         if settings.solver == "auto":
-            left = torch.cat([_directly(problem, block, out, settings.tol) for block in index.split(_BLOCK)])
+            left = torch.cat([_directly(problem, block, found, steps, settings.tol) for block in index.split(_BLOCK)])
         if len(left):
             d = column_lengths(problem.rows.take(left[:1]))
             small, used = _with_columns_of_length_one(problem.take(left), d)
-            found = solve(small, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
-            p = torch.zeros_like(y[left])
-            p[:, used] = found.p
-            _put(out, left, found.h / d, p, found)
-            out.steps.extend(found.steps)
-    certificate = certify(problem, Point(out.h, out.p), tol=settings.tol)
-    steps = summary(out.steps, [who for who, held in zip(out.solver, certificate.holds.tolist(), strict=True) if held])
-    return Solution(
-        out.h, out.p, certificate, out.iterations, out.polished, tuple(out.solver), tuple(out.words),
-        time.perf_counter() - started, tuple(steps),
-    )  # fmt: skip
+            part = solve(small, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
+            p = torch.zeros_like(rows.y[left])
+            p[:, used] = part.p
+            found.put(left, replace(part, h=part.h / d, p=p))
+            steps.extend(part.steps)
+    certificate = certify(problem, found.point, tol=settings.tol)
+    solved_by = [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held]
+    return Solution.of(found, certificate, seconds=time.perf_counter() - started, steps=tuple(summary(steps, solved_by)))
 
 
-def _directly(problem: NormalisedLasso | NormalisedBasisPursuit, index: Tensor, out: _Parts, tol: float) -> Tensor:
-    """Put what has a direct solution into `out`; the signals at `index` share their on rows. Returns which are left."""
+def _directly(
+    problem: NormalisedLasso | NormalisedBasisPursuit, index: Tensor, found: Answer, steps: list[Step], tol: float
+) -> Tensor:
+    """Put what has a direct solution into `found`; the signals at `index` share their on rows. Returns which are left."""
     part, started = problem.take(index), time.perf_counter()
     if isinstance(part, NormalisedLasso):
         name, why, point = "active_set", "in closed form on the signs", _by_signs(part)
@@ -324,20 +308,9 @@ def _directly(problem: NormalisedLasso | NormalisedBasisPursuit, index: Tensor, 
     else:
         return index
     sure = certify(part, point, tol=tol).holds.to(index.device)
-    out.steps.append(Step(name, why, len(index), int(sure.sum()), time.perf_counter() - started))
-    _put(out, index[sure], point.h[sure], point.p[sure], name)
+    steps.append(Step(name, why, len(index), int(sure.sum()), time.perf_counter() - started))
+    found.put(index[sure], Answer.by(Point(point.h[sure], point.p[sure]), name, iterations=1, polished=True))
     return index[~sure]
-
-
-def _put(out: _Parts, index: Tensor, h: Tensor, p: Tensor, by: Solution | str) -> None:
-    """Put points into `out`, found by the solver of a solution or directly by a method of that name."""
-    out.h[index], out.p[index], here = h, p, index.cpu()
-    found = by if isinstance(by, Solution) else None
-    out.polished[here] = found.polished.cpu() if found else torch.ones(len(here), dtype=torch.bool)
-    out.iterations[here] = found.iterations.cpu() if found else torch.ones(len(here), dtype=torch.long)
-    for k, i in enumerate(here.tolist()):
-        out.solver[i] = found.solver[k] if found else str(by)
-        out.words[i] = found.solver_status[k] if found else ""
 
 
 def _with_columns_of_length_one(

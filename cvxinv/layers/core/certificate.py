@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...batch import Batch, per_signal, shared
 from ...inputs import describe, plain_number, read_numbers
 from ...lengths import lengths
 from ...surroundings import undisturbed
@@ -31,19 +32,6 @@ STATIONARY = "stationary"
 LAYER_STATUSES = (OPTIMAL, STATIONARY, OPTIMAL_INACCURATE, INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)
 
 _INACCURATE = 1000.0  # `optimal_inaccurate` reaches this many times the tolerance
-TENSORS = (
-    "objective",
-    "bound",
-    "violation",
-    "scale",
-    "unit",
-    "floor",
-    "worth",
-    "two_sided",
-    "scope",
-    "violations",
-    "times",
-)
 _AT_ONCE = 20_000_000  # numbers of h and p that are judged at once: about a gigabyte of work space
 _FAR = 1e8  # an h this many times its natural size s_y / |W| counts as infinitely far
 _MISFIT = 1e-10  # in units of s_y: an excess over an l2 bound that counts as none, for bounds that are 0
@@ -51,7 +39,7 @@ _ORDINARY = (1e-70, 1e70)  # sizes of data and weights whose squares and product
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class Certificate(Batch):
     """What a point proves, per signal; float64 tensors `(N,)`, on the CPU wherever the problem is.
 
     objective, bound, gap = objective - bound: units of the problem's objective (signal^2). bound: a lower bound on the
@@ -78,20 +66,20 @@ class Certificate:
     finite. Decision 0013.
     """
 
-    objective: Tensor
-    bound: Tensor
-    violation: Tensor
-    scale: Tensor
-    tol: float
-    status: np.ndarray
-    remark: tuple[str, ...]
-    unit: Tensor
-    floor: Tensor
-    worth: Tensor
-    two_sided: Tensor
-    scope: Tensor
-    violations: Tensor
-    times: Tensor
+    objective: Tensor = per_signal()
+    bound: Tensor = per_signal()
+    violation: Tensor = per_signal()
+    scale: Tensor = per_signal()
+    tol: float = shared()
+    status: np.ndarray = per_signal()
+    remark: tuple[str, ...] = per_signal()
+    unit: Tensor = per_signal()
+    floor: Tensor = per_signal()
+    worth: Tensor = per_signal()
+    two_sided: Tensor = per_signal()
+    scope: Tensor = per_signal()
+    violations: Tensor = per_signal()
+    times: Tensor = per_signal()
 
     @property
     def gap(self) -> Tensor:
@@ -126,13 +114,6 @@ class Certificate:
 
     def __len__(self) -> int:
         return len(self.status)
-
-    def take(self, index: Tensor | slice) -> "Certificate":
-        """The certificates at `index` (a bool mask, positions, or a slice)."""
-        index = index if isinstance(index, slice) else index.cpu()
-        positions = np.arange(len(self))[index if isinstance(index, slice) else index.numpy()]
-        tensors = {name: getattr(self, name)[index] for name in TENSORS}
-        return replace(self, status=self.status[positions], remark=tuple(self.remark[k] for k in positions), **tensors)
 
     def counts(self) -> dict[str, int]:
         """How many signals have each status; statuses that do not occur are left out."""
@@ -188,16 +169,7 @@ def certify(
     if len(parts) == 1:
         return _judge(problem, h, dual, tol, thorough)
     judged = [_judge(problem.take(k), h[k], None if dual is None else dual[k], tol, thorough) for k in parts]
-    return joined(judged)
-
-
-def joined(certificates: list[Certificate]) -> Certificate:
-    """The certificates of the parts of a batch, as one."""
-    if len(certificates) == 1:
-        return certificates[0]
-    tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in certificates]) for name in TENSORS}
-    status = np.concatenate([c.status for c in certificates])
-    return replace(certificates[0], status=status, remark=tuple(r for c in certificates for r in c.remark), **tensors)
+    return Certificate.joined(judged)
 
 
 def proved_dual(problem: AbstractLayerProblem, point: Point, certificate: Certificate) -> Tensor:

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from ...generator.maps import AbstractMap
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 from .first_guess import first_guess
 from .guesses import LazyGrams, asks, equations, on_grams, pads
 
@@ -90,8 +90,12 @@ class _Data:
         return self.W.adjoint(p).add_(self.linear).addcmul_(self.quadratic, h), v
 
 
-class BlockPivoting(AbstractMethod):
-    """See the module. One round is one Cholesky factorisation of the support's size per unsettled signal."""
+@dataclass(frozen=True)
+class BlockPivoting(AbstractSolver):
+    """Active-set rounds at the size of each support; off rows, masks that differ; exact where it settles.
+
+    One round is one Cholesky factorisation of the support's size per unsettled signal.
+    """
 
     name = "block_pivoting"
     forms = ("quadratic",)
@@ -102,18 +106,21 @@ class BlockPivoting(AbstractMethod):
     exact = True
     on_halves = True
 
-    def __init__(self, problem: AbstractLayerProblem, grams: Tensor | LazyGrams | None = None, start: Point | None = None):
-        self.problem, rows, y = problem, problem.rows, problem.rows.y
+    def begin(
+        self, problem: AbstractLayerProblem, grams: Tensor | LazyGrams | None = None, near: Point | None = None
+    ) -> None:
+        """grams: of the problem's rows, where they are at hand; near: a point whose activity is the first guess."""
+        rows, y = problem.rows, problem.rows.y
         self.data = data = _Data.of(problem)
         self.grams = self._grams() if grams is None else grams
         self.free, self.tight = data.cold.clone(), torch.zeros_like(rows.on)
         self.h, self.mu = torch.zeros_like(data.right), torch.zeros_like(y)
-        if start is None and problem.nonnegative and problem.N >= _BATCH and bool(rows._off.any()):
-            start = first_guess(problem)
-        if start is not None:
-            slope, v = data.slope_and_rows(start.h, torch.where(rows._off, start.p, 0.0))
-            self.free = start.h * data.diagonal > slope if problem.nonnegative else self.free
-            self.tight = rows._off & (start.p + v > 0)
+        if near is None and problem.nonnegative and problem.N >= _BATCH and bool(rows._off.any()):
+            near = first_guess(problem)
+        if near is not None:
+            slope, v = data.slope_and_rows(near.h, torch.where(rows._off, near.p, 0.0))
+            self.free = near.h * data.diagonal > slope if problem.nonnegative else self.free
+            self.tight = rows._off & (near.p + v > 0)
         self.open = torch.ones(problem.N, dtype=torch.bool, device=y.device)
         self.t = torch.zeros(problem.N, dtype=y.dtype, device=y.device)
         self.never = problem.n + rows.m + 1  # more changes than there can be

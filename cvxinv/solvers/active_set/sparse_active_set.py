@@ -22,12 +22,14 @@ Source: Kim and Park (2011) for the exchange and its backup rule; Massias, Gramf
 grow by their own size; the start is ours.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point, rounding
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before
 _LONG = 30  # such single exchanges without progress, after which others are faster
@@ -43,8 +45,12 @@ _NUDGE = 1e4  # roundings of the largest diagonal entry that make a singular blo
 _CHUNK = 64_000_000  # numbers in the padded blocks of one chunk, 512 MB
 
 
-class SparseActiveSet(AbstractMethod):
-    """See the module. One round is one product with G and one Cholesky factorisation of the support's size per signal."""
+@dataclass(frozen=True)
+class SparseActiveSet(AbstractSolver):
+    """Active-set rounds grown from few unknowns; ill-conditioned layers whose signals share a Gram matrix.
+
+    One round is one product with G and one Cholesky factorisation of the support's size per signal.
+    """
 
     name = "sparse_active_set"
     forms = ("quadratic",)
@@ -66,8 +72,8 @@ class SparseActiveSet(AbstractMethod):
             reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"
         return reason
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, rows = problem, problem.rows
+    def begin(self, problem: AbstractLayerProblem) -> None:
+        rows = problem.rows
         self.M, self.fit = rows.W.matrix(), rows.fit[:1]
         self.gram = rows.shared_gram
         c = (self.fit * rows.target) @ self.M

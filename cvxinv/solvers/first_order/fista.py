@@ -11,25 +11,29 @@ stationary point.
 Source: Aberdam, Simon, Elad (2020), Algorithm 3; Beck and Teboulle (2009); O'Donoghue and Candes (2015) for the restart.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ...layers.activated_lasso import ActivatedLasso
 from ...layers.core.problem import AbstractCurvedProblem, AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 
 
-class FISTA(AbstractMethod):
-    """See the module. Two products with W per iteration."""
+@dataclass(frozen=True)
+class FISTA(AbstractSolver):
+    """Proximal gradient, no factorisation; two products with W per iteration; no off rows."""
 
     name = "fista"
     forms = ("quadratic", "curved")
     otherwise = "it serves squared misfits"
     max_iter = 20_000
     first_check = 20
+    kept = ("c", "h", "v", "t", "value")
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, rows = problem, problem.rows
+    def begin(self, problem: AbstractLayerProblem) -> None:
+        rows = problem.rows
         self.curved = isinstance(problem, AbstractCurvedProblem)
         weight = problem.curvature() if isinstance(problem, ActivatedLasso) else rows.fit.amax(1, keepdim=True)
         tiny = torch.finfo(rows.y.dtype).tiny
@@ -42,14 +46,6 @@ class FISTA(AbstractMethod):
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
         off = "it serves problems without off rows" if bool(problem.rows._off.any()) else None
         return super().refuses(problem) or off
-
-    def next_check(self, iteration: int) -> int:
-        return iteration + max(20, iteration // 2)
-
-    def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        for name in ("c", "h", "v", "t", "value"):
-            setattr(self, name, getattr(self, name)[index])
 
     def point(self) -> Point:
         return Point(self.h, self._gradient_of_rows(self.h))

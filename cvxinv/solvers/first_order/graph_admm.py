@@ -18,26 +18,36 @@ Source: Parikh and Boyd, "Block splitting for distributed optimization" (2014), 
 relative residuals: Wohlberg, "ADMM penalty parameter selection by residual balancing" (2017).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver, check_number
 
-_RELAX = 1.7
 _FIRST_CHANGE, _LATER, _CHANGES = 100, 1.2, 20  # ADMM converges for a fixed rho; endless changes could cycle
 _LONGEST_CHANGE, _ENOUGH = 5.0, 1.5  # factors of rho: the largest at once, and the smallest worth the disturbance
 
 
-class GraphADMM(AbstractMethod):
-    """See the module. One n x n (or m x m) solve and two products with W per iteration."""
+@dataclass(frozen=True)
+class GraphADMM(AbstractSolver):
+    """One factorisation for the whole batch; an n x n (or m x m) solve and two products with W per iteration.
+
+    relax: the a of the module, between 1 and 2.
+    """
+
+    relax: float = 1.7
 
     name = "graph_admm"
     max_iter = 20_000
     first_check = 25
+    kept = ("h", "v", "s", "t", "rho", "h_prox", "v_prox", "p")
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem = problem
+    def __post_init__(self) -> None:
+        check_number(self.relax, "relax", 1.0, 2.0)
+
+    def begin(self, problem: AbstractLayerProblem) -> None:
         W, like = problem.rows.W, problem.rows.y
         M = W.matrix()
         self.tall = W.m >= W.n
@@ -50,14 +60,6 @@ class GraphADMM(AbstractMethod):
         self.iteration, self.changes, self.next_change = 0, 0, float(_FIRST_CHANGE)
         self._prox()
 
-    def next_check(self, iteration: int) -> int:
-        return iteration + max(25, iteration // 2)
-
-    def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        for name in ("h", "v", "s", "t", "rho", "h_prox", "v_prox", "p"):
-            setattr(self, name, getattr(self, name)[index])
-
     def point(self) -> Point:
         return Point(self.h_prox, self.p)
 
@@ -65,8 +67,8 @@ class GraphADMM(AbstractMethod):
         for _ in range(steps):
             self._prox()
             h_before, v_before = self.h, self.v
-            h = _RELAX * self.h_prox + (1 - _RELAX) * self.h + self.s
-            v = _RELAX * self.v_prox + (1 - _RELAX) * self.v + self.t
+            h = self.relax * self.h_prox + (1 - self.relax) * self.h + self.s
+            v = self.relax * self.v_prox + (1 - self.relax) * self.v + self.t
             self.h, self.v = self._project(h, v)
             self.s, self.t = h - self.h, v - self.v
             self.iteration += 1

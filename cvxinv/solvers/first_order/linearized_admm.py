@@ -13,37 +13,39 @@ On trained layers it needs tens of thousands of iterations where `interior_point
 Source: Aberdam, Simon, Elad (2020), Algorithm 4, eqs. (10)-(18); signs derived here; changed: biases.
 """
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver, check_number
 
 
-class LinearizedADMM(AbstractMethod):
-    """See the module; rho = 1 on the normalised problem."""
+@dataclass(frozen=True)
+class LinearizedADMM(AbstractSolver):
+    """No factorisation, two products with W per iteration; off rows.
+
+    rho: the penalty of the module, > 0, on the normalised problem.
+    """
+
+    rho: float = 1.0
 
     name = "linearized_admm"
     forms = ("quadratic",)
     otherwise = "it serves squared misfits"
     max_iter = 20_000
     first_check = 50
-    rho = 1.0
+    kept = ("h", "a", "u")
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem = problem
+    def __post_init__(self) -> None:
+        check_number(self.rho, "rho", 0.0)
+
+    def begin(self, problem: AbstractLayerProblem) -> None:
         rows = problem.rows
         self.curvature = (self.rho + float(rows.fit.amax())) * rows.W.norm() ** 2
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
         self.a = torch.where(rows._off, (rows.W(self.h) + rows.b).clamp(max=0), torch.zeros_like(rows.y))
         self.u = torch.zeros_like(rows.y)
-
-    def next_check(self, iteration: int) -> int:
-        return iteration + max(50, iteration // 2)
-
-    def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        self.h, self.a, self.u = self.h[index], self.a[index], self.u[index]
 
     def point(self) -> Point:
         rows = self.problem.rows

@@ -16,24 +16,28 @@ Linear programs have a sharp optimum, where restarts make the convergence linear
 Source: Chambolle and Pock (2011); Lu and Yang, "Restarted Halpern PDHG" (2024); constants as in `sparse` note 5.9.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 
 _SUFFICIENT, _NECESSARY, _ARTIFICIAL = 0.2, 0.8, 0.36
 
 
-class PDHG(AbstractMethod):
-    """See the module. Two products with W per iteration."""
+@dataclass(frozen=True)
+class PDHG(AbstractSolver):
+    """No factorisation; two products with W per iteration."""
 
     name = "pdhg"
     max_iter = 20_000
     first_check = 40
+    kept = ("h", "p", "h0", "p0", "omega", "k", "total", "first", "last")
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, rows = problem, problem.rows
+    def begin(self, problem: AbstractLayerProblem) -> None:
+        rows = problem.rows
         self.norm = rows.W.norm() or 1.0
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
         self.p = torch.zeros_like(rows.y)
@@ -43,13 +47,8 @@ class PDHG(AbstractMethod):
         self.first, self.last = torch.full_like(ones, torch.inf), torch.full_like(ones, torch.inf)
         self.reached = Point(self.h, self.p)
 
-    def next_check(self, iteration: int) -> int:
-        return iteration + max(40, iteration // 2)
-
     def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        for name in ("h", "p", "h0", "p0", "omega", "k", "total", "first", "last"):
-            setattr(self, name, getattr(self, name)[index])
+        super().keep(index)
         self.reached = Point(self.reached.h[index], self.reached.p[index])
 
     def point(self) -> Point:

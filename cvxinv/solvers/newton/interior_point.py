@@ -24,6 +24,7 @@ Gondzio, Multiple centrality corrections in a primal-dual method for linear prog
 disadvantages of a Mehrotra-type primal-dual corrector interior point algorithm (2009). The start was found here.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 from .systems import NewtonMatrix
 
 _KEEP_INSIDE = 0.995
@@ -50,8 +51,9 @@ _CENTRE = 0.3  # of the products: what the plain step out of the circle aims at
 _WORTH = 1.02  # a corrector is kept where it lengthens the product of both steps by that
 
 
-class InteriorPoint(AbstractMethod):
-    """See the module. 7 to 30 iterations; memory N n^2."""
+@dataclass(frozen=True)
+class InteriorPoint(AbstractSolver):
+    """A factorisation per signal and iteration, insensitive to conditioning; 7 to 30 iterations; memory N n^2."""
 
     name = "interior_point"
     forms = ("quadratic", "interval")
@@ -61,8 +63,8 @@ class InteriorPoint(AbstractMethod):
     needs_float64 = True
     on_halves = True
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem, self.fit, n = problem, problem.fit, problem.n
+    def begin(self, problem: AbstractLayerProblem) -> None:
+        self.fit, n = problem.fit, problem.n
         self.matrix = NewtonMatrix(problem.rows, self.fit)
         # a corrector costs n^2, a factorisation n^3
         self.correctors = min(max(n // 40, 1), 6)

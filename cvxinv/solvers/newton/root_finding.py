@@ -15,6 +15,8 @@ layers (625 x 1000) a guess from the correlations alone frees more unknowns than
 Source: `sparse` note 5.2 (link to the LASSO); van den Berg and Friedlander (2008) for root finding on the trade-off curve.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -23,8 +25,8 @@ from ...layers.nonnegative_lasso import NonnegativeLasso
 from ..active_set.guesses import equations, on_grams, pads
 from ..active_set.pivoting import BlockPivoting
 from ..loop import run
-from ..method import AbstractMethod
 from ..shared.shared_pursuit import NEXT_TO_NONE, Approach
+from ..solver import AbstractSolver
 from .ball import Guessed, piece_of
 from .bordered import Borders
 from .interior_point import InteriorPoint
@@ -34,8 +36,9 @@ _MEMORY = 500_000_000  # bytes of factors at once
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
 
-class RootFinding(AbstractMethod):
-    """See the module. One LASSO per round; about 5 to 15 rounds."""
+@dataclass(frozen=True)
+class RootFinding(AbstractSolver):
+    """The penalty whose LASSO has that misfit, one LASSO per round, about 5 to 15 rounds; off rows."""
 
     name = "root_finding"
     forms = ("ball",)
@@ -46,8 +49,9 @@ class RootFinding(AbstractMethod):
     exact = True
     on_halves = True
 
-    def __init__(self, problem: AbstractLayerProblem, start: Point | None = None):
-        self.problem, rows, self.start = problem, problem.rows, start
+    def begin(self, problem: AbstractLayerProblem, near: Point | None = None) -> None:
+        """near: a point of the problem whose activity is all but right."""
+        rows, self.near = problem.rows, near
         self.eps = problem.__dict__["eps"]
         slope = rows.W.adjoint(rows.fit * rows.target).amax(1).clamp(min=_LOWEST)
         self.high, self.low = 1.01 * slope, torch.full_like(slope, _LOWEST)
@@ -57,8 +61,8 @@ class RootFinding(AbstractMethod):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
-        shared = start is None and Approach.refuses(problem) is None and bool((self.eps > NEXT_TO_NONE).all())
-        self.ahead = Approach(problem) if shared else None
+        shared = near is None and Approach.refuses(problem) is None and bool((self.eps > NEXT_TO_NONE).all())
+        self.ahead = Approach().start(problem) if shared else None
         self.grams = on_grams(rows)
         self.started, self.rounds = False, 0
 
@@ -97,13 +101,13 @@ class RootFinding(AbstractMethod):
         problem, rows = self.problem, self.problem.rows
         c = rows.W.adjoint(rows.fit * rows.target)
         free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
-        if self.start is not None:
+        if self.near is not None:
             # the LASSO of the start, whose p is lam times this one
-            length = torch.where(rows.on, self.start.p**2 / rows._weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
+            length = torch.where(rows.on, self.near.p**2 / rows._weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
             self.lam = (self.eps / length).clamp(self.low, self.high)
-            p = self.lam[:, None] * self.start.p
-            free = self.start.h > 0
-            tight = rows._off & (p + rows.W(self.start.h) + rows.b > 0)
+            p = self.lam[:, None] * self.near.p
+            free = self.near.h > 0
+            tight = rows._off & (p + rows.W(self.near.h) + rows.b > 0)
         elif self.ahead is not None:
             free, self.lam = self.ahead.run()
             self.ahead = None
@@ -163,13 +167,13 @@ class RootFinding(AbstractMethod):
     def _solve_lasso(self) -> None:
         """h and p of the LASSO at the current lam, exactly."""
         lasso = NonnegativeLasso(self.problem.rows, self.lam)
-        pivoting = BlockPivoting(lasso, self.grams, Point(self.h, self.p) if self.started else None)
+        pivoting = BlockPivoting().start(lasso, grams=self.grams, near=Point(self.h, self.p) if self.started else None)
         self.started = True
         pivoting.advance(20)
         self.h, self.p = (x.clone() for x in pivoting.point())
         left = (~pivoting.settled).nonzero()[:, 0]
         if len(left):
-            found = run(InteriorPoint, lasso.take(left), tol=1e-9, max_iter=InteriorPoint.max_iter, polish=True).point
+            found = run(InteriorPoint(), lasso.take(left), tol=1e-9).point
             self.h[left], self.p[left] = found.h, found.p
 
 

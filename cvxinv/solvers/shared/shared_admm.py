@@ -27,12 +27,14 @@ s <- M' |s| + q of Bai (2010). The products of differences and the second-order 
 
 from abc import abstractmethod
 from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..method import AbstractMethod
+from ..solver import AbstractSolver
 from .precision import coarse_products
 from .shared_gram import RELAX, Gram, why_not_shared
 
@@ -43,16 +45,15 @@ SHARE = 0.3  # of the tolerance that the method's own estimate of the gap may us
 _PATIENCE = 4  # checks without a quarter off the gap, after which a signal is left to others
 
 
-class AbstractSharedADMM(AbstractMethod):
+class AbstractSharedADMM(AbstractSolver):
     """The iteration of the module, for signals with the same on rows and weights, no off rows and no ridge."""
 
     max_iter = 2000
     first_check = 2 * RUN
-    kept: tuple[str, ...] = ("half", "lam", "b", "least", "stale", "q", "s", "v")  # what there is one row of per signal
+    kept: ClassVar[tuple[str, ...]] = ("half", "lam", "b", "least", "stale", "q", "s", "v")
     repairs = True  # whether dual points are asked for
 
-    def __init__(self, problem: AbstractLayerProblem):
-        self.problem = problem
+    def begin(self, problem: AbstractLayerProblem) -> None:
         self._prepare(self._first_work())
         self.q = self.gram.times(self.b, self.gram.K).mul_(RELAX)
         self.s = self.q.clone()
@@ -63,7 +64,7 @@ class AbstractSharedADMM(AbstractMethod):
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        return super().refuses(problem) or why_not_shared(problem)
+        return cls.otherwise if problem.form not in cls.forms else why_not_shared(problem)
 
     def _first_work(self) -> torch.dtype:
         """float32 on the CPU; on a GPU float64, whose products are no slower and which TF32 cannot reach."""
@@ -98,9 +99,7 @@ class AbstractSharedADMM(AbstractMethod):
         return iteration + RUN
 
     def keep(self, index: Tensor) -> None:
-        self.problem = self.problem.take(index)
-        for name in self.kept:
-            setattr(self, name, getattr(self, name)[index])
+        super().keep(index)
         self._allocate()
 
     def advance(self, steps: int) -> None:
@@ -232,8 +231,9 @@ class AbstractSharedADMM(AbstractMethod):
         """A full step, and the gap of the z that it started from."""
 
 
+@dataclass(frozen=True)
 class SharedADMM(AbstractSharedADMM):
-    """See the module."""
+    """One product for the whole batch per iteration; even spectra, a shared Gram matrix, no off rows."""
 
     name = "shared_admm"
     forms = ("quadratic",)

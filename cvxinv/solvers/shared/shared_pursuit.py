@@ -14,6 +14,8 @@ t |h|_1, of the same order, and keeps the bound to rounding.
 Source: `sparse` note 5.2 for the two closed forms; van den Berg and Friedlander (2008) for the root of the trade-off curve.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -29,8 +31,9 @@ _STEP = 4.0  # lam changes by at most this factor between two looks
 _LOWEST = 1e-6  # of the lam from which h = 0 on: below it the misfit has no room left, or next to none
 
 
+@dataclass(frozen=True)
 class SharedPursuit(AbstractSharedADMM):
-    """See the module."""
+    """`shared_admm` with the penalty on the way; a shared Gram matrix, no off rows."""
 
     name = "shared_pursuit"
     forms = ("ball",)
@@ -38,9 +41,9 @@ class SharedPursuit(AbstractSharedADMM):
     first_check = RUN
     kept = (*AbstractSharedADMM.kept, "eps", "highest", "phi", "before", "length", "slope", "off", "moves", "stretch")
 
-    def __init__(self, problem: AbstractLayerProblem):
+    def begin(self, problem: AbstractLayerProblem) -> None:
         self.eps = problem.__dict__["eps"].double()
-        super().__init__(problem)
+        super().begin(problem)
         one = torch.ones(1, problem.n, dtype=self.b.dtype, device=self.b.device)
         self.shift = self.gram.times(one, self.gram.K)  # (G + rho)^-1 1
         self.phi = torch.zeros_like(self.half)
