@@ -1,6 +1,9 @@
 """What `solve` promises whatever the solver: honest statuses, independence of units, order and neighbours."""
 
 import importlib.util
+import io
+import re
+import sys
 from dataclasses import replace
 
 import cases
@@ -414,6 +417,47 @@ def test_auto_says_what_it_asked_why_and_what_came_of_it():
     assert first.startswith(f"1. {solution.steps[0].method} (") and f"of {case.problem.N} in" in first
     asked = ci.solve(case.problem, "CLARABEL").steps
     assert len(asked) == 1 and asked[0].method == "CLARABEL" and asked[0].why == "asked for"
+
+
+def shown(err: str, N: int) -> list[int]:
+    """What a bar of N signals has shown, one number after the other."""
+    return [int(done) for done in re.findall(rf"(\d+)/{N} \[", err)]
+
+
+def uneven_signals() -> ci.NonnegativeLasso:
+    """Five signals of an ill-conditioned layer, of which first-order methods solve one after the other."""
+    draw = torch.Generator().manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(30, 30, generator=draw, dtype=torch.float64))[0] for _ in range(2))
+    W = U[:, :12] * torch.logspace(0, -2, 12, dtype=torch.float64) @ V[:12, :12]
+    y = torch.randn(5, 30, generator=draw, dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), torch.zeros(30, dtype=torch.float64), y, torch.ones_like(y, dtype=torch.bool))
+    return ci.NonnegativeLasso(rows, torch.tensor([0.5, 0.1, 1e-2, 1e-3, 1e-4], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("solver", ["CLARABEL", "fista", "auto"])
+def test_a_bar_that_is_asked_for_moves_from_none_to_all(solver: str, capsys: pytest.CaptureFixture, monkeypatch):
+    monkeypatch.setattr("cvxinv.solvers.choose.chunk_size", lambda *_: 2 if solver == "auto" else 5)
+    problem = uneven_signals()
+    ci.solve(problem, solver, polish=False, progress=True)
+    numbers = shown(capsys.readouterr().err, problem.N)
+    assert numbers[0] == 0 and numbers[-1] == problem.N and numbers == sorted(numbers)
+    assert len(set(numbers)) > 2, f"it jumps: {numbers}"
+    assert solver != "CLARABEL" or set(numbers) == set(range(problem.N + 1))
+    ci.solve(problem, solver, polish=False, progress=False)
+    ci.solve(problem, solver, polish=False)
+    assert not capsys.readouterr().err, "a bar where no terminal is"
+
+
+def test_a_bar_that_nobody_asked_for_waits_until_a_call_takes_long(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for delay, shows in ((1e9, False), (0.0, True)):
+        monkeypatch.setattr("cvxinv.solvers.solve._DELAY", delay)
+        monkeypatch.setattr("sys.stderr", Terminal())
+        ci.solve(batch("nonnegative_lasso").problem)
+        assert bool(sys.stderr.getvalue()) == shows
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])

@@ -111,12 +111,14 @@ def solve_auto(
 ) -> Judged:
     """The openings on everyone, one judgement, and the cascade of the module on whom it does not call optimal.
 
-    steps: what was done is added to it. tick: told how many signals have got their answer, as they do.
+    steps: what was done is added to it. tick: told how many signals have got their answer, as they do; less than 0 where the
+    judge does not believe an opening.
     """
     opened = []
     for part in chunks(problem, 0 if problem.rows.alike else 3):
         scaled = part.to(torch.float64).normalised()
         opened.append(unscaled(open_batch(scaled.problem, tol, polish, steps), scaled, part))
+        tick(int(opened[-1].asked.sum()))
     found = Answer.joined(opened)
     claimed, left = found.asked.nonzero()[:, 0], (~found.asked).nonzero()[:, 0]
     judged, order, solved_by = list[Certificate](), list[Tensor](), list[str]()
@@ -127,7 +129,7 @@ def solve_auto(
         found.polished[claimed] &= is_exact(certificate)
         left = torch.cat([left, claimed[~held]]).sort().values
         judged, order = [certificate.take(held)] if len(left) else [certificate], [claimed[held]]
-        tick(len(solved_by))
+        tick(len(solved_by) - len(claimed))
     steps[:] = summary(steps, solved_by)
     for some in left.split(chunk_size(problem)) if len(left) else ():
         part, point = _taken(problem, found.point, some)
