@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
 from cvxinv.pages.inspection import inspect_generator
-from cvxinv.solvers.choose import TORCH_SOLVERS
+from cvxinv.solvers.known import TORCH_SOLVERS
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="there is a CUDA device here, and need for none that pretends"

@@ -30,8 +30,9 @@ from ..layers.core.certificate import OPTIMAL
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.core.rows import Rows
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from ..solvers.known import SOLVERS
 from ..solvers.reference import CVXPY_SOLVERS, require
-from ..solvers.solve import SOLVERS, solve
+from ..solvers.solve import solve
 from ..surroundings import undisturbed
 
 CERTIFIED, FAILED, NOT_INSTALLED = "certified", "failed", "not installed"

@@ -256,7 +256,9 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
         inner = torch.minimum(torch.maximum(b, lo), hi)
         middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), lo / 2 + hi / 2, inner)
         y = torch.where(torch.isfinite(middle), middle, torch.zeros_like(b))
-        object.__setattr__(self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=None))
+        object.__setattr__(
+            self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=torch.ones_like(y))
+        )
 
     @classmethod
     def behind(

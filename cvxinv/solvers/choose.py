@@ -372,7 +372,7 @@ class _Cascade:
     def without_ball(self) -> None:
         """Where off rows push h so far that the misfit's bound is slack, the answer is that of the off rows alone."""
         left, rows = self.open(), self.problem.rows
-        left = left[((rows._off & (rows.b > 0)).any(1)).cpu()[left]]
+        left = left[((rows.off & (rows.b > 0)).any(1)).cpu()[left]]
         if len(left):
             part = self.work(left)
             alone = IntervalBasisPursuit(replace(part.rows, on=torch.zeros_like(part.rows.on)), *part.limits())
@@ -403,12 +403,12 @@ class _Cascade:
     def without_inside(self) -> None:
         """Off rows that leave h no room on one side: opened by next to nothing, as equal limits are."""
         left = self.open()
-        left = left[self.problem.rows._off.any(1).cpu()[left]]
+        left = left[self.problem.rows.off.any(1).cpu()[left]]
         if len(left) == 0 or self.problem.form == "ball":
             return
         part = self.work(left)
         rows = part.rows
-        b = torch.where(rows._off, rows.b - OPENING, rows.b)
+        b = torch.where(rows.off, rows.b - OPENING, rows.b)
         opened = replace(part, rows=rows.derived(b=b))  # type: ignore[type-var]
         self.ask_interior_point(opened, "off rows may leave no inside: opened by 1e-9 s_y", left)
         if self.polish:

@@ -99,7 +99,7 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
     h = h.clamp(min=0) if problem.nonnegative else h
     v = rows.W(h) + rows.b
     missed = torch.where(rows.on, v - rows.y, torch.zeros_like(v)).norm(dim=1)
-    over = torch.where(rows._off, v, torch.full_like(v, -torch.inf)).amax(1)
+    over = torch.where(rows.off, v, torch.full_like(v, -torch.inf)).amax(1)
     return h, definite & (torch.maximum(torch.maximum(low, over), missed) <= _MET)
 
 

@@ -81,7 +81,7 @@ def predicted_seconds(problem: AbstractLayerProblem) -> float:
     About 15 Newton systems of dense n x n, plus building and scaling an (off rows + n) x n constraint matrix; the
     constants were fitted to CLARABEL on one core of an AVX-512 machine and are good to a factor of 3.
     """
-    n, off = problem.n, int(problem.rows._off.sum(1).max())
+    n, off = problem.n, int(problem.rows.off.sum(1).max())
     return 0.02 + 4e-9 * n**2 * (n + off) + 3e-7 * n * (n + off)
 
 
@@ -228,5 +228,5 @@ def _dual_point(problem: AbstractLayerProblem, i: int, h: Tensor, statement: Sta
         u = np.asarray(statement.ball.dual_value[1], dtype=float).reshape(-1)
         on = one.rows.on[0].cpu()
         if np.isfinite(u).all():
-            p[on] -= one.rows._weight[0].cpu()[on].sqrt() * torch.as_tensor(u, dtype=p.dtype)
+            p[on] -= one.rows.weight[0].cpu()[on].sqrt() * torch.as_tensor(u, dtype=p.dtype)
     return p

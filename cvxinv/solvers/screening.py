@@ -44,7 +44,7 @@ def provably_zero(problem: NonnegativeLasso, point: Point) -> Tensor:
     lengths = (rows.fit @ rows.W.matrix() ** 2).sqrt() * (1 + rounding(rows.m, p.dtype))
     cost = lam[:, None] + s[:, None] * (slope - doubt)
     margin = rounding(4, p.dtype) * (lam[:, None] + s[:, None] * slope.abs())
-    known = torch.isfinite(R) & (lam > 0) & ~rows._off.any(1)
+    known = torch.isfinite(R) & (lam > 0) & ~rows.off.any(1)
     return (cost - margin > lengths * R[:, None]) & known[:, None]
 
 
@@ -52,7 +52,7 @@ def _best_dual(problem: NonnegativeLasso, p: Tensor, most: Tensor) -> tuple[Tens
     """The s in [0, most] with the largest D(s p), and a lower bound of that in exact arithmetic, `(N,)` each."""
     rows, doubt = problem.rows, 4 * rounding(problem.rows.m, p.dtype)
     products = p * rows.target
-    square = torch.where(rows.on, p * p / rows._weight, 0.0).sum(1)
+    square = torch.where(rows.on, p * p / rows.weight, 0.0).sum(1)
     s = (-products.sum(1) / square.clamp(min=torch.finfo(p.dtype).tiny)).clamp(min=0)
     s = torch.minimum(s, most)
     value = -s * products.sum(1) - s * s * square / 2

@@ -239,7 +239,7 @@ def _image_problem(task: Task, settings: Settings) -> tuple[AbstractLayerProblem
 def _movable(rows: Rows) -> Rows:
     """The rows without off rows that are 0 in W: a unit without weights is off or on whatever h is, and limits no h."""
     dead = rows.W.row_lengths() == 0
-    return rows.derived(off=rows._off & ~dead) if bool(dead.any()) else rows
+    return rows.derived(off=rows.off & ~dead) if bool(dead.any()) else rows
 
 
 def _width(task: Task) -> Tensor:

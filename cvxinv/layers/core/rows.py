@@ -60,8 +60,8 @@ class Rows:
     b: Tensor
     y: Tensor
     on: Tensor
-    off: Tensor | None = None
-    weight: Tensor | None = None
+    off: Tensor = None  # type: ignore[assignment]  # left out it is made here, and so is weight
+    weight: Tensor = None  # type: ignore[assignment]
     stretch: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class Rows:
                 )
 
     def _check_numbers(self) -> None:
-        both = self.on & self._off
+        both = self.on & self.off
         if both.any():
             i, row = (int(k) for k in both.nonzero()[0])
             raise ValueError(f"row {row} of signal {i} is both on and off; make the masks disjoint")
@@ -130,30 +130,28 @@ class Rows:
                 f"expected finite y on the on rows, got {float(self.y[i, row])} in row {row} of signal {i}; "
                 "take the row out of `on` (and `off`) if it was not seen"
             )
-        if not (((self._weight > 0) & torch.isfinite(self._weight)) | ~self.on).all():
+        if not (((self.weight > 0) & torch.isfinite(self.weight)) | ~self.on).all():
             raise ValueError("expected weight > 0 and finite on the on rows, got others; drop such rows from `on`")
 
     def __repr__(self) -> str:
-        unseen = int((~self.on & ~self._off).sum())
+        unseen = int((~self.on & ~self.off).sum())
         return (
             f"Rows of {self.N} signals: {self.m} rows, {self.n} unknowns, {type(self.W).__name__}, {self.y.dtype}; "
-            f"{int(self.on.sum())} on, {int(self._off.sum())} off, {unseen} not seen"
+            f"{int(self.on.sum())} on, {int(self.off.sum())} off, {unseen} not seen"
         )
 
     @property
     def _off(self) -> Tensor:
-        assert self.off is not None
         return self.off
 
     @property
     def _weight(self) -> Tensor:
-        assert self.weight is not None
         return self.weight
 
     @cached_property
     def cut(self) -> Tensor:
         """0 on the off rows, inf elsewhere, `(N, m)`."""
-        return torch.where(self._off, torch.zeros_like(self.y), torch.inf)
+        return torch.where(self.off, torch.zeros_like(self.y), torch.inf)
 
     @cached_property
     def sizes(self) -> tuple[Tensor, Tensor]:
@@ -164,7 +162,7 @@ class Rows:
     @cached_property
     def any_off(self) -> bool:
         """Whether any signal has an off row."""
-        return bool(self._off.any())
+        return bool(self.off.any())
 
     @property
     def N(self) -> int:
@@ -184,7 +182,7 @@ class Rows:
     @cached_property
     def fit(self) -> Tensor:
         """Weight of each row's misfit, `(N, m)`: `weight` on the on rows, 0 elsewhere."""
-        return torch.where(self.on, self._weight, torch.zeros_like(self.y))
+        return torch.where(self.on, self.weight, torch.zeros_like(self.y))
 
     @cached_property
     def target(self) -> Tensor:
@@ -198,9 +196,9 @@ class Rows:
 
     def excess(self, h: Tensor) -> Tensor:
         """How far W h + b exceeds 0 on the off rows, 0 elsewhere, `(N, m)`."""
-        if not bool(self._off.any()):
+        if not bool(self.off.any()):
             return torch.zeros_like(self.y)
-        return torch.where(self._off, (self.W(h) + self.b).clamp(min=0), torch.zeros_like(self.y))
+        return torch.where(self.off, (self.W(h) + self.b).clamp(min=0), torch.zeros_like(self.y))
 
     def scale(self) -> Tensor:
         """s_y = |y_on - b_on|, `(N,)`; where that is 0, the length of the positive b_off; where that is 0 too, 0."""
@@ -211,7 +209,7 @@ class Rows:
         on = lengths(self.in_signal_units(self.target))
         if bool((on > 0).all()):
             return on
-        off = torch.where(self._off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y))
+        off = torch.where(self.off, self.b.clamp(min=0).expand_as(self.y), torch.zeros_like(self.y))
         return torch.where(on > 0, on, lengths(self.in_signal_units(off)))
 
     def stretched(self, v: Tensor) -> Tensor:
@@ -239,10 +237,10 @@ class Rows:
 
     def sample(self, i: int) -> Sample:
         """Signal `i` as sliced float64 numpy arrays; masked rows are gone."""
-        on, off = self.on[i], self._off[i]
+        on, off = self.on[i], self.off[i]
         W = self.W.matrix()
         b = self.b if self.b.ndim == 1 else self.b[i]
-        arrays = (W[on], b[on], self.y[i, on], self._weight[i, on], W[off], b[off])
+        arrays = (W[on], b[on], self.y[i, on], self.weight[i, on], W[off], b[off])
         positions = (mask.nonzero()[:, 0].cpu().numpy() for mask in (on, off))
         return Sample(*(a.detach().cpu().double().numpy() for a in arrays), *positions)
 
@@ -251,7 +249,7 @@ class Rows:
         b, y = self.b if self.b.ndim == 1 else self.b[index], self.y[index]
         if len(y) == 0:
             raise ValueError("expected at least one signal at `index`, got none")
-        return self.derived(b=b, y=y, on=self.on[index], off=self._off[index], weight=self._weight[index])
+        return self.derived(b=b, y=y, on=self.on[index], off=self.off[index], weight=self.weight[index])
 
     def derived(self, **changes: AbstractMap | Tensor | None) -> "Rows":
         """The same rows with these fields changed, and nothing checked: for changes that cannot break what was checked."""
@@ -268,7 +266,7 @@ class Rows:
         W = self.W.to(dtype, device)
         return self.derived(
             W=W, b=self.b.to(device, W.dtype), y=self.y.to(device, W.dtype), on=self.on.to(device),
-            off=self._off.to(device), weight=self._weight.to(device, W.dtype),
+            off=self.off.to(device), weight=self.weight.to(device, W.dtype),
             stretch=None if self.stretch is None else self.stretch.to(device, W.dtype),
         )  # fmt: skip
 

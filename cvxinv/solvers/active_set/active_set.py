@@ -65,7 +65,7 @@ def crowded(problem: AbstractLayerProblem, point: Point) -> Tensor:
     """Signals that have as many rows at their bound as free unknowns, or more: the rows of a guess depend on each other."""
     rows = problem.rows
     free = point.h > _reduced_cost(problem, point) if problem.nonnegative else torch.ones_like(point.h, dtype=torch.bool)
-    tight = rows._off & (point.p + rows.W(point.h) + rows.b > 0)
+    tight = rows.off & (point.p + rows.W(point.h) + rows.b > 0)
     return tight.any(1) & (tight.sum(1) >= free.sum(1))
 
 
@@ -79,7 +79,7 @@ def on_face(problem: AbstractLayerProblem, point: Point) -> Point:
     rows, h = problem.rows, point.h.clone()
     W, p = rows.W.matrix().cpu().numpy(), torch.nan_to_num(point.p, posinf=0.0, neginf=0.0)
     free = h > _reduced_cost(problem, Point(h, p)) if problem.nonnegative else torch.ones_like(h, dtype=torch.bool)
-    tight = rows._off & (p + rows.W(h) + rows.b > 0)
+    tight = rows.off & (p + rows.W(h) + rows.b > 0)
     b, target, fit = rows.b.expand_as(rows.y).cpu().numpy(), rows.target.cpu().numpy(), rows.fit.cpu().numpy()
     linear, quadratic = problem.linear.cpu().numpy(), problem.quadratic.cpu().numpy()
     for i in range(problem.N):
@@ -128,7 +128,7 @@ def activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tenso
     rows = problem.rows
     if _is_least_squares_start(point):
         return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on)
-    tight = _at_most(rows._off, point.p + rows.W(point.h) + rows.b, problem.n)
+    tight = _at_most(rows.off, point.p + rows.W(point.h) + rows.b, problem.n)
     if not problem.nonnegative:
         return torch.ones_like(point.h, dtype=torch.bool), tight
     return point.h > _reduced_cost(problem, point), tight
@@ -151,7 +151,7 @@ def _reduced_cost(problem: AbstractLayerProblem, point: Point) -> Tensor:
 def _merit(problem: AbstractLayerProblem, point: Point, free: Tensor, tight: Tensor) -> Tensor:
     """Largest sign condition that the point breaks, `(N,)`; infinite where it is not finite."""
     rows = problem.rows
-    broken = torch.where(rows._off, (rows.W(point.h) + rows.b).clamp(min=0), 0.0).amax(1)
+    broken = torch.where(rows.off, (rows.W(point.h) + rows.b).clamp(min=0), 0.0).amax(1)
     broken = torch.maximum(broken, torch.where(tight, (-point.p).clamp(min=0), 0.0).amax(1))
     if problem.nonnegative:
         nu = _reduced_cost(problem, point)

@@ -27,7 +27,7 @@ def first_guess(problem: AbstractLayerProblem, iterations: int = 20) -> Point:
     inverse = torch.linalg.inv(M.T @ M + torch.eye(rows.n, dtype=M.dtype, device=M.device))
     inverse = (inverse + inverse.T) / 2
     step = max(64, _IN_CACHE // rows.m) if M.device.type == "cpu" else problem.N
-    fit, off, b = rows.fit, rows._off, rows.b.expand_as(rows.y)
+    fit, off, b = rows.fit, rows.off, rows.b.expand_as(rows.y)
     parts = []
     for start in range(0, problem.N, step):
         part = slice(start, start + step)

@@ -74,7 +74,7 @@ class _Data:
         diagonal = rows.fit @ (M * M) + problem.quadratic
         size = diagonal.mean(1)
         return cls(
-            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows._off, right, diagonal,
+            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows.off, right, diagonal,
             torch.where(size > 0, size, torch.ones_like(size)), problem.linear, problem.quadratic, cold, problem.nonnegative,
         )  # fmt: skip
 
@@ -115,12 +115,12 @@ class BlockPivoting(AbstractSolver):
         self.grams = self._grams() if grams is None else grams
         self.free, self.tight = data.cold.clone(), torch.zeros_like(rows.on)
         self.h, self.mu = torch.zeros_like(data.right), torch.zeros_like(y)
-        if near is None and problem.nonnegative and problem.N >= _BATCH and bool(rows._off.any()):
+        if near is None and problem.nonnegative and problem.N >= _BATCH and bool(rows.off.any()):
             near = first_guess(problem)
         if near is not None:
-            slope, v = data.slope_and_rows(near.h, torch.where(rows._off, near.p, 0.0))
+            slope, v = data.slope_and_rows(near.h, torch.where(rows.off, near.p, 0.0))
             self.free = near.h * data.diagonal > slope if problem.nonnegative else self.free
-            self.tight = rows._off & (near.p + v > 0)
+            self.tight = rows.off & (near.p + v > 0)
         self.open = torch.ones(problem.N, dtype=torch.bool, device=y.device)
         self.t = torch.zeros(problem.N, dtype=y.dtype, device=y.device)
         self.never = problem.n + rows.m + 1  # more changes than there can be

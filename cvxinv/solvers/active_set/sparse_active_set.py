@@ -66,7 +66,7 @@ class SparseActiveSet(AbstractSolver):
         rows, reason = problem.rows, super().refuses(problem)
         if reason is None and not (problem.nonnegative or problem.absolute):
             reason = "it serves h >= 0 and |h|"
-        if reason is None and bool(rows._off.any()):
+        if reason is None and bool(rows.off.any()):
             reason = "it serves problems without off rows"
         if reason is None and not rows.alike:
             reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"

@@ -44,7 +44,7 @@ class FISTA(AbstractSolver):
 
     @classmethod
     def refuses(cls, problem: AbstractLayerProblem) -> str | None:
-        off = "it serves problems without off rows" if bool(problem.rows._off.any()) else None
+        off = "it serves problems without off rows" if bool(problem.rows.off.any()) else None
         return super().refuses(problem) or off
 
     def point(self) -> Point:

@@ -44,7 +44,7 @@ class LinearizedADMM(AbstractSolver):
         rows = problem.rows
         self.curvature = (self.rho + float(rows.fit.amax())) * rows.W.norm() ** 2
         self.h = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
-        self.a = torch.where(rows._off, (rows.W(self.h) + rows.b).clamp(max=0), torch.zeros_like(rows.y))
+        self.a = torch.where(rows.off, (rows.W(self.h) + rows.b).clamp(max=0), torch.zeros_like(rows.y))
         self.u = torch.zeros_like(rows.y)
 
     def point(self) -> Point:
@@ -53,7 +53,7 @@ class LinearizedADMM(AbstractSolver):
 
     def advance(self, steps: int) -> None:
         rows = self.problem.rows
-        off, c = rows._off, torch.full_like(self.problem.linear, self.curvature)
+        off, c = rows.off, torch.full_like(self.problem.linear, self.curvature)
         v = rows.W(self.h) + rows.b
         for _ in range(steps):
             on_part = rows.fit * torch.where(rows.on, v - rows.y, 0.0)

@@ -103,11 +103,11 @@ class RootFinding(AbstractSolver):
         free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
         if self.near is not None:
             # the LASSO of the start, whose p is lam times this one
-            length = torch.where(rows.on, self.near.p**2 / rows._weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
+            length = torch.where(rows.on, self.near.p**2 / rows.weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
             self.lam = (self.eps / length).clamp(self.low, self.high)
             p = self.lam[:, None] * self.near.p
             free = self.near.h > 0
-            tight = rows._off & (p + rows.W(self.near.h) + rows.b > 0)
+            tight = rows.off & (p + rows.W(self.near.h) + rows.b > 0)
         elif self.ahead is not None:
             free, self.lam = self.ahead.run()
             self.ahead = None
@@ -140,7 +140,7 @@ class RootFinding(AbstractSolver):
     def _borders(self) -> Borders | None:
         """Factors that are kept from guess to guess, where that is possible and pays."""
         rows = self.problem.rows
-        return None if pads(rows.W.matrix()) or bool(rows._off.any()) else Borders(self.grams, rows.m)
+        return None if pads(rows.W.matrix()) or bool(rows.off.any()) else Borders(self.grams, rows.m)
 
     def _guess(
         self, borders: Borders | None, part: AbstractLayerProblem, left: Tensor, free: Tensor, tight: Tensor, c: Tensor
@@ -186,7 +186,7 @@ class _Revised:
         self.met = guess.lam > 0
         self.h, self.p = guess.h0 + self.lam[:, None] * guess.d, guess.p0 + self.lam[:, None] * guess.e
         self.free = self.h * diagonal > rows.W.adjoint(self.p) + self.lam[:, None]
-        self.tight = rows._off & (torch.where(rows._off, self.p, 0.0) + guess.v0 + self.lam[:, None] * guess.v1 > 0)
+        self.tight = rows.off & (torch.where(rows.off, self.p, 0.0) + guess.v0 + self.lam[:, None] * guess.v1 > 0)
 
     def repeats(self, free: Tensor, tight: Tensor) -> Tensor:
         """Where it is the same guess, `(N,)`."""

@@ -100,7 +100,7 @@ class Gram(NamedTuple):
 def why_not_shared(problem: AbstractLayerProblem) -> str | None:
     """Why the signals do not have one Gram matrix and a prox by entry, or None."""
     rows = problem.rows
-    if bool(rows._off.any()):
+    if bool(rows.off.any()):
         return "it serves problems without off rows"
     if not rows.alike:
         return "it serves signals with the same on rows and weights"
