@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..inputs import describe, plain_number, plain_tensor, weights
 from .activations import AbstractActivation, as_activation, check_facts
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map
 
 # what one block of pictures may take while a Jacobian is pushed through a map
 _BLOCK_BYTES = 500_000_000
@@ -32,6 +32,7 @@ class Layer:
     def __post_init__(self) -> None:
         if not isinstance(self.W, AbstractMap):
             raise TypeError(f"expected W as a map, got {describe(self.W)}; wrap a matrix in cvxinv.Dense(...)")
+        check_map(self.W, "W")
         object.__setattr__(self, "b", weights(self.b, "b"))
         if not isinstance(self.activation, AbstractActivation):
             raise TypeError(f"expected an activation, got {describe(self.activation)}; pass e.g. cvxinv.ReLU()")

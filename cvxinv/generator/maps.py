@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 from ..inputs import describe, weights
 from ..lengths import lengths
@@ -43,7 +44,14 @@ def _ieee_convolution():
 
 
 class AbstractMap(ABC):
-    """A linear map from `n` to `m` numbers, applied to batches."""
+    """A linear map from `n` to `m` numbers, applied to batches.
+
+    A class of your own needs `n`, `m`, `dtype`, `device`, `__call__`, `adjoint` and `to`. That is all it takes to stand in a
+    layer problem and in a generator; matrix, |W|, norms and multiples follow. `make_matrix`, `magnitude`, `scaled`, `shapes`
+    may be written where a class knows better, the first two where W is too large for a matrix. It is tried at random vectors
+    when a layer or rows take it. Make it a frozen dataclass with `eq=False` whose tensors are fields; batches may be empty,
+    and no call may change what it is given.
+    """
 
     @property
     @abstractmethod
@@ -78,28 +86,55 @@ class AbstractMap(ABC):
     def adjoint(self, p: Tensor) -> Tensor:
         """W' p for each row of `p`, `(N, m)` to `(N, n)`."""
 
-    @abstractmethod
     def magnitude(self) -> "AbstractMap":
-        """The map with |W| in place of W, for rounding bounds."""
+        """The map with |W| in place of W, or one of larger numbers, for rounding bounds."""
+        return Dense(self.matrix().abs())
 
-    @abstractmethod
     def scaled(self, factor: float) -> "AbstractMap":
         """The map `factor` W."""
+        return Stretched(self, torch.full((self.m,), factor, dtype=self.dtype, device=self.device), None)
 
     @abstractmethod
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "AbstractMap":
         """The same map in another floating type or on another device."""
 
-    @abstractmethod
-    def _matrix(self) -> Tensor: ...
+    def make_matrix(self) -> Tensor:
+        """W as a dense `(m, n)` tensor, made anew: by default from W's products with unit vectors."""
+        return _by_columns(self)
 
     @cached_property
     def _kept_matrix(self) -> Tensor:
-        return self._matrix()
+        return self.make_matrix()
 
     def matrix(self) -> Tensor:
         """W as a dense `(m, n)` tensor, made at the first call and kept."""
         return self._kept_matrix
+
+    @cached_property
+    def _fault(self) -> str:
+        """What a class of the user's own says wrong of itself, at three random vectors; empty where nothing is."""
+        source = torch.Generator().manual_seed(0)
+        h, p = (torch.randn(3, size, generator=source, dtype=torch.float64, device="cpu") for size in (self.n, self.m))
+        h, p = h.to(self.device, self.dtype), p.to(self.device, self.dtype)
+        v, back = self(h), self.adjoint(p)
+        for name, got, size in (("W(h)", v, self.m), ("W.adjoint(p)", back, self.n), ("W(h)", self(h[:0]), self.m)):
+            if got.shape[1:] != (size,) or (got.dtype, got.device) != (self.dtype, self.device):
+                return f"{name} of shape (N, {size}) in {self.dtype} on {self.device}"
+        if not bool(v.isfinite().all()):
+            return ""  # said where weights are looked at
+        rtol = 1e-4 if self.dtype == torch.float32 else 1e-9
+        most = float(self.magnitude()(h.abs()).norm()) + torch.finfo(self.dtype).tiny
+        wide = self.to(torch.float64)
+        shown = type(self).make_matrix is not AbstractMap.make_matrix  # else it follows from the products
+        wrong = {
+            "W(h + 2 k) = W(h) + 2 W(k)": self(h[:1] + 2 * h[1:2]) - v[:1] - 2 * v[1:2],
+            "W'p as adjoint": ((v * p).sum(1) - (h * back).sum(1)) / float(p.norm()),
+            "W h as products with its matrix": v - h @ self.matrix().T if shown else 0 * v,
+            "a magnitude() of at least |W|": (v.abs() - self.magnitude()(h.abs())).clamp(min=0),
+            "scaled(factor) as a multiple": self.scaled(-0.5)(h) + 0.5 * v,
+            "to(torch.float64) as the same map": wide(h.double()) - v.double(),
+        }
+        return next((words for words, off in wrong.items() if not float(off.norm()) <= rtol * most), "")
 
     @cached_property
     def finite(self) -> bool:
@@ -242,7 +277,7 @@ class Dense(AbstractMap):
         weight = self.weight if rows is None else rows[:, None] * self.weight
         return Dense(weight if columns is None else weight * columns)
 
-    def _matrix(self) -> Tensor:
+    def make_matrix(self) -> Tensor:
         return self.weight
 
 
@@ -324,9 +359,6 @@ class _Convolution(AbstractMap):
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
         return self if weight is self.weight else replace(self, weight=weight)
 
-    def _matrix(self) -> Tensor:
-        return _by_columns(self)
-
 
 @dataclass(frozen=True, eq=False)
 class ConvTranspose2d(_Convolution):
@@ -376,18 +408,10 @@ class Conv2d(_Convolution):
 
     @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
-        # rows and columns that the strides never reach come back through output_padding
-        extra = tuple(
-            size - ((out - 1) * s - 2 * pad + d * (k - 1) + 1)
-            for size, out, s, pad, d, k in zip(
-                self.shape_in[1:], self.shape_out[1:], self.stride, self.padding, self.dilation,
-                self.weight.shape[2:], strict=True,
-            )
-        )  # fmt: skip
         with _ieee_convolution():
             image = p.reshape(-1, *self.shape_out)
-            h = F.conv_transpose2d(image, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
-        return h.flatten(1)
+            shape, place = (len(image), *self.shape_in), (self.stride, self.padding, self.dilation, self.groups)
+            return conv2d_input(shape, self.weight, image, *place).flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -499,7 +523,7 @@ class Resampling2d(AbstractMap):
         rows = self.rows.to(dtype=dtype or self.dtype, device=device or self.device)
         return self if rows is self.rows else replace(self, rows=rows, columns=self.columns.to(rows))
 
-    def _matrix(self) -> Tensor:
+    def make_matrix(self) -> Tensor:
         one = torch.kron(self.rows.contiguous(), self.columns.contiguous())
         return torch.kron(torch.eye(self.channels, dtype=self.dtype, device=self.device), one)
 
@@ -575,7 +599,7 @@ class Composition(_Outside):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Composition":
         return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))
 
-    def _matrix(self) -> Tensor:
+    def make_matrix(self) -> Tensor:
         # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
         if isinstance(self.inner, Dense):
             return self.outer(self.inner.weight.T).T.contiguous()
@@ -614,5 +638,19 @@ class Stretched(_Outside):
         sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
         return Stretched(inner, *sides)
 
-    def _matrix(self) -> Tensor:
-        return _by_columns(self)
+
+_KINDS = (Dense, ConvTranspose2d, Conv2d, Resampling2d)
+
+
+def check_map(W: AbstractMap, where: str) -> None:
+    """Raises ValueError where a map of the user's own is none: not linear, or with another map's adjoint, matrix, |W|, ...
+
+    where: how the message calls it. It is tried once; a wrong adjoint would make bounds of it that do not hold.
+    """
+    if type(W) in (Composition, Stretched):
+        for part in (W.inner, *((W.outer,) if isinstance(W, Composition) else ())):  # type: ignore[attr-defined]
+            check_map(part, where)
+    elif type(W) not in _KINDS and W._fault:
+        raise ValueError(
+            f"expected {where} as a linear map with {W._fault}, got another in {type(W).__name__}; correct its class"
+        )

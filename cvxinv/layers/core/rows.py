@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...generator.maps import AbstractMap, syrk
+from ...generator.maps import AbstractMap, check_map, syrk
 from ...inputs import describe, plain_tensor
 from ...lengths import lengths
 
@@ -67,6 +67,7 @@ class Rows:
     def __post_init__(self) -> None:
         if not isinstance(self.W, AbstractMap):
             raise TypeError(f"expected W as a map, got {describe(self.W)}; wrap a matrix in cvxinv.Dense(...)")
+        check_map(self.W, "W")
         self._check_tensors()
         if self.off is None:
             object.__setattr__(self, "off", ~self.on)
