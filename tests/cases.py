@@ -62,6 +62,11 @@ class Case:
         """CLARABEL's points, polished; tests state what must hold of them."""
         return ci.solve(self.problem, "CLARABEL", on_fail="ignore")
 
+    @cached_property
+    def auto(self) -> ci.Solution:
+        """What `solve` gives without being told how: solved once, claimed of several times."""
+        return ci.solve(self.problem, on_fail="ignore")
+
     def as_kind(self, kind: Any) -> "Case":
         """The same data under another class, say one with a planted fault."""
         return replace(self, kind=kind)

@@ -427,6 +427,91 @@ def test_readme_names_make_targets_that_exist():
     assert named <= there, f"README.md names make targets that do not exist: {sorted(named - there)}"
 
 
+# --- tests ----------------------------------------------------------------------------------------
+
+BRANCHING = ast.With | ast.For | ast.While | ast.Try
+TELLS = {"raises", "warns", "skip", "fail"}  # of pytest: each ends at a check, or is counted as skipped
+
+
+def called(node: ast.AST) -> set[str]:
+    """The last names of all that a statement calls: {"check_bound"} of `checks.check_bound(case)`."""
+    calls = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return {f.attr if isinstance(f, ast.Attribute) else f.id for f in calls if isinstance(f, ast.Attribute | ast.Name)}
+
+
+def checks(node: ast.AST, checkers: set[str]) -> bool:
+    return any(name in checkers or name.startswith("assert_") for name in called(node))
+
+
+def outcome(body: list[ast.stmt], checkers: set[str]) -> str:
+    """How these statements end: "checked" on every way, "left" by a return before any check, or "open".
+
+    A loop counts as run: what tests run over is given, and pytest skips aloud what has no parameters.
+    """
+    for node in body:
+        if isinstance(node, ast.Assert | ast.Raise):
+            return "checked"
+        if isinstance(node, ast.Return):
+            return "checked" if checks(node, checkers) else "left"
+        if isinstance(node, ast.If):
+            branches = {outcome(node.body, checkers), outcome(node.orelse, checkers)}
+        elif isinstance(node, BRANCHING):
+            heads = getattr(node, "items", ())
+            branches = {"checked"} if any(checks(head, checkers) for head in heads) else {outcome(node.body, checkers)}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        else:
+            branches = {"checked" if checks(node, checkers) else "open"}
+        if branches in ({"checked"}, {"left"}) or "left" in branches:
+            return branches.pop() if len(branches) == 1 else "left"
+    return "open"
+
+
+@cache
+def functions_of_tests() -> tuple[dict[str, ast.FunctionDef], dict[str, list[ast.FunctionDef]]]:
+    """Every test, under "file::name", and every other function of tests/, under its name, of which there may be several."""
+    tests, others = {}, {}
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                tests[f"{path.name}::{node.name}"] = node
+            elif isinstance(node, ast.FunctionDef):
+                others.setdefault(node.name, []).append(node)
+    return tests, others
+
+
+@cache
+def checkers() -> set[str]:
+    """Functions that check on every way through them: those of pytest and, by and by, those that call such functions."""
+    known, more = set(TELLS), {""}
+    while more:
+        of_name = functions_of_tests()[1].items()
+        more = {n for n, all_of in of_name if all(outcome(f.body, known) == "checked" for f in all_of)} - known
+        known |= more
+    return known
+
+
+def test_a_test_that_returns_before_it_checks_is_recognised():
+    for body, expected in {
+        "if a: return\nassert b": "left",
+        "if a:\n    assert b": "open",
+        "if a:\n    assert b\nelse:\n    check(b)": "checked",
+        "for b in a:\n    if b: continue\n    checks.check(b)": "checked",
+        "with raises(ValueError): f()": "checked",
+        "assert b\nif a: return\nassert c": "checked",
+        "if a:\n    check(b)\n    return\nassert c": "checked",
+        "f(a)": "open",
+    }.items():
+        assert outcome(ast.parse(body).body, {"check", "raises"}) == expected, body
+
+
+def test_every_way_through_a_test_meets_a_check():
+    """What does not apply is left out where a test is parametrised: an item that checks nothing counts as passed."""
+    tests, _ = functions_of_tests()
+    loose = {name: found for name, node in tests.items() if (found := outcome(node.body, checkers())) != "checked"}
+    assert not loose, f"these may end without a check: {loose}; filter their parameters, or assert on every way"
+
+
 # --- changelog, citation, notes -------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -906,8 +906,7 @@ def test_levenberg_marquardt_never_raises_the_misfit(
     G = net(sizes, output, seed=seed)
     y = 2 * normal(3, sizes[-1], seed=seed + 1)
     A, seen = seeing(kind, G, y)
-    if A is not None and not A.any():  # nothing was seen
-        return
+    assume(A is None or bool(A.any()))  # nothing was seen
     task = make_task(G, seen, A)
     start = normal(3, sizes[0], seed=seed + 2)
     last = task.misfit(start)
@@ -933,8 +932,7 @@ def test_the_gradient_is_that_of_autograd(
     G = net(sizes, output, hidden, seed=seed)
     y = normal(4, sizes[-1], seed=seed + 1)
     A, seen = seeing(kind, G, y)
-    if A is not None and not A.any():
-        return
+    assume(A is None or bool(A.any()))
     task = make_task(G, seen, A)
     z = normal(4, sizes[0], seed=seed + 2).requires_grad_()
     usable = task.usable

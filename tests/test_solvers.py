@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 
 import cases
 import checks
@@ -24,6 +25,7 @@ NAMES = cases.NAMES
 FAST = ["auto", *checks.FAST]
 INSTALLED = tuple(s for s in ci.SOLVERS if s != "ECOS" or importlib.util.find_spec("ecos") is not None)
 BATCH = cases.Spec("batch", 30, 10, N=7, masked=0.2, penalty="mixed")
+EVENLY = cases.DENSE[1]  # rows on which graph_admm ends
 
 
 def refused(problem, solver):
@@ -35,6 +37,11 @@ def refused(problem, solver):
 
 def batch(name):
     return cases.dense_case(name, BATCH, 42)
+
+
+def served(solvers, names=NAMES, case=batch):
+    """Every (solver, name) of which the solver takes the problem; that it refuses the others is tested on its own."""
+    return [(s, name) for s in solvers for name in names if s == "auto" or not refused(case(name).problem, s)]
 
 
 # --- against CLARABEL -----------------------------------------------------------------------------
@@ -51,27 +58,20 @@ def test_auto_agrees_with_clarabel_on_random_rows(name, seed):
     checks.check_fast(cases.dense_case(name, spec, 60 + seed), "auto")
 
 
-@pytest.mark.generators
-@pytest.mark.parametrize("name", ["csinva_vae_20_400_784", "laug_vae_5_128_256_784", "jay_gan_bn_128_256_512_784"])
-def test_auto_agrees_with_clarabel_on_trained_layers(name, real_generator):
-    G = real_generator(name).to(torch.float64)
-    for index in range(G.depth - 1):
-        for case in cases.generator_cases(G, index):
-            checks.check_fast(case, "auto")
-
-
 # --- units, order, neighbours ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@cache
+def in_its_own_units(solver, name):
+    case = cases.dense_case(name, EVENLY if solver == "graph_admm" and name in cases.PURSUED else BATCH, 1)
+    return case, ci.solve(case.problem, solver, on_fail="ignore")
+
+
+@pytest.mark.parametrize(("solver", "name"), served(["auto", "graph_admm", "interior_point", "root_finding", "CLARABEL"]))
 @pytest.mark.parametrize("factor", [1e-12, 1e-6, 1e6, 1e12])
-@pytest.mark.parametrize("solver", ["auto", "graph_admm", "interior_point", "root_finding", "CLARABEL"])
 def test_scaled_data_scales_the_answer(name, factor, solver):
     """y and b in other units: h in those units; lam has units signal^2 / h, eps of the signal, gamma none here."""
-    case = cases.dense_case(name, cases.DENSE[1] if solver == "graph_admm" and name in cases.PURSUED else BATCH, 1)
-    if solver in checks.FAST and not checks.serves(solver, case.problem):
-        return  # refused, and that is tested in test_layer_problems
-    one = ci.solve(case.problem, solver, on_fail="ignore")
+    case, one = in_its_own_units(solver, name)
     other = ci.solve(case.in_units(factor).problem, solver, on_fail="ignore")
     done = one.status == "optimal"
     # root finding leaves signals whose misfit is not what decides to others
@@ -80,15 +80,12 @@ def test_scaled_data_scales_the_answer(name, factor, solver):
     torch.testing.assert_close(other.h[done] / factor, one.h[done], rtol=1e-8, atol=atol)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("solver", FAST)
+@pytest.mark.parametrize(("solver", "name"), served(FAST))
 def test_batch_is_loop_and_order_does_not_matter(name, solver):
     problem = batch(name).problem
     if name == "lasso" and solver != "auto":
         # some of these signals have fewer on rows than unknowns: at lam = 0 their h is not unique, and rounding chooses
         problem = ci.Lasso(problem.rows, 0.05)
-    if solver != "auto" and not checks.serves(solver, problem):
-        return
     # by then a signal whose h is not unique has an answer whatever rounding made of its first guesses
     limit = {"graph_admm": 2000, "pdhg": 1000, "linearized_admm": 1000}.get(solver)
     together = ci.solve(problem, solver, on_fail="ignore", max_iter=limit)
@@ -109,12 +106,9 @@ def assert_same(h, expected):
     assert float(((h - expected).norm(dim=1) / size).max()) <= 1e-12
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("solver", INSTALLED)
+@pytest.mark.parametrize(("solver", "name"), served(INSTALLED))
 def test_two_runs_are_equal_bit_by_bit(name, solver):
     problem = batch(name).problem.take(torch.arange(3))
-    if refused(problem, solver):
-        return
     one, two = (ci.solve(problem, solver, on_fail="ignore", max_iter=200) for _ in range(2))
     assert torch.equal(one.h, two.h) and torch.equal(one.p, two.p) and (one.status == two.status).all()
 
@@ -125,12 +119,22 @@ SPOILED = {
 }
 
 
-@pytest.mark.parametrize(("way", "name"), [(way, name) for way in SPOILED for name in SPOILED[way]])
-@pytest.mark.parametrize("solver", ["auto", "interior_point", "root_finding", "CLARABEL"])
+def spoiled(way, name):
+    return getattr(cases, way)(name, (False, True, False, False))
+
+
+@pytest.mark.parametrize(
+    ("way", "solver", "name"),
+    [
+        (way, *pair)
+        for way in SPOILED
+        for pair in served(
+            ["auto", "interior_point", "root_finding", "CLARABEL"], SPOILED[way], lambda name, way=way: spoiled(way, name)
+        )
+    ],
+)
 def test_an_infeasible_signal_costs_that_signal_only(way, name, solver):
-    case = getattr(cases, way)(name, (False, True, False, False))
-    if refused(case.problem, solver):
-        return
+    case = spoiled(way, name)
     solution = ci.solve(case.problem, solver, on_fail="ignore")
     assert solution.status.tolist()[1] != "optimal" and (solution.status[[0, 2, 3]] == "optimal").all()
     assert solver in checks.FAST or solution.status[1] == "infeasible"
@@ -138,12 +142,9 @@ def test_an_infeasible_signal_costs_that_signal_only(way, name, solver):
     assert_same(solution.h[healthy], ci.solve(case.problem.take(healthy), solver).h)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("solver", [*FAST, "CLARABEL"])
+@pytest.mark.parametrize(("solver", "name"), served([*FAST, "CLARABEL"]))
 def test_solve_leaves_its_inputs_untouched(name, solver):
     case = batch(name)
-    if refused(case.problem, solver):
-        return
     rows = case.rows
     given = [part for part in (case.penalty, *(case.ends or ())) if isinstance(part, torch.Tensor)]
     parts = [rows.W.matrix(), rows.b, rows.y, rows.on, rows.off, rows.weight, *given, *case.problem.limits()]
@@ -156,14 +157,11 @@ def test_solve_leaves_its_inputs_untouched(name, solver):
 # --- statuses are the judge's ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("solver", "name"), served(INSTALLED))
 @pytest.mark.parametrize("polish", [True, False])
 @pytest.mark.parametrize("max_iter", [1, 2])
-@pytest.mark.parametrize("solver", INSTALLED)
 def test_truncated_solves_claim_nothing_that_does_not_hold(name, solver, max_iter, polish):
     case = batch(name)
-    if refused(case.problem, solver):
-        return
     checks.assert_objective_of_reference(case, truncated(case, solver, max_iter, polish))
 
 
@@ -183,10 +181,9 @@ SHAPES = {"noisy": cases.Spec("noisy", 24, 8, N=2), "exact": cases.Spec("exact",
           "wide": cases.Spec("wide", 8, 12, N=2, noise=0.01)}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("solver", "name"), served(["auto", *CVXPY_SOLVERS]))
 @pytest.mark.parametrize("kind", USERS)
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6, "float32"])
-@pytest.mark.parametrize("solver", ["auto", *CVXPY_SOLVERS])
 def test_no_solver_is_called_optimal_or_infeasible_where_it_is_not(solver, unit, kind, name):
     """Against CLARABEL with polish on float64 data of size one, at 1e-6 and 1e6 of it, and on data born in float32.
 
@@ -195,8 +192,6 @@ def test_no_solver_is_called_optimal_or_infeasible_where_it_is_not(solver, unit,
     if solver not in INSTALLED:
         pytest.skip(f"{solver} is not installed: pip install ecos runs these too")
     case = cases.dense_case(name, SHAPES[kind], 77)
-    if refused(case.problem, solver):
-        return
     born = case.to(torch.float32).to(torch.float64) if unit == "float32" else case.in_units(unit)
     solution = ci.solve(born.problem, solver, on_fail="ignore")
     assert "infeasible" not in solution.status, solution.solver_status
@@ -220,14 +215,11 @@ def honest_difference(case, solution, unit):
     return 4e-6 * f + 1e-8 + (price + p.norm(dim=1) * moved) / natural
 
 
-@pytest.mark.parametrize("name", cases.BOUNDED)
-@pytest.mark.parametrize("solver", ["auto", *CVXPY_SOLVERS])
+@pytest.mark.parametrize(("solver", "name"), served(["auto", *CVXPY_SOLVERS], cases.BOUNDED))
 def test_a_bound_that_is_too_small_is_infeasible_with_a_proof(name, solver):
     if solver not in INSTALLED:
         pytest.skip(f"{solver} is not installed: pip install ecos runs these too")
     case = cases.too_tight(name, (True, True))
-    if refused(case.problem, solver):
-        return
     solution = ci.solve(case.problem, solver, on_fail="ignore")
     assert (solution.status == "infeasible").all(), solution.solver_status
     assert (ci.certify(case.problem, torch.ones_like(solution.h), solution.p).status == "infeasible").all()

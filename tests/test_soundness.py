@@ -97,10 +97,9 @@ def test_objective_and_bound_meet_at_the_hand_answer(kind, given, h, p, optimum)
     assert problem.bound(0, np.array([p * 2])) is None or problem.bound(0, np.array([p * 2])) < optimum
 
 
-@pytest.mark.parametrize(("kind", "given", "h", "p", "optimum"), HAND)
+# the optimum within an l2 bound is no rational number in general
+@pytest.mark.parametrize(("kind", "given", "h", "p", "optimum"), [hand for hand in HAND if not hand[0].endswith("L2")])
 def test_the_activity_of_a_rough_point_leads_to_the_hand_answer(kind, given, h, p, optimum):
-    if kind.endswith("L2"):
-        return  # its optimum is no rational number in general
     problem = one_row(kind, **given)
     found = settled(ExactProblem(problem), 0, [(np.array([h * 1.01]), np.array([p * 0.9]))])
     assert found.lower == found.upper == optimum
@@ -122,12 +121,11 @@ def test_a_ray_says_how_far_apart_bounds_are():
     assert problem.apart(0, np.array([1.0, 1.0])) == 0
 
 
-@pytest.mark.parametrize("seed", range(48))
+@pytest.mark.parametrize("seed", [seed for seed in range(48) if "real" not in draw(seed).features])
 def test_what_was_drawn_is_optimal(seed):
     """`proved` evaluates (P) and (D) from their equations and knows nothing of how the pair was drawn."""
     drawn = draw(seed)
-    if "real" not in drawn.features:
-        assert all(t.known or t.lower == inf or "contradiction: bound too short" in drawn.features for t in drawn.truths)
+    assert all(t.known or t.lower == inf or "contradiction: bound too short" in drawn.features for t in drawn.truths)
 
 
 # --- planted faults -------------------------------------------------------------------------------

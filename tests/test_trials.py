@@ -6,6 +6,7 @@ The right values are worked out on paper, or solved in rationals by `benchmarks/
 import subprocess
 import sys
 from fractions import Fraction
+from functools import cache
 from math import sqrt
 
 import numpy as np
@@ -72,6 +73,7 @@ def believed(certificate: ci.Certificate, optimum: float) -> bool:
 def uneven():
     """60 x 30, every third row times the scale, every second row off; its optimum, solved with the off rows at length 1."""
 
+    @cache
     def make(scale: float):
         rng = np.random.default_rng(1)
         W = rng.standard_normal((60, 30))
