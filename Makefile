@@ -31,7 +31,7 @@ SELECT := $(if $(filter-out 0,$(FAST)),-m "not slow")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -55,6 +55,10 @@ lint: $(VENV)/.installed-dev ## set up, then ruff and mypy
 bench: $(VENV)/.installed-bench ## set up, then time every solver beside its peers (half an hour; BENCH_ARGS=--quick: a minute)
 	@echo "== benchmarks/layers.py: about half an hour on an idle core; make bench BENCH_ARGS=--quick takes a minute"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/layers.py --out benchmarks/results $(BENCH_ARGS)
+
+pictures: $(VENV)/.installed-plot ## set up, then draw the pictures in docs again
+	@echo "== docs/pictures.py"
+	@$(BIN)/python docs/pictures.py
 
 clean: ## remove .venv, caches and build folders
 	@echo "== removing $(VENV), caches and build folders"

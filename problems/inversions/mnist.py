@@ -43,6 +43,8 @@ METHODS = ("oracle", "latent_pursuit", "layered_basis_pursuit", "gradient_descen
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 ON_PAR = 3.0  # dB
 SHOWN = 10  # signals in a picture
+# of each method in a picture: colours that stay apart for colour-blind readers (Okabe and Ito), and markers
+LOOKS = (("#111111", "o"), ("#0072b2", "s"), ("#56b4e9", "D"), ("#e69f00", "v"), ("#d55e00", "^"), ("#009e73", "P"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results = _results(plan, found)
     _write_json(plan.out / "results.json", results)
     print(report(results))
-    _draw(plan, found, pictures, x, {s: visible(s, plan.signals, G.signal_dim, plan.seed) for s in SETTINGS})
+    _draw(plan, results, pictures, x, {s: visible(s, plan.signals, G.signal_dim, plan.seed) for s in SETTINGS})
     return results
 
 
@@ -247,17 +249,17 @@ def report(results: dict[str, Any]) -> str:
 
 def _draw(
     plan: Plan,
-    found: dict[str, dict[str, dict[str, Tensor]]],
+    results: dict[str, Any],
     pictures: dict[str, dict[str, ci.Inversion]],
     x: Tensor,
     seen: dict[str, Tensor],
 ) -> None:
-    """A histogram of SNRs per layer and a grid of images for each setting."""
+    """The SNRs per layer and a grid of images for each setting."""
     from cvxinv.pages.plots import image_grid
 
     for setting in SETTINGS:
         stem = setting.replace(" ", "-").replace("%", "percent")
-        _histograms(found[setting], setting).savefig(plan.out / f"snr-{stem}.png", dpi=110)
+        snr_picture(results, setting).savefig(plan.out / f"snr-{stem}.png", dpi=110)
         shown = min(SHOWN, plan.signals, plan.chunk)
         mask = None if setting == "everything seen" else seen[setting][:shown]
         grid = image_grid(
@@ -272,25 +274,28 @@ def _draw(
     print(f"pictures and results.json in {plan.out}")
 
 
-def _histograms(methods: dict[str, dict[str, Tensor]], setting: str) -> Any:
-    """Share of signals by SNR, one panel per layer, one line per method."""
+def snr_picture(results: dict[str, Any], setting: str) -> Any:
+    """One panel per layer, one row per method: the median, and the ranges of half and of 80 % of the signals."""
     from matplotlib.figure import Figure
 
-    names = [name for name in next(iter(methods.values())) if name.startswith("snr ")]
-    figure = Figure(figsize=(3.2 * len(names), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True)
-    edges = torch.arange(-20.0, 341.0, 20.0)
-    styles = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+    methods = results["settings"][setting]
+    names = list(next(iter(methods.values()))["snr_db"])
+    figure = Figure(figsize=(2.9 * len(names) + 1.2, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, sharex=True)
+    rows = range(len(methods))
     for panel, name in zip(panels, names, strict=True):
-        for style, (method, tensors) in zip(styles, methods.items(), strict=True):
-            count, _ = torch.histogram(tensors[name].clamp(-20, 339).float(), edges)
-            panel.stairs((count / count.sum()).numpy(), edges.numpy(), linestyle=style, linewidth=1.6, label=method)
-        panel.set_title(name.removeprefix("snr "))
+        for row, (colour, marker), entry in zip(rows, LOOKS, methods.values(), strict=True):
+            low, quarter, middle, three, high = entry["snr_db"][name]
+            panel.plot([low, high], [row, row], color=colour, linewidth=1.2)
+            panel.plot([quarter, three], [row, row], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
+            panel.plot([middle], [row], marker, color=colour, markersize=7, markeredgecolor="white")
+        panel.set_title(name)
         panel.set_xlabel("SNR, dB")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("share of the signals")
-    panels[0].legend(fontsize=7)
-    figure.suptitle(setting)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_xlim(-25, 345)
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    panels[0].set_yticks(list(rows), [f"{name}\n{e['explained']} explained" for name, e in methods.items()], fontsize=8)
+    figure.suptitle(f"{setting}, {results['signals']} signals: median, half (thick) and 80 % (thin) of them", fontsize=11)
     return figure
 
 
