@@ -41,9 +41,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cvxinv as ci
-from cvxinv.inversion.methods.hybrid import Plan, debiased
-from cvxinv.inversion.methods.latent_pursuit import Settings
 from cvxinv.inversion.result import snr
+from cvxinv.inversion.steps.debias import debiased
 from cvxinv.inversion.task import Task, make_task
 from cvxinv.solvers.first_order.linearized_admm import LinearizedADMM
 
@@ -126,7 +125,7 @@ def recipe(data: Signals, lam: float, steps: int) -> tuple[Tensor, dict[str, flo
             masks.insert(0, h > SUPPORT * h.amax(1, keepdim=True))
         marks[f"layer {index}"] = time.perf_counter() - started
     started = time.perf_counter()
-    z = debiased(task, h, masks, Plan(Settings(), "gradient", steps, 0, h[:0, None]))
+    z = debiased(task, h, masks, "gradient", steps)
     return z, marks | {"debiasing": time.perf_counter() - started}
 
 

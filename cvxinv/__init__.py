@@ -17,9 +17,14 @@ from .generator.chain import Generator, Layer
 from .generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
+from .inversion.answer import Latents, LayerReport
 from .inversion.invert import METHODS, invert
-from .inversion.methods.latent_pursuit import LayerReport
+from .inversion.method import AbstractMethod
+from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
 from .inversion.result import Inversion
+from .inversion.steps.pursuit import LayerOptions
+from .inversion.steps.starts import Starts
+from .inversion.task import Task
 from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
@@ -49,6 +54,7 @@ __all__ = [
     "AbstractLayerProblem",
     "AbstractMap",
     "AbstractMeasurement",
+    "AbstractMethod",
     "AbstractSolver",
     "ActivatedLasso",
     "BackendNotInstalledError",
@@ -64,20 +70,28 @@ __all__ = [
     "Everything",
     "GaussianLatent",
     "Generator",
+    "GradientDescent",
     "GraphADMM",
+    "Hybrid",
     "Identity",
     "IntervalBasisPursuit",
     "Inversion",
     "Lasso",
+    "LatentPursuit",
+    "Latents",
     "Layer",
+    "LayerOptions",
     "LayerReport",
+    "LayeredBasisPursuit",
     "LeakyReLU",
+    "LevenbergMarquardt",
     "LinearizedADMM",
     "Mask",
     "Matrix",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
     "NonnegativeLasso",
+    "Oracle",
     "PLUModule",
     "Point",
     "ProblemTooLargeError",
@@ -87,8 +101,10 @@ __all__ = [
     "Sample",
     "Sigmoid",
     "Solution",
+    "Starts",
     "Statement",
     "Tanh",
+    "Task",
     "UnsolvedError",
     "UnsupportedLayerError",
     "Verdict",

@@ -89,11 +89,12 @@ def _per_signal_fields(batch: Batch) -> list[Field]:
 
 def _shared(value: Any, declared: Field) -> bool:
     least = declared.metadata[_KEY]
-    return value is None or (isinstance(value, Tensor) and isinstance(least, int) and value.ndim < least)
+    number = value is None or isinstance(value, (int, float))
+    return number or (isinstance(value, Tensor) and isinstance(least, int) and value.ndim < least)
 
 
 def _taken(value: Any, index: Tensor | slice, declared: Field) -> Any:
-    if declared.metadata[_KEY] == "each":
+    if declared.metadata[_KEY] == "each" and value is not None:
         if isinstance(value, dict):
             return {name: _entries(part, index) for name, part in value.items()}
         return type(value)(_entries(part, index) for part in value)
@@ -101,8 +102,8 @@ def _taken(value: Any, index: Tensor | slice, declared: Field) -> Any:
 
 
 def _entries(value: Any, index: Tensor | slice) -> Any:
-    if value is None:
-        return None
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Batch):
         return value.take(index)
     if isinstance(index, slice):

@@ -772,9 +772,9 @@ def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
 # what is interrupted, by method: deep inside, where switches might be turned
 INSIDE = {
     "hybrid": "cvxinv.inversion.methods.hybrid.descend",
-    "latent_pursuit": "cvxinv.inversion.methods.latent_pursuit.solve",
-    "levenberg_marquardt": "cvxinv.inversion.methods.levenberg_marquardt._normal_equations",
-    "gradient_descent": "cvxinv.inversion.methods.gradient_descent.gradient",
+    "latent_pursuit": "cvxinv.inversion.steps.pursuit.solve",
+    "levenberg_marquardt": "cvxinv.inversion.steps.newton._normal_equations",
+    "gradient_descent": "cvxinv.inversion.steps.gradient.gradient",
 }
 
 

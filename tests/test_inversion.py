@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.generator.activations import AbstractActivation
 from cvxinv.generator.chain import Generator, Layer
-from cvxinv.inversion.invert import _STREAM, _plan
-from cvxinv.inversion.methods import levenberg_marquardt
-from cvxinv.inversion.methods.gradient_descent import gradient
+from cvxinv.inversion.steps import newton
+from cvxinv.inversion.steps.gradient import gradient
+from cvxinv.inversion.steps.starts import Starts
 from cvxinv.inversion.task import make_task
 
 METHODS = ("hybrid", "latent_pursuit", "levenberg_marquardt", "gradient_descent")
@@ -211,7 +211,7 @@ def test_gradient_descent_inverts_an_easy_network_given_steps(kind: str):
 def test_gradient_descent_lowers_the_misfit_step_by_step(output: str):
     G = net((8, 30, 60, 100), output)
     _, y = signals(G)
-    start = G.sample_latent(1, seeded(0 ^ _STREAM))
+    start = Starts(G).latents(0)
     before = (G(start) - y).norm(dim=1)
     misfits = [ci.invert(G, y, "gradient_descent", max_iter=k, on_fail="ignore").verdict.misfit for k in (5, 40, 320)]
     assert (misfits[0] < before).all()
@@ -576,10 +576,10 @@ def test_the_judge_does_not_trust_the_method(monkeypatch: pytest.MonkeyPatch):
     _, y = signals(G)
 
     def boast(task, start, max_iter=100, mu=1e-3, target=1e-14):
-        return levenberg_marquardt.Descent(start, torch.zeros(len(start)).double(), torch.zeros(len(start)).long())
+        return newton.Descent(start, torch.zeros(len(start)).double(), torch.zeros(len(start)).long())
 
     with monkeypatch.context() as patch:
-        patch.setattr("cvxinv.inversion.methods.hybrid.descend_through", boast)
+        patch.setattr("cvxinv.inversion.methods.levenberg_marquardt.descend_through", boast)
         R = ci.invert(G, y, "levenberg_marquardt", max_iter=100, on_fail="ignore")
     assert not R.verdict.explained.any()
     assert torch.allclose(R.verdict.misfit, (G(R.z) - y).norm(dim=1))
@@ -911,7 +911,7 @@ def test_levenberg_marquardt_never_raises_the_misfit(
     start = normal(3, sizes[0], seed=seed + 2)
     last = task.misfit(start)
     for steps in (1, 2, 3, 5, 8, 40):
-        found = levenberg_marquardt.descend(task, start, steps, mu)
+        found = newton.descend(task, start, steps, mu)
         assert (found.misfit <= last).all(), f"{steps} steps: {found.misfit} after {last}"
         assert torch.allclose(found.misfit, task.misfit(found.z), rtol=1e-9, atol=1e-12)
         assert (found.steps <= steps).all()
@@ -947,9 +947,9 @@ def test_levenberg_marquardt_does_not_depend_on_the_neighbours():
     G = net((8, 30, 60, 100))
     _, y = signals(G)
     start = normal(8, 8, seed=1)
-    together = levenberg_marquardt.descend(make_task(G, y), start)
+    together = newton.descend(make_task(G, y), start)
     for i in range(8):
-        alone = levenberg_marquardt.descend(make_task(G, y[i]), start[i : i + 1])
+        alone = newton.descend(make_task(G, y[i]), start[i : i + 1])
         if float(alone.misfit) < 1e-10:
             assert torch.allclose(alone.z[0], together.z[i], rtol=1e-9, atol=1e-9)
         assert torch.allclose(alone.misfit[0], together.misfit[i], rtol=1e-9, atol=1e-12)
@@ -969,6 +969,6 @@ def test_a_progress_bar_is_shown_only_when_asked(capfd: pytest.CaptureFixture[st
 def test_random_starts_are_never_the_latents_that_a_user_drew_with_the_same_seed():
     G = net((20, 60, 100))
     drawn = G.sample_latent(100, seeded(0))
-    plan = _plan("hybrid", make_task(G, G(drawn)), {}, 0)
-    assert plan.random.shape == (10, 100, 20)
-    assert torch.cdist(plan.random.reshape(-1, 20), drawn).min() > 0.1
+    starts = Starts(G, seed=0).latents(0, 1000)
+    assert starts.shape == (1000, 20)
+    assert torch.cdist(starts, drawn).min() > 0.1

@@ -12,7 +12,6 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
 from cvxinv.generator.chain import Generator, Layer
-from cvxinv.inversion.methods.latent_pursuit import Settings
 from cvxinv.inversion.methods.layered_basis_pursuit import (
     NormalisedBasisPursuit,
     NormalisedLasso,
@@ -169,11 +168,11 @@ def test_the_normalised_problems_have_the_answers_worked_by_hand():
     """Columns of length 2 and 1 that are orthogonal: D h is (4, 3) shrunk by lam = 1, so h = (3 / 2, 2). And (1, 1) is
     reached by h = (1, 1, 0) of length 2 or by h = (0, 0, 1) of length 2^(1/2), which wins."""
     lasso = NormalisedLasso(rows_of(numbers([2, 0], [0, 1], [0, 0]), numbers([4, 3, 7])), 1.0)
-    solution = solve_normalised(lasso, Settings())
+    solution = solve_normalised(lasso, ci.LayerOptions())
     assert torch.allclose(solution.h, numbers([1.5, 2.0])) and solution.status.tolist() == ["optimal"]
     assert torch.allclose(solution.certificate.objective, numbers(0.5 + 0.5 + 24.5 + 3 + 2))
     pursuit = NormalisedBasisPursuit(rows_of(numbers([1, 0, 1], [0, 1, 1]), numbers([1, 1])), 0.0)
-    solution = solve_normalised(pursuit, Settings())
+    solution = solve_normalised(pursuit, ci.LayerOptions())
     assert torch.allclose(solution.h, numbers([0, 0, 1]), atol=1e-7) and solution.status.tolist() == ["optimal"]
     assert float(solution.certificate.objective) == pytest.approx(2**0.5)
 
@@ -187,7 +186,7 @@ def test_normalised_problems_are_certified_and_cvxpy_agrees(kind: Any, shape: tu
     y = normal(4, n, seed=2).relu() @ W.T
     rows = ci.Rows(ci.Dense(W), normal(m, seed=3), y + normal(m, seed=3), torch.rand(4, m, generator=seeded(4)) < 0.8)
     problem = kind(rows, 0.3) if kind is NormalisedLasso else kind(rows, 0.0)
-    solution = solve_normalised(problem, Settings(solver=solver))
+    solution = solve_normalised(problem, ci.LayerOptions(solver=solver))
     assert set(solution.status) <= {"optimal", "optimal_inaccurate"}
     assert set(solution.status) == {"optimal"} or solver == "CLARABEL"
     exact = ci.solve(problem, "CLARABEL", polish=False, on_fail="ignore").certificate
@@ -238,7 +237,7 @@ def test_theorem_2_holds_on_an_incoherent_network():
     R = ci.invert(G, y, "layered_basis_pursuit", noise=("l2", size), cardinalities=counts, debias=None, on_fail="ignore")
     assert (R.layer_status == "optimal").all()
     task = make_task(G, y, noise=("l2", size))
-    found, reports, bounds, _ = pursue_by_basis_pursuit(task, Settings(), counts)
+    found, reports, bounds, _ = pursue_by_basis_pursuit(task, ci.LayerOptions(), counts)
     for report, true in zip(reports[:2], (h2, h1), strict=True):
         h = report.solution.h
         on = h.abs() > report.threshold[:, None]
@@ -297,7 +296,7 @@ def test_an_empty_support_bounds_nothing_below():
     G = net((5, 20, 40, 60))
     _, x = signals(G)
     task = make_task(G, x, noise=("l2", 1e3))
-    z, reports, bounds, _ = pursue_by_basis_pursuit(task, Settings())
+    z, reports, bounds, _ = pursue_by_basis_pursuit(task, ci.LayerOptions())
     assert not reports[0].solution.h.any() and not z.any(), "a noise of a thousand leaves nothing"
     shortest = column_lengths(reports[0].problem.rows).amin(1)
     assert torch.allclose(bounds[2], C * 40**0.5 * 1e3 / shortest) and (bounds[1] > bounds[2]).all()

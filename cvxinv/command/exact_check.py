@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..errors import ProblemTooLargeError
-from ..inversion.methods.latent_pursuit import LayerReport
+from ..inversion.answer import LayerReport
 from ..inversion.result import Inversion
 from ..layers.core.certificate import OPTIMAL, Certificate
 from ..solvers.reference import CVXPY_SOLVERS

@@ -152,10 +152,13 @@ class Generator:
         last = replace(self.layers[-1], activation=as_activation(output))
         return replace(self, layers=(*self.layers[:-1], last))
 
-    def sample_latent(self, N: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_latent(
+        self, N: int, generator: torch.Generator | None = None, *, device: torch.device | str | None = None
+    ) -> Tensor:
         """Latents `(N, n0)` of the described distribution, standard normal where nothing is said.
 
-        They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device.
+        They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device, and put on
+        `device`; left out, the generator's.
 
         Raises: ValueError for a distribution other than normal and uniform, and for a source of another device.
         """
@@ -167,15 +170,15 @@ class Generator:
         N = plain_number(N)  # type: ignore[assignment]
         if isinstance(N, bool) or not isinstance(N, int) or N < 0:
             raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
-        latent = self.description.get("latent", {})
+        latent, place = self.description.get("latent", {}), self.device if device is None else device
         kind = latent.get("distribution", "normal")
         if kind == "normal":
-            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(self.device)
+            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(place)
         if kind != "uniform":
             raise ValueError(f"expected a normal or uniform latent, got {kind!r}; draw the latents yourself")
         low, high = latent.get("low", 0.0), latent.get("high", 1.0)
         unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
-        return (low + (high - low) * unit).to(self.device)
+        return (low + (high - low) * unit).to(place)
 
     def __repr__(self) -> str:
         name, label, check = (self.description.get(key) for key in ("name", "label", "conversion_check"))

@@ -32,10 +32,10 @@ from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..surroundings import undisturbed
 from . import verify
-from .methods.latent_pursuit import GIVEN
+from .answer import GIVEN
 
 if TYPE_CHECKING:
-    from .methods.latent_pursuit import LayerReport
+    from .answer import LayerReport
     from .result import Inversion
 
 YES, SIGNAL_ONLY, NO = "yes", "signal only", "no"

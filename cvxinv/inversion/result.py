@@ -1,6 +1,8 @@
 """`Inversion`: what `invert` gives back."""
 
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch, each_per_signal, per_signal, shared
 from ..generator.chain import Generator
 from ..lengths import lengths
 from ..surroundings import undisturbed
+from .answer import LayerReport
 from .explain import explain, one_position
 from .export import export_inversion
-from .methods.latent_pursuit import LayerReport
 from .storage import load_fields, save_inversion
+from .task import Task
 from .verify import Verdict
 
 
@@ -25,7 +29,7 @@ def snr(truth: Tensor, estimate: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Inversion:
+class Inversion(Batch):
     """Latents of a batch of signals, and what can be said for each.
 
     z, hidden, signal and the points of the layers are on the generator's device, all the rest on the CPU.
@@ -37,18 +41,18 @@ class Inversion:
     truth was given. seconds: wall time of the parts. settings, versions: what was asked for, and what ran.
     """
 
-    z: Tensor
-    hidden: tuple[Tensor, ...]
-    signal: Tensor
-    method: str
-    verdict: Verdict
-    layers: tuple[LayerReport, ...]
-    used: tuple[str, ...]
-    starts: Tensor
-    snr: dict[str, Tensor]
-    seconds: dict[str, float]
-    settings: dict[str, Any]
-    versions: dict[str, str]
+    z: Tensor = per_signal()
+    hidden: tuple[Tensor, ...] = each_per_signal()
+    signal: Tensor = per_signal()
+    method: str = shared()
+    verdict: Verdict = per_signal()
+    layers: tuple[LayerReport, ...] = each_per_signal()
+    used: tuple[str, ...] = per_signal()
+    starts: Tensor = per_signal()
+    snr: dict[str, Tensor] = each_per_signal()
+    seconds: dict[str, float] = shared()
+    settings: dict[str, Any] = shared()
+    versions: dict[str, str] = shared()
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,20 +86,7 @@ class Inversion:
             index = slice(int(index), int(index) + 1 or None)
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index)
-        there = index if isinstance(index, slice) else index.to(self.z.device)
-        here = index if isinstance(index, slice) else index.cpu()
-        positions = np.arange(len(self))[here if isinstance(here, slice) else here.numpy()]
-        return replace(
-            self,
-            z=self.z[there],
-            hidden=tuple(h[there] for h in self.hidden),
-            signal=self.signal[there],
-            verdict=self.verdict.take(here),
-            layers=tuple(_take_report(report, positions) for report in self.layers),
-            used=tuple(self.used[k] for k in positions),
-            starts=self.starts[here],
-            snr={name: value[here] for name, value in self.snr.items()},
-        )
+        return self.take(index)
 
     @undisturbed
     def one(self) -> "Inversion":
@@ -153,13 +144,35 @@ class Inversion:
         return self.summary()
 
 
-def _take_report(report: LayerReport, positions: np.ndarray) -> LayerReport:
-    index = torch.as_tensor(positions, dtype=torch.long)
-    there = index.to(report.solution.h.device)
-    return replace(
-        report,
-        problem=None if report.problem is None else report.problem.take(there),
-        solution=report.solution.take(index),
-        penalty=report.penalty[there],
-        threshold=report.threshold[there],
-    )
+def task_words(task: Task) -> dict[str, Any]:
+    """The task in words, for the result: a stored latent means little without the noise it was judged by."""
+    noise = None
+    if task.noise is not None:
+        low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
+        noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
+    name = str(task.generator.description.get("name", "a module"))
+    return {"noise": noise, "measurement": task.measurement.name, "generator": name}
+
+
+def snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:
+    """SNR of z, of the hidden layers and of the signal, dB, `(N,)` each."""
+    exact = task.generator.to(torch.float64)
+    out = {"z": snr(truth, z.double())}
+    for index, (true, found) in enumerate(zip(exact.hidden(truth), hidden, strict=True), 1):
+        out[f"hidden {index}"] = snr(true, found.double())
+    out["signal"] = snr(exact(truth), signal.double())
+    return {name: value.cpu() for name, value in out.items()}
+
+
+def versions(task: Task, dtype: torch.dtype) -> dict[str, str]:
+    """What ran: packages, types and devices."""
+    found = {name: _version(name) for name in ("cvxinv", "torch", "numpy", "scipy", "cvxpy")}
+    return found | {"dtype": str(dtype), "device": str(task.y.device), "signals in": str(task.born)}
+
+
+@cache  # reading a package's metadata takes longer than inverting a signal
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -18,7 +18,7 @@ from ..files import as_floats, near, parse_json, parse_tensors, read_array
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
-from .methods.latent_pursuit import LayerReport
+from .answer import LayerReport
 from .verify import Verdict
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
-_VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
+_VERDICT, _REPORT = tensor_names(Verdict), tensor_names(LayerReport)
 _CERTIFICATE, _SOLUTION = tensor_names(Certificate), tensor_names(Solution)
-_REPORT = ("penalty", "threshold")
 LATENTS = ("z", "latents")
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch, per_signal
 from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement import AbstractMeasurement, as_measurement, mixes
+from .progress import Progress
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
 EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
@@ -19,33 +21,35 @@ EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 
 # what the Jacobians of one block may take: what a processor's caches hold of it is pushed on, a GPU wants it large
 _BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
+_MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
 
 
 @dataclass(frozen=True, eq=False)
-class Noise:
+class Noise(Batch):
     """A bound on y - A G(z) in the l2 or linf norm, `(N,)`, signal units."""
 
     norm: str
-    bound: Tensor
+    bound: Tensor = per_signal()
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(Batch):
     """What to invert: `y` `(N, k)` with hidden entries 0, in the generator's type and on its device.
 
     usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
     type y came in.
-    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`).
+    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar.
     """
 
     generator: Generator
-    y: Tensor
-    measurement: AbstractMeasurement
-    noise: Noise | None
-    usable: Tensor
-    born: torch.dtype
-    cut: Tensor | None = None
+    y: Tensor = per_signal()
+    measurement: AbstractMeasurement = per_signal()
+    noise: Noise | None = per_signal()
+    usable: Tensor = per_signal()
+    born: torch.dtype = torch.float64
+    cut: Tensor | None = per_signal(default=None)
+    progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
 
     @property
     def N(self) -> int:
@@ -103,30 +107,18 @@ class Task:
         size = max(1, _BLOCK_BYTES.get(self.y.device.type, _BLOCK_BYTES["cpu"]) // bytes_each)
         return torch.arange(self.N, device=self.y.device).split(size)
 
-    def take(self, index: Tensor) -> "Task":
-        """The signals at `index`."""
-        noise = None if self.noise is None else Noise(self.noise.norm, self.noise.bound[index])
-        return replace(
-            self,
-            y=self.y[index],
-            measurement=self.measurement.take(index),
-            noise=noise,
-            usable=self.usable[index],
-            cut=None if self.cut is None else self.cut[index],
-        )
+    def chunk_size(self) -> int:
+        """Signals at a time whose Jacobians and Gram matrices fit the work space of a chunk."""
+        n0, layers = self.generator.latent_dim, self.generator.layers
+        jacobian = 8 * n0 * (self.measurement.length + 2 * max(layer.W.m for layer in layers))
+        grams = 8 * sum(min(layer.W.n, 1500) ** 2 for layer in layers)
+        return max(1, _MEMORY // max(1, jacobian, grams))
 
-    def to(self, dtype: torch.dtype) -> "Task":
-        """The same task in another floating type."""
-        if dtype == self.y.dtype:
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Task":
+        """The same task in another floating type, on another device."""
+        if dtype in (None, self.y.dtype) and device is None:
             return self
-        noise = None if self.noise is None else Noise(self.noise.norm, self.noise.bound.to(dtype))
-        return replace(
-            self,
-            generator=self.generator.to(dtype),
-            y=self.y.to(dtype),
-            measurement=self.measurement.to(dtype, self.y.device),
-            noise=noise,
-        )
+        return replace(super().to(dtype, device), generator=self.generator.to(dtype, device))
 
 
 def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object = None, noise: object = None) -> Task:

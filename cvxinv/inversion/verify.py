@@ -1,16 +1,17 @@
 """`verify`: the one judge of whole inversions. It takes any z, runs in float64, and believes nobody."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch, per_signal
 from ..generator.chain import Generator
 from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
-from .methods.levenberg_marquardt import descend
+from .steps.newton import descend, extreme_singular_values
 from .task import EXPLAINED, Task, make_task
 
 EXPLAINED_WORD = "explained"
@@ -23,7 +24,7 @@ _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class Verdict(Batch):
     """What a latent says about its signal, `(N,)` each, float64, on the CPU wherever the generator is.
 
     misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated
@@ -33,13 +34,13 @@ class Verdict:
     seen has full column rank at z. sigma_min, sigma_max: its extreme singular values, signal / latent units.
     """
 
-    misfit: Tensor
-    size: Tensor
-    status: np.ndarray
-    determined: Tensor
-    sigma_min: Tensor
-    sigma_max: Tensor
-    explained_below: Tensor
+    misfit: Tensor = per_signal()
+    size: Tensor = per_signal()
+    status: np.ndarray = per_signal()
+    determined: Tensor = per_signal()
+    sigma_min: Tensor = per_signal()
+    sigma_max: Tensor = per_signal()
+    explained_below: Tensor = per_signal()
 
     @property
     def relative_misfit(self) -> Tensor:
@@ -58,13 +59,6 @@ class Verdict:
     def counts(self) -> dict[str, int]:
         """How many signals have each status."""
         return {s: int((self.status == s).sum()) for s in INVERSION_STATUSES if (self.status == s).any()}
-
-    def take(self, index: Tensor | slice) -> "Verdict":
-        """The verdicts at `index`."""
-        index = index if isinstance(index, slice) else index.cpu()
-        positions = np.arange(len(self))[index if isinstance(index, slice) else index.numpy()]
-        tensors = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
-        return replace(self, status=self.status[positions], **{k: getattr(self, k)[index] for k in tensors})
 
     def __repr__(self) -> str:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
@@ -129,12 +123,3 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
         ahead = descend(task.take(open_), z[open_], max_iter=12).misfit
         stationary[open_] = ahead >= misfit[open_] * (1 - 1e-6)
     return misfit, explained, stationary, low, high
-
-
-def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest singular value of each `J` `(N, k, n0)`; the smallest is 0 where k < n0."""
-    k, n0 = J.shape[1:]
-    small = torch.linalg.qr(J, mode="r").R if k > n0 else J
-    values = torch.linalg.svdvals(small)
-    low = values[:, -1] if k >= n0 else torch.zeros_like(values[:, 0])
-    return low, values[:, 0]

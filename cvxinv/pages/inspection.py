@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ..generator.chain import Generator, Layer, factors
 from ..inputs import describe, plain_number
-from ..inversion.methods.latent_pursuit import obstacle
-from ..inversion.methods.levenberg_marquardt import before_output
+from ..inversion.steps.pursuit import obstacle
+from ..inversion.steps.reading import before_output
 from ..inversion.task import make_task
 from ..surroundings import undisturbed
 

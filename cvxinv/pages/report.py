@@ -17,8 +17,8 @@ from torch import Tensor
 from ..files import write_whole
 from ..generator.chain import Generator
 from ..inputs import read_numbers
+from ..inversion.answer import LayerReport
 from ..inversion.explain import NO, SIGNAL_ONLY, YES, Explanation, explain
-from ..inversion.methods.latent_pursuit import LayerReport
 from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
 from ..layers.core.certificate import INFEASIBLE, LAYER_STATUSES

@@ -1,1 +1,14 @@
-"""Methods of whole inversions, one file each."""
+"""Methods of whole inversions, one file each. A line here makes one known by its name."""
+
+from ..method import AbstractMethod
+from .gradient_descent import GradientDescent as GradientDescent
+from .hybrid import Hybrid as Hybrid
+from .latent_pursuit import LatentPursuit as LatentPursuit
+from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit
+from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from .oracle import Oracle as Oracle
+
+# every method above by its name, the default first
+METHODS: dict[str, type[AbstractMethod]] = {Hybrid.name: Hybrid} | {
+    kind.name: kind for kind in AbstractMethod.__subclasses__() if kind.__module__.startswith(f"{__name__}.")
+}

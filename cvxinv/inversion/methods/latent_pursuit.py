@@ -1,394 +1,43 @@
-"""Latent pursuit: invert the generator layer by layer, each layer a convex problem with a certificate.
+"""`latent_pursuit`: the layers alone (`steps/pursuit.py`), then least squares on the affine piece that they found."""
 
-    image layer   min_{h >= 0} 1/2 |W_L h + b_L - y|^2 + lam 1'h                                   eq. (8)
-    mid layers    min_{h >= 0} 1/2 |W h + b - h_next|^2_on + lam 1'h,  (W h + b)_off <= 0          eq. (9)
-    latent        min_z 1/2 |W z + b - h_1|^2_on + gamma/2 |z|^2,      (W z + b)_off <= 0          eq. (16)
-
-`on` are the entries of the layer above that exceed the support threshold. Behind a LeakyReLU every row is on, with y / a
-and weight a^2 where y < 0, and the unknown below a LeakyReLU has any sign. A matrix A makes the image layer's map A W_L.
-
-Without noise lam = 0 and gamma = 0 (gamma = 1e-6 |W_on|^2 where W_on'W_on is singular). With a relative noise e the
-layers get lam = e s_y sqrt(2 log n / m_on) max_j |w_j| / 8 and gamma = (e s_y)^2 / m_on, the level of what noise alone
-correlates with a column, and the noise variance of a row.
-
-Behind an output phi = tanh, sigmoid or PLU the image layer is read in one of three ways (`image_layer`):
-
-    preactivation   1/2 sum w (W_L h + b_L - phi^-1(y))^2 + lam 1'h where phi is not too flat, w = phi'^2 at y
-    interval        min 1'h over h >= 0 with phi^-1(y - e) <= W_L h + b_L <= phi^-1(y + e) on every seen entry
-    activated       eq. (8) as it stands, 1/2 |phi(W_L h + b_L) - y|^2 + lam 1'h: not convex, Algorithm 3
-
-Left out: preactivation behind PLU, in l2 noise, where h has any sign or over 1500 entries, else interval with e the linf
-bound, or 0. Measured without noise on trained sigmoid decoders, 20 signals each, z to more than 100 dB: whole pictures, four
-decoders, 78 of 80 both ways; 30 % hidden, three of them, interval 59 of 60, preactivation 55, as it cannot use the flat
-half of the pixels of 20-400-784. Interval is 10 to 20 dB more exact and mostly takes three to six times as long. Activated
-stopped far off, at points that count as stationary. In noise of 0.1 % none of the three gets the supports of these right.
-
-Source: Aberdam, Simon, Elad (2020), Algorithms 3 to 5; changed: biases, masks, matrices, LeakyReLU, exact solves, lam, the
-readings behind phi.
-"""
-
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from ...generator.activations import PLU, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
-from ...generator.chain import Layer
-from ...generator.maps import AbstractMap, Dense
-from ...inputs import describe
-from ...layers.activated_lasso import ActivatedLasso
-from ...layers.core.certificate import OPTIMAL
-from ...layers.core.problem import AbstractLayerProblem
-from ...layers.core.rows import Rows
-from ...layers.gaussian_latent import GaussianLatent
-from ...layers.interval_basis_pursuit import IntervalBasisPursuit
-from ...layers.nonnegative_lasso import NonnegativeLasso
-from ...measurement import Matrix
-from ...solvers.known import torch_solver
-from ...solvers.openings import LARGEST_NEWTON
-from ...solvers.solve import Solution, solve
+from ...batch import per_signal
+from ..answer import Latents
+from ..method import AbstractMethod
+from ..options import positive, tidy
+from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
+from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue, supports
+from ..steps.starts import Starts
 from ..task import Task
-from .levenberg_marquardt import before_output
-
-IMAGE_LAYERS = ("preactivation", "interval", "activated")
-LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
 
 
-GIVEN = "layer problem given"  # remark of a layer whose problem is the user's
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LatentPursuit(AbstractMethod):
+    """The layered inversion, with the debiasing that was asked for.
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class LayerReport:
-    """One layer of a layered inversion.
-
-    index: which layer, 0 is the latent's. problem: the layer problem that was solved (None after loading from a file).
-    solution: points and certificates. penalty: lam, gamma or eps used, `(N,)`, NaN where it has none. threshold: entries
-    of h above it count as on in the layer below, `(N,)`. remark: what was done differently, or "".
+    layers: what the layers are told. debias: "piece", "gradient" or None. max_iter: steps of the gradient form.
     """
 
-    index: int
-    kind: str
-    problem: AbstractLayerProblem | None
-    solution: Solution
-    penalty: Tensor
-    threshold: Tensor
-    remark: str
+    name: ClassVar[str] = "latent_pursuit"
 
-    def __repr__(self) -> str:
-        remark = f"; {self.remark}" if self.remark else ""
-        return f"layer {self.index} ({self.kind}): {self.solution!r}{remark}"
+    layers: LayerOptions = per_signal(default_factory=LayerOptions)
+    debias: str | None = DEBIAS[0]
+    max_iter: int = MOST_ITERATIONS
 
+    def __post_init__(self) -> None:
+        tidy(self)
+        check_debias(self.debias)
+        positive(self.max_iter, "max_iter")
 
-@dataclass(frozen=True)
-class Settings:
-    """What a layered inversion may be told.
+    def check(self, task: Task) -> None:
+        self.layers.check(task)
+        reason = obstacle(task, self.layers)
+        if reason is not None:
+            raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
 
-    image_layer: how the image layer is read behind tanh, sigmoid or PLU, one of `IMAGE_LAYERS`, or None for the choice of
-    the module. layer_problems: for some layers, by index, what makes the layer problem of its rows.
-    """
-
-    lam: float | Tensor | None = None
-    gamma: float | Tensor | None = None
-    support_threshold: float | None = None
-    solver: str = "auto"
-    tol: float = 1e-6
-    force: bool = False
-    image_layer: str | None = None
-    layer_problems: Mapping[int, Callable[[Rows], AbstractLayerProblem]] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Noise:
-    """Noise as the layers are told: `relative` `(N,)`, and `level`, its length in units of the image layer's misfit."""
-
-    relative: Tensor
-    level: Tensor
-
-
-def saturates(task: Task) -> bool:
-    """Whether the output is one that the image layer is not linear behind, and not a plain on/off either."""
-    return isinstance(task.generator.layers[-1].activation, Tanh | Sigmoid | PLU)
-
-
-def _free(layers: tuple[Layer, ...], index: int) -> bool:
-    """Whether the unknown of a layer has any sign."""
-    return index == 0 or isinstance(layers[index - 1].activation, LeakyReLU)
-
-
-def image_form(task: Task, settings: Settings) -> str:
-    """How the image layer is read: "direct", or one of `IMAGE_LAYERS`. Raises ValueError for a form that does not apply."""
-    asked, layers = settings.image_layer, task.generator.layers
-    phi = type(layers[-1].activation).__name__
-    if not saturates(task):
-        if asked is not None:
-            raise ValueError(
-                f"expected image_layer=None behind {phi}, got {asked!r}: the image layer is linear there; leave it out"
-            )
-        return "direct"
-    if asked in (None, "preactivation"):
-        return "preactivation" if asked or _free(layers, len(layers) - 1) else _default_form(task, settings)
-    if _free(layers, len(layers) - 1):
-        raise ValueError(
-            f"expected image_layer='preactivation', got {asked!r}: it asks for h >= 0, and the unknown of the image layer "
-            "has any sign here; leave it out"
-        )
-    return str(asked)
-
-
-def _default_form(task: Task, settings: Settings) -> str:
-    # measured on trained generators: without noise the bounds keep what saturated pixels know, in l2 noise nothing gains
-    last = task.generator.layers[-1]
-    if isinstance(last.activation, PLU) or (task.noise is not None and task.noise.norm == "l2"):
-        return "preactivation"
-    # a linear program beyond that size is for first-order methods, which take minutes per signal
-    method = torch_solver(settings.solver)
-    served = method is None or "interval" in method.forms
-    return "interval" if served and last.W.n <= LARGEST_NEWTON else "preactivation"
-
-
-def obstacle(task: Task, settings: Settings | None = None) -> str | None:
-    """Why the layered methods cannot be used on this task, or None. Says which layer and why."""
-    settings = settings or Settings()
-    layers = task.generator.layers
-    phi = layers[-1].activation
-    if isinstance(task.measurement, Matrix) and not isinstance(phi, Identity):
-        return (
-            f"a measurement matrix acts on the signal behind its {type(phi).__name__}; the layered methods take it for "
-            "an identity output only"
-        )
-    seen, chosen = _seen(task, settings), settings.layer_problems or {}
-    for index in range(len(layers) - 1, -1, -1):
-        n = layers[index].W.n
-        free = _free(layers, index)
-        # a ReLU leaves about half of its units at 0, and h >= 0 with k nonzeros needs more than k rows
-        needed = n if free else (n + 1) // 2
-        if seen < needed and index not in chosen:
-            kind = "unknowns of any sign" if free else "nonnegative unknowns, about half of them nonzero"
-            return f"layer {index} has {seen} seen rows for {n} {kind}: at least {needed} are needed"
-        if n > LARGEST_LAYER:
-            return f"layer {index} has {n} unknowns, more than the {LARGEST_LAYER} that a dense layer solve takes"
-        seen = n
-    return None
-
-
-def _seen(task: Task, settings: Settings) -> int:
-    """The most rows that the image layer of a signal has."""
-    inner = before_output(task) if image_form(task, settings) == "preactivation" else None
-    return int((inner or task).measurement.seen(task.N).sum(1).max())
-
-
-def pursue(task: Task, settings: Settings, tick: Callable[[], object] = lambda: None) -> tuple[Tensor, list[LayerReport]]:
-    """Run the layers from the image to the latent; returns z `(N, n0)` and a report per layer, image layer first.
-
-    A layer that is infeasible or unfinished hands on its best point. Raises ValueError where `obstacle` has a reason, and
-    for a problem of `layer_problems` that does not fit its layer.
-    """
-    reason = obstacle(task, settings)
-    if reason is not None:
-        raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
-    layers, reports = task.generator.layers, []
-    problem, remark, noise = _image_problem(task, settings)
-    for index in range(len(layers) - 1, -1, -1):
-        solution = solve(problem, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
-        threshold = support_threshold(solution, noise.relative, settings)
-        reports.append(layer_report(index, problem, solution, threshold, remark))
-        tick()
-        if index:
-            layer = layers[index - 1]
-            rows = _movable(Rows(layer.W, layer.b, *_rows_behind(layer.activation, solution.h, threshold)))
-            level = noise.relative * rows.scale()
-            problem, remark = _problem(rows, layers, index - 1, _Noise(noise.relative, level), settings)
-    return solution.h, reports
-
-
-def image_map(task: Task) -> tuple[AbstractMap, Tensor]:
-    """Map and bias of the image layer, with a measurement matrix multiplied in."""
-    layer = task.generator.layers[-1]
-    if isinstance(task.measurement, Matrix):
-        A = task.measurement.A
-        return Dense(A @ layer.W.matrix()), A @ layer.b
-    return layer.W, layer.b
-
-
-def _image_problem(task: Task, settings: Settings) -> tuple[AbstractLayerProblem, str, _Noise]:
-    """The problem of the image layer, what is to be said of it, and the noise that it and the others assume."""
-    layers, (W, b), form = task.generator.layers, image_map(task), image_form(task, settings)
-    index, phi = len(layers) - 1, type(task.generator.layers[-1].activation).__name__
-    rows = _movable(Rows(W, b, *image_rows(task)))
-    if form == "direct":
-        noise = _Noise(task.relative_noise, task.relative_noise * rows.scale())
-        return *_problem(rows, layers, index, noise, settings), noise
-    noise = _noise_behind(task, rows)
-    if index in (settings.layer_problems or {}):
-        return *_problem(_output_rows(task, W, b), layers, index, noise, settings), noise
-    if form == "preactivation":
-        problem, remark = _problem(rows, layers, index, noise, settings)
-        left_out = int((task.measurement.seen(task.N).to(rows.on.device) & ~rows.on).sum())
-        words = f"on the signal before its {phi}, weighed by its slope; {left_out} entries too flat for that left out"
-        return problem, "; ".join(filter(None, (words, remark))), noise
-    seen = _output_rows(task, W, b)
-    if form == "interval":
-        problem = IntervalBasisPursuit.behind(layers[-1].activation, W, b, task.y, _width(task), seen.on)
-        return problem, f"each row W h + b within what its pixel behind {phi} allows", noise
-    lam = settings.lam if settings.lam is not None else _lam(rows, noise)
-    return ActivatedLasso(seen, layers[-1].activation, lam), f"through the {phi}, not convex", noise
-
-
-def _movable(rows: Rows) -> Rows:
-    """The rows without off rows that are 0 in W: a unit without weights is off or on whatever h is, and limits no h."""
-    dead = rows.W.row_lengths() == 0
-    return rows.derived(off=rows.off & ~dead) if bool(dead.any()) else rows
-
-
-def _width(task: Task) -> Tensor:
-    """How far a pixel may be from its true value, `(N,)`: the stated bound, or the rounding of the type y came in."""
-    if task.noise is not None:
-        return task.noise.bound
-    return task.y.abs().amax(1) * (0.0 if task.born == torch.float64 else torch.finfo(task.born).eps)
-
-
-def _output_rows(task: Task, W: AbstractMap, b: Tensor) -> Rows:
-    """Rows of the image layer with y in the output's units: what stands behind the activation is the problem's affair."""
-    seen = task.measurement.seen(task.N).to(task.y.device)
-    return Rows(W, b, task.y, seen, torch.zeros_like(seen))
-
-
-def _noise_behind(task: Task, rows: Rows) -> _Noise:
-    """The noise where each row of the image layer is weighed by its slope squared: it has the output's length there."""
-    none = torch.zeros_like(task.size)
-    if task.noise is None:
-        return _Noise(none, none)
-    size = (rows.fit * rows.y**2).sum(1).sqrt()
-    level = task.relative_noise * task.size
-    return _Noise(torch.where(size > 0, level / size.clamp(min=torch.finfo(size.dtype).tiny), none), level)
-
-
-def image_rows(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y, on, off, weight of the image layer, read before its activation, `(N, k)` each.
-
-    weight: the squared slope of the activation, so that the misfit is, to first order, the output's.
-    """
-    phi = task.generator.layers[-1].activation
-    seen = task.measurement.seen(task.N).to(task.y.device)
-    y, none, ones = task.y, torch.zeros_like(seen), torch.ones_like(task.y)
-    if isinstance(phi, Identity):
-        return y, seen, none, ones
-    if isinstance(phi, LeakyReLU):
-        return _leaky(phi, y, seen)
-    if isinstance(phi, ReLU):
-        on = seen & (y > _cut(task)[:, None])
-        return y, on, seen & ~on, ones
-    inner = before_output(task)
-    assert inner is not None, "a measurement matrix behind an activation is refused before"
-    visible = inner.measurement.seen(task.N)
-    # exact rows fewer than the unknowns can all be met: weights would change the conditioning and nothing else
-    weighed = visible & ((visible.sum(1) >= task.generator.layers[-1].W.n) | (task.noise is not None))[:, None]
-    return inner.y, visible, none, torch.where(weighed, phi.derivative(inner.y) ** 2, ones)
-
-
-def _cut(task: Task) -> Tensor:
-    """Pixels at or below this are taken as cut by an output ReLU, `(N,)`: 0, or twice the noise of one pixel."""
-    if task.noise is None:
-        return torch.zeros_like(task.size)
-    if task.noise.norm == "linf":
-        return task.noise.bound
-    return 2 * task.noise.bound / task.measurement.seen(task.N).sum(1).to(task.y).sqrt()
-
-
-def _leaky(phi: LeakyReLU, y: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    slope = torch.where(y < 0, torch.full_like(y, phi.slope), torch.ones_like(y))
-    return y / slope, seen, torch.zeros_like(seen), slope**2
-
-
-def _rows_behind(phi: object, h: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y, on, off, weight of the layer whose output h is."""
-    if isinstance(phi, LeakyReLU):
-        return _leaky(phi, h, torch.ones_like(h, dtype=torch.bool))
-    on = h > threshold[:, None]
-    return h, on, ~on, torch.ones_like(h)
-
-
-def _problem(
-    rows: Rows, layers: tuple[Layer, ...], index: int, noise: _Noise, settings: Settings
-) -> tuple[AbstractLayerProblem, str]:
-    if index in (settings.layer_problems or {}):
-        return _chosen_problem(rows, index, settings), GIVEN
-    if index == 0:
-        return latent_problem(rows, noise.level, settings)
-    if isinstance(layers[index - 1].activation, LeakyReLU):
-        return GaussianLatent(rows, 0.0), "h of any sign (below it a LeakyReLU)"
-    return NonnegativeLasso(rows, _lam(rows, noise) if settings.lam is None else settings.lam), ""
-
-
-def _chosen_problem(rows: Rows, index: int, settings: Settings) -> AbstractLayerProblem:
-    """What `layer_problems` makes of the rows, checked."""
-    assert settings.layer_problems is not None
-    problem = settings.layer_problems[index](rows)
-    if not isinstance(problem, AbstractLayerProblem):
-        raise TypeError(
-            f"expected a layer problem from layer_problems[{index}], got {describe(problem)}; "
-            "return e.g. cvxinv.NonnegativeLasso(rows, 0.1)"
-        )
-    if (problem.N, problem.n) != (rows.N, rows.n):
-        raise ValueError(
-            f"expected layer_problems[{index}] to keep the layer's {rows.N} signals and {rows.n} unknowns, got "
-            f"{problem.N} and {problem.n}; build it from the rows that it is given"
-        )
-    return problem
-
-
-def _lam(rows: Rows, noise: _Noise) -> Tensor:
-    """The level of what noise alone correlates with a column, over 8, `(N,)`."""
-    count = rows.on.sum(1).clamp(min=1).to(rows.y)
-    M = rows.W.matrix()
-    same = bool((rows.fit[rows.on] == 1).all())
-    column = M.norm(dim=0).amax() if same else (rows.fit @ M.square()).amax(1).sqrt()
-    return noise.level * column * (2 * log(max(rows.n, 2)) / count).sqrt() / 8
-
-
-def latent_problem(rows: Rows, level: Tensor, settings: Settings) -> tuple[AbstractLayerProblem, str]:
-    """The latent's problem and a remark; level: length of the noise in the rows, `(N,)`."""
-    if settings.gamma is not None:
-        return GaussianLatent(rows, settings.gamma), ""
-    count = rows.on.sum(1).clamp(min=1).to(rows.y)
-    gamma = level**2 / count
-    H = rows.gram()
-    values = torch.linalg.eigvalsh(H).expand(rows.N, -1)
-    singular = (values[:, 0] <= 1e-13 * values[:, -1]) & (gamma == 0)
-    if not singular.any():
-        return GaussianLatent(rows, gamma), ""
-    top = torch.where(values[:, -1] > 0, values[:, -1], torch.full_like(gamma, rows.W.norm() ** 2))
-    remark = f"gamma = 1e-6 |W_on|^2 for {int(singular.sum())} signals whose W_on'W_on is singular"
-    return GaussianLatent(rows, torch.where(singular, 1e-6 * top, gamma)), remark
-
-
-def support_threshold(solution: Solution, relative: Tensor, settings: Settings) -> Tensor:
-    """Entries of h above this count as on in the layer below, `(N,)`."""
-    top = solution.h.amax(1).clamp(min=0)
-    if settings.support_threshold is not None:
-        return settings.support_threshold * top
-    exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    fraction = torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3)
-    return torch.maximum(fraction, (8 * relative).clamp(max=0.5)) * top
-
-
-def layer_report(
-    index: int, problem: AbstractLayerProblem, solution: Solution, threshold: Tensor, remark: str
-) -> LayerReport:
-    """A report with the penalty read off the problem: its lam, gamma or eps, NaN where it has none of them."""
-    values = [problem.__dict__[name] for name in ("lam", "gamma", "eps") if name in problem.__dict__]
-    nothing = torch.full_like(threshold, torch.nan)
-    penalty = torch.as_tensor(values[0]).to(threshold).expand_as(threshold) if values else nothing
-    return LayerReport(index, type(problem).__name__, problem, solution, penalty, threshold, remark)
-
-
-def supports(task: Task, reports: list[LayerReport]) -> list[Tensor]:
-    """Support masks `(N, n_i)` of the hidden layers as the pursuit found them, first hidden layer first."""
-    masks = []
-    for report in reversed(reports[:-1]):
-        phi = task.generator.layers[report.index - 1].activation
-        h = report.solution.h
-        masks.append(h > (0 if isinstance(phi, LeakyReLU) else report.threshold[:, None]))
-    return masks
+    def run(self, task: Task, starts: Starts) -> Latents:
+        z, reports = pursue(task, self.layers)
+        z = debiased(task, z, supports(task, reports), self.debias, self.max_iter)
+        return Latents(z, ("layered",) * task.N, layers=tuple(reports), notes=notes_of(task, self.layers))

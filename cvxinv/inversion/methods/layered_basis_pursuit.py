@@ -39,7 +39,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...generator.activations import Identity, LeakyReLU, ReLU
+from ...batch import each_per_signal
+from ...batch import per_signal as one_each
+from ...generator.activations import AbstractActivation
 from ...generator.maps import Dense
 from ...inputs import describe, read_numbers
 from ...layers.basis_pursuit_l2 import BasisPursuitL2
@@ -61,13 +63,18 @@ from ...layers.core.problem import (
 )
 from ...layers.core.rows import Rows, Sample
 from ...layers.lasso import Lasso
-from ...measurement import Matrix
 from ...solvers.answer import Answer
 from ...solvers.openings import Step, summary
-from ...solvers.solve import Solution, solve
+from ...solvers.solve import Solution, check_solver, solve
+from ...solvers.solver import AbstractSolver
+from ..answer import Latents, LayerReport
+from ..method import AbstractMethod
+from ..options import penalty, positive, tidy, within
+from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
+from ..steps.pursuit import LARGEST_LAYER, LayerOptions, latent_problem
+from ..steps.reading import image_map, mixing, unreadable
+from ..steps.starts import Starts
 from ..task import Task
-from .hybrid import Found, Plan, debiased
-from .latent_pursuit import LARGEST_LAYER, LayerReport, Settings, image_map, latent_problem, layer_report
 
 C = 3 + 1.5**0.5
 _STEEPEST = {True: 1e6, False: 1e2}  # largest slope of phi^-1 that is read, without and with noise
@@ -273,7 +280,7 @@ def _with_objective(statement: Statement, objective: Any) -> Statement:
 # --- one layer ------------------------------------------------------------------------------------
 
 
-def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings: Settings) -> Solution:
+def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings: LayerOptions) -> Solution:
     """Solve in the normalised dictionaries, signals that share one together, and judge in the units of W."""
     started, rows = time.perf_counter(), problem.rows
     kinds, which = torch.unique(rows.on, dim=0, return_inverse=True)
@@ -387,19 +394,59 @@ class _Image(NamedTuple):
     notes: list[str]
 
 
-def run_layered_basis_pursuit(task: Task, plan: Plan) -> Found:
-    """Algorithm 2 with the debiasing that was asked for."""
-    z, reports, bounds, notes = pursue_by_basis_pursuit(task, plan.settings, plan.cardinalities)
-    z = debiased(task, z, supports_found(reports), plan)
-    if plan.settings.lam is None and task.noise is not None:
-        words = ", ".join(f"layer {k} {float(e.min()):.2g} to {float(e.max()):.2g}" for k, e in bounds.items())
-        counts = "the cardinalities given" if plan.cardinalities else "the nonzeros that were found"
-        notes.append(f"error bounds where the coherence condition of Theorem 2 holds, with {counts}: {words}")
-    return Found(z, ["layered"] * task.N, torch.zeros(task.N, dtype=torch.long), reports, notes)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayeredBasisPursuit(AbstractMethod):
+    """Algorithm 2 with the debiasing that was asked for.
+
+    lam: the l1 weight of every layer, one number or `(N,)`; None for that of the noise. support_threshold: as a fraction of
+    max |h|, in [0, 1). solver, tol, force: see `solve`. cardinalities: s_1 to s_L, first hidden layer first, each a number
+    or `(N,)`; None for those found. debias: "piece", "gradient" or None. max_iter: steps of the gradient form.
+    """
+
+    name: ClassVar[str] = "layered_basis_pursuit"
+
+    lam: float | Tensor | None = one_each(ndim=1, default=None)
+    support_threshold: float | None = None
+    solver: str | AbstractSolver = "auto"
+    tol: float = 1e-6
+    force: bool = False
+    cardinalities: tuple[int | Tensor, ...] | None = each_per_signal(default=None)
+    debias: str | None = DEBIAS[0]
+    max_iter: int = MOST_ITERATIONS
+
+    def __post_init__(self) -> None:
+        tidy(self)
+        within(self.tol, "tol", 0, 1)
+        within(self.support_threshold, "support_threshold", 0, 1)
+        check_solver(self.solver)
+        check_debias(self.debias)
+        positive(self.max_iter, "max_iter")
+
+    def check(self, task: Task) -> None:
+        penalty(self.lam, "lam", task)
+        check_cardinalities(self.cardinalities, task)
+        reason = no_layered_basis_pursuit(task)
+        if reason is not None:
+            raise ValueError(
+                f"layered_basis_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'"
+            )
+
+    def run(self, task: Task, starts: Starts) -> Latents:
+        options = LayerOptions(
+            lam=penalty(self.lam, "lam", task), support_threshold=self.support_threshold,
+            solver=self.solver, tol=self.tol, force=self.force,
+        )  # fmt: skip
+        z, reports, bounds, notes = pursue_by_basis_pursuit(task, options, self.cardinalities or ())
+        z = debiased(task, z, supports_found(reports), self.debias, self.max_iter)
+        if self.lam is None and task.noise is not None:
+            words = ", ".join(f"layer {k} {float(e.min()):.2g} to {float(e.max()):.2g}" for k, e in bounds.items())
+            counts = "the cardinalities given" if self.cardinalities else "the nonzeros that were found"
+            notes.append(f"error bounds where the coherence condition of Theorem 2 holds, with {counts}: {words}")
+        return Latents(z, ("layered",) * task.N, layers=tuple(reports), notes=tuple(notes))
 
 
 def pursue_by_basis_pursuit(
-    task: Task, settings: Settings, cardinalities: Sequence[int | Tensor] = ()
+    task: Task, settings: LayerOptions, cardinalities: Sequence[int | Tensor] = ()
 ) -> tuple[Tensor, list[LayerReport], dict[int, Tensor], list[str]]:
     """z `(N, n0)`, a report per layer, image layer first, error bounds eps_i `(N,)` by hidden layer, and notes.
 
@@ -412,7 +459,8 @@ def pursue_by_basis_pursuit(
         problem, remark = _layer_problem(rows, eps, settings)
         solution = solve_normalised(problem, settings)
         threshold = _threshold(solution, settings)
-        reports.append(layer_report(index, problem, solution, threshold, remark))
+        reports.append(LayerReport.of(index, problem, solution, threshold, remark))
+        task.progress.reach(1 - index / (len(layers) + 1))
         on = solution.h.abs() > threshold[:, None]
         found = torch.where(on.any(1), on.sum(1), rows.n)  # an empty support says nothing of how many there are
         s = torch.as_tensor(cardinalities[index - 1], device=eps.device) if cardinalities else found
@@ -421,9 +469,9 @@ def pursue_by_basis_pursuit(
         bounds[index] = eps
         below = layers[index - 1]
         rows = Rows(below.W, below.b, solution.h, on, torch.zeros_like(on))
-    last, remark = latent_problem(rows, torch.zeros_like(eps), settings)
+    last, remark = latent_problem(rows, torch.zeros_like(eps))
     solution = solve(last, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
-    reports.append(layer_report(0, last, solution, torch.zeros_like(eps), remark))
+    reports.append(LayerReport.of(0, last, solution, torch.zeros_like(eps), remark))
     return solution.h, reports, bounds, notes
 
 
@@ -434,10 +482,11 @@ def supports_found(reports: list[LayerReport]) -> list[Tensor]:
 
 def no_layered_basis_pursuit(task: Task) -> str | None:
     """Why Algorithm 2 cannot be used on this task, or None."""
-    layers, phi = task.generator.layers, task.generator.layers[-1].activation
-    if isinstance(task.measurement, Matrix) and not isinstance(phi, Identity):
-        return f"a measurement matrix acts on the signal behind its {type(phi).__name__}"
-    if any(isinstance(layer.activation, LeakyReLU) for layer in layers[:-1]):
+    layers = task.generator.layers
+    reason = mixing(task) or unreadable(task)
+    if reason is not None:
+        return reason
+    if any(layer.activation.leaks for layer in layers[:-1]):
         return "a LeakyReLU leaves its hidden layer without zeros, and basis pursuit lives on them"
     widest = max(layer.W.n for layer in layers)
     if widest > LARGEST_LAYER:
@@ -469,9 +518,9 @@ def _read_image(task: Task) -> _Image:
         if task.noise.norm == "linf":
             eps = eps * seen.sum(1).to(eps).sqrt()
             notes.append("the linf bound on the noise was taken as an l2 bound m^(1/2) times as large")
-    if isinstance(phi, Identity):
+    if phi.linear:
         return _Image(Rows(W, b, y, seen, torch.zeros_like(seen)), eps, notes)
-    if isinstance(phi, ReLU):
+    if phi.cuts:
         on = seen & (y > eps[:, None])
         return _Image(Rows(W, b, y, on, torch.zeros_like(on)), eps, notes)
     steep = _steepness(phi, y, eps)
@@ -486,7 +535,7 @@ def _read_image(task: Task) -> _Image:
     return _Image(Rows(W, b, u, on, torch.zeros_like(on)), ell * eps, notes)
 
 
-def _steepness(phi: Any, y: Tensor, eps: Tensor) -> Tensor:
+def _steepness(phi: AbstractActivation, y: Tensor, eps: Tensor) -> Tensor:
     """The largest slope of phi^-1 on [y - eps, y + eps], `(N, m)`; infinite where that leaves phi's range.
 
     The slopes of all output activations fall away from one point, so that the ends decide.
@@ -496,7 +545,7 @@ def _steepness(phi: Any, y: Tensor, eps: Tensor) -> Tensor:
     return 1 / torch.minimum(*slopes)
 
 
-def _layer_problem(rows: Rows, eps: Tensor, settings: Settings) -> tuple[NormalisedLasso | NormalisedBasisPursuit, str]:
+def _layer_problem(rows: Rows, eps: Tensor, settings: LayerOptions) -> tuple[NormalisedLasso | NormalisedBasisPursuit, str]:
     if settings.lam is None and not bool((eps > 0).any()):
         return NormalisedBasisPursuit(rows, 0.0), ""
     largest = (rows.W.adjoint(rows.target).abs() / column_lengths(rows)).amax(1)
@@ -508,7 +557,7 @@ def _layer_problem(rows: Rows, eps: Tensor, settings: Settings) -> tuple[Normali
     return NormalisedLasso(rows, torch.minimum(lam, largest * (1 + 1e-9))), remark
 
 
-def _threshold(solution: Solution, settings: Settings) -> Tensor:
+def _threshold(solution: Solution, settings: LayerOptions) -> Tensor:
     """Entries of |h| above this are the support, `(N,)`."""
     top = solution.h.abs().amax(1)
     if settings.support_threshold is not None:

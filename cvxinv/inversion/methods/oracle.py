@@ -25,40 +25,81 @@ added: biases, masks, matrices, LeakyReLU, weights.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...generator.activations import Identity, LeakyReLU
+from ...batch import each_per_signal
+from ...generator.activations import AbstractActivation
 from ...inputs import describe, read_numbers
-from ...measurement import Matrix
+from ...solvers.solve import check_choice
+from ..answer import Latents
+from ..method import AbstractMethod
+from ..options import positive, tidy
+from ..steps.debias import MOST_ITERATIONS, check_debias, debiased
+from ..steps.reading import image_map, image_rows, mixing, unreadable
+from ..steps.starts import Starts
 from ..task import Task
-from .hybrid import Found, Plan, debiased
-from .latent_pursuit import image_map, image_rows
 
 FORMS = ("joint", "layered")
 _BLOCK = 200_000_000  # bytes of the Jacobians of one block of signals
 
 
-def run_oracle(task: Task, plan: Plan) -> Found:
-    """Least squares on the plan's supports, with the debiasing that was asked for."""
-    phi = task.generator.layers[-1].activation
-    if isinstance(task.measurement, Matrix) and not isinstance(phi, Identity):
-        raise ValueError(
-            f"the oracle cannot invert this: a measurement matrix acts on the signal behind its {type(phi).__name__}, "
-            "which cannot be undone there. Use method='hybrid' or 'levenberg_marquardt'"
-        )
-    masks = list(plan.supports)
-    notes = []
-    if plan.form == "joint":
-        z, deficient = least_squares_jointly(task, masks)
-    else:
-        z, _, deficient = least_squares_by_layers(task, masks)
-    if deficient.any():
-        notes.append(f"{int(deficient.sum())} signals leave z open on their supports; theirs is the shortest solution")
-    z = debiased(task, z, masks, plan)
-    return Found(z, ["oracle"] * task.N, torch.zeros(task.N, dtype=torch.long), notes=notes)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Oracle(AbstractMethod):
+    """Least squares on given supports, with the debiasing that was asked for.
+
+    supports: bool masks `(N, n_i)` of the hidden layers, first first; left out, those of the true latents. form: "joint" or
+    "layered". debias: "piece", "gradient" or None. max_iter: steps of the gradient form; left out 2000.
+    """
+
+    name: ClassVar[str] = "oracle"
+
+    supports: tuple[Tensor, ...] | None = each_per_signal(default=None)
+    form: str = FORMS[0]
+    debias: str | None = None
+    max_iter: int = MOST_ITERATIONS
+
+    def __post_init__(self) -> None:
+        tidy(self)
+        check_choice(self.form, FORMS, "form")
+        check_debias(self.debias)
+        positive(self.max_iter, "max_iter")
+
+    def told(self, task: Task, truth: Tensor | None) -> "Oracle":
+        if self.supports is not None:
+            return replace(self, supports=check_supports(self.supports, task))
+        return self if truth is None else replace(self, supports=supports_of(task, truth))
+
+    def check(self, task: Task) -> None:
+        if self.supports is None:
+            raise ValueError(
+                "the oracle needs the supports of the hidden layers, got neither supports= nor truth=; pass bool masks "
+                "(N, n_i), first hidden layer first, or the true latents, or use another method"
+            )
+        reason = mixing(task)
+        if reason is not None:
+            raise ValueError(
+                f"the oracle cannot invert this: {reason}, which cannot be undone there. "
+                "Use method='hybrid' or 'levenberg_marquardt'"
+            )
+        if unreadable(task) is not None:
+            raise ValueError(
+                f"the oracle cannot invert this: {unreadable(task)}. Use method='hybrid' or 'levenberg_marquardt'"
+            )
+
+    def run(self, task: Task, starts: Starts) -> Latents:
+        masks = list(check_supports(self.supports, task))
+        if self.form == "joint":
+            z, deficient = least_squares_jointly(task, masks)
+        else:
+            z, _, deficient = least_squares_by_layers(task, masks)
+        count = int(deficient.sum())
+        notes = (f"{count} signals leave z open on their supports; theirs is the shortest solution",) if count else ()
+        return Latents(debiased(task, z, masks, self.debias, self.max_iter), notes=notes)
 
 
 def supports_of(task: Task, z: Tensor) -> tuple[Tensor, ...]:
@@ -114,7 +155,7 @@ def least_squares_by_layers(task: Task, masks: list[Tensor]) -> tuple[Tensor, li
     layers, hidden = task.generator.layers, list[Tensor]()
     for index in range(len(layers) - 1, -1, -1):
         below = None if index == 0 else layers[index - 1].activation
-        known = None if index == 0 or isinstance(below, LeakyReLU) else masks[index - 1]
+        known = None if below is None or below.leaks else masks[index - 1]
         h = torch.zeros(task.N, M.shape[1], dtype=y.dtype, device=y.device)
         for i in range(task.N):
             rows = on[i]
@@ -123,17 +164,18 @@ def least_squares_by_layers(task: Task, masks: list[Tensor]) -> tuple[Tensor, li
             x, short = shortest_least_squares(part[None], ((y[i] - b)[rows] * root[i, rows])[None])
             h[i, columns] = x[0]
             deficient[i] |= short[0]
-        if index:
+        if below is not None:
             hidden.insert(0, h)
             slope = _slopes(below, masks[index - 1]).to(y)
-            on = torch.ones_like(masks[index - 1]) if isinstance(below, LeakyReLU) else masks[index - 1]
+            on = torch.ones_like(masks[index - 1]) if below.leaks else masks[index - 1]
             y = torch.where(on, h / torch.where(on, slope, torch.ones_like(slope)), torch.zeros_like(h))
             M, b, root = layers[index - 1].W.matrix(), layers[index - 1].b, torch.ones_like(y)
     return h, hidden, deficient
 
 
-def _slopes(phi: object, mask: Tensor) -> Tensor:
-    low = phi.slope if isinstance(phi, LeakyReLU) else 0.0
+def _slopes(phi: AbstractActivation, mask: Tensor) -> Tensor:
+    assert phi.slopes is not None
+    low, _ = phi.slopes
     return torch.where(mask, 1.0, torch.full(mask.shape, low, dtype=torch.float64, device=mask.device))
 
 

@@ -1,0 +1,138 @@
+"""A method of inversion: a frozen dataclass whose fields are its options, from inside or outside the package."""
+
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from torch import Tensor
+
+from ..batch import Batch
+from ..inputs import describe
+from ..solvers.solve import check_choice
+from .answer import Latents
+from .steps.starts import Starts
+from .task import Task
+
+
+class AbstractMethod(Batch, ABC):
+    """A way to find z with A G(z) = y. Make yours a frozen dataclass whose fields are its options, and write `run`.
+
+    An option that has an entry per signal is declared with `cvxinv.batch.per_signal`: a chunk of signals gets its part. A
+    field whose type is itself a dataclass is a group of options; by name they are given one by one. What cannot be right
+    whatever the task is, `__post_init__` refuses. `invert(generator, y, YourMethod(...))` does the rest: it checks signals,
+    cuts them to chunks, judges what comes back, and reports; a method's own word about its success is not asked for.
+
+    name: what results call it; the class's name in snake case where left out.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in cls.__dict__:
+            cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def told(self, task: Task, truth: Tensor | None) -> Self:
+        """The method after it was told the true latents `(N, n0)`, or None: whatever competes forgets them."""
+        return self
+
+    def check(self, task: Task) -> None:
+        """Refuse what this method cannot do, by name and with a cure. Raises TypeError or ValueError."""
+
+    @abstractmethod
+    def run(self, task: Task, starts: Starts) -> Latents:
+        """Latents of the task's signals, in float64, as `task.y` is; starts: random latents, the same for every signal.
+
+        `task.residual`, `task.linearize` and `task.explained` are all it needs to know of generator, measurement and noise;
+        `task.progress` moves the bar. Signals that are not `task.usable` hold zeros and may get any z.
+        """
+
+
+def as_method(method: object, options: Mapping[str, Any], known: Mapping[str, type[AbstractMethod]]) -> AbstractMethod:
+    """The method that is meant: by the name of one of `known`, with its options, or an object that holds them.
+
+    Raises TypeError for an option that it does not have, ValueError for an unknown name.
+    """
+    if isinstance(method, AbstractMethod):
+        if options:
+            raise TypeError(
+                f"expected the options of {type(method).__name__} in the object, got {', '.join(options)} beside it; "
+                f"pass {type(method).__name__}({', '.join(f'{name}=...' for name in options)})"
+            )
+        return method
+    if isinstance(method, type):
+        raise TypeError(f"expected a method as an object, got the class {method.__name__}; pass {method.__name__}(...)")
+    if method is not None and not isinstance(method, str):
+        raise TypeError(
+            f"expected method as one of {', '.join(known)}, or as an object such as Hybrid(restarts=20), got "
+            f"{describe(method)}; make a class of your own a cvxinv.AbstractMethod"
+        )
+    check_choice(method, tuple(known), "method")
+    assert method is not None  # refused
+    _check_names(method, options, known)
+    kind, values = known[method], dict(options)
+    for group in [f for f in fields(kind) if _is_group(f)]:  # type: ignore[arg-type]
+        own = {f.name: values.pop(f.name) for f in fields(group.type) if f.name in values}  # type: ignore[arg-type]
+        if own:
+            values[group.name] = replace(values.get(group.name, _default(group)), **own)
+    return kind(**values)
+
+
+def options_of(kind: type[AbstractMethod] | AbstractMethod) -> dict[str, Any]:
+    """Names and defaults of a method's options, those of groups one by one."""
+    found: dict[str, Any] = {}
+    for f in fields(kind):  # type: ignore[arg-type]
+        found |= {g.name: _default(g) for g in fields(f.type)} if _is_group(f) else {f.name: _default(f)}  # type: ignore[arg-type]
+    return found
+
+
+def in_words(method: AbstractMethod, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were said, or differ from their defaults, as results keep them: numbers and names as they are."""
+    values: dict[str, Any] = {}
+    for f in fields(method):  # type: ignore[arg-type]
+        value = getattr(method, f.name)
+        values |= {g.name: getattr(value, g.name) for g in fields(f.type)} if _is_group(f) else {f.name: value}  # type: ignore[arg-type]
+    usual = options_of(method)
+    return {name: _words(v) for name, v in values.items() if name in said or not _same(v, usual[name])}
+
+
+def _check_names(method: str, options: Mapping[str, Any], known: Mapping[str, type[AbstractMethod]]) -> None:
+    taken = {name: (*options_of(kind), *(f.name for f in fields(kind) if _is_group(f))) for name, kind in known.items()}  # type: ignore[arg-type]
+    for name in options:
+        if name in taken[method]:
+            continue
+        owners = [m for m, names in taken.items() if name in names]
+        if owners:
+            raise TypeError(f"method {method!r} has no option {name!r}; it belongs to {', '.join(owners)}")
+        near = difflib.get_close_matches(name, [*taken[method], "measurement", "noise", "truth", "seed", "chunk"], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TypeError(f"unknown option {name!r}: {hint}{method} takes {', '.join(options_of(known[method]))}")
+
+
+def _is_group(f: Field) -> bool:
+    return isinstance(f.type, type) and is_dataclass(f.type)
+
+
+def _default(f: Field) -> Any:
+    return f.default_factory() if f.default_factory is not MISSING else f.default
+
+
+def _same(value: Any, usual: Any) -> bool:
+    plain = isinstance(value, (int, float, str, tuple, bool)) and type(value) is type(usual)
+    return value is usual or (plain and not _holds_arrays(value) and value == usual)
+
+
+def _holds_arrays(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) for v in value)
+
+
+def _words(value: Any) -> Any:
+    """Callables and masks only as what was given."""
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    if isinstance(value, Mapping):
+        return f"given for {', '.join(str(k) for k in sorted(value))}"
+    return f"{len(value)} given" if _holds_arrays(value) else repr(value)

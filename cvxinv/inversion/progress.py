@@ -1,0 +1,26 @@
+"""A bar that moves: the work on a chunk of signals, told in shares of it, on the bar of the whole batch."""
+
+from tqdm import tqdm
+
+
+class Progress:
+    """What `invert` shows. Without a bar it takes every word and does nothing."""
+
+    def __init__(self, bar: "tqdm | None" = None, start: int = 0, signals: int = 0):
+        self._bar, self._start, self._signals = bar, start, signals
+
+    def reach(self, share: float) -> None:
+        """`share` in [0, 1] of this chunk's work is done; a bar never goes back."""
+        if self._bar is None or self._bar.disable:
+            return
+        step = self._start + min(share, 1.0) * self._signals - self._bar.n
+        if step > 0:
+            self._bar.update(step)
+
+
+def bar(total: int, name: str, wanted: bool | None) -> tqdm:
+    """A bar of `total` signals; wanted: None shows it on a terminal. It counts parts of signals, and shows whole ones."""
+    disable = None if wanted is None else not wanted
+    form = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
+    # every word is shown where somebody asked for them, so that a short run moves too
+    return tqdm(total=total, desc=name, unit="signal", disable=disable, bar_format=form, mininterval=0 if wanted else 0.1)

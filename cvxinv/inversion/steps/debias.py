@@ -1,0 +1,89 @@
+"""Debiasing: from latents that a penalty has shrunk to the least-squares latent of their piece."""
+
+import torch
+from torch import Tensor
+
+from ...solvers.solve import check_choice
+from ..task import Task
+from .newton import descend, extreme_singular_values
+
+DEBIAS = ("piece", "gradient")
+MOST_ITERATIONS = 2000
+# the finish starts with so little damping that the first step is the least-squares solution of the piece
+FINISH_MU = 1e-13
+
+
+def check_debias(how: object) -> None:
+    """Raises ValueError unless `how` is None or one of `DEBIAS`."""
+    if how is not None:
+        check_choice(how, DEBIAS, "debias")
+
+
+def debiased(task: Task, z: Tensor, masks: list[Tensor], how: str | None, max_iter: int = MOST_ITERATIONS) -> Tensor:
+    """`z` after debiasing, where that lowers the misfit; masks: supports of the hidden layers `(N, n_i)`.
+
+    how: "piece" (least squares on the affine piece of z), "gradient" (the papers'), or None for none.
+    """
+    if how == "piece":
+        return descend(task, z, max_iter=30, mu=FINISH_MU).z  # accepts no step that raises the misfit
+    if how is None:
+        return z
+    found = debias_by_gradient(task, z, masks, max_iter)
+    # debiasing may only help: the support it freezes can be wrong
+    worse = ~(task.misfit(found) <= task.misfit(z))
+    return torch.where(worse[:, None], z, found)
+
+
+def debias_by_gradient(task: Task, z: Tensor, masks: list[Tensor], max_iter: int = MOST_ITERATIONS) -> Tensor:
+    """The papers' debiasing: freeze the supports and descend on 1/2 |y - A phi(W_L D_L ... D_1 (W_0 z + b_0))|^2.
+
+    masks: supports of the hidden layers `(N, n_i)`, first hidden layer first. Accelerated gradient steps of length
+    1 / sigma_max^2 of the frozen map. Source: Aberdam, Simon, Elad (2020), Algorithm 5, last step.
+    """
+    frozen = _Frozen(task, masks)
+    J = frozen.jacobian()
+    step = 1 / extreme_singular_values(J)[1].clamp(min=torch.finfo(z.dtype).tiny) ** 2
+    ahead, t = z, 1.0
+    for _ in range(max_iter):
+        new = ahead - step[:, None] * frozen.gradient(ahead)
+        t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        ahead, z, t = new + (t - 1) / t_new * (new - z), new, t_new
+    return z
+
+
+class _Frozen:
+    """A generator whose hidden activation pattern is held fixed per signal: affine up to the output activation."""
+
+    def __init__(self, task: Task, masks: list[Tensor]):
+        self.task, layers = task, task.generator.layers
+        self.slopes = []
+        for layer, mask in zip(layers[:-1], masks, strict=True):
+            assert layer.activation.slopes is not None  # hidden layers are kinked
+            low, _ = layer.activation.slopes
+            ones = torch.ones(mask.shape, dtype=task.y.dtype, device=task.y.device)
+            self.slopes.append(torch.where(mask, ones, low * ones))
+
+    def _before_output(self, z: Tensor) -> Tensor:
+        h = z
+        for layer, slope in zip(self.task.generator.layers[:-1], self.slopes, strict=True):
+            h = slope * (layer.W(h) + layer.b)
+        last = self.task.generator.layers[-1]
+        return last.W(h) + last.b
+
+    def gradient(self, z: Tensor) -> Tensor:
+        layers = self.task.generator.layers
+        u, phi = self._before_output(z), layers[-1].activation
+        back = self.task.measurement.adjoint(self.task.residual(phi(u))) * phi.derivative(u)
+        back = layers[-1].W.adjoint(back)
+        for layer, slope in zip(reversed(layers[:-1]), reversed(self.slopes), strict=True):
+            back = layer.W.adjoint(back * slope)
+        return back
+
+    def jacobian(self) -> Tensor:
+        """Jacobian of what is seen before the output activation, `(N, k, n0)`; output slopes are at most 1."""
+        N, n0 = self.task.N, self.task.generator.latent_dim
+        columns = torch.eye(n0, dtype=self.task.y.dtype, device=self.task.y.device).expand(N, n0, n0)
+        for layer, slope in zip(self.task.generator.layers[:-1], self.slopes, strict=True):
+            columns = layer.W(columns.reshape(N * n0, -1)).reshape(N, n0, -1) * slope[:, None]
+        out = self.task.generator.layers[-1].W(columns.reshape(N * n0, -1)).reshape(N, n0, -1)
+        return self.task.measurement.push(out.mT)

@@ -1,0 +1,103 @@
+"""Random starts: drawn when they are asked for, tried on the signals that are not explained yet."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...generator.chain import Generator
+from ...lengths import lengths
+from ..answer import Latents
+from ..task import Task
+from .minimax import flatten
+from .newton import descend
+
+_STREAM = 0x5DEECE66D1234567
+_SETTLE = 5000  # iterations that lead a signal to a local optimum where nobody set a limit
+
+
+class Starts:
+    """Random latents of a seed, the same for every signal, so that an answer does not depend on its neighbours.
+
+    They come from a stream of their own: latents that a user drew with the same small seed are never among them.
+    """
+
+    def __init__(self, generator: Generator, seed: int = 0):
+        self._generator, self._source = generator, torch.Generator().manual_seed(seed ^ _STREAM)
+        self._drawn: list[Tensor] = []
+
+    def latents(self, first: int, count: int = 1) -> Tensor:
+        """Latents number `first` to `first + count - 1` of the stream, from 0, `(count, n0)`."""
+        # one by one: torch draws small and large batches differently, and latent k must not depend on how many are asked for
+        while len(self._drawn) < first + count:
+            self._drawn.append(self._generator.sample_latent(1, self._source, device="cpu"))
+        return torch.cat(self._drawn[first : first + count]).to(self._generator.device)
+
+
+def nothing_yet(task: Task) -> Latents:
+    """Latents of signals of which nothing is known: 0, by nobody."""
+    z = torch.zeros(task.N, task.generator.latent_dim, dtype=task.y.dtype, device=task.y.device)
+    return Latents(z, ("",) * task.N, torch.zeros(task.N, dtype=torch.long))
+
+
+def try_starts(
+    task: Task,
+    found: Latents,
+    starts: Starts,
+    search: Callable[[Task, Tensor], Tensor],
+    *,
+    count: int,
+    candidates: int = 1,
+) -> Latents:
+    """Go on from `count` random starts at most, with the signals that are not explained; the best z of each is kept.
+
+    search: latents from latents, of a task. A start is the best by misfit of `candidates` latents.
+    """
+    used, spent, z = list(found.used or ("",) * task.N), found.starts, found.z.clone()
+    assert spent is not None
+    tried = torch.tensor([word != "" for word in used], device=task.y.device)
+    best = torch.where(tried, task.misfit(z), torch.inf)
+    for k in range(count):
+        explained = task.explained(z) & torch.isfinite(best)
+        open_ = (~explained & task.usable).nonzero()[:, 0]
+        task.progress.reach(1 - len(open_) / task.N)
+        if len(open_) == 0:
+            break
+        part = task.take(open_)
+        new = search(part, _most_promising(part, starts.latents(k * candidates, candidates).to(task.y)))
+        misfit = part.misfit(new)
+        better = misfit < best[open_]
+        gained = open_[better]
+        z[gained], best[gained] = new[better], misfit[better]
+        spent = spent.index_add(0, open_.cpu(), torch.ones(len(open_), dtype=spent.dtype))
+        for i in gained.tolist():
+            used[i] = f"random start {k + 1}"
+        task.progress.reach((k + 1) / (count + 1))
+    return replace(found, z=z, used=tuple(used), starts=spent)
+
+
+def _most_promising(task: Task, candidates: Tensor) -> Tensor:
+    """The candidate `(K, n0)` with the smallest misfit for each signal, `(N, n0)`."""
+    z = candidates[0].expand(task.N, -1).clone()
+    if len(candidates) == 1:
+        return z
+    best = torch.full((task.N,), torch.inf, dtype=task.y.dtype, device=task.y.device)
+    for candidate, x in zip(candidates, task.generator(candidates), strict=True):
+        misfit = lengths(task.residual(x.expand(task.N, -1)))
+        better = misfit < best
+        z[better], best[better] = candidate, misfit[better]
+    return z
+
+
+def settle(task: Task, found: Latents) -> Latents:
+    """Go on from the z of each signal that is not explained, to a local optimum (in the maximum norm, if that is
+    what the noise is stated in)."""
+    open_ = (~task.explained(found.z) & task.usable).nonzero()[:, 0]
+    if len(open_) == 0:
+        return found
+    part, z = task.take(open_), found.z.clone()
+    z[open_] = descend(part, z[open_], _SETTLE).z
+    if task.noise is not None and task.noise.norm == "linf":
+        z[open_] = flatten(part, z[open_])
+    return replace(found, z=z)
