@@ -227,6 +227,20 @@ def test_the_count_of_classes_asked_for_sees_each_form():
     assert [bool(names & kinds) for _, names in asked_classes(ast.parse(text))] == [True, True, True, False]
 
 
+def competes(found: Import) -> bool:
+    """Whether the steps, or the judge of latents, import a method."""
+    below = ("cvxinv.inversion.steps", "cvxinv.inversion.verify", "cvxinv.inversion.task", "cvxinv.inversion.answer")
+    return found.module.startswith(below) and found.target.startswith("cvxinv.inversion.methods")
+
+
+def test_what_judges_imports_nothing_that_competes():
+    faults = [str(found) for found in all_imports() if competes(found)]
+    assert not faults, "\n".join(faults)
+    planted = imports_of("from .methods.hybrid import Hybrid", "cvxinv.inversion.verify")
+    planted += imports_of("from ..methods import hybrid", "cvxinv.inversion.steps.newton")
+    assert all(map(competes, planted)) and len(planted) == 2
+
+
 def test_no_star_imports():
     assert not [str(found) for found in all_imports() if found.star]
 
