@@ -1,6 +1,11 @@
 """A solver of one's own, one class from outside the package by public names alone, goes wherever a built-in one goes."""
 
+import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 
@@ -11,6 +16,8 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.command.doctor import run_doctor
 from cvxinv.solvers.known import TORCH_SOLVERS
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -191,3 +198,51 @@ def test_a_working_copy_keeps_only_the_signals_it_is_told():
     before: Tensor = work.h
     work.keep(index)
     assert torch.equal(work.h, before[index]) and work.problem.N == 2 and given.N == 5
+
+
+# --- the errand of CONTRIBUTING -------------------------------------------------------------------
+
+HEADER = '''"""Projected gradient."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...layers.core.problem import AbstractLayerProblem, Point
+from ..solver import AbstractSolver
+
+
+'''
+ASKED = """
+import sys
+import torch
+import cvxinv as ci
+assert ci.SOLVERS.count("projected_gradient") == 1 and '"projected_gradient"' in ci.solve.__doc__
+rows = ci.Rows(ci.Dense(torch.eye(2).double()), torch.zeros(2).double(), torch.ones(1, 2).double(), torch.ones(1, 2) > 0)
+solution = ci.solve(ci.NonnegativeLasso(rows, 0.5), "projected_gradient")
+assert solution.certificate.holds.all() and solution.h.tolist() == [[0.5, 0.5]] and ci.__file__.startswith(sys.argv[1])
+try:
+    ci.solve(ci.NonnegativeLasso(rows, 0.5), "projected_gradiant")
+except ValueError as error:
+    assert "did you mean 'projected_gradient'?" in str(error)
+"""
+
+
+def test_the_errand_for_a_solver_is_its_file_and_a_line(tmp_path: Path):
+    errand = re.search(r"\*\*Add a solver\*\*\n(.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[1]
+    steps = re.findall(r"^\d\. ", errand, re.M)
+    assert len(steps) == 2 and "`cvxinv/solvers/<room>/<name>.py`" in errand and "`cvxinv/solvers/known.py`" in errand
+    package = tmp_path / "cvxinv"
+    shutil.copytree(ROOT / "cvxinv", package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = re.sub(r"\bci\.(AbstractSolver|AbstractLayerProblem|Point)\b", r"\1", inspect.getsource(ProjectedGradient))
+    (package / "solvers" / "first_order" / "projected_gradient.py").write_text(HEADER + source)
+    known = package / "solvers" / "known.py"
+    before = "from .first_order.pdhg import PDHG as PDHG\n"
+    line = "from .first_order.projected_gradient import ProjectedGradient as ProjectedGradient\n"
+    assert known.read_text().count(before) == 1
+    known.write_text(known.read_text().replace(before, before + line))
+    place = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED, str(tmp_path)], capture_output=True, text=True, env=place, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
