@@ -411,6 +411,13 @@ def test_auto_says_what_it_asked_why_and_what_came_of_it():
     assert len(asked) == 1 and asked[0].method == "CLARABEL" and asked[0].why == "asked for"
 
 
+def test_iterations_of_a_cvxpy_solver_are_its_own_whatever_the_polish_does():
+    problem = batch("nonnegative_lasso").problem
+    polished, plain = (ci.solve(problem, "CLARABEL", polish=polish) for polish in (True, False))
+    assert polished.polished.any() and (plain.iterations > 0).all()
+    assert torch.equal(polished.iterations, plain.iterations)
+
+
 def shown(err: str, N: int) -> list[int]:
     """What a bar of N signals has shown, one number after the other."""
     return [int(done) for done in re.findall(rf"(\d+)/{N} \[", err)]

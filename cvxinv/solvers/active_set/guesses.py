@@ -24,7 +24,7 @@ from ...layers.core.rows import Rows
 _OUTER = 8_000_000  # numbers in the outer products of W's rows, 64 MB
 _NUDGE = 1e-13  # rows of I may depend on each other: it picks one of their multipliers
 _NUDGES = {"d": _NUDGE, "f": 1e-6}
-_SINGULAR = {"d": 1e-7, "f": 1e-2}  # pivots that differ by more leave h open, or cost float32 too many of its digits
+SINGULAR = {"d": 1e-7, "f": 1e-2}  # pivots that differ by more leave h open, or cost float32 too many of its digits
 _MIN, _MAX = np.minimum.reduce, np.maximum.reduce
 PADDED_UP_TO = 48  # unknowns up to which a padded batch is faster than LAPACK signal by signal
 _NONE = np.zeros(0, dtype=np.int64)
@@ -169,14 +169,14 @@ class _Compact(AbstractEquations):
             if len(A) == full:
                 key = (id(gram), ridges[k])
                 if key not in whole:
-                    whole[key] = _cholesky(gram, A, ridges[k])
+                    whole[key] = support_factor(gram, A, ridges[k])
                 f = self._with_rows(A, I, whole[key], slacks[k])
             else:
-                f = self._with_rows(A, I, _cholesky(gram, A, ridges[k]), slacks[k])
+                f = self._with_rows(A, I, support_factor(gram, A, ridges[k]), slacks[k])
             if f is None and gram.dtype == np.float32:
                 grams.refine(i)
                 gram = gram_of(i)
-                f = self._with_rows(A, I, _cholesky(gram, A, ridges[k]), slacks[k])
+                f = self._with_rows(A, I, support_factor(gram, A, ridges[k]), slacks[k])
             if f is None and len(I) and len(A) and not slacks[k]:
                 f = self._lifted(A, I, gram, ridges[k])
             self.factors.append(f)
@@ -204,7 +204,7 @@ class _Compact(AbstractEquations):
         M = next(iter(self.matrices.values()))
         B = M.take(I, 0).take(A, 1)
         block = gram.take(A, 0).take(A, 1) + B.T @ B
-        f = self._with_rows(A, I, _cholesky(block, np.arange(len(A)), ridge), 0.0)
+        f = self._with_rows(A, I, support_factor(block, np.arange(len(A)), ridge), 0.0)
         return None if f is None else f._replace(lifted=True)
 
     def solve(self, right, gap, which=None):
@@ -246,7 +246,7 @@ def _packed(mask: np.ndarray) -> tuple[list[int], np.ndarray]:
     return ends.tolist(), mask.nonzero()[1] if ends[-1] else _NONE
 
 
-def _cholesky(gram: np.ndarray, A: np.ndarray, ridge: float) -> np.ndarray | None:
+def support_factor(gram: np.ndarray, A: np.ndarray, ridge: float) -> np.ndarray | None:
     """Upper Cholesky factor of gram_AA + ridge, or None where it is not definite beyond rounding."""
     block = gram.copy() if len(A) == len(gram) else gram.take(A, 0).take(A, 1)
     if not len(A):
@@ -256,7 +256,7 @@ def _cholesky(gram: np.ndarray, A: np.ndarray, ridge: float) -> np.ndarray | Non
     kind = block.dtype.char
     L, info = _LAPACK[kind][0](block.T, clean=0, overwrite_a=1)
     pivots = L.ravel("K")[:: len(A) + 1]
-    return L if info == 0 and _MIN(pivots) > _SINGULAR[kind] * _MAX(pivots) else None
+    return L if info == 0 and _MIN(pivots) > SINGULAR[kind] * _MAX(pivots) else None
 
 
 class _Padded(AbstractEquations):
@@ -278,7 +278,7 @@ class _Padded(AbstractEquations):
         pivots = torch.diagonal(self.L, dim1=-2, dim2=-1)
         largest = (pivots * self.on_A).amax(1)
         smallest = torch.where(self.on_A > 0, pivots, torch.inf).amin(1)
-        self.sound = (info == 0) & (smallest > _SINGULAR["d"] * largest)
+        self.sound = (info == 0) & (smallest > SINGULAR["d"] * largest)
         if self.held:
             self._join(M, tight, slack)
 

@@ -18,7 +18,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from ..active_set.guesses import _SINGULAR, AbstractEquations, _cholesky
+from ..active_set.guesses import SINGULAR, AbstractEquations, support_factor
 
 _SHARE = 8  # a guess that differs from F in more than |F| over this is factorised anew
 _FIRM = 1e-4  # pivots that differ by more: later guesses would inherit the digits that this F lost
@@ -29,7 +29,7 @@ class _Factor:
 
     def __init__(self, gram: np.ndarray, free: np.ndarray):
         self.gram, self.free, self.F = gram, free, np.flatnonzero(free)
-        self.U = _cholesky(gram, self.F, 0.0)
+        self.U = support_factor(gram, self.F, 0.0)
         self.pivot, self.firm = 1.0, self.U is not None
         if self.U is not None and len(self.F):
             pivots = self.U.diagonal()
@@ -77,7 +77,7 @@ class _Border:
         except np.linalg.LinAlgError:
             self.sound = False
             return
-        self.sound = bool((pivots > _SINGULAR["d"] * factor.pivot).all())
+        self.sound = bool((pivots > SINGULAR["d"] * factor.pivot).all())
         self.of_P = np.linalg.inv(S) if self.sound else S
 
     def solve(self, right: np.ndarray) -> np.ndarray:
