@@ -1,6 +1,7 @@
 """The worked layer problems of problems/layers, for tests that run over every instance.
 
-problems/ is no package and is imported by nobody: its files are loaded by path.
+problems/ is no package and is imported by nobody: its files are loaded by path. The page that they share they find beside
+them as scripts, and here on pytest's path.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 LAYERS = Path(__file__).resolve().parent.parent / "problems" / "layers"
+PAGE = "page"  # what the problems share, and no problem
 
 
 @cache
@@ -25,8 +27,8 @@ def load(path: Path) -> ModuleType:
 
 
 def names() -> tuple[str, ...]:
-    """Name every worked layer problem: the file names in problems/layers, in order."""
-    return tuple(sorted(path.stem for path in LAYERS.glob("*.py")))
+    """Name every worked layer problem: the file names in problems/layers, in order; a new file joins by itself."""
+    return tuple(sorted(path.stem for path in LAYERS.glob("*.py") if path.stem != PAGE))
 
 
 def problem(name: str) -> ModuleType:

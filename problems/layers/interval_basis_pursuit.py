@@ -38,72 +38,11 @@ Run as a script, this page shows equation, hand answer, transcription, exact and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import zip_longest
 from math import inf, log
 
 import cvxpy as cp
 import numpy as np
-
-TIGHT = {"solver": "CLARABEL", "tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """A layer problem of one signal with the answer worked out on paper.
-
-    W (m, n), b, y, weight (m,), on and off (m,) bool, ends lo and hi (m,), -inf and inf allowed; answer (n,) with its
-    value, or None and infinity where nothing is feasible, and then a ray (m,) proves it. unique: no other h has that
-    value. y is 0, weight 1 and penalty 0: the problem reads none of them.
-    """
-
-    name: str
-    W: np.ndarray
-    b: np.ndarray
-    y: np.ndarray
-    on: np.ndarray
-    off: np.ndarray
-    weight: np.ndarray
-    penalty: float
-    lo: np.ndarray
-    hi: np.ndarray
-    answer: np.ndarray | None
-    value: float
-    unique: bool
-    ray: np.ndarray | None
-
-
-def instance(
-    name: str,
-    rows: str,
-    W: list[list[float]],
-    b: list[float],
-    *,
-    lo: list[float],
-    hi: list[float],
-    answer: list[float] | None,
-    value: float,
-    unique: bool = True,
-    ray: list[float] | None = None,
-) -> Instance:
-    """Write an instance as one reads it; rows says "on", "off" or "unseen" of each row."""
-    kinds = np.array(rows.split())
-    return Instance(
-        name=name,
-        W=np.array(W, dtype=float),
-        b=np.array(b, dtype=float),
-        y=np.zeros(len(kinds)),
-        on=kinds == "on",
-        off=kinds == "off",
-        weight=np.ones(len(kinds)),
-        penalty=0.0,
-        lo=np.array(lo, dtype=float),
-        hi=np.array(hi, dtype=float),
-        answer=None if answer is None else np.array(answer, dtype=float),
-        value=float(value),
-        unique=unique and answer is not None,
-        ray=None if ray is None else np.array(ray, dtype=float),
-    )
+from page import TIGHT, Form, Instance, affine, instance, show
 
 
 def transcription(instance: Instance) -> tuple[float, np.ndarray | None]:
@@ -428,15 +367,6 @@ INSTANCES: tuple[Instance, ...] = tuple(work() for work in WORKED)
 # ---- the page ----------------------------------------------------------------------------------------------
 
 
-def affine(numbers: list[float], letters: list[str]) -> str:
-    """A weighted sum as one writes it, "h1 - 2 h2 + 1"; numbers beyond the letters are constants."""
-    parts = []
-    for number, letter in zip_longest(numbers, letters, fillvalue=""):
-        size = f"{abs(number):g} {letter}".strip() if abs(number) != 1 or not letter else letter
-        parts += [f"{'-' if number < 0 else '+'} {size}"] if number else []
-    return " ".join(parts).removeprefix("+ ")
-
-
 def equation(instance: Instance) -> str:
     """Give the problem (P) with the numbers of one instance."""
     W, b = instance.W, instance.b
@@ -448,49 +378,9 @@ def equation(instance: Instance) -> str:
     return f"minimise    {' + '.join(h)}\nsubject to  {',  '.join(conditions)}"
 
 
-def line(source: str, h: np.ndarray | None, *numbers: float, status: str = "") -> str:
-    """One line of the table: who says it, h, then objective, bound, gap, violation as far as known."""
-    shown = "none" if h is None else "(" + ", ".join(f"{h_j:.6f}" for h_j in h) + ")"
-    columns = "".join(f"{number:>13.6g}" for number in numbers)
-    return f"{source:<22}{shown:<32}{columns:<52}  {status}".rstrip()
-
-
-def solved_lines(instance: Instance) -> list[str]:
-    """The exact and the fast solution of one instance, each with the certificate cvxinv gives it."""
-    # Here and not above: the equation and the hand answers must be readable, and testable, without cvxinv.
-    import torch
-
-    import cvxinv as ci
-
-    W, b, y, on, off, weight = (
-        torch.as_tensor(part) for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
-    )
-    rows = ci.Rows(ci.Dense(W), b, y[None], on[None], off[None], weight[None])
-    lo, hi = torch.as_tensor(instance.lo), torch.as_tensor(instance.hi)
-    problem = ci.IntervalBasisPursuit(rows, lo[None], hi[None])
-    lines = []
-    for source, solver in (("exact (CLARABEL)", "CLARABEL"), ("fast (auto)", "auto")):
-        solution = ci.solve(problem, solver=solver, on_fail="ignore")
-        judged = solution.certificate
-        numbers = (float(part[0]) for part in (judged.objective, judged.bound, judged.gap, judged.violation))
-        lines.append(line(source, solution.h[0].numpy(), *numbers, status=str(judged.status[0])))
-    return lines
-
-
-def main() -> None:
-    """Print every instance: lesson, equation, hand answer, transcription, exact and fast solution."""
-    print((__doc__ or "").strip())
-    header = "".join(f"{word:>13}" for word in ("objective", "bound", "gap", "violation"))
-    for work, instance in zip(WORKED, INSTANCES, strict=True):
-        lesson = (work.__doc__ or "").splitlines()[0]
-        print(f"\n{instance.name}: {lesson}\n\n{equation(instance)}\n")
-        print(f"{'':<22}{'h':<32}{header}  status")
-        known = "infeasible" if instance.answer is None else "" if instance.unique else "not unique"
-        print(line("by hand", instance.answer, instance.value, status=known))
-        value, x = transcription(instance)
-        print(line("transcription", x, value))
-        print("\n".join(solved_lines(instance)))
+# The problem once more, in the form that all of them share: what the tests hold hand answers against.
+FORM = Form(lambda i, x: cp.sum(x), nonnegative=True, ends=lambda i: (i.lo[i.on], i.hi[i.on], i.hi[i.off]))
 
 
 if __name__ == "__main__":
-    main()
+    show(__doc__, WORKED, equation, transcription, kind="IntervalBasisPursuit")

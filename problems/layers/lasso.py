@@ -32,67 +32,10 @@ Run as a script, this page shows equation, hand answer, transcription, exact and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import zip_longest
 
 import cvxpy as cp
 import numpy as np
-
-TIGHT = {"solver": "CLARABEL", "tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """A layer problem of one signal with the answer worked out on paper.
-
-    W (m, n), b, y, weight (m,), on and off (m,) bool, penalty lam; answer (n,) with its value. Every h is feasible,
-    so ray is always None. unique: no other h has that value.
-    """
-
-    name: str
-    W: np.ndarray
-    b: np.ndarray
-    y: np.ndarray
-    on: np.ndarray
-    off: np.ndarray
-    weight: np.ndarray
-    penalty: float
-    answer: np.ndarray | None
-    value: float
-    unique: bool
-    ray: np.ndarray | None
-
-
-def instance(
-    name: str,
-    rows: str,
-    W: list[list[float]],
-    b: list[float],
-    y: list[float],
-    *,
-    lam: float,
-    answer: list[float] | None,
-    value: float,
-    weight: list[float] | None = None,
-    unique: bool = True,
-    ray: list[float] | None = None,
-) -> Instance:
-    """Write an instance as one reads it; rows says "on", "off" or "unseen" of each row."""
-    kinds = np.array(rows.split())
-    return Instance(
-        name=name,
-        W=np.array(W, dtype=float),
-        b=np.array(b, dtype=float),
-        y=np.array(y, dtype=float),
-        on=kinds == "on",
-        off=kinds == "off",
-        weight=np.ones(len(kinds)) if weight is None else np.array(weight, dtype=float),
-        penalty=float(lam),
-        answer=None if answer is None else np.array(answer, dtype=float),
-        value=float(value),
-        unique=unique and answer is not None,
-        ray=None if ray is None else np.array(ray, dtype=float),
-    )
+from page import TIGHT, Form, Instance, affine, free, half_squares, instance, show
 
 
 def transcription(instance: Instance) -> tuple[float, np.ndarray | None]:
@@ -442,15 +385,6 @@ INSTANCES: tuple[Instance, ...] = tuple(work() for work in WORKED)
 # ---- the page ----------------------------------------------------------------------------------------------
 
 
-def affine(numbers: list[float], letters: list[str]) -> str:
-    """A weighted sum as one writes it, "h1 - 2 h2 + 1"; numbers beyond the letters are constants."""
-    parts = []
-    for number, letter in zip_longest(numbers, letters, fillvalue=""):
-        size = f"{abs(number):g} {letter}".strip() if abs(number) != 1 or not letter else letter
-        parts += [f"{'-' if number < 0 else '+'} {size}"] if number else []
-    return " ".join(parts).removeprefix("+ ")
-
-
 def equation(instance: Instance) -> str:
     """Give the problem (P) with the numbers of one instance."""
     W, b, y = instance.W, instance.b, instance.y
@@ -461,48 +395,9 @@ def equation(instance: Instance) -> str:
     return f"minimise    {' + '.join(terms) or '0'}\nsubject to  nothing: h is free"
 
 
-def line(source: str, h: np.ndarray | None, *numbers: float, status: str = "") -> str:
-    """One line of the table: who says it, h, then objective, bound, gap, violation as far as known."""
-    shown = "none" if h is None else "(" + ", ".join(f"{h_j:.6f}" for h_j in h) + ")"
-    columns = "".join(f"{number:>13.6g}" for number in numbers)
-    return f"{source:<22}{shown:<32}{columns:<52}  {status}".rstrip()
-
-
-def solved_lines(instance: Instance) -> list[str]:
-    """The exact and the fast solution of one instance, each with the certificate cvxinv gives it."""
-    # Here and not above: the equation and the hand answers must be readable, and testable, without cvxinv.
-    import torch
-
-    import cvxinv as ci
-
-    W, b, y, on, off, weight = (
-        torch.as_tensor(part) for part in (instance.W, instance.b, instance.y, instance.on, instance.off, instance.weight)
-    )
-    rows = ci.Rows(ci.Dense(W), b, y[None], on[None], off[None], weight[None])
-    problem = ci.Lasso(rows, instance.penalty)
-    lines = []
-    for source, solver in (("exact (CLARABEL)", "CLARABEL"), ("fast (auto)", "auto")):
-        solution = ci.solve(problem, solver=solver, on_fail="ignore")
-        judged = solution.certificate
-        numbers = (float(part[0]) for part in (judged.objective, judged.bound, judged.gap, judged.violation))
-        lines.append(line(source, solution.h[0].numpy(), *numbers, status=str(judged.status[0])))
-    return lines
-
-
-def main() -> None:
-    """Print every instance: lesson, equation, hand answer, transcription, exact and fast solution."""
-    print((__doc__ or "").strip())
-    header = "".join(f"{word:>13}" for word in ("objective", "bound", "gap", "violation"))
-    for work, instance in zip(WORKED, INSTANCES, strict=True):
-        lesson = (work.__doc__ or "").splitlines()[0]
-        print(f"\n{instance.name}: {lesson}\n\n{equation(instance)}\n")
-        print(f"{'':<22}{'h':<32}{header}  status")
-        known = "infeasible" if instance.answer is None else "" if instance.unique else "not unique"
-        print(line("by hand", instance.answer, instance.value, status=known))
-        value, x = transcription(instance)
-        print(line("transcription", x, value))
-        print("\n".join(solved_lines(instance)))
+# The problem once more, in the form that all of them share: what the tests hold hand answers against.
+FORM = Form(lambda i, x: half_squares(i, x) + i.penalty * cp.norm1(x), nonnegative=False, ends=free)
 
 
 if __name__ == "__main__":
-    main()
+    show(__doc__, WORKED, equation, transcription, kind="Lasso")
