@@ -15,7 +15,8 @@ from cvxpy.constraints.zero import Equality
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.layers.core.problem import AbstractLayerProblem, Point, Unmet, rounding
+from cvxinv.layers.core.problem import AbstractLayerProblem, Point
+from cvxinv.layers.core.proofs import Unmet, rounding
 from cvxinv.solvers.first_order.fista import FISTA
 from cvxinv.solvers.first_order.graph_admm import GraphADMM
 from cvxinv.solvers.first_order.linearized_admm import LinearizedADMM

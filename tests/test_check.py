@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -387,8 +389,28 @@ def test_rows_of_very_different_size_fool_nobody(solver: str, tmp_path: Path):
 # --- a judge with a fault -------------------------------------------------------------------------
 
 NO_JUDGE = ("statement", "prox", "Gram form", "normalised", "unit of h", "equation at", "the equation")  # faults elsewhere
-JUDGED = [(name, fault) for name, faults in test_mutations.FAULTS.items() if name != "activated_lasso"
-          for fault in faults if not any(word in fault.what for word in NO_JUDGE)]  # fmt: skip
+JUDGED = {
+    "lasso": ("lasso",), "nonnegative_lasso": ("nonnegative_lasso",), "gaussian_latent": ("gaussian_latent",),
+    "basis_pursuit_l2": ("basis_pursuit_l2", "nonnegative_basis_pursuit_l2"),
+    "interval_basis_pursuit": ("interval_basis_pursuit", "basis_pursuit_linf", "nonnegative_basis_pursuit_linf"),
+}  # fmt: skip
+
+
+def judging_faults(name: str) -> list[test_mutations.Fault]:
+    """The faults of a layer file, and those of the shared pieces that its problems are to show."""
+    shared = [fault for fault in test_mutations.SHARED if set(fault.names) & set(JUDGED[name])]
+    return [f for f in (*test_mutations.FAULTS[name], *shared) if not any(word in f.what for word in NO_JUDGE)]
+
+
+@contextmanager
+def faulty(name: str, fault: test_mutations.Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The problems of a layer file with the fault in it, or in what they share, by the names of their instances."""
+    with monkeypatch.context() as patch:
+        if isinstance(fault, test_mutations.SharedFault):
+            test_mutations.spoil(patch, fault)
+            yield {kind: cases.kind_of(kind) for kind in JUDGED[name]}
+        else:
+            yield test_mutations.plant(name, fault)
 
 
 def spoiled(problem: Any, solution: ci.Solution) -> tuple[Any, torch.Tensor, torch.Tensor]:
@@ -434,25 +456,29 @@ def spoiled_cases(kind: str) -> list[tuple[cases.Case, torch.Tensor, torch.Tenso
     return made
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in JUDGED}))
-def test_a_judge_with_a_fault_is_caught(name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_judge_with_a_fault_is_caught(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A fault planted in objective, violation or dual makes the judge claim what is false: no such claim is accepted."""
-    misled = 0
-    for fault in (fault for where, fault in JUDGED if where == name):
+    misled, points = 0, {kind: spoiled_cases(kind) for kind in JUDGED[name]}
+    for fault in judging_faults(name):
+        with faulty(name, fault, monkeypatch) as kinds:
+            said = [
+                (case, h, p, truth, ci.certify(case.as_kind(planted).problem, h, p))
+                for kind, planted in kinds.items()
+                for case, h, p, truth in points[kind]
+            ]
         lies = 0
-        for kind, planted in test_mutations.plant(name, fault).items():
-            for case, h, p, truth in spoiled_cases(kind):
-                said = ci.certify(case.as_kind(planted).problem, h, p)
-                false = np.flatnonzero(np.isin(said.status, ("optimal", "infeasible")) & (said.status != truth))
-                if len(false):
-                    index = torch.as_tensor(false[:6])
-                    part = case.problem.take(index)
-                    zero = torch.zeros(len(index), dtype=torch.long)
-                    words = ("",) * len(index)
-                    solution = ci.Solution(h[index], p[index], zero, zero > 0, words, words, said.take(index), 0.0, (), part)
-                    verdicts = check_file(solution.export(tmp_path / "lies.json"))
-                    assert not any(v.accepted for v in verdicts), (fault.what, case, verdicts)
-                    lies += len(false)
+        for case, h, p, truth, claims in said:
+            false = np.flatnonzero(np.isin(claims.status, ("optimal", "infeasible")) & (claims.status != truth))
+            if len(false):
+                index = torch.as_tensor(false[:6])
+                part = case.problem.take(index)
+                zero = torch.zeros(len(index), dtype=torch.long)
+                words = ("",) * len(index)
+                solution = ci.Solution(h[index], p[index], zero, zero > 0, words, words, claims.take(index), 0.0, (), part)
+                verdicts = check_file(solution.export(tmp_path / "lies.json"))
+                assert not any(v.accepted for v in verdicts), (fault.what, case, verdicts)
+                lies += len(false)
         misled += lies > 0
     assert misled >= {"lasso": 1, "gaussian_latent": 2}.get(name, 3), "hardly a fault makes the judge lie"
 

@@ -1,7 +1,7 @@
 """Faults planted in the judge, one at a time: its claims must turn false, or true ones be lost, before anyone believes it.
 
-The source texts of `certificate`, `bounds` and `layer_problem` are edited in memory. What an edited judge says of the
-points of liars is held against optima known in exact arithmetic (`benchmarks/soundness_cases`), and against answers worked
+The source texts of `certificate`, `bounds` and of what problems are made of are edited in memory. What an edited judge
+says of the points of liars is held against optima known in exact arithmetic (`benchmarks/soundness_cases`), and against answers worked
 out by hand. A pattern that is not found fails the test, so that the list cannot rot.
 """
 
@@ -19,10 +19,11 @@ from liars import points
 from soundness_cases import draw
 
 import cvxinv as ci
-from cvxinv.layers.core import bounds, certificate, precise
-from cvxinv.layers.core import problem as layer_problem
+from cvxinv.layers.core import bounds, certificate, misfits, precise, problem, units
 
-PLACES = {"certificate": certificate, "bounds": bounds, "layer_problem": layer_problem, "precise": precise}
+PLACES = {
+    "certificate": certificate, "bounds": bounds, "misfits": misfits, "problem": problem, "units": units, "precise": precise,
+}  # fmt: skip
 SEEDS = range(40, 80)
 
 FAULTS = [
@@ -69,7 +70,7 @@ FAULTS = [
         "excess.size",
     ),
     (
-        "layer_problem",
+        "misfits",
         "a row's size is the largest row's",
         "torch.addcmul(rows.b.abs(), rows.W.row_lengths(),",
         "torch.addcmul(rows.b.abs(), rows.W.row_lengths().amax(),",
@@ -110,28 +111,28 @@ FAULTS = [
         "self.allowed = torch.maximum(1e3 * tol *",
     ),
     (
-        "layer_problem",
+        "units",
         "units of h upside down",
         "unit = (self.data / self.norm)[:, None]",
         "unit = (self.norm / self.data)[:, None]",
     ),
     (
-        "layer_problem",
+        "units",
         "weights of stretched rows left alone",
         '"weight": rows._weight / stretch**2',
         '"weight": rows._weight',
     ),
     (
-        "layer_problem",
+        "units",
         "sizes of columns forgotten",
         "return self.columns if before is None else before * self.columns",
         "return before",
     ),
     (
-        "layer_problem",
+        "problem",
         "natural size of stretched columns",
-        "return scale / (self._plain_norm() or 1.0)",
-        "return scale / (self.rows.W.norm() or 1.0)",
+        "return scale / (self._plain_norm() or 1.0) if norm",
+        "return scale / (self.rows.W.norm() or 1.0) if norm",
     ),
 ]
 
@@ -270,25 +271,24 @@ def plain():
 
 @pytest.mark.parametrize(("place", "what", "old", "new"), [pytest.param(*f, id=f"{f[0]}-{f[1]}") for f in FAULTS])
 def test_every_fault_in_the_judge_is_caught(place, what, old, new, plain, monkeypatch):
-    if place == "layer_problem":
-        spoil(monkeypatch, old, new)
+    if place in ("misfits", "problem", "units"):
+        spoil(monkeypatch, place, old, new)
         certify = ci.certify
     else:
         certify = planted(place, old, new)
     assert shown(certify, plain), f"{what}: nothing false is claimed, and nothing true is lost"
 
 
-def spoil(monkeypatch, old, new):
-    """The fault in `layer_problem`, whose classes are everyone's: the edited functions take the place of the others."""
-    text = Path(layer_problem.__file__).read_text()
-    assert text.count(old), f"nothing to plant: {old!r} is no longer in layer_problem.py; rewrite the fault"
-    module = types.ModuleType("cvxinv.planted_layer_problem")
+def spoil(monkeypatch, place, old, new):
+    """The fault in a file whose classes are everyone's: the edited functions take the place of the others."""
+    theirs, text = PLACES[place], Path(PLACES[place].__file__).read_text()
+    assert text.count(old), f"nothing to plant: {old!r} is no longer in {place}.py; rewrite the fault"
+    module = types.ModuleType(f"cvxinv.layers.core.planted_{place}")
     module.__package__ = "cvxinv.layers.core"
-    exec(compile(text.replace(old, new), "planted layer_problem.py", "exec"), module.__dict__)
-    for owner in ("AbstractLayerProblem", "Units"):
-        theirs, mine = vars(getattr(layer_problem, owner)), vars(getattr(module, owner))
-        for name, value in mine.items():
-            if isinstance(value, types.FunctionType | property) and not name.startswith("__") and name in theirs:
-                monkeypatch.setattr(getattr(layer_problem, owner), name, value)
-    for user in (layer_problem, certificate):
-        monkeypatch.setattr(user, "units_of", module.units_of)
+    exec(compile(text.replace(old, new), f"planted {place}.py", "exec"), module.__dict__)
+    for owner in {"misfits": ["AbstractMisfit"], "problem": ["AbstractLayerProblem"], "units": ["Units"]}[place]:
+        for name, value in vars(getattr(module, owner)).items():
+            if isinstance(value, types.FunctionType | property) and not name.startswith("__"):
+                monkeypatch.setattr(getattr(theirs, owner), name, value)
+    for user in (problem, certificate):
+        monkeypatch.setattr(user, "units_of", units.units_of if place != "units" else module.units_of)

@@ -9,7 +9,7 @@ from torch import nn
 import cvxinv as ci
 from cvxinv.generator.maps import Stretched
 from cvxinv.layers.core.precise import precise_residual
-from cvxinv.layers.core.problem import units_of
+from cvxinv.layers.core.units import units_of
 from cvxinv.lengths import lengths, power_of_two
 
 

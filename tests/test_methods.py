@@ -12,16 +12,10 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
 from cvxinv.generator.chain import Generator, Layer
-from cvxinv.inversion.methods.layered_basis_pursuit import (
-    NormalisedBasisPursuit,
-    NormalisedLasso,
-    _steepness,
-    column_lengths,
-    pursue_by_basis_pursuit,
-    solve_normalised,
-)
+from cvxinv.inversion.methods.layered_basis_pursuit import _steepness, pursue_by_basis_pursuit, solve_normalised
 from cvxinv.inversion.methods.oracle import least_squares_by_layers, least_squares_jointly, supports_of
 from cvxinv.inversion.task import make_task
+from cvxinv.layers.normalised import NormalisedBasisPursuit, NormalisedLasso, column_lengths
 
 C = 3 + 1.5**0.5  # of Theorem 2, written out here: the code's own would agree with any
 

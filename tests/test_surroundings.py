@@ -322,7 +322,7 @@ def test_nothing_is_computed_under_autograd(monkeypatch: pytest.MonkeyPatch):
     ids=repr,
 )  # fmt: skip
 def test_a_number_of_numpy_or_torch_is_that_number(value: Any):
-    assert torch.equal(ci.NonnegativeLasso(ROWS, value)._lam, torch.full((5,), 0.25, dtype=torch.float64))
+    assert torch.equal(ci.NonnegativeLasso(ROWS, value).lam, torch.full((5,), 0.25, dtype=torch.float64))
 
 
 def test_an_inversion_takes_numbers_of_numpy():
@@ -334,7 +334,7 @@ def test_an_inversion_takes_numbers_of_numpy():
 
 @pytest.mark.parametrize("value", [np.int64(1), np.uint8(1), np.array(1), torch.tensor(1), 1])
 def test_an_integer_is_a_number(value: Any):
-    assert torch.equal(ci.NonnegativeLasso(ROWS, value)._lam, torch.ones(5).double())
+    assert torch.equal(ci.NonnegativeLasso(ROWS, value).lam, torch.ones(5).double())
 
 
 def test_options_may_be_numbers_of_numpy():

@@ -9,8 +9,8 @@
 
 F(v) is the indicator of lo <= v <= hi, so F*(p) = sum_i max(hi_i p_i, lo_i p_i), and rows that were not seen have the ends
 -inf and inf, which forces p_i = 0. At the optimum p_i > 0 only where the row is at hi, p_i < 0 only where it is at lo, and
-(W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: `lower` clips the signs of p and divides
-p by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
+(W'p)_j = -1 where h_j > 0. The value of (D) is positively homogeneous in p: the signs of p are clipped and p is
+divided by M = max -(W'p), or max |W'p|. With a value > 0 and M = 0 no h is feasible; in rounded arithmetic every feasible h
 has |h| >= value / |(W'p)_-|, or value / |W'p|, which `infeasibility` says. lo_i > hi_i, which no v meets, is told by
 `infeasibility` too.
 
@@ -22,9 +22,9 @@ Source: `sparse` note 5.3 and 5.6 for the l_inf bounds, with the off rows of Lei
 Deep Generative Models, One Layer at a Time" (2019); derived here: intervals, biases, row weights, unseen rows.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,138 +33,26 @@ from torch import Tensor
 from ..generator.activations import AbstractActivation
 from ..generator.maps import AbstractMap
 from ..inputs import describe, plain_tensor
-from .core.multipliers import shortest_dual
-from .core.problem import (
-    AbstractLayerProblem,
-    Bound,
-    Lower,
-    Statement,
-    Units,
-    away,
-    length_of,
-    per_signal,
-    per_unknown,
-    proved,
-    rounding,
-)
+from .core.misfits import Intervals, Tubes
+from .core.penalties import Penalty
+from .core.problem import AbstractLayerProblem, Bound, Statement, length_of, per_signal, per_unknown
 from .core.rows import Rows, Sample
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AbstractIntervalBasisPursuit(AbstractLayerProblem):
-    """What the basis pursuits with bounds row by row share; `limits` says what the bounds are."""
-
-    rows: Rows
-    form: ClassVar[str] = "interval"
-
-    @abstractmethod
-    def limits(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value of each row, `(N, m)`."""
-
-    # --- certificate ---
-
-    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
-        return (self.linear * h.abs()).sum(1)
-
-    def violation(self, h: Tensor) -> Tensor:
-        (lo, hi), v = self.limits(), self.rows.W(h) + self.rows.b
-        beyond = torch.maximum(v - hi, lo - v).amax(1).clamp(min=0)
-        return torch.maximum(beyond, (-h).clamp(min=0).amax(1)) if self.nonnegative else beyond
-
-    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
-        p = self._clipped(p)
-        value, doubt = self._value(p)
-        slope = self._slope(p)
-        slope = (slope if self.sizes is None else slope / self.sizes).amax(1).clamp(min=torch.finfo(p.dtype).tiny)
-        # the value of a p without slope would be infinite: it proves that there is no h, and no bound on one
-        scale = (1 - 4 * torch.finfo(p.dtype).eps) / slope
-        return proved(value * scale, doubt * scale, p * scale[:, None])
-
-    def _clipped(self, p: Tensor) -> Tensor:
-        """p with the signs that (D) asks for, at length 1: (D) is homogeneous, and a huge p would overflow."""
-        lo, hi = self.limits()
-        p = torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
-        p = torch.where(torch.isinf(hi), p.clamp(max=0), p)
-        p = torch.where(torch.isinf(lo), p.clamp(min=0), p)
-        return p / p.abs().amax(1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
-
-    def _value(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """(D) at p, and what rounding may have added."""
-        lo, hi = self.limits()
-        end = torch.where(p > 0, hi, torch.where(p < 0, lo, torch.zeros_like(p)))
-        doubt = (p * end).abs().sum(1) + (p * self.rows.b).abs().sum(1)
-        return (p * (self.rows.b - end)).sum(1), rounding(self.rows.m, p.dtype) * doubt
-
-    def _slope(self, p: Tensor) -> Tensor:
-        """|W'p|, or the part of -(W'p) above 0 where h >= 0, with its rounding error added, `(N, n)`."""
-        doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
-        slope = self.rows.W.adjoint(p)
-        return ((-slope if self.nonnegative else slope.abs()) + doubt).clamp(min=0)
-
-    def complete(self, h: Tensor) -> Tensor:
-        return shortest_dual(self, h)
-
-    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
-        q = self._clipped(p)
-        value, doubt = self._value(q)
-        value = value - doubt - slack * self.rows.stretched(q.abs()).sum(1)
-        shown = away(torch.nan_to_num(value, nan=0.0, posinf=0.0), self._slope(q))
-        return torch.where(self._empty(slack).any(1), torch.inf, shown)
-
-    def _empty(self, slack: float | Tensor) -> Tensor:
-        """Rows that no number meets, not even one that breaks their bounds by `slack`, `(N, m)`."""
-        (lo, hi), width = self.limits(), 2 * (self.rows.y.new_zeros(()) + slack).reshape(-1, 1)
-        width = self.rows.stretched(width.expand_as(lo))
-        return (lo - hi > width) | torch.isposinf(lo) | torch.isneginf(hi)
-
-    def bound_remarks(self) -> list[str]:
-        empty, (lo, hi) = self._empty(0.0), self.limits()
-        first = empty.to(torch.int8).argmax(1).tolist()
-        return [
-            f"row {k} asks for a number from {float(lo[i, k]):g} to {float(hi[i, k]):g}, and there is none" if any_ else ""
-            for i, (k, any_) in enumerate(zip(first, empty.any(1).tolist(), strict=True))
-        ]
-
-    # --- proximal pieces ---
-
-    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
-        lo, hi = self.limits()
-        return torch.minimum(torch.maximum(v, lo), hi)
-
-    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
-        if self.nonnegative:
-            return (h - self.linear / rho).clamp(min=0)
-        return h.sign() * (h.abs() - self.linear / rho).clamp(min=0)
-
-    @property
-    def linear(self) -> Tensor:
-        return self.counted(torch.ones_like(self.rows.y[:, :1]))
-
-    @property
-    def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.rows.y[:, :1])
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
+class AbstractBasisPursuitLinf(AbstractLayerProblem):
     """What both basis pursuits with an l_inf bound share."""
 
+    rows: Rows
     eps: float | Tensor = 0.0
     sizes: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", per_signal(self.eps, self.rows, "eps"))
-        per_unknown(self.sizes, self.rows)
-
-    @property
-    def _eps(self) -> Tensor:
-        assert isinstance(self.eps, Tensor)
-        return self.eps
+    numbers: ClassVar[dict[str, tuple[int, int]]] = {"eps": (1, 0)}
+    form: ClassVar[str] = "interval"
 
     def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
         import cvxpy as cp
 
-        s, eps = sample, float(self._eps[i])
+        s, eps = sample, float(self.number("eps")[i])
         h = cp.Variable(s.n)
         misfit, width = s.W_on @ h + s.b_on - s.y_on, eps * s.weight_on**-0.5
         above = misfit <= width if eps > 0 else misfit == 0
@@ -174,32 +62,13 @@ class AbstractBasisPursuitLinf(AbstractIntervalBasisPursuit):
         off = s.W_off @ h + s.b_off <= most if len(s.b_off) else None
         return _statement(h, self.sizes, self.nonnegative, (above, s.on, 1), (below, s.on, -1), (off, s.off, 1))
 
-    def limits(self) -> tuple[Tensor, Tensor]:
-        rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
-        eps = self._eps[:, None]
-        width = eps / rows._weight.sqrt()
-        most = rows.stretched(eps.expand_as(none))
-        hi = torch.where(rows.on, rows.y + width, torch.where(rows._off, most, none))
-        return torch.where(rows.on, rows.y - width, -none), hi
+    @cached_property
+    def misfit(self) -> Tubes:
+        return Tubes.around(self.rows, self.number("eps"))
 
-    def opened(self, width: Tensor) -> Self:
-        # a row of weight w opens by width / w^(1/2): no row may open by more than asked
-        weight = self.rows.stretched(self.rows.stretched(self.rows._weight))  # before rows were stretched
-        least = torch.where(self.rows.on, weight, torch.ones_like(weight)).amin(1).sqrt().clamp(max=1)
-        return replace(self, eps=self._eps + width * least)
-
-    def take(self, index: Tensor) -> Self:
-        return replace(self, rows=self.rows.take(index), eps=self._eps[index])
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        rows = self.rows.to(dtype, device)
-        if rows is self.rows:
-            return self
-        sizes = None if self.sizes is None else self.sizes.to(rows.y)
-        return replace(self, rows=rows, eps=self._eps.to(rows.y), sizes=sizes)
-
-    def in_units(self, units: Units) -> Self:
-        return replace(self, rows=units.rows, eps=self._eps / units.data, sizes=units.sizes(self.sizes))
+    @cached_property
+    def penalty(self) -> Penalty:
+        return Penalty.of(self, lam=1.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,7 +95,7 @@ class NonnegativeBasisPursuitLinf(AbstractBasisPursuitLinf):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
+class IntervalBasisPursuit(AbstractLayerProblem):
     """min 1'h over h >= 0 with lo <= W h + b <= hi on `on` and W h + b <= hi on `off`.
 
     rows: see `Rows`; its y and weights are not read. lo, hi: `(N, m)`, signal units, read on the on rows (lo) and on both
@@ -235,9 +104,12 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
     Derived here, see the module. Raises ValueError for shapes that do not fit and for NaN.
     """
 
+    rows: Rows
     lo: Tensor
     hi: Tensor
     sizes: Tensor | None = None
+    numbers: ClassVar[dict[str, tuple[int, int]]] = {"lo": (1, 0), "hi": (1, 0)}  # one for each row
+    form: ClassVar[str] = "interval"
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -293,26 +165,13 @@ class IntervalBasisPursuit(AbstractIntervalBasisPursuit):
             h, self.sizes, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)
         )  # fmt: skip
 
-    def limits(self) -> tuple[Tensor, Tensor]:
-        return self.lo, self.hi
+    @cached_property
+    def misfit(self) -> Intervals:
+        return Intervals(self.rows, self.lo, self.hi)
 
-    def opened(self, width: Tensor) -> "IntervalBasisPursuit":
-        wider = self.rows.stretched(width[:, None].expand_as(self.lo))
-        return replace(self, lo=self.lo - wider, hi=self.hi + wider)
-
-    def take(self, index: Tensor) -> "IntervalBasisPursuit":
-        return replace(self, rows=self.rows.take(index), lo=self.lo[index], hi=self.hi[index])
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "IntervalBasisPursuit":
-        rows = self.rows.to(dtype, device)
-        if rows is self.rows:
-            return self
-        sizes = None if self.sizes is None else self.sizes.to(rows.y)
-        return IntervalBasisPursuit(rows, self.lo.to(rows.y), self.hi.to(rows.y), sizes)
-
-    def in_units(self, units: Units) -> "IntervalBasisPursuit":
-        lo, hi = (units.stretched(end / units.data[:, None]) for end in (self.lo, self.hi))
-        return IntervalBasisPursuit(units.rows, lo, hi, units.sizes(self.sizes))
+    @cached_property
+    def penalty(self) -> Penalty:
+        return Penalty.of(self, lam=1.0)
 
 
 def _statement(h: Any, sizes: Tensor | None, nonnegative: bool, *bounds: tuple[Any, np.ndarray, int]) -> Statement:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layers.core.problem import AbstractLayerProblem, Point, spd_factor, spd_solve
+from ..layers.core.factors import spd_factor, spd_solve
+from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.core.rows import Rows, weighted_gram
 from .solver import AbstractSolver
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..inputs import describe
-from ..layers.core.problem import Point, rounding
+from ..layers.core.problem import Point
+from ..layers.core.proofs import rounding
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..surroundings import undisturbed
 

@@ -32,10 +32,8 @@ Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,23 +44,11 @@ from ...generator.maps import Dense
 from ...inputs import describe, read_numbers
 from ...layers.basis_pursuit_l2 import BasisPursuitL2
 from ...layers.core.certificate import OPTIMAL, certify
-from ...layers.core.multipliers import balanced
-from ...layers.core.problem import (
-    AbstractLayerProblem,
-    Excess,
-    Lower,
-    Point,
-    Statement,
-    Units,
-    Unmet,
-    per_signal,
-    proved,
-    rounding,
-    spd_factor,
-    spd_solve,
-)
-from ...layers.core.rows import Rows, Sample
+from ...layers.core.factors import spd_factor, spd_solve
+from ...layers.core.problem import Point, per_signal
+from ...layers.core.rows import Rows
 from ...layers.lasso import Lasso
+from ...layers.normalised import NormalisedBasisPursuit, NormalisedLasso, column_lengths
 from ...solvers.answer import Answer
 from ...solvers.openings import Step, summary
 from ...solvers.solve import Solution, check_solver, solve
@@ -81,200 +67,6 @@ _STEEPEST = {True: 1e6, False: 1e2}  # largest slope of phi^-1 that is read, wit
 _BLOCK = 32  # signals whose n x n matrices are held at once
 _ROUNDS = 50
 _LEAST = 1e-9  # lam over its largest value that stands for lam -> 0 beside signals with noise
-
-
-def column_lengths(rows: Rows) -> Tensor:
-    """Length of each column of W on the on rows, `(N, n)`; 1 for columns that are 0 there."""
-    d = (rows.in_signal_units(rows.in_signal_units(rows.on.to(rows.y))) @ rows.W.matrix().square()).sqrt()
-    return torch.where(d > 0, d, torch.ones_like(d))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _AbstractNormalised(AbstractLayerProblem):
-    """What both problems in the dictionary with columns of length 1 share; h is in the units of W all the same."""
-
-    rows: Rows
-    sizes: ClassVar[Tensor | None] = None  # type: ignore[misc]  # columns count by their length, which stretching changes with them
-    nonnegative: ClassVar[bool] = False
-    absolute: ClassVar[bool] = True
-
-    def _tighten(self, name: str) -> None:
-        object.__setattr__(self, name, per_signal(getattr(self, name), self.rows, name))
-        object.__setattr__(self, "rows", replace(self.rows, off=torch.zeros_like(self.rows.on)))
-
-    def _length(self, h: Tensor) -> Tensor:
-        return (column_lengths(self.rows) * h.abs()).sum(1)
-
-    def _slope(self, p: Tensor) -> Tensor:
-        """max_j |W'p|_j / D_jj with its rounding error added, `(N,)`."""
-        doubt = self.rows.W.magnitude().adjoint(p.abs()) * rounding(self.rows.m, p.dtype)
-        return ((self.rows.W.adjoint(p).abs() + doubt) / column_lengths(self.rows)).amax(1)
-
-    def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
-        return h.sign() * (h.abs() - self.linear / rho).clamp(min=0)
-
-    @property
-    def quadratic(self) -> Tensor:
-        return torch.zeros_like(self.rows.y[:, :1])
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class NormalisedLasso(_AbstractNormalised):
-    """min 1/2 |W h + b - y|^2 on `on` + lam |D h|_1, D the lengths of the columns of W_on; off rows count as not seen.
-
-    rows: see `Rows`, weights 1. lam: >= 0, one for all signals or `(N,)`; signal units.
-    Source: Aberdam, Simon, Elad (2020), Algorithm 2, in the dictionary that its lemma needs.
-    """
-
-    lam: float | Tensor = 0.0
-
-    def __post_init__(self) -> None:
-        self._tighten("lam")
-
-    @property
-    def _plain(self) -> Lasso:
-        return Lasso(self.rows, self.lam)
-
-    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
-        d = float(self._plain._lam[i]) * column_lengths(self.rows)[i].cpu().double().numpy()
-        least_squares = Lasso(self.rows, 0.0).statement(sample, i, gram)
-        norm = BasisPursuitL2(self.rows).statement(sample, i).problem.objective.args[0]
-        misfit = least_squares.problem.objective.args[0]
-        return _with_objective(least_squares, misfit + type(norm)(np.diag(d) @ least_squares.h))
-
-    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
-        return (self.rows.fit * self.rows.residual(h, v).square()).sum(1) / 2 + self._plain._lam * self._length(h)
-
-    def violation(self, h: Tensor) -> Tensor:
-        return torch.zeros_like(h[:, 0])
-
-    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
-        plain, tiny = self._plain, torch.finfo(p.dtype).tiny
-        q = plain._clipped(p)
-        linear, square = plain._parts(q)
-        top = plain._lam / self._slope(q).clamp(min=tiny) * (1 - 4 * torch.finfo(p.dtype).eps)
-        s = torch.where(square > 0, torch.minimum((linear / square.clamp(min=tiny)).clamp(min=0), top), 0.0)
-        return plain._value(q, s)
-
-    def unmet(self, p: Tensor) -> Unmet:
-        """For lam = 0."""
-        return self._plain.unmet(p)
-
-    def complete(self, h: Tensor) -> Tensor:
-        p = self.rows.fit * self.rows.residual(h)
-        free = (h.abs() > 1e-6 * h.abs().amax(1, keepdim=True)) | (self._plain._lam == 0)[:, None]
-        return balanced(self.rows, p, self.rows.W.adjoint(p) + self.linear * h.sign(), free, self.quadratic)
-
-    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
-        return torch.zeros_like(p[:, 0])
-
-    def bound_remarks(self) -> list[str]:
-        return self._plain.bound_remarks()
-
-    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
-        return self._plain.prox_rows(v, rho)
-
-    @property
-    def linear(self) -> Tensor:
-        return self._plain._lam[:, None] * column_lengths(self.rows)
-
-    def take(self, index: Tensor) -> "NormalisedLasso":
-        return NormalisedLasso(self.rows.take(index), self._plain._lam[index])
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NormalisedLasso":
-        rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else NormalisedLasso(rows, self._plain._lam.to(rows.y))
-
-    def in_units(self, units: Units) -> "NormalisedLasso":
-        return NormalisedLasso(units.rows, self._plain._lam / units.data)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class NormalisedBasisPursuit(_AbstractNormalised):
-    """min |D h|_1 with |W h + b - y| <= eps on `on`, D the lengths of the columns of W_on; off rows count as not seen.
-
-    rows: see `Rows`, weights 1. eps: >= 0, one for all signals or `(N,)`; signal units.
-    Source: Aberdam, Simon, Elad (2020), Corollary 2, in the dictionary that its lemma needs.
-    """
-
-    eps: float | Tensor = 0.0
-    form: ClassVar[str] = "ball"
-
-    def __post_init__(self) -> None:
-        self._tighten("eps")
-
-    @property
-    def _plain(self) -> BasisPursuitL2:
-        return BasisPursuitL2(self.rows, self.eps)
-
-    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
-        plain = self._plain.statement(sample, i, gram)
-        d = column_lengths(self.rows)[i].cpu().double().numpy()
-        norm = plain.problem.objective.args[0]
-        return _with_objective(plain, type(norm)(np.diag(d) @ plain.h))
-
-    def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
-        return self._length(h)
-
-    def violation(self, h: Tensor) -> Tensor:
-        return self._plain.violation(h)
-
-    def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
-        return self._plain.excess(h, v)
-
-    def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
-        q = self._plain._clipped(p)
-        value, doubt = self._plain._value(q, 0.0)
-        scale = (1 - 4 * torch.finfo(p.dtype).eps) / self._slope(q).clamp(min=torch.finfo(p.dtype).tiny)
-        return proved(value * scale, doubt * scale, q * scale[:, None])
-
-    def complete(self, h: Tensor) -> Tensor:
-        r, wanted = self.rows.fit * self.rows.residual(h), self.linear * h.sign()
-        free = h.abs() > 1e-6 * h.abs().amax(1, keepdim=True)
-        # with eps > 0 the optimal p is r over the lam of the LASSO with the same h; with eps = 0 any p may do
-        lam = (-self.rows.W.adjoint(r) * wanted * free).sum(1) / (wanted.square() * free).sum(1).clamp(min=1e-300)
-        active = ((lam > 0) & (self._plain._eps > 0))[:, None]
-        p = torch.where(active, r / torch.where(active, lam[:, None], torch.ones_like(r)), torch.zeros_like(r))
-        return balanced(self.rows, p, self.rows.W.adjoint(p) + wanted, free, self.quadratic)
-
-    def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
-        return self._plain.infeasibility(p, slack)
-
-    def opened(self, width: Tensor) -> "NormalisedBasisPursuit":
-        return NormalisedBasisPursuit(self.rows, self._plain._eps + width)
-
-    def bound_remarks(self) -> list[str]:
-        return [""] * self.N
-
-    def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
-        return self._plain.prox_rows(v, rho)
-
-    @property
-    def linear(self) -> Tensor:
-        return column_lengths(self.rows)
-
-    def unit(self) -> Tensor:
-        return self.rows.scale()  # |D h|_1 is in signal units
-
-    def take(self, index: Tensor) -> "NormalisedBasisPursuit":
-        return NormalisedBasisPursuit(self.rows.take(index), self._plain._eps[index])
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NormalisedBasisPursuit":
-        rows = self.rows.to(dtype, device)
-        return self if rows is self.rows else NormalisedBasisPursuit(rows, self._plain._eps.to(rows.y))
-
-    @property
-    def grows(self) -> tuple[int, int]:
-        return (1, 0)  # |D h|_1 is in signal units, as the data are
-
-    def in_units(self, units: Units) -> "NormalisedBasisPursuit":
-        return NormalisedBasisPursuit(units.rows, self._plain._eps / units.data)
-
-
-def _with_objective(statement: Statement, objective: Any) -> Statement:
-    """The statement with the same constraints and another expression to minimise."""
-    minimise, problem = type(statement.problem.objective), type(statement.problem)
-    return replace(statement, problem=problem(minimise(objective), statement.problem.constraints))
 
 
 # --- one layer ------------------------------------------------------------------------------------
@@ -310,7 +102,7 @@ def _directly(
     part, started = problem.take(index), time.perf_counter()
     if isinstance(part, NormalisedLasso):
         name, why, point = "active_set", "in closed form on the signs", _by_signs(part)
-    elif not bool(part._plain._eps.any()):
+    elif not bool(part.number("eps").any()):
         name, why, point = "least_squares", "the only h that meets the rows", _only_solution(part)
     else:
         return index

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from ...lengths import lengths
-from .problem import AbstractLayerProblem, Unmet
+from .problem import AbstractLayerProblem
+from .proofs import Unmet
 from .rows import weighted_gram
 
 LARGEST = 2048  # unknowns beyond which no n x n factorisation is made here

@@ -12,16 +12,11 @@ from ...inputs import describe, plain_number, read_numbers
 from ...lengths import lengths
 from ...surroundings import undisturbed
 from .bounds import near, serves
+from .curved import AbstractCurvedProblem
 from .precise import LARGEST, precise_residual
-from .problem import (
-    AbstractCurvedProblem,
-    AbstractLayerProblem,
-    Point,
-    Units,
-    dead_rows,
-    rounding,
-    units_of,
-)
+from .problem import AbstractLayerProblem, Point
+from .proofs import rounding
+from .units import Units, dead_rows, units_of
 
 OPTIMAL = "optimal"
 OPTIMAL_INACCURATE = "optimal_inaccurate"

@@ -18,7 +18,8 @@ from ...files import write_whole
 from ...lengths import lengths
 from .bounds import closer, serves
 from .certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, Certificate, proved_dual
-from .problem import AbstractLayerProblem, Point, dead_rows
+from .problem import AbstractLayerProblem, Point
+from .units import dead_rows
 
 _INACCURATE = 1000.0  # check.py grants `optimal_inaccurate` this many times what is allowed
 _WIDE = 1e6  # scopes of fewer lengths of h are made longer where a better p does it

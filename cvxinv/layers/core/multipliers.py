@@ -6,20 +6,45 @@ with a slack for every unknown that is held. Any p is valid, and the judge asks 
 whatever the data are, and one signal's trouble is not its neighbours'.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from .problem import AbstractLayerProblem, rounding, spd_factor, spd_solve
+from .factors import spd_factor, spd_solve
+from .proofs import rounding
 from .rows import Rows
+
+if TYPE_CHECKING:
+    from .problem import AbstractLayerProblem
 
 _NEAR = 1e-5  # a row this close to its limit, in units of s_y, may have a multiplier
 _HELD = 1e-6  # an unknown this small, in units of the largest, counts as held at 0
 _BALANCED = 1e-9  # of the gradient: what the multipliers may leave of the conditions
 _LITTLE = 1e-9  # of p: what it may lack of W'p + lam >= 0 to be lifted
 _LARGEST = 2048  # unknowns beyond which nothing is factorised
+_LARGEST_LIFT = 512  # unknowns up to which a p without a strict sign is moved inside, a least-squares problem per signal
 _STEPS, _FLAT = 3, 1e-13  # steps for each unknown at most; a slope, or a share, that is rounding
 _RIDGE = 1e-14  # on unit columns
+
+
+def dual_of_squares(problem: "AbstractLayerProblem", h: Tensor) -> Tensor:
+    """A p for an `h` of a squared misfit that came without one: the weighted residual, and multipliers of the off rows.
+
+    Corrected until W'p + (slope of g) vanishes where g is smooth, and lifted where h >= 0 costs nothing and fewer rows than
+    unknowns fit y: there W'p >= 0 is all that (D) asks for, and rounding misses it. Any p is valid. `(N, m)`.
+    """
+    rows, g = problem.rows, problem.penalty
+    p, free = rows.fit * rows.residual(h), g.free(h)
+    if rows.any_off:
+        p = p + multipliers_of_tight_rows(rows, h, rows.W.adjoint(p) + g.gradient(h), free)
+    p = balanced(rows, p, rows.W.adjoint(p) + g.gradient(h), free, g.quadratic)
+    if problem.nonnegative and problem.n <= _LARGEST_LIFT:
+        few = (g.nothing & (rows.on.sum(1) < problem.n)).nonzero()[:, 0]
+        if len(few):
+            p[few] = lifted(rows.take(few), p[few], g.linear[few])
+    return p
 
 
 def balanced(rows: Rows, p: Tensor, gradient: Tensor, free: Tensor, ridge: Tensor) -> Tensor:
@@ -126,7 +151,7 @@ def _lift(rows: Rows, length: Tensor) -> Tensor | None:
     return torch.from_numpy(u / least).to(rows.y)[None] if 1e-12 < least < np.inf else None
 
 
-def shortest_dual(problem: AbstractLayerProblem, h: Tensor, ball: Tensor | None = None) -> Tensor:
+def shortest_dual(problem: "AbstractLayerProblem", h: Tensor, ball: Tensor | None = None) -> Tensor:
     """A p for an `h` of a basis pursuit that came without one: the multipliers that best meet its optimality conditions.
 
     Those are W'p + 1 - s = 0 with s >= 0, and s_j = 0 where h_j > 0; where h has any sign they are asked of (W, -W) and the

@@ -1,22 +1,28 @@
-"""What every layer problem is: a statement, a certificate's ingredients, and proximal pieces.
+"""What every layer problem is: a statement, and F and g, from which all that solvers and judge ask for follows.
 
-A layer problem has the form min_h F(W h + b) + g(h), F a sum over rows and g over unknowns; its dual variable is
-p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0, 0 on rows that were not seen.
+A layer problem has the form min_h F(W h + b) + g(h), F a sum over rows (`misfits`) and g over unknowns (`penalties`); its
+dual variable is p = grad F(W h + b), one number per row: p_on = weight (W h + b - y), p_off >= 0, 0 on rows that were not
+seen. (D) is max_p b'p - F*(p) - g*(-W'p), and `repairs` makes a lower bound of any p.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from math import frexp
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...generator.maps import UNEVEN, evenly
 from ...inputs import describe, read_amount
-from ...lengths import lengths, power_of_two
+from .lifts import Lifts
+from .misfits import AbstractMisfit, Excess
+from .multipliers import dual_of_squares, shortest_dual
+from .penalties import Penalty
+from .proofs import Lower, Unmet, away, rounding
+from .repairs import Factor, lower_bound, slope_of, why_weak
 from .rows import Rows, Sample
+from .units import Units, units_of, without_dead_rows
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -66,60 +72,44 @@ class Scaled(NamedTuple):
     p_unit: Tensor
 
 
-class Lower(NamedTuple):
-    """A lower bound on the optimum, the dual-feasible p whose value it is, and what rounding may have taken from it.
-
-    bound: `(N,)`, units of the objective; p: `(N, m)`, 0 where the bound is the 0 that needs no proof; doubt: `(N,)`, the
-    part of the value that was given away as a margin for rounding.
-    """
-
-    bound: Tensor
-    p: Tensor
-    doubt: Tensor
-
-
-class Unmet(NamedTuple):
-    """(D) at a p that is not feasible: value `(N,)` less its rounding, p `(N, m)` clipped, and what W'p lacks.
-
-    For every feasible h the objective is at least value + short'h - doubt'|h|; short `(N, n)` is <= 0 where h >= 0.
-    """
-
-    value: Tensor
-    p: Tensor
-    short: Tensor
-    doubt: Tensor
-
-
-class Excess(NamedTuple):
-    """How far an h is over each limit; what is below 0 is room.
-
-    rows: `(N, m)` in the units of their row, -inf on rows without a limit; None where no row has one. size: `(N, m)`,
-    |w_i| |h| + |b_i| + |limit_i|, what is added up in each row, of which the rounding is a share. ball, ball_size: `(N,)`,
-    the same for the length of the misfit, signal units. unknowns: `(N, n)`, how far h is below 0 where it must not be, or
-    None.
-    """
-
-    rows: Tensor | None
-    size: Tensor | None
-    ball: Tensor | None
-    ball_size: Tensor | None
-    unknowns: Tensor | None
-
-
 class AbstractLayerProblem(ABC):
-    """One layer inversion for a batch of signals.
+    """One layer inversion for a batch of signals: a frozen dataclass of `rows`, its numbers, and `sizes`.
 
-    form: what F is on the on rows: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is
-    bounded), "interval" (each row is bounded), or "curved" (a squared misfit behind an activation, not convex).
+    A subclass says what is its own: `statement`, `misfit` and `penalty`, and of its fields
+
+    numbers: for each number beside the rows, one for all signals or `(N,)`, the powers (a, b) with which it grows like
+    s_y^a |W|^b: (1, 1) for a weight of h beside squared misfits, (0, 2) for one of h^2, (1, 0) for a bound on misfits.
     nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign.
-    sizes: `(n,)`, set where columns were stretched (`normalised`): one of each unknown counts as so many in g; None: as one.
+    form: that of the misfit: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is bounded),
+    "interval" (each row is bounded), or "curved" (a squared misfit behind an activation, not convex).
+    counts_off: False where off rows limit nothing: they count as not seen.
+    sizes: a field, None by default; `(n,)` where columns were stretched (`normalised`): one of each unknown counts as so
+    many in g.
     """
 
     rows: Rows
     sizes: Tensor | None
+    numbers: ClassVar[dict[str, tuple[int, int]]] = {}
     form: ClassVar[str] = "quadratic"
     nonnegative: ClassVar[bool]
     absolute: ClassVar[bool] = False
+    counts_off: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, Rows):
+            raise TypeError(f"expected rows as cvxinv.Rows, got {describe(self.rows)}; build Rows(W, b, y, on) first")
+        for name in self.numbers:
+            object.__setattr__(self, name, per_signal(getattr(self, name), self.rows, name))
+        per_unknown(self.sizes, self.rows)
+        if not self.counts_off and self.rows.any_off:
+            object.__setattr__(self, "rows", self.rows.derived(off=torch.zeros_like(self.rows.on)))
+        check_declared(self)
+
+    def number(self, name: str) -> Tensor:
+        """One of the `numbers`, `(N,)`, whether it was given for all signals or for each."""
+        value = getattr(self, name)
+        assert isinstance(value, Tensor)
+        return value
 
     def __repr__(self) -> str:
         """The class, what it was given beside the rows, and the rows, in one line."""
@@ -136,28 +126,40 @@ class AbstractLayerProblem(ABC):
                 given.append(f"{field.name} = {shown}")
         return f"{type(self).__name__}({', '.join(given)}; {self.rows!r})"
 
-    # --- statement ---
+    # --- what a layer problem says of itself ---
 
     @abstractmethod
     def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
         """The CVXPY problem of signal `i`, whose rows are `sample`; `gram` asks for the normal-equation form."""
 
+    @property
+    @abstractmethod
+    def misfit(self) -> AbstractMisfit:
+        """F. A cached_property: solvers ask for it in every iteration."""
+
+    @property
+    @abstractmethod
+    def penalty(self) -> Penalty:
+        """g, from the problem's numbers: `Penalty.of(self, lam=..., gamma=...)`. A cached_property too."""
+
     # --- certificate ---
 
-    @abstractmethod
     def objective(self, h: Tensor, v: Tensor | None = None) -> Tensor:
         """Objective at `h` `(N, n)`, whether or not it is feasible, `(N,)`; v: W h + b where it is at hand."""
+        misfit, cost = self.misfit.value(h, v), self.penalty.value(h)
+        return cost if misfit is None else misfit + cost
 
-    @abstractmethod
     def violation(self, h: Tensor) -> Tensor:
         """Largest violation of any constraint at `h`. Shape `(N,)`."""
+        beyond = self.misfit.violation(h)
+        return torch.maximum(beyond, self.penalty.violation(h)) if self.nonnegative else beyond
 
-    @abstractmethod
     def lower(self, p: Tensor, enough: Tensor | None = None) -> Lower:
         """A lower bound on the optimum from any `p` `(N, m)`, however bad, with the repaired p that proves it.
 
         Costly repairs are left out for signals whose cheap bound reaches `enough` `(N,)`.
         """
+        return lower_bound(self, p, enough)
 
     def dual(self, p: Tensor, enough: Tensor | None = None) -> Tensor:
         """The bound of `lower`, `(N,)`, units of the objective."""
@@ -165,95 +167,110 @@ class AbstractLayerProblem(ABC):
 
     def unmet(self, p: Tensor) -> Unmet | None:
         """(D) at a p that misses feasibility, for what holds in a ball; None where every p can be made feasible."""
-        return None
+        if self.misfit.homogeneous:
+            return None
+        p, u = self.misfit.clipped(p), rounding(self.rows.m, p.dtype)
+        earned, W = self.misfit.earned(p), self.rows.W
+        assert earned.square is not None
+        value = earned.linear - earned.square / 2 - earned.doubt - earned.square * u
+        return Unmet(value, p, self.penalty.short(W.adjoint(p)), W.magnitude().adjoint(p.abs()) * u)
 
     def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
         """How far `h` `(N, n)` is over each limit; v: W h + b where it is at hand."""
-        below = -h if self.nonnegative else None
-        lo, hi = self.bounds()
-        if lo is None and hi is None:
-            return Excess(None, None, None, None, below)
-        rows = self.rows
-        v = rows.W(h) + rows.b if v is None else v
-        size = torch.addcmul(rows.b.abs(), rows.W.row_lengths(), lengths(h, keepdim=True))
-        if lo is None or hi is None:  # then the limit is 0
-            assert hi is not None
-            return Excess(v - hi, size, None, None, below)
-        above, under = v - hi, lo - v
-        return Excess(torch.maximum(above, under), size + _finite(torch.where(above >= under, hi, lo)), None, None, below)
+        return self.misfit.excess(h, v)._replace(unknowns=-h if self.nonnegative else None)
 
     def bounds(self) -> tuple[Tensor | None, Tensor | None]:
         """Lowest and highest value of each row by itself, `(N, m)` each; None where no row has any.
 
         Only the highest, 0 on the off rows, where F is no interval.
         """
-        if self.form == "interval":
-            return self.limits()
-        if self.form == "curved" or not self.rows.any_off:
-            return None, None
-        return None, self.rows.cut
+        return self.misfit.bounds()
 
-    @abstractmethod
     def complete(self, h: Tensor) -> Tensor:
         """A `p` `(N, m)` for an `h` that came without one: the residual, and multipliers of the rows at their bound."""
+        return shortest_dual(self, h, self.misfit.direction(h)) if self.misfit.homogeneous else dual_of_squares(self, h)
 
-    @abstractmethod
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
         """How far away `p` pushes every h that breaks no bound by more than `slack` `(N,)`, signal units.
 
         None has a norm below this, `(N,)`; 0 where nothing is shown.
         """
+        if not self.misfit.homogeneous and not self.rows.any_off:
+            return torch.zeros_like(p[:, 0])  # every h is feasible
+        p, value = self.misfit.ray(p, slack)
+        # value is below 0 for no h that is allowed and shorter than what p'W h needs to make up for it
+        value = torch.nan_to_num(value, nan=0.0, posinf=0.0)
+        return self.misfit.emptied(slack, away(value, slope_of(self, p).clamp(min=0)))
 
     def opened(self, width: Tensor) -> Self:
         """The same problem with the bounds on the rows that data set wider by up to `width` `(N,)`, and none by more."""
-        return self
+        changes: dict[str, Any] = self.misfit.opened(width)
+        return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
-    @abstractmethod
     def bound_remarks(self) -> list[str]:
         """For each signal, why no better lower bound may be known, or an empty string."""
+        return self.misfit.remarks() if self.misfit.homogeneous else why_weak(self)
+
+    @cached_property
+    def lifts(self) -> Lifts:
+        """The lifts of W's columns that were found so far; `take` hands them on."""
+        return Lifts.none_yet(self.rows)
+
+    @cached_property
+    def factor(self) -> Factor:
+        """The factor that bounds by multipliers ask for; `take` hands it on."""
+        return Factor.of(self)
 
     # --- proximal pieces ---
 
-    @abstractmethod
     def prox_rows(self, v: Tensor, rho: Tensor) -> Tensor:
         """argmin_u F(u) + rho/2 |u - v|^2 for `v` `(N, m)` and `rho` `(N, 1)`."""
+        return self.misfit.prox(v, rho)
 
-    @abstractmethod
     def prox_unknown(self, h: Tensor, rho: Tensor) -> Tensor:
         """argmin_u g(u) + rho/2 |u - h|^2 for `h` `(N, n)` and `rho` `(N, 1)`."""
+        return self.penalty.prox(h, rho)
 
     @property
-    @abstractmethod
     def linear(self) -> Tensor:
-        """Weight of 1'h in g, of |h|_1 where `absolute`, `(N, 1)`."""
+        """Weight of 1'h in g, of |h|_1 where `absolute`, `(N, 1)`, or `(N, n)` where unknowns count as `sizes`."""
+        return self.penalty.linear
 
     @property
-    @abstractmethod
     def quadratic(self) -> Tensor:
-        """Weight of |h|^2 / 2 in g, `(N, 1)`."""
-
-    def counted(self, weight: Tensor) -> Tensor:
-        """A weight `(N, 1)` of every unknown in g, in the unknowns' own sizes: `(N, 1)` or `(N, n)`."""
-        return weight if self.sizes is None else weight * self.sizes
+        """Weight of |h|^2 / 2 in g, `(N, 1)` or `(N, n)`."""
+        return self.penalty.quadratic
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """Lowest and highest value that each row W h + b may have, `(N, m)` each; infinite where it is not bounded."""
-        none = torch.full_like(self.rows.y, torch.inf)
-        return -none, torch.where(self.rows._off, torch.zeros_like(none), none)
+        return self.misfit.limits
 
     @property
     def fit(self) -> Tensor:
         """Weight of each row's squared misfit in F, `(N, m)`; 0 on all rows where F only bounds."""
-        return self.rows.fit if self.form == "quadratic" else torch.zeros_like(self.rows.y)
+        return self.misfit.fit
 
     # --- units ---
 
+    @property
+    def grows(self) -> tuple[int, int]:
+        """The objective grows like s_y^a |W|^b: (a, b)."""
+        return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
+
+    @property
+    def stretches(self) -> bool:
+        """Whether columns may be brought to one length: where the solvers know unknowns of different sizes."""
+        if self.form not in ("quadratic", "interval"):
+            return False
+        # a ridge of one size for all unknowns is what pivoting adds
+        return self.penalty.gamma is None or not bool((self.penalty.gamma > 0).any())
+
     def unit(self) -> Tensor:
         """Natural size of the objective, `(N,)`: s_y^2 / 2, or s_y / |W| where the objective is a length of h."""
-        scale = self.rows.scale()
-        if self.form in ("quadratic", "curved"):
+        scale, (squares, norm) = self.rows.scale(), self.grows
+        if squares == 2:
             return scale**2 / 2
-        return scale / (self._plain_norm() or 1.0)
+        return scale / (self._plain_norm() or 1.0) if norm else scale
 
     def _plain_norm(self) -> float:
         """|W| before rows and columns were stretched."""
@@ -268,19 +285,34 @@ class AbstractLayerProblem(ABC):
 
     def floor(self, tol: float) -> Tensor:
         """The gap that counts as none whatever the objective is, `(N,)`: see `Certificate`."""
-        if self.form in ("quadratic", "curved"):
-            return _NONE**2 * self.unit()
-        return tol * _NONE * self.unit()
+        return _NONE**2 * self.unit() if self.grows[0] == 2 else tol * _NONE * self.unit()
 
     # --- the same problem elsewhere ---
 
-    @abstractmethod
     def take(self, index: Tensor) -> Self:
         """The signals at `index` (a bool mask or positions)."""
+        part = self._changed(rows=self.rows.take(index), **{name: self.number(name)[index] for name in self.numbers})
+        for name in ("lifts", "factor"):  # what was costly to find
+            if name in self.__dict__:
+                part.__dict__[name] = self.__dict__[name].take(index)
+        return part
 
-    @abstractmethod
+    def _changed(self, **changes: Any) -> Self:
+        """The same with these fields changed, and nothing checked: for changes that cannot break what was checked."""
+        problem = object.__new__(type(self))
+        for field in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(problem, field.name, changes.get(field.name, getattr(self, field.name)))
+        return problem
+
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same problem in another floating type or on another device."""
+        rows = self.rows.to(dtype, device)
+        if rows is self.rows:
+            return self
+        changes = {name: self.number(name).to(rows.y) for name in self.numbers}
+        if self.sizes is not None:
+            changes["sizes"] = self.sizes.to(rows.y)
+        return replace(self, rows=rows, **changes)  # type: ignore[type-var]
 
     def normalised(self, tol: float = 1e-6) -> Scaled:
         """The same problem with |W| = 1 and data of length 1 per signal.
@@ -292,19 +324,12 @@ class AbstractLayerProblem(ABC):
         units = units_of(problem)
         return Scaled(problem.in_units(units), units.h, units.p(self.grows))
 
-    @property
-    def grows(self) -> tuple[int, int]:
-        """The objective grows like s_y^a |W|^b: (a, b)."""
-        return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
-
-    @property
-    def stretches(self) -> bool:
-        """Whether columns may be brought to one length: where the solvers know unknowns of different sizes."""
-        return self.form in ("quadratic", "interval")
-
-    @abstractmethod
-    def in_units(self, units: "Units") -> Self:
+    def in_units(self, units: Units) -> Self:
         """The same problem in other units."""
+        changes = {name: units.number(self.number(name), *powers) for name, powers in self.numbers.items()}
+        if (sizes := units.sizes(self.sizes)) is not None:
+            changes["sizes"] = sizes
+        return replace(self, rows=units.rows, **changes)  # type: ignore[type-var]
 
     def unseen(self, gone: Tensor) -> Self:
         """The same problem without the rows `gone`, bool `(N, m)`."""
@@ -322,14 +347,27 @@ class AbstractLayerProblem(ABC):
         return self.rows.n
 
 
-class AbstractCurvedProblem(AbstractLayerProblem):
-    """A layer problem that is not convex: no statement, no bound but 0, and `stationary` as its word for an answer."""
-
-    form: ClassVar[str] = "curved"
-
-    @abstractmethod
-    def movement(self, h: Tensor) -> Tensor:
-        """How far one proximal gradient step from `h` `(N, n)` moves it, relative to its natural size s_y / |W|, `(N,)`."""
+def check_declared(problem: AbstractLayerProblem) -> None:
+    """Raise TypeError unless a class says of itself what its misfit and penalty are: solvers choose by what it says."""
+    name, misfit = type(problem).__name__, problem.misfit
+    if misfit.form != problem.form:
+        raise TypeError(
+            f"expected form = {misfit.form!r} in {name}, whose misfit is {type(misfit).__name__}, got {problem.form!r}; "
+            f"write form: ClassVar[str] = {misfit.form!r}"
+        )
+    weighs = not problem.nonnegative and problem.penalty.lam is not None
+    if weighs != problem.absolute:
+        raise TypeError(
+            f"expected absolute = {weighs} in {name}, whose penalty {'weighs |h|' if weighs else 'does not weigh |h|'} of "
+            f"any sign, got {problem.absolute}; write absolute: ClassVar[bool] = {weighs}"
+        )
+    for field in fields(problem):  # type: ignore[arg-type]
+        value = getattr(problem, field.name)
+        if field.name not in ("rows", "sizes", *problem.numbers) and isinstance(value, Tensor | np.ndarray | int | float):
+            raise TypeError(
+                f"expected every number of {name} in its `numbers`, with the powers of s_y and |W| that it grows by, got "
+                f"{field.name} beside them; e.g. numbers = {{{field.name!r}: (1, 1)}}"
+            )
 
 
 def per_unknown(sizes: Tensor | None, rows: Rows) -> None:
@@ -365,175 +403,9 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
     return cast
 
 
-# Rows that hold next to nothing of the signal, as pixels at the border of a picture, are equations whose rounding counts
-# as much as that of others once they are stretched: solvers get them as they are
-_FAINT = 2.0**15
-
-
-class Units(NamedTuple):
-    """What a problem is measured in: its `rows` in the new units, the size of the data `(N,)`, and |W|.
-
-    stretch `(m,)`, columns `(n,)`: by what rows and columns were multiplied beside 1 / s_y and 1 / |W|, or None.
-    """
-
-    rows: Rows
-    data: Tensor
-    norm: float
-    stretch: Tensor | None
-    columns: Tensor | None
-
-    @property
-    def h(self) -> Tensor:
-        """h = this times the new h, `(N, 1)` or `(N, n)`."""
-        unit = (self.data / self.norm)[:, None]
-        return unit if self.columns is None else unit * self.columns
-
-    def p(self, grows: tuple[int, int]) -> Tensor:
-        """p = this times the new p, `(N, 1)` or `(N, m)`, for an objective that grows like data^a norm^b."""
-        unit = (self.data ** (grows[0] - 1) * self.norm ** grows[1])[:, None]
-        return unit if self.stretch is None else unit * self.stretch
-
-    def objective(self, x: Tensor, grows: tuple[int, int]) -> Tensor:
-        """x in the new units of such an objective, `(N,)`, in the old ones; the largest number where that overflows."""
-        for _ in range(grows[0]):
-            x = x * self.data
-        return x.mul(self.norm ** grows[1]).clamp(-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
-
-    def stretched(self, v: Tensor) -> Tensor:
-        """What rows held, `(N, m)`, after these units stretched them."""
-        return v if self.stretch is None else v * self.stretch
-
-    def sizes(self, before: Tensor | None) -> Tensor | None:
-        """The sizes of the unknowns in the new units."""
-        if self.columns is None:
-            return before
-        return self.columns if before is None else before * self.columns
-
-
-def units_of(problem: AbstractLayerProblem, binary: bool = False) -> Units:
-    """Units in which |W| = 1 and s_y = 1 and rows and columns are even; zero scales count as 1.
-
-    binary: only next to 1, by powers of two, which round nothing.
-    """
-    rows, W = problem.rows, problem.rows.W
-    stretch, columns = None, None
-    if not W.even:
-        # the judge's units must not depend on which rows a neighbour in the batch limits
-        rows_of = None if binary else limited_rows(problem)
-        stretch = evening(W.row_lengths(), rows_of, UNEVEN if binary else _FAINT)
-        W = W.stretched(stretch, None)
-        columns = evening(W.column_lengths(), None) if binary or problem.stretches else None
-        W = W.stretched(None, columns)
-    data, k = rows.scale(), W.norm() or 1.0
-    data = torch.where(data > 0, data, torch.ones_like(data))
-    if binary:
-        data, k = power_of_two(data), 2.0 ** (frexp(k)[1] - 1)
-    s = data[:, None]
-    changes: dict[str, Any] = {"W": W.scaled(1 / k), "b": (rows.b / s).expand_as(rows.y), "y": rows.y / s}
-    if stretch is not None:
-        changes = changes | {
-            "b": changes["b"] * stretch, "y": changes["y"] * stretch, "weight": rows._weight / stretch**2,
-            "stretch": stretch if rows.stretch is None else rows.stretch * stretch,
-        }  # fmt: skip
-    return Units(rows.derived(**changes), data, k, stretch, columns)
-
-
-def evening(length: Tensor, which: Tensor | None, most: float = UNEVEN) -> Tensor | None:
-    """Powers of two that bring lengths to the median one if any is more than `most` times from it; None: all are even.
-
-    which: bool, the only ones that may be stretched; None: all. Lengths of 0 are left alone.
-    """
-    there = length > 0 if which is None else which & (length > 0)
-    if bool(evenly(length, there, most).all()):
-        return None
-    ratio = torch.where(there, length / length[length > 0].median(), torch.ones_like(length))
-    # what lies further apart would leave no room for squares
-    most = 2.0**400 if length.dtype == torch.float64 else 2.0**40
-    return (1 / power_of_two(ratio)).clamp(1 / most, most)
-
-
-def limited_rows(problem: AbstractLayerProblem) -> Tensor:
-    """Rows that have a limit of their own for some signal, bool `(m,)`."""
-    return _limited(problem).any(0)
-
-
-def _limited(problem: AbstractLayerProblem) -> Tensor:
-    """The same for each signal, bool `(N, m)`."""
-    there = torch.zeros_like(problem.rows.on)
-    for end in problem.bounds():
-        there = there if end is None else there | torch.isfinite(end)
-    return there
-
-
-def dead_rows(problem: AbstractLayerProblem) -> Tensor:
-    """Limited rows that no h moves, bool `(N, m)`: W is 0 there."""
-    dead = problem.rows.W.row_lengths() == 0
-    if not bool(dead.any()):
-        return torch.zeros_like(problem.rows.on)
-    return _limited(problem) & dead
-
-
-def without_dead_rows(problem: AbstractLayerProblem, tol: float) -> AbstractLayerProblem:
-    """The problem without the limits on rows that no h moves, where they are broken by at most tol s_y."""
-    dead = dead_rows(problem)
-    if not bool(dead.any()):
-        return problem
-    rows = problem.rows
-    zero = torch.zeros(problem.N, problem.n, dtype=rows.y.dtype, device=rows.y.device)
-    over = problem.excess(zero).rows
-    assert over is not None
-    broken = rows.in_signal_units(over)
-    gone = dead & (broken <= tol * rows.scale()[:, None])
-    return problem.unseen(gone) if bool(gone.any()) else problem
-
-
-def rounding(length: int, dtype: torch.dtype) -> float:
-    """Relative error bound of a sum of `length` products in `dtype`: (length + 4) u."""
-    return (length + 4) * torch.finfo(dtype).eps / 2
-
-
-def _finite(end: Tensor) -> Tensor:
-    """|end| where it is finite, else 0."""
-    return torch.where(torch.isfinite(end), end.abs(), torch.zeros_like(end))
-
-
-def proved(value: Tensor, doubt: Tensor, p: Tensor) -> Lower:
-    """The lower bound value - doubt at p; the 0 that needs no p where that is below 0, or no number: a huge p overflows."""
-    bound = value - doubt
-    there = (bound > 0) & torch.isfinite(bound)
-    return Lower(torch.where(there, bound, 0.0), torch.where(there[:, None], p, 0.0), torch.where(there, doubt, 0.0))
-
-
-def away(value: Tensor, slope: Tensor) -> Tensor:
-    """The |h| below which slope'|h| < value, `(N,)`: how far p pushes every h away; 0 where value is not above 0."""
-    length = lengths(slope)
-    far = value / torch.where(length > 0, length, torch.ones_like(length))
-    far = torch.where(length > 0, far, torch.full_like(far, torch.inf))
-    return torch.where(value > 0, far * (1 - 1e-12), torch.zeros_like(far))
-
-
 def length_of(cp: Any, h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":
     """1'h, or |h|_1 where h has any sign, of unknowns that count as `sizes`, in the words of `cp`, the module cvxpy."""
     if sizes is None:
         return cp.sum(h) if nonnegative else cp.norm(h, 1)
     d = sizes.detach().cpu().double().numpy()
     return d @ h if nonnegative else cp.norm(cp.multiply(d, h), 1)
-
-
-def spd_factor(H: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factors of `H` `(B, n, n)` and, per matrix, whether it is positive definite beyond rounding `(B,)`."""
-    L, info = torch.linalg.cholesky_ex(H)
-    pivots = torch.diagonal(L, dim1=-2, dim2=-1)
-    if H.shape[-1] == 0:
-        return L, torch.ones(len(H), dtype=torch.bool, device=H.device)
-    # pivots shrink with sigma_min: below this the factor carries no digit of the weakest direction
-    floor = 16 * H.shape[-1] * torch.finfo(H.dtype).eps
-    definite = (info == 0) & (pivots.amin(-1) ** 2 > floor * pivots.amax(-1) ** 2)
-    return L, definite
-
-
-def spd_solve(L: Tensor, v: Tensor) -> Tensor:
-    """Solve H x = v for `v` `(N, n)` with factors `L` `(N, n, n)`, or `(1, n, n)` shared by all signals."""
-    if len(L) == 1:
-        return torch.cholesky_solve(v.T, L[0]).T
-    return torch.cholesky_solve(v[..., None], L)[..., 0]

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...layers.core.problem import AbstractLayerProblem, Point, spd_factor, spd_solve
+from ...layers.core.factors import spd_factor, spd_solve
+from ...layers.core.problem import AbstractLayerProblem, Point
 from ...layers.core.rows import weighted_gram
 
 _REFINEMENTS = 3

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...layers.core.problem import AbstractLayerProblem, Point, rounding
+from ...layers.core.problem import AbstractLayerProblem, Point
+from ...layers.core.proofs import rounding
 from ..solver import AbstractSolver
 
 _PATIENCE = 4  # rounds without fewer broken signs than ever before

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...layers.activated_lasso import ActivatedLasso
-from ...layers.core.problem import AbstractCurvedProblem, AbstractLayerProblem, Point
+from ...layers.core.curved import AbstractCurvedProblem
+from ...layers.core.problem import AbstractLayerProblem, Point
 from ..solver import AbstractSolver
 
 

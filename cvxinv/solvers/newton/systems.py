@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...layers.core.problem import spd_solve
+from ...layers.core.factors import spd_solve
 from ...layers.core.rows import Rows, weighted_gram, weighted_rows
 
 _FLOOR = 1e-15  # added to the diagonal, in units of its largest entry

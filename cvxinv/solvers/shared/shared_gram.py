@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...layers.core.problem import AbstractLayerProblem, spd_factor
+from ...layers.core.factors import spd_factor
+from ...layers.core.problem import AbstractLayerProblem
 from ...layers.core.rows import Rows
 
 RELAX = 1.8
