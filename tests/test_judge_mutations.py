@@ -1,8 +1,8 @@
 """Faults planted in the judge, one at a time: its claims must turn false, or true ones be lost, before anyone believes it.
 
 The source texts of `certificate`, `bounds` and of what problems are made of are edited in memory. What an edited judge
-says of the points of liars is held against optima known in exact arithmetic (`benchmarks/soundness_cases`), and against answers worked
-out by hand. A pattern that is not found fails the test, so that the list cannot rot.
+says of the points of liars is held against optima known in exact arithmetic (`benchmarks/soundness_cases`), and against
+answers worked out by hand. A pattern that is not found fails the test, so that the list cannot rot.
 """
 
 import types
