@@ -29,7 +29,9 @@ from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from .layers.core.certificate import Certificate, certify
-from .layers.core.problem import AbstractLayerProblem, Point, Statement
+from .layers.core.misfits import AbstractMisfit, Ball, Intervals, Squares, Tubes
+from .layers.core.penalties import Penalty
+from .layers.core.problem import AbstractLayerProblem, Bound, Point, Statement
 from .layers.core.rows import Rows, Sample
 from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
@@ -55,11 +57,14 @@ __all__ = [
     "AbstractMap",
     "AbstractMeasurement",
     "AbstractMethod",
+    "AbstractMisfit",
     "AbstractSolver",
     "ActivatedLasso",
     "BackendNotInstalledError",
+    "Ball",
     "BasisPursuitL2",
     "BasisPursuitLinf",
+    "Bound",
     "Certificate",
     "Composition",
     "Conv2d",
@@ -75,6 +80,7 @@ __all__ = [
     "Hybrid",
     "Identity",
     "IntervalBasisPursuit",
+    "Intervals",
     "Inversion",
     "Lasso",
     "LatentPursuit",
@@ -93,6 +99,7 @@ __all__ = [
     "NonnegativeLasso",
     "Oracle",
     "PLUModule",
+    "Penalty",
     "Point",
     "ProblemTooLargeError",
     "ReLU",
@@ -101,10 +108,12 @@ __all__ = [
     "Sample",
     "Sigmoid",
     "Solution",
+    "Squares",
     "Starts",
     "Statement",
     "Tanh",
     "Task",
+    "Tubes",
     "UnsolvedError",
     "UnsupportedLayerError",
     "Verdict",

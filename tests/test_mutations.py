@@ -188,7 +188,7 @@ CURVED = shared(
     ("nothing moves", "return moved / natural", "return 0 * moved / natural"),
     ("a bound above 0", "return Lower(torch.zeros_like(p[:, 0]),", "return Lower(torch.ones_like(p[:, 0]),"),
     ("off rows counted", "counts_off: ClassVar[bool] = False", "counts_off: ClassVar[bool] = True"),
-    ("curvature of tanh too small", "weight * (1 + 0.7699 * (1 + y))", "0.1 * weight"),
+    ("curvature too small", "amax(1, keepdim=True) * curvature", "amax(1, keepdim=True) * 0.01"),
 )  # fmt: skip
 SHARED = (*SQUARES, *BALL, *INTERVALS, *TUBES, *WEIGHTS, *BOUNDS, *PROBLEM, *CURVED)
 
@@ -276,7 +276,8 @@ FAULTS = {
     "activated_lasso": (
         Fault("half of lam", "lam=self.lam)", 'lam=self.number("lam") / 2)'),
         Fault("lam not normalised", '"lam": (1, 1)', '"lam": (0, 0)'),
-        Fault("phi forgotten", "SquaresBehind(self.rows, self.phi)", "SquaresBehind(self.rows, Identity())"),
+        Fault("phi forgotten", "SquaresBehind(self.rows, self.phi)",
+              "SquaresBehind(self.rows, __import__('cvxinv').Identity())"),
     ),
 }  # fmt: skip
 PLANTED = [pytest.param(name, fault, id=f"{name}-{fault.what}") for name, faults in FAULTS.items() for fault in faults]

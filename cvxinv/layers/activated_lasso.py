@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from ..generator.activations import PLU, AbstractActivation, Identity, LeakyReLU, Sigmoid, Tanh
+from ..generator.activations import AbstractActivation
 from ..inputs import describe
 from .core.curved import AbstractCurvedProblem, SquaresBehind
 from .core.penalties import Penalty
@@ -33,9 +34,9 @@ from .core.rows import Rows
 class ActivatedLasso(AbstractCurvedProblem):
     """min over h >= 0 of 1/2 |phi(W h + b) - y|^2 on `on` + lam 1'h; off rows count as not seen.
 
-    rows: see `Rows`; y in phi's output units. phi: Tanh, Sigmoid, PLU, LeakyReLU or Identity. lam: >= 0, one for all
-    signals or `(N,)`; units of signal^2 / h. Not convex: `solve` gives `stationary` points, and CVXPY cannot state it.
-    Source: Aberdam, Simon, Elad (2020), eq. (8). Raises ValueError if lam < 0, TypeError for another phi.
+    rows: see `Rows`; y in phi's output units. phi: Tanh, Sigmoid, PLU, LeakyReLU, Identity, or another with a `curvature`.
+    lam: >= 0, one for all signals or `(N,)`; units of signal^2 / h. Not convex: `solve` gives `stationary` points, and CVXPY
+    cannot state it. Source: Aberdam, Simon, Elad (2020), eq. (8). Raises ValueError if lam < 0, TypeError for another phi.
     """
 
     rows: Rows
@@ -46,10 +47,10 @@ class ActivatedLasso(AbstractCurvedProblem):
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.phi, Tanh | Sigmoid | PLU | LeakyReLU | Identity):
+        if not isinstance(self.phi, AbstractActivation) or self.phi.curvature(torch.zeros(1)) is None:
             raise TypeError(
-                f"expected phi as Tanh, Sigmoid, PLU, LeakyReLU or Identity, got {describe(self.phi)}; "
-                "a ReLU's rows are on and off rows of NonnegativeLasso"
+                f"expected phi as Tanh, Sigmoid, PLU, LeakyReLU, Identity or one with a curvature, got "
+                f"{describe(self.phi)}; a ReLU's rows are on and off rows of NonnegativeLasso"
             )
         super().__post_init__()
 

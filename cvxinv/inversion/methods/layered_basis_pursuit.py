@@ -32,7 +32,8 @@ Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...generator.activations import AbstractActivation, Sigmoid, Tanh
+from ...generator.activations import AbstractActivation
 from .misfits import AbstractMisfit, Earned
 from .problem import AbstractLayerProblem, Scaled, Statement
 from .proofs import Lower, Unmet
@@ -45,17 +45,11 @@ class SquaresBehind(AbstractMisfit):
         return self.rows.fit * slope * self._residual(v)
 
     def curvature(self) -> Tensor:
-        """A bound on the curvature of each row's misfit in v, `(N, 1)`: w max |phi'^2 + phi'' (phi - y)|.
-
-        w for a PLU or the identity, w (1 + 0.77 max|phi - y|) for tanh, w (1/16 + 0.0963 max|phi - y|) for a sigmoid.
-        """
-        weight = self.rows.fit.amax(1, keepdim=True)
+        """A bound on the curvature of each row's misfit in v, `(N, 1)`: w max |phi'^2 + phi'' (phi - y)|."""
         y = torch.where(self.rows.on, self.rows.y.abs(), torch.zeros_like(self.rows.y)).amax(1, keepdim=True)
-        if isinstance(self.phi, Tanh):
-            return weight * (1 + 0.7699 * (1 + y))
-        if isinstance(self.phi, Sigmoid):
-            return weight * (1 / 16 + 0.09623 * (1 + y))
-        return weight
+        curvature = self.phi.curvature(y)
+        assert curvature is not None
+        return self.rows.fit.amax(1, keepdim=True) * curvature
 
     def violation(self, h: Tensor) -> Tensor:
         return torch.zeros_like(h[:, 0])
