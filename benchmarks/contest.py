@@ -176,7 +176,7 @@ def point_of(problem: ci.AbstractLayerProblem, answers: list[Answer]) -> tuple[T
         known = [torch.as_tensor(a.multipliers) for a in answers if a.multipliers is not None]
         return h, torch.stack(known) if len(known) == len(answers) else None
     p = problem.fit * rows.residual(h)
-    bounded = rows._off if problem.form == "quadratic" else rows.on | rows._off
+    bounded = rows.off if problem.form == "quadratic" else rows.on | rows.off
     for i, answer in enumerate(answers):
         if answer.multipliers is not None:
             p[i, bounded[i]] += torch.as_tensor(answer.multipliers, dtype=p.dtype)

@@ -119,8 +119,8 @@ FAULTS = [
     (
         "units",
         "weights of stretched rows left alone",
-        '"weight": rows._weight / stretch**2',
-        '"weight": rows._weight',
+        '"weight": rows.weight / stretch**2',
+        '"weight": rows.weight',
     ),
     (
         "units",

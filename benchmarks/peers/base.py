@@ -43,7 +43,7 @@ class Programs:
     def __init__(self, problem: ci.AbstractLayerProblem):
         rows, self.problem = problem.rows, problem
         self.W, self.b = rows.W.matrix().numpy(), rows.b.numpy()
-        self.on, self.off = rows.on.numpy(), rows._off.numpy()
+        self.on, self.off = rows.on.numpy(), rows.off.numpy()
         self.squares = problem.form == "quadratic"
         self.shared = bool((self.on == self.on[:1]).all() and (self.off == self.off[:1]).all())
         self.linear = np.broadcast_to(problem.linear.numpy(), (problem.N, problem.n))

@@ -41,7 +41,7 @@ class AbstractCvxpy(AbstractPeer):
     def _multipliers(self, statement, i):
         """Of the rows that `Answer` asks for: the bounded ones, or all of an l2 bound."""
         rows = self.problem.rows
-        bounded = rows._off[i] if self.problem.form == "quadratic" else rows.on[i] | rows._off[i]
+        bounded = rows.off[i] if self.problem.form == "quadratic" else rows.on[i] | rows.off[i]
         p = np.zeros(rows.m)
         if statement.ball is not None:
             # the Lagrangian holds -(t, u)'(eps, misfit) for the cone's dual (t, u)

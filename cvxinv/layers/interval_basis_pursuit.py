@@ -120,7 +120,7 @@ class IntervalBasisPursuit(AbstractLayerProblem):
         per_unknown(self.sizes, self.rows)
         rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
         lo = torch.where(rows.on, self.lo, -none)
-        hi = torch.where(rows.on | rows._off, self.hi, none)
+        hi = torch.where(rows.on | rows.off, self.hi, none)
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
         # s_y is read off the rows: the middle of an interval, or the end that b itself breaks
@@ -193,7 +193,7 @@ def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
         raise ValueError(
             f"expected {name} of shape {tuple(rows.y.shape)} as y has, got {tuple(value.shape)}; one end per row and signal"
         )
-    used = rows.on if name == "lo" else rows.on | rows._off
+    used = rows.on if name == "lo" else rows.on | rows.off
     if torch.isnan(value[used]).any():
         raise ValueError(f"expected numbers or infinities in {name}, got NaN; take rows that were not seen out of `on`")
     return value

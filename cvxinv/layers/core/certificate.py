@@ -307,7 +307,7 @@ class _Reading:
         if self.over is not None:
             worth = worth + (p.abs() * self.over).sum(1)
         if self.ball is not None:
-            worth = worth + self.ball * torch.where(problem.rows.on, p * p / problem.rows._weight, 0.0).sum(1).sqrt()
+            worth = worth + self.ball * torch.where(problem.rows.on, p * p / problem.rows.weight, 0.0).sum(1).sqrt()
         if self.below is not None:
             cost = (problem.rows.W.adjoint(p) + problem.linear).abs()
             worth = worth + (cost * self.below).sum(1)

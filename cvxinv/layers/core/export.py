@@ -48,7 +48,7 @@ def layer_claims(kept: AbstractLayerProblem | None, point: Point, certificate: C
         "kind": kind,
         "shape": [problem.N, rows.m, rows.n],
         "status": certificate.status.tolist(),
-        "rows": marks(rows.on, rows._off),
+        "rows": marks(rows.on, rows.off),
     }
     open_ = torch.full_like(p, torch.inf)
     lo, hi = (x if end is None else end for x, end in zip((-open_, open_), problem.bounds(), strict=True))

@@ -39,7 +39,7 @@ class Lifts(Batch):
 
 def column_lengths(rows: Rows) -> Tensor:
     """Length of each column of W on the rows that a signal sees, `(N, n)`."""
-    seen = (rows.on | rows._off).to(rows.y.dtype)
+    seen = (rows.on | rows.off).to(rows.y.dtype)
     return (seen @ rows.W.matrix() ** 2).sqrt()
 
 
@@ -63,7 +63,7 @@ def _lift_with_off_rows(rows: Rows, rounds: int = 60) -> tuple[Tensor, Tensor]:
     rounds: its optimality conditions say that u = (W_on h, (W_off h)_+) has u_off >= 0 and W'u >= (1 - 1'h) 1. Such a u
     exists unless some h >= 0 besides 0 has W_on h = 0 and W_off h <= 0. Columns that the signal does not see stay out.
     """
-    off, length = rows._off, column_lengths(rows)
+    off, length = rows.off, column_lengths(rows)
     live = length > 0
     unit = torch.where(live, 1 / torch.where(live, length, 1.0), 0.0)
     free, pushed = live.clone(), off.clone()

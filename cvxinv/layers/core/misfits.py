@@ -68,7 +68,7 @@ class AbstractMisfit(ABC):
     def limits(self) -> tuple[Tensor, Tensor]:
         """Lowest and highest value that each row W h + b may have, `(N, m)` each; infinite where it is not bounded."""
         none = torch.full_like(self.rows.y, torch.inf)
-        return -none, torch.where(self.rows._off, torch.zeros_like(none), none)
+        return -none, torch.where(self.rows.off, torch.zeros_like(none), none)
 
     def bounds(self) -> tuple[Tensor | None, Tensor | None]:
         """Lowest and highest value of each row by itself, `(N, m)` each; None where no row has any."""
@@ -136,17 +136,17 @@ class AbstractMisfit(ABC):
 
     def _without_wrong_signs(self, p: Tensor) -> Tensor:
         rows, p = self.rows, finite_numbers(p)
-        return torch.where(rows._off, p.clamp(min=0), torch.where(rows.on, p, torch.zeros_like(p)))
+        return torch.where(rows.off, p.clamp(min=0), torch.where(rows.on, p, torch.zeros_like(p)))
 
     @cached_property
     def _data(self) -> Tensor:
         """b - y on the on rows, b on the off rows, 0 elsewhere, `(N, m)`."""
         rows = self.rows
-        return torch.where(rows.on, -rows.target, torch.where(rows._off, rows.b, 0.0))
+        return torch.where(rows.on, -rows.target, torch.where(rows.off, rows.b, 0.0))
 
     def _cut_excess(self, v: Tensor) -> Tensor:
         """Largest excess of an off row over 0, `(N,)`."""
-        return torch.where(self.rows._off, v.clamp(min=0), torch.zeros_like(v)).amax(1)
+        return torch.where(self.rows.off, v.clamp(min=0), torch.zeros_like(v)).amax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,20 +174,20 @@ class Squares(AbstractMisfit):
 
     def earned(self, p: Tensor) -> Earned:
         products = p * self._data
-        square = torch.where(self.rows.on, p * p / self.rows._weight, torch.zeros_like(p)).sum(1)
+        square = torch.where(self.rows.on, p * p / self.rows.weight, torch.zeros_like(p)).sum(1)
         return Earned(products.sum(1), square, products.abs().sum(1) * rounding(self.rows.m, p.dtype))
 
     def ray(self, p: Tensor, slack: float | Tensor) -> tuple[Tensor, Tensor]:
         # a squared misfit forbids nothing; slack 1'mu >= mu'(W h + b) for every h that the off rows allow
         rows = self.rows
-        mu = at_length_one(torch.where(rows._off, self.clipped(p), torch.zeros_like(p)))
+        mu = at_length_one(torch.where(rows.off, self.clipped(p), torch.zeros_like(p)))
         value = (mu * rows.b).sum(1) - (mu * rows.b.abs()).sum(1) * rounding(rows.m, p.dtype)
         return mu, value - slack * rows.stretched(mu).sum(1)
 
     def prox(self, v: Tensor, rho: Tensor) -> Tensor:
         rows = self.rows
         fitted = (rows.fit * rows.y + rho * v) / (rows.fit + rho)
-        return torch.where(rows.on, fitted, torch.where(rows._off, v.clamp(max=0), v))
+        return torch.where(rows.on, fitted, torch.where(rows.off, v.clamp(max=0), v))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class Ball(AbstractMisfit):
     def limits(self) -> tuple[Tensor, Tensor]:
         rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
         exact = rows.on & (self.eps == 0)[:, None]
-        hi = torch.where(rows._off, torch.zeros_like(none), none)
+        hi = torch.where(rows.off, torch.zeros_like(none), none)
         return torch.where(exact, rows.y, -none), torch.where(exact, rows.y, hi)
 
     def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
@@ -229,8 +229,8 @@ class Ball(AbstractMisfit):
     def _earned(self, p: Tensor, slack: float | Tensor) -> Earned:
         """The same with bounds wider by `slack`."""
         rows, products = self.rows, p * self._data
-        length = torch.where(rows.on, p * p / rows._weight, torch.zeros_like(p)).sum(1).sqrt()
-        wider = slack * rows.stretched(torch.where(rows._off, p, torch.zeros_like(p))).sum(1)
+        length = torch.where(rows.on, p * p / rows.weight, torch.zeros_like(p)).sum(1).sqrt()
+        wider = slack * rows.stretched(torch.where(rows.off, p, torch.zeros_like(p))).sum(1)
         value = products.sum(1) - (self.eps + slack) * length - wider
         return Earned(value, None, ((self.eps + slack) * length + products.abs().sum(1)) * rounding(rows.m, p.dtype))
 
@@ -248,7 +248,7 @@ class Ball(AbstractMisfit):
         t = _shrinkage(r, rows.fit, self.eps)[:, None]
         # t = inf where eps = 0: then the on rows are y itself
         near = torch.where(torch.isinf(t), torch.zeros_like(r), r / (1 + t * rows.fit))
-        return torch.where(rows.on, rows.y + near, torch.where(rows._off, v.clamp(max=0), v))
+        return torch.where(rows.on, rows.y + near, torch.where(rows.off, v.clamp(max=0), v))
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,14 +324,14 @@ class Tubes(Intervals):
     def around(cls, rows: Rows, eps: Tensor) -> "Tubes":
         """The intervals of width 2 eps / w^(1/2) around y."""
         none = torch.full_like(rows.y, torch.inf)
-        width = eps[:, None] / rows._weight.sqrt()
+        width = eps[:, None] / rows.weight.sqrt()
         most = rows.stretched(eps[:, None].expand_as(none))
-        hi = torch.where(rows.on, rows.y + width, torch.where(rows._off, most, none))
+        hi = torch.where(rows.on, rows.y + width, torch.where(rows.off, most, none))
         return cls(rows, torch.where(rows.on, rows.y - width, -none), hi, eps)
 
     def opened(self, width: Tensor) -> dict[str, Tensor]:
         # a row of weight w opens by width / w^(1/2): no row may open by more than asked
-        weight = self.rows.stretched(self.rows.stretched(self.rows._weight))  # before rows were stretched
+        weight = self.rows.stretched(self.rows.stretched(self.rows.weight))  # before rows were stretched
         least = torch.where(self.rows.on, weight, torch.ones_like(weight)).amin(1).sqrt().clamp(max=1)
         return {"eps": self.eps + width * least}
 

@@ -77,7 +77,7 @@ def multipliers_of_tight_rows(rows: Rows, h: Tensor, gradient: Tensor, free: Ten
     """
     mu = torch.zeros_like(rows.y)
     near = rows.stretched(_NEAR * rows.scale()[:, None].expand_as(rows.y))
-    tight = rows._off & (rows.W(h) + rows.b >= -near)
+    tight = rows.off & (rows.W(h) + rows.b >= -near)
     M, slope, far = rows.W.matrix().cpu().numpy(), gradient.cpu().numpy(), free.cpu().numpy()
     for i in tight.any(1).nonzero()[:, 0].tolist():
         I = tight[i].cpu().numpy()
@@ -109,7 +109,7 @@ def lifted(rows: Rows, p: Tensor, linear: Tensor) -> Tensor:
     hardly ever. A multiple of a u with u_off >= 0 and W'u >= the lengths of the columns mends it; a p that lacks more than
     rounding stays, and so does one without such a u. linear: `(N, 1)`. Returns `(N, m)`.
     """
-    length = ((rows.on | rows._off).to(p) @ rows.W.matrix().square()).sqrt().clamp(min=torch.finfo(p.dtype).tiny)
+    length = ((rows.on | rows.off).to(p) @ rows.W.matrix().square()).sqrt().clamp(min=torch.finfo(p.dtype).tiny)
     size = p.norm(dim=1) * rows.m
     out = p.clone()
     for i in (_lacking(rows, p, linear, length) > 0).nonzero()[:, 0].tolist():
@@ -139,7 +139,7 @@ def _lift(rows: Rows, length: Tensor) -> Tensor | None:
     On columns of length 1, min_{h >= 0} |W_on h|^2 + |(W_off h)_+|^2 + (1 - 1'h)^2 has W'u >= 1 - 1'h at its optimum for
     u = (W_on h, (W_off h)_+), and 1'h = 1 only if some h >= 0 besides 0 has W_on h = 0 and W_off h <= 0.
     """
-    on, off = rows.on[0].cpu().numpy(), rows._off[0].cpu().numpy()
+    on, off = rows.on[0].cpu().numpy(), rows.off[0].cpu().numpy()
     seen = (length[0] > torch.finfo(length.dtype).tiny).cpu().numpy()
     unit = (rows.W.matrix().cpu().numpy() / length[0].cpu().numpy())[:, seen]
     k, n = int(off.sum()), int(seen.sum())

@@ -333,7 +333,7 @@ class AbstractLayerProblem(ABC):
 
     def unseen(self, gone: Tensor) -> Self:
         """The same problem without the rows `gone`, bool `(N, m)`."""
-        rows = self.rows.derived(on=self.rows.on & ~gone, off=self.rows._off & ~gone)
+        rows = self.rows.derived(on=self.rows.on & ~gone, off=self.rows.off & ~gone)
         return replace(self, rows=rows)  # type: ignore[type-var]
 
     @property

@@ -158,7 +158,7 @@ class Factor:
 def by_multipliers(problem: "AbstractLayerProblem", p: Tensor) -> Lower:
     """D(mu) at mu = p_off, less what rounding may have added; 0 where H is singular to rounding."""
     rows, factor = problem.rows, problem.factor
-    mu = torch.where(rows._off, p, torch.zeros_like(p))
+    mu = torch.where(rows.off, p, torch.zeros_like(p))
     h = spd_solve(factor.L, rows.W.adjoint(rows.fit * rows.target - mu))
     for _ in range(2):
         h = h - spd_solve(factor.L, _lagrangian_slope(problem, h, mu))
@@ -173,7 +173,7 @@ def _lagrangian_floor(problem: "AbstractLayerProblem", h: Tensor, mu: Tensor) ->
     """The Lagrangian at (h, mu), and its rounding error."""
     rows = problem.rows
     v = rows.W(h) + rows.b
-    pushed = torch.where(rows._off, mu * v, torch.zeros_like(v))
+    pushed = torch.where(rows.off, mu * v, torch.zeros_like(v))
     objective = problem.objective(h, v)
     doubt = rounding(rows.m + rows.n, mu.dtype) * (objective + pushed.abs().sum(1))
     # v and the residual carry an error of u |W||h|, which their multipliers pass on

@@ -141,14 +141,6 @@ class Rows:
             f"{int(self.on.sum())} on, {int(self.off.sum())} off, {unseen} not seen"
         )
 
-    @property
-    def _off(self) -> Tensor:
-        return self.off
-
-    @property
-    def _weight(self) -> Tensor:
-        return self.weight
-
     @cached_property
     def cut(self) -> Tensor:
         """0 on the off rows, inf elsewhere, `(N, m)`."""

@@ -89,7 +89,7 @@ def units_of(problem: "AbstractLayerProblem", binary: bool = False) -> Units:
     changes: dict[str, Any] = {"W": W.scaled(1 / k), "b": (rows.b / s).expand_as(rows.y), "y": rows.y / s}
     if stretch is not None:
         changes = changes | {
-            "b": changes["b"] * stretch, "y": changes["y"] * stretch, "weight": rows._weight / stretch**2,
+            "b": changes["b"] * stretch, "y": changes["y"] * stretch, "weight": rows.weight / stretch**2,
             "stretch": stretch if rows.stretch is None else rows.stretch * stretch,
         }  # fmt: skip
     return Units(rows.derived(**changes), data, k, stretch, columns)
