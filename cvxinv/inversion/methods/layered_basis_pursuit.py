@@ -32,7 +32,7 @@ Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
