@@ -33,7 +33,7 @@ Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
