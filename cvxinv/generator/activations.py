@@ -392,7 +392,7 @@ def as_activation(output: "str | AbstractActivation") -> AbstractActivation:
             f"expected a name or an activation object, got {type(output).__name__}; "
             "pass for example 'identity', 'relu' or LeakyReLU(0.1)"
         )
-    plain = {kind.name: kind for kind in (Identity, ReLU, Tanh, Sigmoid, PLU)}
+    plain = {kind.name: kind for kind in KINDS if kind is not LeakyReLU}  # the one whose number stands behind its name
     if output in plain:
         return plain[output]()
     name, _, slope = output.partition(":")
