@@ -138,18 +138,30 @@ def test_a_class_without_a_decorator_or_a_name_will_do():
     assert solution.certificate.holds.all() and set(solution.solver) == {"Plain"}
 
 
+def leaky_generator() -> ci.Generator:
+    """4 -> 12 -> 30 behind a LeakyReLU, so that every row is on in both layers."""
+    draw = torch.Generator().manual_seed(1)
+    W1, W2 = (torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in ((12, 4), (30, 12)))
+    none = [torch.zeros(m, dtype=torch.float64) for m in (12, 30)]
+    hidden, image = ci.Layer(ci.Dense(W1), none[0], ci.LeakyReLU(0.2)), ci.Layer(ci.Dense(W2), none[1], ci.Identity())
+    return ci.Generator((hidden, image), signal_shape=(30,), description={"name": "leaky"})
+
+
 def test_it_solves_the_layers_of_an_inversion_which_is_kept_in_a_file(tmp_path: Path):
-    G = ci.load_generator("digits_8x8")
-    z = G.sample_latent(2, torch.Generator().manual_seed(0))
-    layers = {len(G.layers) - 1: lambda rows: ci.Lasso(rows, 1e-3)}
-    inversion = ci.invert(G, G(z), "latent_pursuit", solver="auto", layer_problems=layers)
-    report = inversion.layers[0]
-    by_hand = ci.solve(report.problem, ProjectedGradient(), on_fail="ignore")
-    assert by_hand.solver[0] == "projected_gradient"
+    G = leaky_generator()
+    z = G.sample_latent(3, torch.Generator().manual_seed(0))
+    inversion = ci.invert(G, G(z), "latent_pursuit", solver=ProjectedGradient(step=1.5), truth=z)
+    assert (inversion.status == "explained").all() and float(inversion.snr["z"].min()) > 100
+    assert [set(report.solution.solver) for report in inversion.layers] == [{"projected_gradient"}] * 2
+    assert all(report.solution.certificate.holds.all() for report in inversion.layers)
     inversion.save(tmp_path / "result")
     again = ci.Inversion.load(tmp_path / "result")
-    assert torch.equal(again.layers[0].solution.h, report.solution.h)
-    assert again.layers[0].solution.solver == report.solution.solver
+    assert again.settings == inversion.settings and "ProjectedGradient(step=1.5)" in str(again.settings)
+    for kept, report in zip(again.layers, inversion.layers, strict=True):
+        assert torch.equal(kept.solution.h, report.solution.h) and kept.solution.solver == report.solution.solver
+        assert torch.equal(kept.solution.certificate.objective, report.solution.certificate.objective)
+    ci.write_report(inversion, tmp_path / "report.html", generator=G)
+    assert "projected_gradient" in (tmp_path / "report.html").read_text()
 
 
 def test_nothing_that_is_known_by_name_changes():
