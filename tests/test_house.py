@@ -68,6 +68,7 @@ LICENCES = {
 }
 IMPORTED_AS = {"PIL": "pillow"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
+MOST_PRIVATE = 5  # names with an underscore of one file that another uses
 ALLOWED_LARGE: set[str] = {"cvxinv/shipped/mnist_gan.safetensors"}
 
 
@@ -238,6 +239,55 @@ def test_what_judges_imports_nothing_that_competes():
     planted = imports_of("from .methods.hybrid import Hybrid", "cvxinv.inversion.verify")
     planted += imports_of("from ..methods import hybrid", "cvxinv.inversion.steps.newton")
     assert all(map(competes, planted)) and len(planted) == 2
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """Names of functions, classes, fields and attributes that a file defines."""
+    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def private_accesses(source: str) -> list[str]:
+    """`x._name` where x is another's object and the file defines no `_name`; `_replace` and the like are named tuples'."""
+    tree = ast.parse(source)
+    own = defined_names(tree) | {"_replace", "_asdict", "_fields", "_make"}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not re.match(r"_[^_]", node.attr) or node.attr in own:
+            continue
+        holder = node.value.func if isinstance(node.value, ast.Call) else node.value
+        if not (isinstance(holder, ast.Name) and holder.id in ("self", "cls", "super")):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_files_use_no_private_names_of_each_other():
+    found = [f"{name} {access}" for name, path in modules().items() for access in private_accesses(path.read_text())]
+    assert len(found) <= MOST_PRIVATE, f"{len(found)} private accesses across files:\n" + "\n".join(found)
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            inside = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("cvxinv"))
+            private = [alias.name for alias in node.names if re.match(r"_[^_]", alias.name)] if inside else []
+            assert not private, f"{name} line {node.lineno} imports {private}; give them public names"
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("rows._off.any()", 1),
+        ("f(problem)._lam + problem.rows._weight", 2),
+        ("self._off, cls._off, super()._off", 0),
+        ("class A:\n    def _part(self): ...\ndef f(a): return a._part()", 0),
+        ("def f(a): return a._replace(b=1), a.__dict__", 0),
+    ],
+)
+def test_the_count_of_private_accesses_sees_them(source: str, count: int):
+    assert len(private_accesses(source)) == count
 
 
 def test_no_star_imports():
