@@ -364,7 +364,7 @@ class _Cascade:
     def equalities(self) -> None:
         """An l2 bound of next to nothing asks for W h + b = y: a linear program, whose LASSO for lam -> 0 is degenerate."""
         left = self.open()
-        left = left[(self.problem.__dict__["eps"].cpu() <= NEXT_TO_NONE)[left]]
+        left = left[(self.problem.number("eps").cpu() <= NEXT_TO_NONE)[left]]
         if len(left):
             linear = NonnegativeBasisPursuitLinf(self.work(left).rows, 0.0)
             self.ask_interior_point(linear, "eps is next to 0: a linear program", left)

@@ -263,7 +263,7 @@ class _Reading:
         if excess.ball is None or excess.ball_size is None:
             return
         ball = (excess.ball + self.u * excess.ball_size).clamp(min=0)
-        allowed = self.tol * self.problem.__dict__["eps"] + _MISFIT * self.scale
+        allowed = self.tol * self.problem.number("eps") + _MISFIT * self.scale
         self.ball, self.times = ball, torch.maximum(self.times, _ratio(ball, allowed))
         self.violation = torch.maximum(self.violation, excess.ball.clamp(min=0))
 

@@ -39,7 +39,7 @@ class Guessed:
     """
 
     def __init__(self, system: AbstractEquations, problem: AbstractLayerProblem, c: Tensor):
-        self.system, self.rows, self.eps = system, problem.rows, problem.__dict__["eps"]
+        self.system, self.rows, self.eps = system, problem.rows, problem.number("eps")
         y, b = self.rows.y, self.rows.b
         (self.h0, self.d), (self.mu0, self.mu) = system.solve_two(
             (c, -torch.ones_like(c)), (-b.expand_as(y), torch.zeros_like(y))
@@ -72,7 +72,7 @@ def _lam_that_meets(rows: Rows, eps: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
 def polish(problem: AbstractLayerProblem, point: Point) -> Point:
     """The point that the activity of `point` gives in closed form."""
     found = piece_of(problem, point).point
-    exact = (problem.__dict__["eps"] == 0).nonzero()[:, 0]
+    exact = (problem.number("eps") == 0).nonzero()[:, 0]
     if len(exact):
         linear = NonnegativeBasisPursuitLinf(problem.rows.take(exact), 0.0)
         vertex = crossover.polish(linear, Point(point.h[exact], point.p[exact]))
@@ -82,7 +82,7 @@ def polish(problem: AbstractLayerProblem, point: Point) -> Point:
 
 def piece_of(problem: AbstractLayerProblem, point: Point) -> Piece:
     """The closed form on the activity of `point`, which is a point of the basis pursuit (h >= 0)."""
-    rows, eps = problem.rows, problem.__dict__["eps"]
+    rows, eps = problem.rows, problem.number("eps")
     nearest = NonnegativeLasso(rows, 0.0)
     free, tight = activity(problem, point)
     fitted = solve_on(nearest, free, tight, point.h)

@@ -52,7 +52,7 @@ class RootFinding(AbstractSolver):
     def begin(self, problem: AbstractLayerProblem, near: Point | None = None) -> None:
         """near: a point of the problem whose activity is all but right."""
         rows, self.near = problem.rows, near
-        self.eps = problem.__dict__["eps"]
+        self.eps = problem.number("eps")
         slope = rows.W.adjoint(rows.fit * rows.target).amax(1).clamp(min=_LOWEST)
         self.high, self.low = 1.01 * slope, torch.full_like(slope, _LOWEST)
         share = self.eps / rows.target.norm(dim=1).clamp(min=1e-300)

@@ -42,7 +42,7 @@ class SharedPursuit(AbstractSharedADMM):
     kept = (*AbstractSharedADMM.kept, "eps", "highest", "phi", "before", "length", "slope", "off", "moves", "stretch")
 
     def begin(self, problem: AbstractLayerProblem) -> None:
-        self.eps = problem.__dict__["eps"].double()
+        self.eps = problem.number("eps").double()
         super().begin(problem)
         one = torch.ones(1, problem.n, dtype=self.b.dtype, device=self.b.device)
         self.shift = self.gram.times(one, self.gram.K)  # (G + rho)^-1 1
