@@ -4,6 +4,7 @@ Arrays come from .npy, .npz and .safetensors; nothing is unpickled.
 """
 
 import difflib
+import hashlib
 import json
 import os
 import uuid
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .surroundings import undisturbed
@@ -37,6 +38,44 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec: dict[str, Any]) -> None:
+    """Write tensors, and the JSON file beside them, which also tells their sha256; where this fails both are as they were.
+
+    Both are complete on the disk before either gets its name, and the JSON file gets it last. Raises OSError.
+    """
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    text = json.dumps(spec | {"sha256": hashlib.sha256(content).hexdigest()}, indent=1) + "\n"
+    mark, done = uuid.uuid4().hex, False
+    new, new_text = (path.parent / f".{path.name}.{mark}.partial" for path in (weights, described))
+    old = weights.parent / f".old-{weights.name}.{mark}.partial"
+    try:
+        new.write_bytes(content)
+        new_text.write_bytes(text.encode())
+        if weights.exists():
+            os.replace(weights, old)
+        os.replace(new, weights)
+        os.replace(new_text, described)
+        done = True
+    finally:
+        if not done and old.exists():
+            os.replace(old, weights)
+        elif not done and not new.exists() and not described.exists():
+            weights.unlink(missing_ok=True)
+        for partial in (new, new_text, old):
+            partial.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path, sha256: str | None, told_by: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, if they are those that the file `told_by` names. Raises ValueError otherwise."""
+    content = path.read_bytes()
+    if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise ValueError(
+            f"expected {path} with the sha256 that {told_by} names, got another ({len(content)} bytes); "
+            "it is truncated, damaged or belongs to another: fetch or copy both files again"
+        )
+    return parse_tensors(content, path)
 
 
 @undisturbed

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
+from cvxinv.generator import ops
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,29 @@ def test_it_is_refused_by_name_before_anything_is_written(tmp_path: Path):
     ci.save_generator(generator(ci.Dense(W.matrix())), tmp_path / "net")
     z = normal(4, 3, seed=8)
     assert torch.allclose(ci.load_generator(tmp_path / "net")(z), generator(W)(z), rtol=1e-12)
+
+
+def test_one_op_reads_and_saves_it(tmp_path: Path):
+    """The errand of CONTRIBUTING, from outside."""
+    try:
+
+        @dataclass(frozen=True, eq=False, kw_only=True)
+        class KroneckerOp(ops.AbstractMapOp, names=("kronecker",), saves=Kronecker):
+            left: ops.Matrix
+            right: ops.Matrix
+
+            def maps(self, shape):
+                return (Kronecker(self.left, self.right),)
+
+        G = generator(W)
+        ci.save_generator(G, tmp_path / "net")
+        back = ci.load_generator(tmp_path / "net")
+    finally:
+        del ops.OPS["kronecker"]
+    assert isinstance(back.layers[1].W, Kronecker) and back.signal_shape == (6, 4)
+    assert torch.equal(back.layers[1].W.left, W.left) and torch.equal(back(normal(4, 3)), G(normal(4, 3)))
+    with pytest.raises(ci.UnsupportedLayerError, match=r"got layer 2 \(kronecker\) of .*net\.json, which is unknown"):
+        ci.load_generator(tmp_path / "net")
 
 
 class Affine(Kronecker):

@@ -22,14 +22,6 @@ _DENSE_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class _Diagonal:
-    """scale * h + shift, both `(n,)`: a batch norm that no map has taken yet."""
-
-    scale: Tensor
-    shift: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class _Affine:
     """W h + b."""
 
@@ -54,12 +46,12 @@ def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = 
 
 @dataclass
 class _Chain:
-    """Ops folded so far; `shape` is that of one signal behind them, without the batch."""
+    """Ops folded so far; `shape` is that of one signal behind them. A diagonal that no map has taken yet is pending, too."""
 
     shape: ops.Shape
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    pending: _Diagonal | _Affine | None = None
+    pending: ops.Diagonal | _Affine | None = None
 
     def append(self, op: ops.AbstractOp, place: str) -> None:
         """Fold one op in. Raises: MisfitError, UnsupportedLayerError."""
@@ -71,7 +63,7 @@ class _Chain:
         elif isinstance(op, ops.AbstractDiagonal):
             self._add_diagonal(*op.numbers(self.shape))
         elif isinstance(op, ops.Reshape):
-            self.shape = op.fits(self.shape)
+            self.shape = op.shape_after(self.shape)
         elif isinstance(op, ops.Activation):
             self._add_activation(op.activation, place)
         else:
@@ -98,8 +90,8 @@ class _Chain:
         before, self.shape = self.pending, W.shapes[1]
         if before is None:
             self.pending = _Affine(W, b)
-        elif isinstance(before, _Diagonal):
-            self.pending = _Affine(_scale_columns(W, before.scale), b + W(before.shift[None])[0])
+        elif isinstance(before, ops.Diagonal):
+            self.pending = _Affine(_scale(W, before.scale, rows=False), b + W(before.shift[None])[0])
         else:
             product = Composition(W, before.W) if as_factor else compose(W, before.W)
             self.pending = _Affine(product, b + W(before.b[None])[0])
@@ -109,11 +101,11 @@ class _Chain:
         scale, shift = ops.per_output(scale, self.shape), ops.per_output(shift, self.shape)
         before = self.pending
         if before is None:
-            self.pending = _Diagonal(scale, shift)
-        elif isinstance(before, _Diagonal):
-            self.pending = _Diagonal(scale * before.scale, scale * before.shift + shift)
+            self.pending = ops.Diagonal(scale=scale, shift=shift)
+        elif isinstance(before, ops.Diagonal):
+            self.pending = ops.Diagonal(scale=scale * before.scale, shift=scale * before.shift + shift)
         else:
-            self.pending = _Affine(_scale_rows(before.W, scale), scale * before.b + shift)
+            self.pending = _Affine(_scale(before.W, scale, rows=True), scale * before.b + shift)
 
     def _add_activation(self, activation: AbstractActivation, place: str) -> None:
         """Append an activation; it closes a layer."""
@@ -128,7 +120,7 @@ class _Chain:
 
     def _close(self, activation: AbstractActivation, place: str) -> None:
         pending, self.pending = self.pending, None
-        if isinstance(pending, _Diagonal):
+        if isinstance(pending, ops.Diagonal):
             pending = _Affine(_diagonal_map(pending.scale), pending.shift)
         assert pending is not None
         self.layers.append(Layer(pending.W, pending.b, activation))
@@ -156,41 +148,21 @@ def _diagonal_map(scale: Tensor) -> AbstractMap:
     return Conv2d(scale.reshape(-1, 1, 1, 1), (scale.numel(), 1, 1), groups=scale.numel())
 
 
-def _scale_rows(W: AbstractMap, scale: Tensor) -> AbstractMap:
+def _scale(W: AbstractMap, scale: Tensor, rows: bool) -> AbstractMap:
+    """diag(`scale`) W, or W diag(`scale`) where not `rows`; what it can take into its weights a map takes."""
     if isinstance(W, Dense):
-        return Dense(W.weight * scale[:, None])
+        return Dense(W.weight * (scale[:, None] if rows else scale))
     if isinstance(W, Composition):
-        return Composition(_scale_rows(W.outer, scale), W.inner)
-    if isinstance(W, Conv2d | ConvTranspose2d):
-        channels = ops.per_channel(scale, W.shape_out[0])
-        if channels is not None:
-            return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d)))
-    if isinstance(W, Resampling2d):
-        channels = ops.per_channel(scale, W.channels)
-        if channels is not None:
-            return Composition(W, _channel_scale(channels, W.shape_in))  # it commutes with what is done in each channel
-    return compose(_diagonal_map(scale), W)
-
-
-def _scale_columns(W: AbstractMap, scale: Tensor) -> AbstractMap:
-    if isinstance(W, Dense):
-        return Dense(W.weight * scale)
-    if isinstance(W, Composition):
-        return Composition(W.outer, _scale_columns(W.inner, scale))
-    if isinstance(W, Resampling2d):
-        channels = ops.per_channel(scale, W.channels)
-        if channels is not None:
-            return Composition(W, _channel_scale(channels, W.shape_in))
-    if isinstance(W, Conv2d | ConvTranspose2d):
-        channels = ops.per_channel(scale, W.shape_in[0])
-        if channels is not None:
-            return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, ConvTranspose2d)))
-    return compose(W, _diagonal_map(scale))
-
-
-def _channel_scale(channels: Tensor, shape: tuple[int, int, int]) -> Conv2d:
-    """One number per channel as a map of pictures."""
-    return Conv2d(channels.reshape(-1, 1, 1, 1), shape, groups=channels.numel())
+        outer, inner = (_scale(W.outer, scale, rows), W.inner) if rows else (W.outer, _scale(W.inner, scale, rows))
+        return Composition(outer, inner)
+    shape = W.shapes[1 if rows else 0]
+    channels = ops.per_channel(scale, shape[0])
+    if isinstance(W, Conv2d | ConvTranspose2d) and channels is not None:
+        return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d) == rows))
+    if isinstance(W, Resampling2d) and channels is not None:
+        # it commutes with what is done in each channel
+        return Composition(W, Conv2d(channels.reshape(-1, 1, 1, 1), W.shape_in, groups=channels.numel()))
+    return compose(_diagonal_map(scale), W) if rows else compose(W, _diagonal_map(scale))
 
 
 def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bool) -> Tensor:

@@ -2,18 +2,18 @@
 
 An op is one entry of `layers`; its fields are that entry's fields and tensors. The readers emit ops, `folding.fold` makes a
 generator of them, and saving says a generator in ops again. A new map is read and saved by one op here: `maps` says which
-linear maps it is on a signal, `saves` which map is written as it; its fields bear the names of that map's fields.
+linear maps it is on a signal, `saves` which map is written as it; its fields bear the names of that map's, and torch's.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .activations import AbstractActivation
 from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
@@ -24,7 +24,6 @@ Pair = tuple[int, int]  # height and width
 Numbers = Annotated[Tensor, None]
 Vector = Annotated[Tensor, 1]
 Matrix = Annotated[Tensor, 2]
-Kernel = Annotated[Tensor, 4]
 
 
 class MisfitError(Exception):
@@ -51,11 +50,30 @@ class Place:
         return self.wrong(str(error).removeprefix("expected ").split(", got ")[0], got)
 
 
+OPS: dict[str, type["AbstractOp"]] = {}  # by the names in files; a class joins when it is defined
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AbstractOp:
-    """One entry of `layers`. `names` are those under which files know it; it is written under the first."""
+    """One entry of `layers`. `names` are those in files, written is the first; `saves` is the map that is written as it."""
 
     names: ClassVar[tuple[str, ...]] = ()
+    saves: ClassVar[type[AbstractMap] | None] = None
+
+    def __init_subclass__(cls, names: tuple[str, ...] = (), saves: type[AbstractMap] | None = None):
+        super().__init_subclass__()
+        cls.names, cls.saves = names, saves
+        OPS.update(dict.fromkeys(names, cls))
+
+    @classmethod
+    def of(cls, source: AbstractMap | nn.Module, **others: Any) -> Self:
+        """The op of a map or a module whose attributes bear the names of its fields; others: fields that are not theirs."""
+        own = {f.name: getattr(source, f.name, MISSING) for f in fields(cls)}
+        return cls(**{name: value for name, value in own.items() if value is not MISSING} | others)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """The shape of a signal behind the op, of one of `shape` before it. Raises: MisfitError."""
+        return shape
 
 
 Ops = Iterable[tuple[Place, AbstractOp]]
@@ -65,11 +83,8 @@ Ops = Iterable[tuple[Place, AbstractOp]]
 class AbstractMapOp(AbstractOp, ABC):
     """Linear maps and a bias. `composed` keeps them apart from the map before them, where no activation stands between.
 
-    `bias` is one number per channel of what comes out or one per output, None for zeros. `saves` is the map that is
-    written as this op, None where none is.
+    `bias` is one number per channel of what comes out or one per output, None for zeros.
     """
-
-    saves: ClassVar[type[AbstractMap] | None] = None
 
     bias: Annotated[Tensor | None, None] = None
     composed: bool = False
@@ -77,6 +92,9 @@ class AbstractMapOp(AbstractOp, ABC):
     @abstractmethod
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
         """What it does to a signal of `shape`, first to last. Raises: MisfitError."""
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return self.maps(shape)[-1].shapes[1]
 
     def offset(self, shape: Shape) -> Tensor:
         """The bias, one number per output `(prod(shape),)` of a signal of `shape` behind the op. Raises: MisfitError."""
@@ -87,36 +105,25 @@ class AbstractMapOp(AbstractOp, ABC):
             raise MisfitError(f"a bias of shape {expected}", tuple(self.bias.shape))
         return per_output(self.bias, shape)
 
-    @classmethod
-    def of(cls, W: AbstractMap, **others: Any) -> Self:
-        """The op that `W` is written as; others: the fields that are not the map's."""
-        own = {f.name for f in fields(cls)} & {f.name for f in fields(W)}  # type: ignore[arg-type]
-        return cls(**{name: getattr(W, name) for name in own}, **others)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Linear(AbstractMapOp):
+class Linear(AbstractMapOp, names=("linear",), saves=Dense):
     """A matrix `weight` (out, in) on the flat signal."""
-
-    names = ("linear",)
-    saves = Dense
 
     weight: Matrix
 
     def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
-        if self.weight.shape[1] != prod(shape):
-            raise MisfitError(f"a weight of shape (out, {prod(shape)})", tuple(self.weight.shape))
+        n = prod(shape)
+        if self.weight.shape[1] != n:
+            raise MisfitError(f"a weight (out, {n}), a matrix for {n} numbers", tuple(self.weight.shape))
         return (Dense(self.weight),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Convolution(AbstractMapOp):
+class Convolution(AbstractMapOp, names=("conv2d",), saves=Conv2d):
     """A convolution; with `padding_mode` "replicate" it pads with the edges."""
 
-    names = ("conv2d",)
-    saves: ClassVar[type[Conv2d | ConvTranspose2d]] = Conv2d
-
-    weight: Kernel
+    weight: Annotated[Tensor, 4]
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
@@ -138,18 +145,16 @@ class Convolution(AbstractMapOp):
         return pads, self._map(pads.shape_out, (0, 0))
 
     def _map(self, shape: tuple[int, int, int], padding: Pair) -> AbstractMap:
+        kind: Any = self.saves
         try:
-            return self.saves(self.weight, shape, self.stride, padding, self.dilation, self.groups, self.output_padding)
+            return kind(self.weight, shape, self.stride, padding, self.dilation, self.groups, self.output_padding)
         except RuntimeError as error:
             raise MisfitError("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TransposedConvolution(Convolution):
+class TransposedConvolution(Convolution, names=("conv_transpose2d",), saves=ConvTranspose2d):
     """A transposed convolution; it pads with zeros only."""
-
-    names = ("conv_transpose2d",)
-    saves = ConvTranspose2d
 
     padding_mode: Literal["zeros"] = "zeros"
 
@@ -158,11 +163,8 @@ class TransposedConvolution(Convolution):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Resampling(AbstractMapOp):
+class Resampling(AbstractMapOp, names=("resample2d",), saves=Resampling2d):
     """`rows` @ picture @ `columns`' in every channel."""
-
-    names = ("resample2d",)
-    saves = Resampling2d
 
     rows: Matrix
     columns: Matrix
@@ -176,10 +178,8 @@ class Resampling(AbstractMapOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Upsampling(AbstractMapOp):
+class Upsampling(AbstractMapOp, names=("upsample_nearest",)):
     """Every pixel `scale` = (down, across) times, both >= 1."""
-
-    names = ("upsample_nearest",)
 
     scale: Annotated[Pair, 1]
 
@@ -188,10 +188,8 @@ class Upsampling(AbstractMapOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Channels(AbstractMapOp):
+class Channels(AbstractMapOp, names=("concat_channels",)):
     """Fixed channels `before` and `after` those of the signal, (k, ...) with ... as in the signal's shape."""
-
-    names = ("concat_channels",)
 
     before: Numbers
     after: Numbers
@@ -213,10 +211,8 @@ class Channels(AbstractMapOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Embedding(AbstractOp):
+class Embedding(AbstractOp, names=("concat_label_embedding",)):
     """A row of `embedding` (classes, k) behind the flat signal: which one is open until a label is given."""
-
-    names = ("concat_label_embedding",)
 
     embedding: Matrix
 
@@ -235,10 +231,8 @@ class AbstractDiagonal(AbstractOp, ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BatchNorm(AbstractDiagonal):
+class BatchNorm(AbstractDiagonal, names=("batch_norm1d", "batch_norm2d")):
     """A batch norm in eval mode, tensors (channels,); without `weight` and `bias` they are ones and zeros."""
-
-    names = ("batch_norm1d", "batch_norm2d")
 
     running_mean: Vector
     running_var: Vector
@@ -259,10 +253,8 @@ class BatchNorm(AbstractDiagonal):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Diagonal(AbstractDiagonal):
+class Diagonal(AbstractDiagonal, names=("diagonal",)):
     """`scale` h + `shift`, each one number per channel or one per number of the signal."""
-
-    names = ("diagonal",)
 
     scale: Numbers
     shift: Numbers
@@ -275,17 +267,14 @@ class Diagonal(AbstractDiagonal):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reshape(AbstractOp):
+class Reshape(AbstractOp, names=("reshape",)):
     """The same numbers in another shape."""
-
-    names = ("reshape",)
 
     shape: Shape
 
-    def fits(self, before: Shape) -> Shape:
-        """The new shape. Raises: MisfitError where a signal of shape `before` has another number of numbers."""
-        if prod(self.shape) != prod(before):
-            raise MisfitError(f"a shape of {prod(before)} numbers", list(self.shape))
+    def shape_after(self, shape: Shape) -> Shape:
+        if prod(self.shape) != prod(shape):
+            raise MisfitError(f"a shape of {prod(shape)} numbers", list(self.shape))
         return self.shape
 
 
@@ -294,12 +283,6 @@ class Activation(AbstractOp):
     """A nonlinearity; files know it by its own name."""
 
     activation: AbstractActivation
-
-
-_KINDS = (
-    Linear, Convolution, TransposedConvolution, Resampling, Upsampling, Channels, Embedding, BatchNorm, Diagonal, Reshape,
-)  # fmt: skip
-OPS: dict[str, type[AbstractOp]] = {name: kind for kind in _KINDS for name in kind.names}
 
 
 def picture(shape: Shape) -> tuple[int, int, int]:

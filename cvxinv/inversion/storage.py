@@ -1,20 +1,16 @@
 """The folder that holds an inversion (docs/results.md): written whole or not at all, read only if it is what was written."""
 
-import hashlib
-import json
 import os
 import tempfile
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import as_floats, near, parse_json, parse_tensors, read_array
+from ..files import as_floats, near, parse_json, read_array, read_tensors, write_pair
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
@@ -40,10 +36,9 @@ def save_inversion(inversion: "Inversion", folder: str | Path) -> Path:
     stays where this fails. Raises OSError for a folder that cannot be written.
     """
     folder = check_writable(folder)
-    tensors = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(inversion).items()})
-    spec = _spec(inversion) | {"sha256": hashlib.sha256(tensors).hexdigest()}
+    tensors, spec = _tensors(inversion), _spec(inversion)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_pair(folder, tensors, (json.dumps(spec, indent=1) + "\n").encode())
+    write_pair(folder / TENSORS, tensors, folder / SPEC, spec)
     return folder
 
 
@@ -79,27 +74,6 @@ def check_writable(folder: str | Path) -> Path:
     except OSError as error:
         raise PermissionError(f"cannot write into {there}: {error.strerror}; {cure}") from error
     return folder
-
-
-def _write_pair(folder: Path, tensors: bytes, spec: bytes) -> None:
-    mark = uuid.uuid4().hex
-    new_tensors, new_spec, old = (folder / f".{name}.{mark}.partial" for name in (TENSORS, SPEC, f"old-{TENSORS}"))
-    target, done = folder / TENSORS, False
-    try:
-        new_tensors.write_bytes(tensors)
-        new_spec.write_bytes(spec)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(new_tensors, target)
-        os.replace(new_spec, folder / SPEC)
-        done = True
-    finally:
-        if not done and old.exists():
-            os.replace(old, target)
-        elif not done and not new_tensors.exists() and not (folder / SPEC).exists():
-            target.unlink(missing_ok=True)
-        for partial in (new_tensors, new_spec, old):
-            partial.unlink(missing_ok=True)
 
 
 def _tensors(inversion: "Inversion") -> dict[str, Tensor]:
@@ -214,13 +188,7 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )
     spec = _read_spec(folder / SPEC)
-    content = (folder / TENSORS).read_bytes()
-    if hashlib.sha256(content).hexdigest() != spec["sha256"]:
-        raise ValueError(
-            f"expected {folder / TENSORS} with the sha256 that {SPEC} names, got another ({len(content)} bytes); "
-            "it is truncated, damaged or of another result: copy both files again"
-        )
-    return spec, parse_tensors(content, folder / TENSORS)
+    return spec, read_tensors(folder / TENSORS, spec["sha256"], SPEC)
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

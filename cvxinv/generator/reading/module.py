@@ -25,6 +25,7 @@ from ..activations import KINDS, AbstractActivation, all_kinds
 from ..chain import Generator
 from ..folding import fold
 from ..maps import Resampling2d
+from .agreement import check_agreement
 from .labels import fixed_label, no_label
 
 _PROBES = 3
@@ -37,6 +38,15 @@ _MODULES = (
     nn.Linear, nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, _DropoutNd, nn.Flatten, nn.Unflatten,
     *_RESAMPLINGS,
 )  # fmt: skip
+# the latent that a module takes where it comes first
+_LATENTS: dict[type[nn.Module], Callable[[Any], ops.Shape]] = {
+    nn.Linear: lambda part: (part.in_features,),
+    nn.ConvTranspose2d: lambda part: (part.in_channels, 1, 1),
+    nn.Conv2d: lambda part: (part.in_channels, 1, 1),
+    nn.BatchNorm1d: lambda part: (part.num_features,),
+    nn.BatchNorm2d: lambda part: (part.num_features, 1, 1),
+    nn.Unflatten: lambda part: (prod(n[1] if isinstance(n, tuple) else n for n in part.unflattened_size),),
+}
 _DEFAULTS = {"negative_slope": 0.01}  # torch's, for numbers that a functional call leaves out
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout)
 _RESHAPES = (
@@ -384,18 +394,8 @@ def _label_width(node: fx.Node, twin: nn.Module) -> int | None:
 
 def _implied(node: fx.Node, twin: nn.Module) -> Iterator[tuple[int, ...]]:
     if node.op == "call_module":
-        part = twin.get_submodule(str(node.target))
-        if isinstance(part, nn.Linear):
-            yield (part.in_features,)
-        elif isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
-            yield (part.in_channels, 1, 1)
-        elif isinstance(part, nn.BatchNorm1d):
-            yield (part.num_features,)
-        elif isinstance(part, nn.BatchNorm2d):
-            yield (part.num_features, 1, 1)
-        elif isinstance(part, nn.Unflatten):
-            sizes = part.unflattened_size
-            yield (prod(size[1] if isinstance(size, tuple) else size for size in sizes),)
+        part: Any = twin.get_submodule(str(node.target))
+        yield from (shape(part) for kind, shape in _LATENTS.items() if isinstance(part, kind))
     elif node.target in ("view", "reshape", torch.reshape, "unflatten", torch.unflatten):
         sizes = _sizes_after_batch(node)
         if sizes and all(isinstance(size, int) and size > 0 for size in sizes):
@@ -457,14 +457,15 @@ class _Step:
         if isinstance(part, nn.Linear):
             if prod(self.before) != part.in_features:
                 raise self._unsupported(f"applied to each row of a signal of shape {self.before}")
-            yield ops.Linear(weight=part.weight.detach(), bias=_detached(part.bias))
+            yield ops.Linear.of(part)
             yield ops.Reshape(shape=self.after)
-        elif isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
+        elif isinstance(part, nn.ConvTranspose2d):
+            self._picture()
+            yield ops.TransposedConvolution.of(part)
+        elif isinstance(part, nn.Conv2d):
             yield from self._convolution(part)
         elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert part.running_mean is not None and part.running_var is not None
-            affine = {"weight": _detached(part.weight), "bias": _detached(part.bias)}
-            yield ops.BatchNorm(running_mean=part.running_mean, running_var=part.running_var, **affine, eps=part.eps)
+            yield ops.BatchNorm.of(part)
         elif isinstance(part, nn.Flatten | nn.Unflatten):
             yield ops.Reshape(shape=self.after)
         elif isinstance(part, _RESAMPLINGS):
@@ -490,21 +491,13 @@ class _Step:
     def _argument(self, name: str, place: int, default: Any) -> Any:
         return self.node.kwargs.get(name, self.node.args[place] if len(self.node.args) > place else default)
 
-    def _convolution(self, part: nn.ConvTranspose2d | nn.Conv2d) -> Iterator[ops.AbstractOp]:
-        kernel: dict[str, Any] = {name: getattr(part, name) for name in ("stride", "dilation", "groups", "output_padding")}
-        kernel |= {"weight": part.weight.detach(), "bias": _detached(part.bias)}
-        picture = self._picture()
-        if isinstance(part, nn.ConvTranspose2d):
-            yield ops.TransposedConvolution(**kernel, padding=part.padding)  # type: ignore[arg-type]
-            return
-        pads = _pads(part)
+    def _convolution(self, part: nn.Conv2d) -> Iterator[ops.AbstractOp]:
+        picture, pads, padding = self._picture(), _pads(part), (0, 0)
         if part.padding_mode == "zeros" and pads[::2] == pads[1::2]:
-            yield ops.Convolution(**kernel, padding=(pads[2], pads[0]))
-            return
-        # other paddings than a convolution's own become a map in front of it
-        if any(pads):
+            padding = (pads[2], pads[0])
+        elif any(pads):  # other paddings than a convolution's own become a map in front of it
             yield ops.Resampling.of(Resampling2d.padding(picture, pads, part.padding_mode))
-        yield ops.Convolution(**kernel)
+        yield ops.Convolution.of(part, padding=padding, padding_mode="zeros")
 
     def _resampling_function(self) -> ops.AbstractOp:
         target, args, kwargs = self.node.target, self.node.args[1:], dict(self.node.kwargs)
@@ -579,10 +572,6 @@ class _Step:
         return UnsupportedLayerError(f"expected a step that can be read, got {self.place} {what}; {_CURE}")
 
 
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
-
-
 def _pads(part: nn.Conv2d) -> tuple[int, int, int, int]:
     """(left, right, top, bottom) that a convolution pads; "same" pads one more behind where the sum is odd."""
     if part.padding == "same":
@@ -594,13 +583,6 @@ def _pads(part: nn.Conv2d) -> tuple[int, int, int, int]:
 
 def _compare(generator: Generator, twin: nn.Module, shape: tuple[int, ...], inputs: _Inputs) -> None:
     z = _latents(_CHECKS, shape)
-    expected, got = twin(*inputs.arguments(z.clone())).flatten(1), generator(z.flatten(1))
-    scale = max(float(expected.norm()), torch.finfo(torch.float64).tiny)
-    relative = float((expected - got).norm()) / scale if expected.shape == got.shape else float("inf")
-    # negated, so that NaN is caught too
-    if not relative <= _RTOL:
-        raise ValueError(
-            f"expected the module to compute what was read from it, got a relative "
-            f"difference of {relative:.1e} on {_CHECKS} random latents (allowed {_RTOL:.0e}); "
-            "remove forward hooks, in-place changes and randomness"
-        )
+    expected, source = twin(*inputs.arguments(z.clone())).flatten(1), "the module to compute what was read from it"
+    cure = "remove forward hooks, in-place changes and randomness"
+    check_agreement(expected, generator(z.flatten(1)), _RTOL, source=source, cure=cure)

@@ -21,8 +21,9 @@ from ...errors import BackendNotInstalledError, CvxinvWarning, UnsupportedLayerE
 from .. import ops
 from ..chain import Generator
 from ..folding import fold
+from .agreement import check_agreement
 from .labels import fixed_label, no_label
-from .onnx_nodes import Signal, Step
+from .onnx_nodes import Signal, Step, evaluate
 
 _OLDEST = 9  # the operator set since which batch norm and upsampling have their present form
 _BATCH = 7  # signals where the file leaves their number open; no likely size of an axis
@@ -30,26 +31,22 @@ _CHECKS = 16
 _RTOL = 1e-5  # onnxruntime computes in float32; a misread node is off by far more
 _FLOATS = {1: np.float32, 11: np.float64}  # element types of the specification
 _INTEGERS = {6: np.int32, 7: np.int64}
-_EVALUATION_ERRORS = (
-    NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError,
-)  # fmt: skip
 
 
 def read_onnx(path: Path, latent_dim: int | None = None, label: int | None = None) -> Generator:
     """The generator of an ONNX file, in float64 on the CPU; of a conditional one, that of `label`.
 
-    Raises: BackendNotInstalledError without the package onnx; FileNotFoundError; ValueError for a damaged file, for
-    inputs that are not one latent (N, n0) or (N, channels, height, width) and at most one integer label, for a missing
-    or wrong label, and where onnxruntime computes something else; UnsupportedLayerError, with node and operator, for
-    what no chain of maps and activations can hold.
+    Raises: BackendNotInstalledError without the package onnx; ValueError for a damaged file, for inputs that are not one
+    latent (N, n0) or (N, channels, height, width) and at most one integer label, for a missing or wrong label, and where
+    onnxruntime computes something else; UnsupportedLayerError, with node and operator, for what no op can say.
     """
     model = _load(path)
     nodes = _live(model.graph, path)
     inputs = _read_inputs(model.graph, nodes, path, latent_dim, label)
     generator = fold(_ops(model, nodes, inputs, path), inputs.shape)
-    said = {"conversion_check": _compare(generator, inputs, path)}
-    described = {"name": path.stem, **({} if inputs.label is None else {"label": inputs.label}), **said}
-    return replace(generator, description=described)
+    label_said = {} if inputs.label is None else {"label": inputs.label}
+    check = _compare(generator, inputs, path)
+    return replace(generator, description={"name": path.stem, **label_said, "conversion_check": check})
 
 
 def _load(path: Path) -> Any:
@@ -60,8 +57,6 @@ def _load(path: Path) -> Any:
         raise BackendNotInstalledError(
             f'expected the package onnx for {path}, which is not installed; pip install "cvxinv[onnx]"'
         ) from error
-    if not path.is_file():
-        raise FileNotFoundError(f"expected an ONNX file, got no {path}; give the path of NAME.onnx")
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
@@ -187,7 +182,7 @@ def _ops(model: Any, nodes: list[Any], inputs: _Inputs, path: Path) -> ops.Ops:
         if node.op_type == "Shape" and signals:
             constants[node.output[0]] = _shape(node, (batch, *shapes[signals[0]]))
         elif not signals:
-            constants.update(zip(node.output, _evaluate(node, constants, opset, place), strict=False))
+            constants.update(zip(node.output, evaluate(node, constants, opset, place), strict=False))
         elif signals != [current]:
             raise UnsupportedLayerError(
                 "expected a chain in which every node takes the node before, got a branch or skip connection at "
@@ -216,23 +211,6 @@ def _shape(node: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.array(shape[places.get("start", 0) : places.get("end", len(shape))], dtype=np.int64)
 
 
-def _evaluate(node: Any, constants: dict[str, np.ndarray], opset: int, place: str) -> list[Any]:
-    """What a node makes of constants."""
-    from onnx.reference import ReferenceEvaluator
-
-    axes = [axis for attribute in node.attribute if attribute.name == "axes" for axis in attribute.ints]
-    if node.op_type == "Unsqueeze" and axes:  # onnx 1.23 fails on axes as an attribute, as before operator set 13
-        return [np.expand_dims(constants[node.input[0]], axes)]
-    try:
-        feeds = {name: constants[name] for name in node.input if name}
-        return list(ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds))
-    except _EVALUATION_ERRORS as error:
-        raise UnsupportedLayerError(
-            f"expected constants that onnx's reference evaluator computes, got {type(error).__name__}: {error} at {place}; "
-            "export with constant folding, or simplify the graph"
-        ) from error
-
-
 def _compare(generator: Generator, inputs: _Inputs, path: Path) -> str:
     """What the reading was compared with, in words. Raises: ValueError where the two differ."""
     try:
@@ -251,14 +229,8 @@ def _compare(generator: Generator, inputs: _Inputs, path: Path) -> str:
     except refusals as error:
         return _not_compared(path, f"onnxruntime cannot run it ({str(error).splitlines()[0]})")
     got = generator(torch.from_numpy(feeds).double().flatten(1))
-    scale = max(float(expected.norm()), torch.finfo(torch.float64).tiny)
-    relative = float((expected - got).norm()) / scale if expected.shape == got.shape else float("inf")
-    # negated, so that NaN is caught too
-    if not relative <= _RTOL:
-        raise ValueError(
-            f"expected onnxruntime {onnxruntime.__version__} to compute what was read from {path}, got a relative "
-            f"difference of {relative:.1e} on {N} random latents (allowed {_RTOL:.0e}); please report it with the file"
-        )
+    source = f"onnxruntime {onnxruntime.__version__} to compute what was read from {path}"
+    relative = check_agreement(expected, got, _RTOL, source=source, cure="please report it with the file")
     return f"compared with onnxruntime {onnxruntime.__version__}: relative difference {relative:.0e} on {N} random latents"
 
 

@@ -6,6 +6,7 @@ https://onnx.ai/onnx/operators, in the operator sets from 9 on.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -19,6 +20,10 @@ from ..activations import AbstractActivation, LeakyReLU, ReLU, all_kinds
 from ..maps import Resampling2d
 
 _PAD_MODES = {"constant": "zeros", "edge": "replicate", "reflect": "reflect", "wrap": "circular"}
+_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
+_EVALUATION_ERRORS = (
+    NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError,
+)  # fmt: skip
 _LARGE = 3e38  # some exports write "no upper end" as the largest float32
 _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -26,6 +31,23 @@ _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
+
+
+def evaluate(node: Any, constants: dict[str, np.ndarray], opset: int, place: str) -> list[Any]:
+    """What a node makes of constants, by onnx's reference evaluator. Raises: UnsupportedLayerError."""
+    from onnx.reference import ReferenceEvaluator
+
+    axes = [axis for attribute in node.attribute if attribute.name == "axes" for axis in attribute.ints]
+    if node.op_type == "Unsqueeze" and axes:  # onnx 1.23 fails on axes as an attribute, as before operator set 13
+        return [np.expand_dims(constants[node.input[0]], axes)]
+    try:
+        feeds = {name: constants[name] for name in node.input if name}
+        return list(ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds))
+    except _EVALUATION_ERRORS as error:
+        raise UnsupportedLayerError(
+            f"expected constants that onnx's reference evaluator computes, got {type(error).__name__}: {error} at {place}; "
+            "export with constant folding, or simplify the graph"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -50,27 +72,27 @@ class Step:
 
     def read(self) -> None:
         """Say the node in `ops`. Raises: UnsupportedLayerError, ValueError, naming the node."""
+        plain = {word: kind for kind in all_kinds() if not kind.parameter_names for word in kind.onnx_ops}
         kinds: dict[str, Callable[[], None]] = {
+            **{word: partial(self._activation, kind()) for word, kind in plain.items()},
             "Gemm": self._gemm, "MatMul": self._matmul, "Add": self._add, "Sub": self._subtract, "Mul": self._multiply,
             "Div": self._divide, "Neg": lambda: self._affine(-torch.ones(self.shape).double()),
             "Conv": self._convolution, "ConvTranspose": self._transposed, "BatchNormalization": self._batch_norm,
             "LeakyRelu": lambda: self._leaky(self._attribute("alpha", 0.01)), "PRelu": self._learned_leaky,
-            "Clip": self._clip, "Reshape": self._reshape, "Flatten": self._flatten, "Squeeze": self._squeeze,
-            "Unsqueeze": self._unsqueeze,
-            "Transpose": self._transpose, "Dropout": self._dropout, "Cast": self._cast, "Concat": self._concatenate,
-            "Pad": self._pad, "Upsample": self._resize, "Resize": self._resize,
+            "Clip": self._clip, "Dropout": self._dropout, "Cast": self._cast, "Concat": self._concatenate, "Pad": self._pad,
+            "Upsample": self._resize, "Resize": self._resize, **dict.fromkeys(_RESHAPES, self._reshape),
         }  # fmt: skip
-        name = self.node.op_type
-        plain = {word: kind for kind in all_kinds() if not kind.parameter_names for word in kind.onnx_ops}
-        if name not in kinds and name not in plain:
-            known = ", ".join(sorted({*kinds, *plain}))
-            raise self._unsupported(f"which no map or activation can say; supported are {known}")
-        kinds[name]() if name in kinds else self._activation(plain[name]())
+        if self.node.op_type not in kinds:
+            raise self._unsupported(f"which no map or activation can say; supported are {', '.join(sorted(kinds))}")
+        kinds[self.node.op_type]()
 
-    def _emit(self, op: ops.AbstractOp, shape: ops.Shape | None = None) -> None:
-        """Say one more op, which leaves signals of `shape`."""
+    def _emit(self, op: ops.AbstractOp) -> None:
+        """Say one more op. Raises: ValueError where it does not fit the signal."""
         self.ops.append(op)
-        self.shape = self.shape if shape is None else shape
+        try:
+            self.shape = op.shape_after(self.shape)
+        except ops.MisfitError as misfit:
+            raise self._wrong(misfit.expected, misfit.got) from misfit
 
     # --- linear maps ---
 
@@ -90,9 +112,7 @@ class Step:
     def _dense(self, weight: Tensor) -> None:
         if len(self.shape) != 1:
             raise self._unsupported(f"applied to each row of a signal of shape {self.shape}")
-        if weight.shape[1] != self.shape[0]:
-            raise self._wrong(f"a matrix for {self.shape[0]} numbers", f"one for {weight.shape[1]}")
-        self._emit(ops.Linear(weight=weight.contiguous()), (weight.shape[0],))
+        self._emit(ops.Linear(weight=weight.contiguous()))
 
     def _add(self) -> None:
         self._affine(torch.ones(self.shape).double(), self._beside(1 - self._position()))
@@ -123,49 +143,38 @@ class Step:
         self._emit(ops.BatchNorm(running_mean=mean, running_var=var, weight=weight, bias=bias, eps=eps))
 
     def _convolution(self) -> None:
-        kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
-        weight, stride = kernel["weight"], kernel["stride"]
-        sizes = self._extent(weight, kernel["dilation"])
-        needed = [
-            max(0, (-(-size // s) - 1) * s + k - size) for size, s, k in zip(before[1:], stride, sizes, strict=True)
-        ]  # "same": as many outputs as strides fit into the input
+        kernel, before = self._kernel(), self._picture()
+        # "same": as many outputs as strides fit into the input
+        sizes = zip(before[1:], kernel["stride"], self._extent(kernel), strict=True)
+        needed = [max(0, (-(-size // s) - 1) * s + k - size) for size, s, k in sizes]
         top, left, bottom, right = self._pads(needed)
         if (top, left) != (bottom, right):
             self._pad_by(left, right, top, bottom)
             top, left = 0, 0
-        padded = (self.shape[1] + 2 * top, self.shape[2] + 2 * left)
-        out = [(size - k) // s + 1 for size, k, s in zip(padded, sizes, stride, strict=True)]
-        self._emit(ops.Convolution(**kernel, padding=(top, left), groups=groups), self._sized(weight.shape[0], out))
+        self._emit(ops.Convolution(**kernel, padding=(top, left)))
 
     def _transposed(self) -> None:
-        kernel, before, groups = self._kernel(), self._picture(), self._attribute("group", 1)
-        weight, stride, extra = kernel["weight"], kernel["stride"], self._pair("output_padding", 0)
-        sizes = self._extent(weight, kernel["dilation"])
+        kernel, before, extra = self._kernel(), self._picture(), self._pair("output_padding", 0)
+        stride, sizes = kernel["stride"], self._extent(kernel)
         full = [(n - 1) * s + k + e for n, s, k, e in zip(before[1:], stride, sizes, extra, strict=True)]
         same = [n * s for n, s in zip(before[1:], stride, strict=True)]
         asked = list(self._attribute("output_shape", []))[-2:]
         top, left, bottom, right = self._pads([f - o for f, o in zip(full, asked or same, strict=True)], asked != [])
         direct = (top, left) == (bottom, right) and min(top, left) >= 0
         padding = (top, left) if direct else (0, 0)
-        out = self._sized(weight.shape[1] * groups, [size - 2 * pad for size, pad in zip(full, padding, strict=True)])
-        self._emit(ops.TransposedConvolution(**kernel, padding=padding, output_padding=extra, groups=groups), out)
+        self._emit(ops.TransposedConvolution(**kernel, padding=padding, output_padding=extra))
         if not direct:
             self._pad_by(-left, -right, -top, -bottom)
 
     def _kernel(self) -> dict[str, Any]:
         """What both convolutions say of themselves in the same words."""
         bias = self._value(2, 1) if self._has(2) else None
-        place = {"stride": self._pair("strides"), "dilation": self._pair("dilations")}
+        place = {"stride": self._pair("strides"), "dilation": self._pair("dilations"), "groups": self._attribute("group", 1)}
         return {"weight": self._value(1, 4), "bias": bias, **place}
 
-    def _sized(self, channels: int, sizes: list[int]) -> ops.Shape:
-        if min(sizes) < 1:
-            raise self._wrong("strides, pads, ... that fit the weight", f"pictures of {sizes}")
-        return (channels, *sizes)
-
-    def _extent(self, weight: Tensor, dilation: tuple[int, int]) -> list[int]:
+    def _extent(self, kernel: dict[str, Any]) -> list[int]:
         """Height and width that the kernel reaches over."""
-        return [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        return [d * (k - 1) + 1 for d, k in zip(kernel["dilation"], kernel["weight"].shape[2:], strict=True)]
 
     def _pads(self, needed: list[int], asked: bool = False) -> tuple[int, ...]:
         """(top, left, bottom, right), given or chosen automatically so that they sum to `needed`."""
@@ -243,7 +252,7 @@ class Step:
         return torch.from_numpy(_ROUNDINGS[rounding](places[mode]).clip(0, size - 1).astype(np.int64))
 
     def _resampled(self, W: Resampling2d) -> None:
-        self._emit(ops.Resampling.of(W), W.shape_out)
+        self._emit(ops.Resampling.of(W))
 
     def _concatenate(self) -> None:
         axes, place = len(self.shape) + 1, self._position()
@@ -252,8 +261,7 @@ class Step:
         empty = torch.zeros(0, *self.shape[1:], dtype=torch.float64)
         sides = (range(place), range(place + 1, len(self.node.input)))
         before, after = (torch.cat([empty, *(self._same(self._value(i)) for i in side)]) for side in sides)
-        channels = before.shape[0] + self.shape[0] + after.shape[0]
-        self._emit(ops.Channels(before=before, after=after), (channels, *self.shape[1:]))
+        self._emit(ops.Channels(before=before, after=after))
 
     # --- activations ---
 
@@ -284,49 +292,16 @@ class Step:
     # --- shapes ---
 
     def _reshape(self) -> None:
-        target, before = self._integers(1), (self.signal.batch, *self.shape)
-        if not self._attribute("allowzero", 0):
-            target = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(target)]
-        known = prod(size for size in target if size != -1)
-        self._set_shape([prod(before) // known if size == -1 and known else size for size in target])
-
-    def _flatten(self) -> None:
-        axis = self._attribute("axis", 1)
-        if axis % (len(self.shape) + 1) != 1:
-            raise self._unsupported(f"with axis={axis}, which mixes signals")
-        self._set_shape([self.signal.batch, prod(self.shape)])
-
-    def _squeeze(self) -> None:
-        before = [self.signal.batch, *self.shape]
-        axes = self._axes(len(before)) or [i for i, size in enumerate(before) if size == 1]
-        if any(before[axis] != 1 for axis in axes):
-            raise self._wrong("axes of size 1", f"{axes} of {before}")
-        self._set_shape([0 if 0 in axes else before[0], *(n for i, n in enumerate(before) if i and i not in axes)])
-
-    def _unsqueeze(self) -> None:
-        before = [self.signal.batch, *self.shape]
-        given = self._axes(None)
-        axes = sorted(axis % (len(before) + len(given)) for axis in given)
-        for axis in axes:
-            before.insert(axis, 1)
-        self._set_shape([0, *before[1:]] if 0 in axes else before)
-
-    def _transpose(self) -> None:
-        before = [self.signal.batch, *self.shape]
-        order = list(self._attribute("perm", range(len(before))[::-1]))
-        kept = [axis for axis in order if axis == 0 or before[axis] != 1]
-        if kept != sorted(kept):
-            raise self._unsupported(f"with perm={order}, which reorders the numbers of a signal of shape {before[1:]}")
-        self._set_shape([before[axis] for axis in order])
-
-    def _axes(self, count: int | None) -> list[int]:
-        axes = self._integers(1) if self._has(1) else list(self._attribute("axes", []))
-        return axes if count is None else [axis % count for axis in axes]
-
-    def _set_shape(self, sizes: list[int]) -> None:
-        if not sizes or sizes[0] != self.signal.batch or prod(sizes[1:]) != prod(self.shape):
-            raise self._unsupported(f"which gives the shape {sizes} for {self.signal.batch} signals and so mixes them")
-        self._emit(ops.Reshape(shape=tuple(sizes[1:])), tuple(sizes[1:]))
+        """What the node does to numbered signals says the new shape, and whether each keeps its numbers in their order."""
+        batch = self.signal.batch
+        before = np.arange(batch * prod(self.shape)).reshape(batch, *self.shape)
+        try:
+            (after,) = evaluate(self.node, {**self.constants, self.signal.name: before}, self.signal.opset, self.place)
+        except UnsupportedLayerError as error:
+            raise self._unsupported(f"which mixes signals of shape {self.shape}, or cannot be computed") from error
+        if after.shape[:1] != (batch,) or not np.array_equal(after.reshape(batch, -1), before.reshape(batch, -1)):
+            raise self._unsupported(f"which mixes signals or reorders the numbers of one: {before.shape} to {after.shape}")
+        self._emit(ops.Reshape(shape=after.shape[1:]))
 
     def _dropout(self) -> None:
         if self._has(2) and bool(self._constant(2)):
@@ -380,8 +355,7 @@ class Step:
     def _picture(self) -> tuple[int, int, int]:
         if len(self.shape) != 3:
             raise self._unsupported(f"on a signal of shape {self.shape}, not (channels, height, width)")
-        channels, height, width = self.shape
-        return channels, height, width
+        return self.shape
 
     def _attribute(self, name: str, default: Any) -> Any:
         return self.attributes.get(name, default)

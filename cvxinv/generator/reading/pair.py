@@ -1,18 +1,15 @@
 """The pair NAME.safetensors + NAME.json of `docs/format.md`: each entry of its `layers` is an op, read and written by its
 fields."""
 
-import hashlib
-import json
 from dataclasses import MISSING, Field, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import UnsupportedLayerError
-from ...files import parse_json, parse_tensors, write_whole
+from ...files import parse_json, read_tensors, write_pair
 from ...surroundings import undisturbed
 from ..activations import KINDS, AbstractActivation, in_files
 from ..chain import Generator, factors
@@ -29,7 +26,7 @@ _OWN_KEYS = ("format", "version", "layers", "tensors", "parameters", "sha256", "
 
 @undisturbed
 def save_generator(generator: Generator, path: str | Path) -> None:
-    """Write `path`.safetensors and `path`.json (either suffix may be given), each whole or not at all.
+    """Write `path`.safetensors and `path`.json (either suffix may be given), both whole or neither.
 
     Loading them in the generator's own dtype gives the same maps, bit for bit. Raises: ValueError for a map or an activation
     that the format does not know, before anything is written.
@@ -46,12 +43,8 @@ def save_generator(generator: Generator, path: str | Path) -> None:
     described = {key: value for key, value in generator.description.items() if key not in _OWN_KEYS}
     described["latent"] = {**described.get("latent", {}), "dim": generator.latent_dim}
     described["output"] = {**described.get("output", {}), "image_shape": list(generator.signal_shape)}
-    weights = save(tensors)
     spec = {"format": _FORMAT, "version": _VERSION, **described, "layers": entries}
-    spec["sha256"] = hashlib.sha256(weights).hexdigest()
-    text = json.dumps(spec, indent=1) + "\n"
-    write_whole(weights_path, weights)
-    write_whole(json_path, text.encode())
+    write_pair(weights_path, tensors, json_path, spec)
 
 
 def pair_of(path: str | Path) -> tuple[Path, Path]:
@@ -118,7 +111,7 @@ def entry_of(op: AbstractOp, key: str) -> tuple[dict[str, Any], dict[str, Tensor
     for field in fields(op):
         value = getattr(op, field.name)
         if isinstance(value, Tensor):
-            tensors[f"{key}.{field.name}"] = value.detach().cpu().contiguous().clone()
+            tensors[f"{key}.{field.name}"] = value
         elif isinstance(value, tuple):
             entry[field.name] = list(value)
         elif value is not None and not (isinstance(value, bool | str) and value == field.default):
@@ -135,7 +128,9 @@ def read_pair(pair: tuple[Path, Path], latent_dim: int | None, label: int | None
     """The generator of two files that are there. Raises: ValueError, UnsupportedLayerError, with file and layer."""
     weights_path, json_path = pair
     spec = _read_spec(json_path)
-    tensors = _read_tensors(weights_path, spec)
+    # torch counts training batches in every batch norm; evaluation does not need it
+    read = read_tensors(weights_path, spec.get("sha256"), json_path.name)
+    tensors = {name: tensor for name, tensor in read.items() if not name.endswith(".num_batches_tracked")}
     n0 = spec["latent"]["dim"]
     if latent_dim not in (None, n0):
         raise ValueError(f"expected latent_dim={n0} as {json_path} says, got {latent_dim}; leave latent_dim out")
@@ -148,8 +143,7 @@ def read_pair(pair: tuple[Path, Path], latent_dim: int | None, label: int | None
             "use the two files that belong together"
         )
     description = {key: value for key, value in spec.items() if key not in _OWN_KEYS}
-    if label is not None:
-        description["label"] = int(label)
+    description |= {} if label is None else {"label": int(label)}
     generator = fold(ops, (n0,), description=description)
     shape = description.get("output", {}).get("image_shape", generator.signal_shape)
     if prod(shape) != generator.signal_dim:
@@ -175,18 +169,6 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if not isinstance(output, dict):
         raise ValueError(f'expected "output": {{...}} in {path}, got {output!r}; correct or remove it')
     return spec
-
-
-def _read_tensors(path: Path, spec: dict[str, Any]) -> dict[str, Tensor]:
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if spec.get("sha256", digest) != digest:
-        raise ValueError(
-            f"expected the weights with the sha256 that the JSON file names, got others in {path} "
-            f"({len(content)} bytes, truncated or of another generator); fetch both files again"
-        )
-    # torch counts training batches in every batch norm; evaluation does not need it
-    return {k: v for k, v in parse_tensors(content, path).items() if not k.endswith(".num_batches_tracked")}
 
 
 class _Entry:
