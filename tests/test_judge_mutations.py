@@ -84,7 +84,7 @@ FAULTS = [
     (
         "certificate",
         "an l2 bound judged by s_y",
-        'self.tol * self.problem.__dict__["eps"] + _MISFIT * self.scale',
+        'self.tol * self.problem.number("eps") + _MISFIT * self.scale',
         "self.tol * self.scale",
     ),
     ("certificate", "dead rows are limits like others", "over = torch.where(self.dead, 0.0, over)", "pass"),
