@@ -192,7 +192,8 @@ class PretendDevice(TorchDispatchMode):
         says = {
             "is_available": True, "device_count": 1, "current_device": 0, "get_device_name": about.name, "_lazy_init": None,
             "get_device_properties": about, "get_device_capability": (8, 0), "mem_get_info": self.memory,
-            "is_bf16_supported": True, "empty_cache": None, "max_memory_allocated": 0, "reset_peak_memory_stats": None,
+            "is_bf16_supported": True, "empty_cache": None, "max_memory_allocated": 0, "memory_reserved": 0,
+            "memory_allocated": 0, "reset_peak_memory_stats": None,
         }  # fmt: skip
         calls: dict[str, Any] = {name: (lambda *_, _said=said, **__: _said) for name, said in says.items()}
         calls["synchronize"] = lambda *_: self.tally.waited.update([("synchronize", self.line())])

@@ -237,3 +237,16 @@ def test_a_missing_device_is_said_aloud():
     command = [sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--device", "cuda"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "skipped: --device cuda" in done.stdout and "case 1" not in done.stdout
+
+
+def test_launches_are_counted_and_bounded(tmp_path: Path):
+    call = [sys.executable, str(ROOT / "benchmarks" / "launches.py"), "--quick", "--only", "auto", "--out", str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "launches_quick.json").read_text())
+    assert len(record["rows"]) == 3 and "commit" in record["circumstances"]
+    for row in record["rows"]:
+        assert row["statuses"] == {"optimal": row["signals"]}
+        assert row["kernel_ms"] >= 5e-3 * row["kernels"] - 1e-3  # 5 us each at least
+        assert abs(row["bound_ms"] - row["kernel_ms"] - 20e-3 * row["waits"]) < 1e-3
+    assert "20 us" in (tmp_path / "launches_quick.md").read_text()

@@ -29,6 +29,7 @@ RANKS = {
     "errors": 0,
     "inputs": 0,
     "lengths": 0,
+    "memory": 0,
     "batch": 0,
     "files": 1,
     "surroundings": 0,

@@ -360,3 +360,65 @@ def test_the_default_device_is_nobodys_concern(default: str, place: str, device)
         found = ci.invert(G, y)
         assert len(found[:2]) == 2 and found.layer_status.shape == (3, 2) and "explained" in found.summary()
         assert list(ci.verify(G, y, found.z).status) == list(found.status)
+
+
+# --- launches and memory --------------------------------------------------------------------------
+
+
+def test_chunks_are_sized_by_the_memory_that_is_free(device):
+    from cvxinv.solvers.choose import chunk_size
+
+    problem = small("nonnegative_lasso")
+    there, each = problem.to(device="cuda"), 8 * (6 * problem.n**2 + 30 * (problem.n + problem.rows.m))
+    assert chunk_size(problem) == 1_500_000_000 // each
+    assert chunk_size(there) == int(0.4 * device.memory[0]) // each
+    device.memory = (1000 * each, device.memory[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "mem_get_info", lambda *_: device.memory)
+        patch.setattr(torch.cuda, "memory_reserved", lambda *_: 500 * each)  # of which torch uses nothing
+        assert chunk_size(there) == 600
+
+
+def test_the_norm_of_a_map_goes_with_it_where_no_weight_is_rounded(device):
+    W = ci.Dense(cases.normal(100, 80, draw=cases.seeded(1)))
+    on_cpu, single = W.norm(), W.to(torch.float32)
+    for there in (W.to(device="cuda"), ci.Dense(W.weight.to("cuda"))):  # kept, and computed anew
+        with device.counting() as tally:
+            assert there.norm() == pytest.approx(on_cpu, rel=1e-14)
+        assert not [what for (what, _), _ in tally.waited.items() if what == "svd"]
+    assert W.to(device="cuda").to(device="cpu").__dict__["_kept_norm"] == on_cpu
+    assert "_kept_norm" not in single.__dict__ and single.norm() != on_cpu
+    assert single.to(torch.float64).__dict__["_kept_norm"] == single.norm()
+
+
+def test_the_judge_asks_the_device_few_questions(device):
+    problem = alike("nonnegative_lasso")
+    solution = ci.solve(problem)
+    there, point = problem.to(device="cuda"), ci.Point(*(x.to("cuda") for x in solution.point))
+    here, far_away = ci.certify(problem, solution.point), ci.certify(there, point)
+    for name, value in vars(here).items():
+        if isinstance(value, Tensor):
+            got = getattr(far_away, name)
+            assert got.dtype == value.dtype and torch.allclose(got.double(), value.double(), rtol=1e-9, atol=1e-9)
+    with device.counting() as tally:
+        ci.certify(there, point)
+    assert tally.waits <= 10 and sum(n for (what, _), n in tally.waited.items() if what == "to host") <= 4
+
+
+def test_block_pivoting_settles_where_the_data_are_met_and_h_is_open(device):
+    # fewer rows on than unknowns: by the signs of reduced costs that are rounding, guesses would go round for ever
+    from cvxinv.solvers.active_set.pivoting import BlockPivoting
+
+    G = ci.load_generator(Path(ci.__file__).parent / "shipped" / "mnist_gan.safetensors", dtype=torch.float64)
+    layer = G.layers[1]
+    h = G.hidden(G.sample_latent(64, cases.seeded(0)))[0]
+    u = layer.W(h) + layer.b
+    few = ((u > 0).sum(1) < layer.W.n).nonzero()[:, 0]
+    assert len(few) == 2
+    rows = ci.Rows(layer.W, layer.b, u.clamp(min=0), u > 0, u <= 0).take(few)
+    problem = ci.NonnegativeLasso(rows, 0.0)
+    for normal in (problem.normalised().problem, problem.to(device="cuda").normalised().problem):
+        method = BlockPivoting(normal)
+        method.advance(100)
+        assert method.settled.all() and int(method.rounds.max()) <= 30
+        assert ci.certify(normal, method.point()).holds.all()

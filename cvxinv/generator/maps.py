@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Self
 
 import numpy as np
 import torch
@@ -162,14 +163,14 @@ class AbstractMap(ABC):
 
     def _exact_norm(self) -> float:
         """By Lanczos on the smaller Gram matrix, which takes a third of an SVD's time, or by the SVD."""
-        M = self.matrix().double()
+        M = self.matrix().double().cpu()  # an SVD on a device takes far longer than the copy and Lanczos here
         top = float(M.abs().max())
         # outside of these limits squares overflow or vanish
-        if self.device.type != "cpu" or min(M.shape) < _SMALL or not 1e-100 < top < 1e100:
+        if min(M.shape) < _SMALL or not 1e-100 < top < 1e100:
             return float(torch.linalg.matrix_norm(M, ord=2))
         from scipy.sparse.linalg import ArpackError, eigsh
 
-        tall = self.dtype == torch.float64 and self.m >= self.n
+        tall = self.dtype == torch.float64 and self.m >= self.n and self.device.type == "cpu"
         gram = (self.gram() if tall else syrk(M if self.m >= self.n else M.T)).numpy()
         start = 1 + np.arange(len(gram)) / len(gram)  # a fixed one: two runs agree bit by bit
         try:
@@ -186,8 +187,14 @@ class AbstractMap(ABC):
         return self._kept_gram
 
     def norm(self) -> float:
-        """Largest singular value of W, computed at the first call and kept."""
+        """Largest singular value of W, computed at the first call and kept, also by `to` where that rounds no weight."""
         return self._kept_norm
+
+    def _with_norm_of(self, source: "AbstractMap") -> Self:
+        """The same, knowing what `source` knows of |W|, if it holds the same numbers: elsewhere, or in a wider type."""
+        if "_kept_norm" in source.__dict__ and torch.finfo(self.dtype).bits >= torch.finfo(source.dtype).bits:
+            self.__dict__["_kept_norm"] = source.norm()
+        return self
 
     @cached_property
     def _kept_lengths(self) -> tuple[Tensor, Tensor]:
@@ -269,7 +276,7 @@ class Dense(AbstractMap):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
-        return self if weight is self.weight else Dense(weight)
+        return self if weight is self.weight else Dense(weight)._with_norm_of(self)
 
     def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "Dense":
         if rows is None and columns is None:
@@ -357,7 +364,7 @@ class _Convolution(AbstractMap):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "_Convolution":
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
-        return self if weight is self.weight else replace(self, weight=weight)
+        return self if weight is self.weight else replace(self, weight=weight)._with_norm_of(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -597,7 +604,7 @@ class Composition(_Outside):
         return Composition(self.outer, self.inner.scaled(factor))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Composition":
-        return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))
+        return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))._with_norm_of(self)
 
     def make_matrix(self) -> Tensor:
         # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
@@ -636,7 +643,7 @@ class Stretched(_Outside):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Stretched":
         inner = self.inner.to(dtype, device)
         sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
-        return Stretched(inner, *sides)
+        return Stretched(inner, *sides)._with_norm_of(self)
 
 
 _KINDS = (Dense, ConvTranspose2d, Conv2d, Resampling2d)

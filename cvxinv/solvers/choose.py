@@ -46,6 +46,7 @@ from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
+from ..memory import room
 from .active_set import active_set
 from .active_set.pivoting import BlockPivoting
 from .answer import Answer, Judged
@@ -79,7 +80,7 @@ def chunk_size(problem: AbstractLayerProblem, matrices: int = 6) -> int:
     """How many signals fit the work space at once, with so many n x n matrices for each."""
     n, m = problem.n, problem.rows.m
     per_signal = 8 * (matrices * min(n, LARGEST_NEWTON) ** 2 + 30 * (n + m))
-    return max(1, _MEMORY // per_signal)
+    return max(1, room(problem.rows.y.device, _MEMORY) // per_signal)
 
 
 def chunks(problem: AbstractLayerProblem, matrices: int = 6) -> Iterator[AbstractLayerProblem]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..layers.core.factors import spd_factor, spd_solve
 from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.core.rows import Rows, weighted_gram
+from ..memory import room
 from .solver import AbstractSolver
 
 _REFINEMENTS = 3
@@ -62,7 +63,7 @@ class LeastSquares(AbstractSolver):
             return
         on = self.problem.rows.on
         shared = bool((on == on[:1]).all())
-        size = self.problem.N if shared else max(1, _BYTES // (8 * self.problem.n**2))
+        size = self.problem.N if shared else max(1, room(on.device, _BYTES) // (8 * self.problem.n**2))
         for block in asked.split(size):
             part = self.problem if len(block) == self.problem.N else self.problem.take(block)
             self.h[block], self.solved[block] = _solve(part)

@@ -212,11 +212,9 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     if problem.form == "curved":
         return True
     rows, (low, high) = problem.rows, _ORDINARY
-    least, most = (
-        float(x) for x in torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), torch.ones_like(rows.scale())))
-    )
-    most = max(most, float(rows.b.abs().amax()))
-    ordinary = low < least and most < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
+    ends = torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), torch.ones_like(rows.scale())))
+    least, most, bias = torch.stack([*ends, rows.b.abs().amax()]).tolist()
+    ordinary = low < least and max(most, bias) < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
     return ordinary and rows.W.even
 
 
@@ -385,34 +383,46 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
     gap = objective - bounds.bound + reading.doubt
     times = torch.maximum(_ratio(gap, allowed), _ratio(bounds.worth, allowed)).maximum(reading.times)
     times = torch.where((allowed > 0) | (gap <= 0) & torch.isfinite(objective), times, torch.inf)
-    status = np.full(problem.N, USER_LIMIT, dtype=object)
-    status[(times <= _INACCURATE).cpu().numpy()] = OPTIMAL_INACCURATE
-    status[(times <= 1).cpu().numpy()] = OPTIMAL
     # the gap of the opened problem is never below 0: anything else is a fault of the arithmetic
     broken = gap < -(reading.doubt + bounds.doubt + 1e-9 * torch.maximum(objective.abs(), problem.unit()))
-    status[(broken & (times <= _INACCURATE)).cpu().numpy()] = NUMERICAL_ERROR
+    near, met, wrong, sound = (x.bool().numpy() for x in _on_cpu(times <= _INACCURATE, times <= 1, broken, finite))
+    status = np.full(problem.N, USER_LIMIT, dtype=object)
+    status[near] = OPTIMAL_INACCURATE
+    status[met] = OPTIMAL
+    status[wrong & near] = NUMERICAL_ERROR
     _look_for_rays(reading, dual, status, bounds.scope)
     if isinstance(problem, AbstractCurvedProblem):
         still = (reading.times <= 1) & (problem.movement(h) <= tol) & (gap > allowed)
         status[still.cpu().numpy()] = STATIONARY
-    status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
-    two_sided = torch.from_numpy(status == OPTIMAL).to(h.device) & reading.feasible() & torch.isinf(bounds.scope)
-    remark = _remarks(reading, status, bounds.scope) if thorough else ("",) * problem.N
+    status[~sound] = NUMERICAL_ERROR
     nan = torch.where(finite, torch.zeros_like(objective), torch.nan)
-    over = reading.excess.rows
+    over, two_sided = reading.excess.rows, finite & reading.feasible() & torch.isinf(bounds.scope)
     violations = torch.zeros_like(reading.v) if over is None else rows.in_signal_units(over.clamp(min=0))
-    return Certificate(
-        (objective + nan).cpu(), bounds.bound.cpu(), (reading.violation + nan).cpu(), reading.scale.cpu(), tol,
-        status.astype("<U18"), remark, problem.unit().cpu(), problem.floor(tol).cpu(), bounds.worth.cpu(), two_sided.cpu(),
-        bounds.scope.cpu(), violations.cpu(), times.cpu(),
+    objective, bound, violation, scale, unit, floor, worth, scope, times, two_sided = _on_cpu(
+        objective + nan, bounds.bound, reading.violation + nan, reading.scale, problem.unit(), problem.floor(tol),
+        bounds.worth, bounds.scope, times, two_sided,
     )  # fmt: skip
+    two_sided = two_sided.bool() & torch.from_numpy(status == OPTIMAL)
+    remark = _remarks(reading, status, scope) if thorough else ("",) * problem.N
+    return Certificate(
+        objective, bound, violation, scale, tol, status.astype("<U18"), remark, unit, floor, worth, two_sided, scope,
+        violations.cpu(), times,
+    )  # fmt: skip
+
+
+def _on_cpu(*values: Tensor) -> tuple[Tensor, ...]:
+    """Numbers and bools per signal, `(N,)` each, on the CPU; from a device in one copy, as float64."""
+    if values[0].device.type == "cpu":
+        return values
+    return torch.stack([value.to(torch.float64) for value in values]).cpu().unbind()
 
 
 def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: Tensor) -> None:
     """Set `infeasible`, and its scope, where p or a row that no h moves proves it."""
     problem, rows = reading.problem, reading.problem.rows
-    left = torch.from_numpy(status != OPTIMAL).to(scope.device).nonzero()[:, 0]
+    left = torch.from_numpy(np.flatnonzero(status != OPTIMAL))
     if len(left) and (reading.excess.rows is not None or reading.excess.ball is not None):
+        left = left.to(scope.device)
         part = problem if len(left) == problem.N else problem.take(left)
         away = part.infeasibility(dual[left], reading.tol * part.rows.scale())
         size = part.rows.scale() + part.rows.in_signal_units(part.rows.b.expand_as(part.rows.y)).norm(dim=-1)

@@ -129,11 +129,6 @@ def pads(M: Tensor) -> bool:
     return M.device.type != "cpu" or M.shape[1] <= PADDED_UP_TO
 
 
-def asks(device: torch.device) -> bool:
-    """Whether a number can be read off the device without waiting for what it still computes."""
-    return device.type == "cpu"
-
-
 class _Factor(NamedTuple):
     """One signal's factors: Cholesky of H_AA; positions I, W_IA, H_AA^-1 W_IA', Cholesky of W H^-1 W' + slack.
 

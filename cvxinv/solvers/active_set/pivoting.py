@@ -38,14 +38,16 @@ from ...generator.maps import AbstractMap
 from ...layers.core.problem import AbstractLayerProblem, Point
 from ..solver import AbstractSolver
 from .first_guess import first_guess
-from .guesses import LazyGrams, asks, equations, on_grams, pads
+from .guesses import LazyGrams, equations, on_grams, pads
 
 _PATIENCE = 4  # rounds without fewer changes than ever before: a guess that cycles never settles
 _FIRST, _HIGHEST, _LAST = 0.1, 100.0, 1e-7  # of t, in units in which |W| = 1 and rows weigh 1
 _SHORTEST = 0.01  # step of the path, in decades of t
+_SHORTEST_OPEN = 0.2  # the same without a penalty and with fewer rows on than unknowns, where few paths end at t = 0
 _FEW = 2  # changes of a guess with which the path goes on
 _BATCH = 32  # signals for which a first guess is worth its overhead
 _TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
+_UNSEEN = 1e-13  # of a reduced cost: next to nothing where there is no penalty, and rounding where the misfit is 0
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
 
 
@@ -64,6 +66,8 @@ class _Data:
     linear: Tensor
     quadratic: Tensor
     cold: Tensor  # A to begin with
+    unseen: Tensor  # a reduced cost below 0 by no more than this frees nothing
+    shortest: Tensor  # step of the path, in decades of t, `(N,)`
     nonnegative: bool
 
     @classmethod
@@ -72,10 +76,13 @@ class _Data:
         right = rows.W.adjoint(rows.fit * rows.target) - problem.linear
         cold = (right > 0) | (problem.linear == 0) if problem.nonnegative else torch.ones_like(right, dtype=torch.bool)
         diagonal = rows.fit @ (M * M) + problem.quadratic
-        size = diagonal.mean(1)
+        size, bare = diagonal.mean(1), (problem.linear == 0) & (problem.quadratic == 0)
+        open_ = bare[:, 0] & (rows.on.sum(1) < problem.n)
+        shortest = torch.where(open_, torch.full_like(size, _SHORTEST_OPEN), _SHORTEST)
         return cls(
             rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows.off, right, diagonal,
-            torch.where(size > 0, size, torch.ones_like(size)), problem.linear, problem.quadratic, cold, problem.nonnegative,
+            torch.where(size > 0, size, torch.ones_like(size)), problem.linear, problem.quadratic, cold,
+            _UNSEEN * bare.to(right), shortest, problem.nonnegative,
         )  # fmt: skip
 
     def take(self, index: Tensor) -> "_Data":
@@ -180,7 +187,7 @@ class BlockPivoting(AbstractSolver):
         self.h[where], self.mu[where], self.dp[where] = trial.h, trial.mu, trial.dp
         self.rounds[left] += 1
         self.settled[left], self.open[left] = settled, ~settled
-        going = (~settled).nonzero()[:, 0] if asks(left.device) else torch.arange(len(left), device=left.device)
+        going = (~settled).nonzero()[:, 0]
         if len(going):
             self._follow(left[going], trial, going)
 
@@ -205,7 +212,7 @@ class BlockPivoting(AbstractSolver):
         self.fewest[left] = torch.where(stuck | on, self.never, torch.minimum(changes, before))
         self.stale[left] = torch.where(stuck | on, 0, stale)
         # H_AA is singular where the path ends, or no t is large or no step small enough
-        hopeless = ((t == 0) & ~sound & (good_t > 0)) | (step < _SHORTEST) | (begin & (higher > _HIGHEST))
+        hopeless = ((t == 0) & ~sound & (good_t > 0)) | (step < self.data.shortest[left]) | (begin & (higher > _HIGHEST))
         self.open[left] &= ~hopeless
         self.good_t[left] = torch.where(on, t, good_t)
         begin, back, on = begin[:, None], back[:, None], on[:, None]
@@ -240,7 +247,11 @@ class _Trial:
         slope, v = data.slope_and_rows(h, mu)
         slope.addcmul_(ridge, h)
         v.addcmul_(self.t[where, None], mu, value=-1)
-        free = h * (data.diagonal + ridge) > slope if data.nonnegative else torch.ones_like(data.cold)
+        if not data.nonnegative:
+            free = torch.ones_like(data.cold)
+        else:
+            # where lam = 0 and the data are met, reduced costs are rounding: by their signs guesses would go round for ever
+            free = h * (data.diagonal + ridge) > torch.where(self.free[where], slope, slope + data.unseen)
         return slope, v, free, (mu + v > 0).logical_and_(data.off)
 
     def _changes(self) -> Tensor:
@@ -249,19 +260,19 @@ class _Trial:
     def settle(self) -> Tensor:
         """Refine where the guess repeats without a path's help, and say where it still repeats, `(N,)`.
 
-        Where every question to the device waits for its answer, all signals are corrected twice without asking.
+        On a device too a question, which waits for its answer, costs less than the sixty kernels of a correction.
         """
-        settled, ask = self.sound & (self.changes == 0) & (self.t == 0), asks(self.h.device)
-        if ask and not settled.any():
+        settled = self.sound & (self.changes == 0) & (self.t == 0)
+        if not settled.any():
             return settled
-        where = settled.nonzero()[:, 0] if ask and not settled.all() else slice(None)
-        for last in (False, not ask, True):
+        where = slice(None) if settled.all() else settled.nonzero()[:, 0]
+        for last in (False, True):
             slope = self.slope * self.free
             residual = torch.maximum(slope.abs().amax(1), (self.v * self.tight).abs().amax(1))
             sloppy = settled & ~(residual <= _SLOPPY)  # and so is what is no number
             dh, dmu = self.system.solve(-slope, -self.v, settled)
             self.h, self.mu = self.h + dh, self.mu + dmu
-            if last or (ask and not sloppy.any()):
+            if last or not sloppy.any():
                 break
             data = self.data if isinstance(where, slice) else self.data.take(where)
             for mine, new in zip((self.slope, self.v, self.new_free, self.new_tight), self._look(data, where), strict=True):
@@ -279,7 +290,7 @@ class _Trial:
         data = self.data
         p = data.fit * (data.W(self.h) + data.b - data.y)
         tiny = settled & (p.norm(dim=1) <= _TINY)
-        if asks(p.device) and not tiny.any():
+        if not tiny.any():
             return
         none = torch.zeros_like(p)
         for _ in range(2):

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
 from ...layers.nonnegative_lasso import NonnegativeLasso
+from ...memory import room
 from ..active_set.guesses import equations, on_grams, pads
 from ..active_set.pivoting import BlockPivoting
 from ..loop import run
@@ -113,7 +114,7 @@ class RootFinding(AbstractSolver):
             self.ahead = None
         lam = self.lam.clone()
         self.best = Point(self.best.h.clone(), self.best.p.clone())
-        for left in torch.arange(problem.N, device=c.device).split(max(1, _MEMORY // (8 * problem.n**2))):
+        for left in torch.arange(problem.N, device=c.device).split(max(1, room(c.device, _MEMORY) // (8 * problem.n**2))):
             self._settle(left, free[left], tight[left], c, lam)
         self.lam = torch.where(torch.isfinite(lam) & (lam > self.low) & (lam < self.high), lam, self.lam)
 
