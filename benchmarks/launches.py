@@ -30,7 +30,7 @@ from pretend_device import WAIT, PretendDevice, Tally  # noqa: E402
 
 import cvxinv as ci  # noqa: E402
 from cvxinv.generator.chain import Generator  # noqa: E402
-from cvxinv.solvers.choose import TORCH_SOLVERS  # noqa: E402
+from cvxinv.solvers.known import TORCH_SOLVERS  # noqa: E402
 
 LAYERS = (
     "LASSO 784x392, gaussian, B=1024", "ReLU rows 392x128, gaussian, B=1024", "latent 128x20, gaussian, B=1024",

@@ -418,7 +418,7 @@ def test_block_pivoting_settles_where_the_data_are_met_and_h_is_open(device):
     rows = ci.Rows(layer.W, layer.b, u.clamp(min=0), u > 0, u <= 0).take(few)
     problem = ci.NonnegativeLasso(rows, 0.0)
     for normal in (problem.normalised().problem, problem.to(device="cuda").normalised().problem):
-        method = BlockPivoting(normal)
+        method = BlockPivoting().start(normal)
         method.advance(100)
         assert method.settled.all() and int(method.rounds.max()) <= 30
         assert ci.certify(normal, method.point()).holds.all()

@@ -13,6 +13,7 @@ from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement import AbstractMeasurement, as_measurement, mixes
+from ..memory import room
 from .progress import Progress
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
@@ -112,7 +113,7 @@ class Task(Batch):
         n0, layers = self.generator.latent_dim, self.generator.layers
         jacobian = 8 * n0 * (self.measurement.length + 2 * max(layer.W.m for layer in layers))
         grams = 8 * sum(min(layer.W.n, 1500) ** 2 for layer in layers)
-        return max(1, _MEMORY // max(1, jacobian, grams))
+        return max(1, room(self.y.device, _MEMORY) // max(1, jacobian, grams))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Task":
         """The same task in another floating type, on another device."""

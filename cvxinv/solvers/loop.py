@@ -95,10 +95,11 @@ def run(
         believed = None if stop == max_iter else method.done(tol)
         if believed is None:
             looked, part, point = left, left_problem, whole(method.point())
-        elif not bool(believed.any()):
+        elif not bool((here := believed.cpu()).any()):
             continue
         else:
-            looked, part = left[believed.cpu()], left_problem.take(believed)
+            believed = here.nonzero()[:, 0].to(rows.y.device)
+            looked, part = left[here], left_problem.take(believed)
             point = whole(method.points(believed))
         # while points are still rough, a bound that costs a factorisation tells nothing that the next polish will not
         thorough = method.exact or not polish
@@ -136,7 +137,7 @@ def run(
         if done.any():
             tick(int(done.sum()))
             reached.iterations[left[done & torch.as_tensor(~np.isin(status, _ANSWERS))[left]]] = iteration
-            keep = (~done).to(rows.y.device)
+            keep = (~done).nonzero()[:, 0].to(rows.y.device)  # positions: a mask would wait for the device once per field
             left = left[~done]
             if len(left):
                 method.keep(keep)
@@ -285,7 +286,7 @@ def offer(
     chosen = left[better]
     if len(chosen) == 0:
         return better
-    to, source = chosen.to(point.h.device), better.to(point.h.device)
+    to, source = chosen.to(point.h.device), better.nonzero()[:, 0].to(point.h.device)
     reached.h[to], reached.p[to] = point.h[source].to(reached.h), point.p[source].to(reached.p)
     reached.iterations[chosen], reached.polished[chosen] = iteration, exact[better] & polished
     reached.certificate.put(chosen, certificate.take(better))

@@ -135,7 +135,7 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
     """Run one opening on `problem`, whose signals are those at `where` of `opened`; puts there what it takes for solved."""
     split = problem.absolute and opening.solver.on_halves
     method, iteration = opening.solver.start(halves(problem) if split else problem), 0
-    left = torch.arange(problem.N)
+    left, device = torch.arange(problem.N), problem.rows.y.device
     while iteration < opening.iterations and len(left):
         stop = min(opening.iterations, method.first_check if iteration == 0 else method.next_check(iteration))
         method.advance(stop - iteration)
@@ -143,20 +143,20 @@ def _ask(opening: Opening, problem: AbstractLayerProblem, where: Tensor, opened:
         done = method.done(tol)
         assert done is not None, "an opening judges itself"
         hopeless = method.given_up()
-        gone = done if hopeless is None else done | hopeless
+        done, gone = torch.stack([done, done if hopeless is None else done | hopeless]).cpu()
         if not bool(gone.any()):
             continue
         if bool(done.any()):
-            ready = left[done.cpu()]
-            point = method.points(done)
+            ready = left[done]
+            point = method.points(done.nonzero()[:, 0].to(device))
             exact = torch.full((len(ready),), method.exact)
             if polish and not method.exact:
-                point, exact = _polished(problem if len(ready) == problem.N else problem.take(ready.to(done.device)), point)
+                point, exact = _polished(problem if len(ready) == problem.N else problem.take(ready.to(device)), point)
             found = Answer.by(together(point) if split else point, method.name, iteration)
             opened.put(where[ready], replace(found, polished=exact))
-        left = left[~gone.cpu()]
+        left = left[~gone]
         if len(left):
-            method.keep(~gone)
+            method.keep((~gone).nonzero()[:, 0].to(device))
 
 
 def _polished(problem: AbstractLayerProblem, point: Point) -> tuple[Point, Tensor]:

@@ -76,11 +76,11 @@ class AbstractSolver(ABC):
         """The point reached: h `(N, n)` and p `(N, m)`."""
 
     def points(self, index: Tensor) -> Point:
-        """The points of the signals `index`, bool `(N,)`."""
+        """The points of the signals at `index`, positions in rising order."""
         return Point(*(x[index] for x in self.point()))
 
     def keep(self, index: Tensor) -> None:
-        """Go on with the signals at `index`, bool `(N,)`, only."""
+        """Go on with the signals at `index` only, positions in rising order."""
         self.problem = self.problem.take(index)
         for name in self.kept:
             setattr(self, name, getattr(self, name)[index])

@@ -215,8 +215,8 @@ class AbstractSharedADMM(AbstractSolver):
         return Point(self.z.to(rows.y.dtype), p.to(rows.y.dtype))
 
     def points(self, index: Tensor) -> Point:
-        """The points of the signals `index` `(N,)`: a p costs two products with W, which the others are spared."""
-        if bool(index.all()):
+        """The points of the signals at `index`, positions: a p costs two products with W, which the others are spared."""
+        if len(index) == self.problem.N:
             return self.point()
         if self.gap is None:
             self._look()
