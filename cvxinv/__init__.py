@@ -37,6 +37,8 @@ from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
+from .layers.normalised_basis_pursuit import NormalisedBasisPursuit
+from .layers.normalised_lasso import NormalisedLasso
 from .measurement import AbstractMeasurement, Everything, Mask, Matrix
 from .pages.report import write_report
 from .solvers.first_order.graph_admm import GraphADMM
@@ -97,6 +99,8 @@ __all__ = [
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
     "NonnegativeLasso",
+    "NormalisedBasisPursuit",
+    "NormalisedLasso",
     "Oracle",
     "PLUModule",
     "Penalty",

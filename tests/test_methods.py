@@ -10,12 +10,12 @@ from test_inversion import error, net, noisy, normal, seeded, signals, with_weig
 from torch import Tensor
 
 import cvxinv as ci
+from cvxinv import NormalisedBasisPursuit, NormalisedLasso
 from cvxinv.command.exact_check import check_against_cvxpy
 from cvxinv.generator.chain import Generator, Layer
 from cvxinv.inversion.methods.layered_basis_pursuit import _steepness, pursue_by_basis_pursuit, solve_normalised
 from cvxinv.inversion.methods.oracle import least_squares_by_layers, least_squares_jointly, supports_of
 from cvxinv.inversion.task import make_task
-from cvxinv.layers.normalised import NormalisedBasisPursuit, NormalisedLasso, column_lengths
 
 C = 3 + 1.5**0.5  # of Theorem 2, written out here: the code's own would agree with any
 
@@ -238,7 +238,7 @@ def test_theorem_2_holds_on_an_incoherent_network():
         assert not (on & (true == 0)).any(), "the support found lies inside the true one"
         assert ((h - true).norm(dim=1) < bounds[report.index]).all()
         assert on.sum(1).min() >= 2, "or nothing was tested"
-    shortest = column_lengths(reports[0].problem.rows).amin(1)
+    shortest = reports[0].problem.rows.on_columns.amin(1)
     assert torch.allclose(reports[0].penalty, torch.full_like(shortest, 2 * size))
     assert torch.allclose(bounds[2], C * counts[1].double().sqrt() * size / shortest)
     assert torch.allclose(reports[1].penalty, 2 * bounds[2])
@@ -292,7 +292,7 @@ def test_an_empty_support_bounds_nothing_below():
     task = make_task(G, x, noise=("l2", 1e3))
     z, reports, bounds, _ = pursue_by_basis_pursuit(task, ci.LayerOptions())
     assert not reports[0].solution.h.any() and not z.any(), "a noise of a thousand leaves nothing"
-    shortest = column_lengths(reports[0].problem.rows).amin(1)
+    shortest = reports[0].problem.rows.on_columns.amin(1)
     assert torch.allclose(bounds[2], C * 40**0.5 * 1e3 / shortest) and (bounds[1] > bounds[2]).all()
     found = ci.invert(G, x, "layered_basis_pursuit", noise=("l2", 1e3))
     assert "lam leaves nothing of 8 signals" in found.layers[0].remark and found.verdict.explained.all()

@@ -15,6 +15,7 @@ import checks
 import gallery
 import numpy as np
 import pytest
+import test_normalised
 
 import cvxinv as ci
 from cvxinv.layers.core.problem import AbstractLayerProblem
@@ -273,6 +274,23 @@ FAULTS = {
         Fault("eps not normalised", '"eps": (1, 0)', '"eps": (0, 0)'),
         Fault("h >= 0 dropped from the statement", "([h >= 0] if nonnegative else [])", "[]"),
     ),
+    "normalised_lasso": (
+        *statement_faults("h", off=False)[:3],
+        Fault("D dropped from the statement", "cp.norm(cp.multiply(d, h), 1)", "cp.norm(h, 1)"),
+        Fault("D dropped from the weights", "lam=self.lam, sizes=self.rows.on_columns)", "lam=self.lam)"),
+        Fault("half of lam", "lam=self.lam,", 'lam=self.number("lam") / 2,'),
+        Fault("lam normalised as that of a LASSO", '"lam": (1, 0)', '"lam": (1, 1)'),
+    ),
+    "normalised_basis_pursuit": (
+        Fault("weight dropped from the statement", "cp.multiply(s.weight_on**0.5, s.W_on", "cp.multiply(1.0, s.W_on"),
+        Fault("bias dropped from the equation", "s.W_on @ h + s.b_on == s.y_on", "s.W_on @ h == s.y_on"),
+        Fault("D dropped from the statement", "cp.norm(cp.multiply(d, h), 1)", "cp.norm(h, 1)"),
+        Fault("D dropped from the weights", "lam=1.0, sizes=self.rows.on_columns)", "lam=1.0)"),
+        Fault("twice eps", 'Ball(self.rows, self.number("eps"))', 'Ball(self.rows, 2 * self.number("eps"))'),
+        Fault("eps not normalised", '"eps": (1, 0)', '"eps": (0, 0)'),
+        Fault("the length in other units", "grows: ClassVar[tuple[int, int]] = (1, 0)",
+              "grows: ClassVar[tuple[int, int]] = (1, -1)"),
+    ),
     "activated_lasso": (
         Fault("half of lam", "lam=self.lam)", 'lam=self.number("lam") / 2)'),
         Fault("lam not normalised", '"lam": (1, 1)', '"lam": (0, 0)'),
@@ -357,6 +375,8 @@ def run_checks(planted):
     """Every check of every class of a file; random rows and cheap checks first, as they show most faults at once."""
     if "activated_lasso" in planted:
         return checks.check_curved(planted["activated_lasso"])
+    if set(planted) & set(NORMALISED):
+        return check_normalised(*planted.items())
     hands, drawn = [], []
     for name, kind in planted.items():
         worked, random = planted_cases(name, kind)
@@ -365,6 +385,21 @@ def run_checks(planted):
     run_stages([case for case, _ in hands])
     for case, instance in hands:
         checks.check_hand_answer(case, instance, gallery.problem(case.name).transcription)
+
+
+NORMALISED = {"normalised_lasso": "lasso", "normalised_basis_pursuit": "basis_pursuit_l2"}
+
+
+def check_normalised(named):
+    """The checks that these two share with all others, on what `test_normalised` has."""
+    name, kind = named
+    for case in [c.as_kind(kind) for c in test_normalised.CASES if c.name == NORMALISED[name] and c.label in CHOSEN]:
+        checks.check_statement(case)
+        checks.check_reference(case)
+        checks.check_bound(case)
+        checks.check_slack(case)
+        test_normalised.check_stays(case)
+        checks.check_fast(case)
 
 
 def run_stages(some):
@@ -382,11 +417,12 @@ def run_stages(some):
 
 
 def test_every_layer_file_has_planted_faults():
-    files = {path.stem for path in LAYERS.glob("*.py")} - {"__init__", "normalised"}
+    files = {path.stem for path in LAYERS.glob("*.py")} - {"__init__"}
     assert files == set(FAULTS) and all(len(faults) >= 3 for faults in FAULTS.values())
     shared_by = {"misfits", "penalties", "repairs", "problem", "units", "curved"}
     assert shared_by == {fault.place for fault in SHARED} and len(SHARED) >= 80
-    known = {snake(name) for name in ci.__all__ if name.endswith(("Lasso", "Pursuit", "L2", "Linf", "Latent"))}
+    public = {name: getattr(ci, name) for name in ci.__all__ if not name.startswith("Abstract")}
+    known = {snake(n) for n, kind in public.items() if isinstance(kind, type) and issubclass(kind, AbstractLayerProblem)}
     assert known == {kind for name in FAULTS for kind in classes_from(name, source(name))}
 
 

@@ -127,10 +127,8 @@ class IntervalBasisPursuit(AbstractLayerProblem):
         b = rows.b.expand_as(lo)
         inner = torch.minimum(torch.maximum(b, lo), hi)
         middle = torch.where(torch.isfinite(lo) & torch.isfinite(hi), lo / 2 + hi / 2, inner)
-        y = torch.where(torch.isfinite(middle), middle, torch.zeros_like(b))
-        object.__setattr__(
-            self, "rows", replace(rows, y=torch.where(rows.on, y, torch.zeros_like(y)), weight=torch.ones_like(y))
-        )
+        y = torch.where(rows.on & torch.isfinite(middle), middle, torch.zeros_like(b))
+        object.__setattr__(self, "rows", rows.derived(y=y, weight=torch.ones_like(y)))
 
     @classmethod
     def behind(
@@ -161,9 +159,7 @@ class IntervalBasisPursuit(AbstractLayerProblem):
         equal = W[same] @ h + b[same] == hi[k][same] if same.any() else None
         upper = W[above] @ h + b[above] <= hi[k][above] if above.any() else None
         lower = lo[k][below] <= W[below] @ h + b[below] if below.any() else None
-        return _statement(
-            h, self.sizes, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)
-        )  # fmt: skip
+        return _statement(h, self.sizes, True, (equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1))
 
     @cached_property
     def misfit(self) -> Intervals:

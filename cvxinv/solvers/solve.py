@@ -19,15 +19,18 @@ from ..inputs import describe, plain_number
 from ..layers.core.certificate import OPTIMAL, STATIONARY, certify
 from ..layers.core.export import layer_claims, write_claims
 from ..layers.core.problem import AbstractLayerProblem, Point
+from ..layers.normalised_basis_pursuit import NormalisedBasisPursuit
+from ..layers.normalised_lasso import NormalisedLasso
 from ..surroundings import undisturbed
 from .answer import Answer, Judged
 from .choose import chunks, solve_auto, unscaled
 from .known import SOLVERS, TORCH_SOLVERS, described, torch_solver
 from .loop import LARGEST_COMPLETED, complete_left, lacking, merit, polish_left, run
-from .openings import Step
+from .openings import Step, summary
 from .reference import CVXPY_SOLVERS, solve_reference
 from .shared.precision import coarse_products, fits
 from .solver import AbstractSolver
+from .unit_columns import Normalised, plain
 
 _DELAY = 2.0  # seconds before a bar that nobody asked for shows itself
 
@@ -117,6 +120,11 @@ def solve(
     """
     tol, max_iter = plain_number(tol), plain_number(max_iter)  # type: ignore[assignment]
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
+    if isinstance(problem, NormalisedLasso | NormalisedBasisPursuit):
+        options = {"max_iter": max_iter, "polish": polish, "force": force, "solver_options": solver_options}
+        solution = _in_unit_columns(problem, solver, tol=tol, progress=progress, **options)
+        _report_failures(solution, on_fail)
+        return solution
     started, steps, name = time.perf_counter(), list[Step](), name_of(solver)
     with _bar(problem.N, name, progress) as bar:
 
@@ -149,6 +157,20 @@ def solve(
 
 
 solve.__doc__ = str(solve.__doc__).replace("    [torch solvers]\n", described(indent=4))
+
+
+def _in_unit_columns(problem: Normalised, solver: str | AbstractSolver, **options: Any) -> Solution:
+    """The same for a dictionary with columns of length 1: solved over D h, and judged as it is."""
+    started, rows, steps = time.perf_counter(), problem.rows, list[Step]()
+    found = Answer.none(rows.y, rows.n)
+    for part in plain(problem):
+        got = solve(part.problem, solver, on_fail="ignore", **options)
+        found.put(part.signals, replace(got, h=got.h / part.D, p=part.dual(got.p, rows.m)))
+        steps.extend(got.steps)
+    certificate = certify(problem, found.point, tol=options["tol"])
+    solved_by = [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held]
+    told = tuple(summary(steps, solved_by))
+    return Solution.of(found, certificate, seconds=time.perf_counter() - started, steps=told, problem=problem)
 
 
 def _bar(N: int, name: str, progress: bool | None) -> tqdm:

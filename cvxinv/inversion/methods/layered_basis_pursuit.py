@@ -32,7 +32,7 @@ Corollary 2; added: biases, masks, ReLU outputs, the normalised dictionary.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -41,15 +41,13 @@ from torch import Tensor
 from ...batch import each_per_signal
 from ...batch import per_signal as one_each
 from ...generator.activations import AbstractActivation
-from ...generator.maps import Dense
 from ...inputs import describe, read_numbers
-from ...layers.basis_pursuit_l2 import BasisPursuitL2
 from ...layers.core.certificate import OPTIMAL, certify
 from ...layers.core.factors import spd_factor, spd_solve
 from ...layers.core.problem import Point, per_signal
 from ...layers.core.rows import Rows
-from ...layers.lasso import Lasso
-from ...layers.normalised import NormalisedBasisPursuit, NormalisedLasso, column_lengths
+from ...layers.normalised_basis_pursuit import NormalisedBasisPursuit
+from ...layers.normalised_lasso import NormalisedLasso
 from ...solvers.answer import Answer
 from ...solvers.openings import Step, summary
 from ...solvers.solve import Solution, check_solver, solve
@@ -84,12 +82,8 @@ def solve_normalised(problem: NormalisedLasso | NormalisedBasisPursuit, settings
         if settings.solver == "auto":
             left = torch.cat([_directly(problem, block, found, steps, settings.tol) for block in index.split(_BLOCK)])
         if len(left):
-            d = column_lengths(problem.rows.take(left[:1]))
-            small, used = _with_columns_of_length_one(problem.take(left), d)
-            part = solve(small, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
-            p = torch.zeros_like(rows.y[left])
-            p[:, used] = part.p
-            found.put(left, replace(part, h=part.h / d, p=p))
+            part = solve(problem.take(left), settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
+            found.put(left, part)
             steps.extend(part.steps)
     certificate = certify(problem, found.point, tol=settings.tol)
     solved_by = [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held]
@@ -111,17 +105,6 @@ def _directly(
     steps.append(Step(name, why, len(index), int(sure.sum()), time.perf_counter() - started))
     found.put(index[sure], Answer.by(Point(point.h[sure], point.p[sure]), name, iterations=1, polished=True))
     return index[~sure]
-
-
-def _with_columns_of_length_one(
-    problem: NormalisedLasso | NormalisedBasisPursuit, d: Tensor
-) -> tuple[Lasso | BasisPursuitL2, Tensor]:
-    """The same over D h for signals that share their on rows, on these rows alone, and which they are."""
-    r = problem.rows
-    used = r.on[0].nonzero()[:, 0] if bool(r.on[0].any()) else torch.zeros(1, dtype=torch.long, device=r.y.device)
-    b = r.b[used] if r.b.ndim == 1 else r.b[:, used]
-    rows = Rows(Dense(r.W.matrix()[used] / d), b, r.y[:, used], r.on[:, used], torch.zeros_like(r.on[:, used]))
-    return (Lasso(rows, problem.lam) if isinstance(problem, NormalisedLasso) else BasisPursuitL2(rows, problem.eps)), used
 
 
 def _by_signs(problem: NormalisedLasso) -> Point:
@@ -170,7 +153,7 @@ def _only_solution(problem: NormalisedBasisPursuit) -> Point:
         return Point(none, p)
     h = torch.linalg.solve_triangular(R, Q.T @ t, upper=True)
     h = h + torch.linalg.solve_triangular(R, Q.T @ (t - M @ h), upper=True)
-    d = column_lengths(rows)[:1].T
+    d = rows.on_columns[:1].T
     sign = torch.where(h.abs() > 1e-12 * h.abs().amax(0), h.sign(), torch.zeros_like(h))
     p[:, on] = -(Q @ torch.linalg.solve_triangular(R.T, d * sign, upper=False)).T
     return Point(h.T.contiguous(), p)
@@ -341,7 +324,7 @@ def _steepness(phi: AbstractActivation, y: Tensor, eps: Tensor) -> Tensor:
 def _layer_problem(rows: Rows, eps: Tensor, settings: LayerOptions) -> tuple[NormalisedLasso | NormalisedBasisPursuit, str]:
     if settings.lam is None and not bool((eps > 0).any()):
         return NormalisedBasisPursuit(rows, 0.0), ""
-    largest = (rows.W.adjoint(rows.target).abs() / column_lengths(rows)).amax(1)
+    largest = (rows.W.adjoint(rows.target).abs() / rows.on_columns).amax(1)
     lam = per_signal(settings.lam, rows, "lam") if settings.lam is not None else 2 * eps
     if settings.lam is None:
         lam = torch.where(eps > 0, lam, _LEAST * largest)

@@ -327,7 +327,8 @@ class AbstractLayerProblem(ABC):
     def in_units(self, units: Units) -> Self:
         """The same problem in other units."""
         changes = {name: units.number(self.number(name), *powers) for name, powers in self.numbers.items()}
-        if (sizes := units.sizes(self.sizes)) is not None:
+        sizes = units.sizes(self.sizes)
+        if sizes is not None and any(field.name == "sizes" for field in fields(self)):  # type: ignore[arg-type]
             changes["sizes"] = sizes
         return replace(self, rows=units.rows, **changes)  # type: ignore[type-var]
 

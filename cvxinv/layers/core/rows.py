@@ -153,6 +153,12 @@ class Rows:
         return (self.fit @ self.W.row_lengths().square()).sqrt(), (self.fit * fixed * fixed).sum(1).sqrt()
 
     @cached_property
+    def on_columns(self) -> Tensor:
+        """Length of each column of W on the on rows, `(N, n)`; 1 for columns that are 0 there."""
+        d = (self.in_signal_units(self.in_signal_units(self.on.to(self.y))) @ self.W.matrix().square()).sqrt()
+        return torch.where(d > 0, d, torch.ones_like(d))
+
+    @cached_property
     def any_off(self) -> bool:
         """Whether any signal has an off row."""
         return bool(self.off.any())
