@@ -257,17 +257,23 @@ def as_measurement(
             f"expected a mask of shape ({d},) or ({N}, {d}), got {tuple(value.visible.shape)}; pass one per signal"
         )
     for each in dict.fromkeys((dtype, torch.float64)) if own else ():  # inside all is computed in float64
-        _try_out(value.to(each, device), N, each, device)
+        try:
+            _try_out(value.to(each, device), N, each, device)
+        except (RuntimeError, IndexError) as error:  # torch's own, of shapes, types and devices that do not meet
+            raise ValueError(
+                f"expected {type(value).__name__} to take {N} signals of {d} numbers in {each} on {device}, got "
+                f"{type(error).__name__}: {error}; correct its class, or pass one that fits"
+            ) from error
     return value
 
 
-def mixes(value: object) -> bool:
-    """Whether a user's y is behind something that mixes entries, so that it has a length of its own.
+def stands_apart(value: object, d: int) -> bool:
+    """Whether what a user means gives a y that is no signal of d numbers: a measurement of another length, or a matrix.
 
-    That is a measurement that is not pixelwise, or numbers that are no mask; integers and complex ones are refused later.
+    Numbers that are no mask are meant as a matrix; integers and complex ones are refused later.
     """
     if isinstance(value, AbstractMeasurement):
-        return not value.pixelwise
+        return not value.pixelwise and value.length != d
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "fc" or (value.ndim == 2 and value.dtype.kind in "iu")
     if not isinstance(value, Tensor) or value.dtype == torch.bool:

@@ -589,6 +589,7 @@ def own_activation(**changed: object) -> AbstractActivation:
         ({"inverse": lambda self, y: y}, ValueError, "with the way back as inverse, got Own"),
         ({"__call__": lambda self, u: -u, "derivative": lambda self, u: -(u * 0 + 1)}, ValueError, "nondecreasing"),
         ({"__call__": lambda self, u: u.double()}, ValueError, r"Own.__call__ to give a tensor torch.float32"),
+        ({"__call__": lambda self, u: u * torch.ones(3)}, ValueError, "of any shape, got Own, which raised The size"),
         ({"derivative": lambda self, u: 1.0}, ValueError, "Own.derivative to give .*, got float"),
     ],
 )  # fmt: skip

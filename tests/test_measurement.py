@@ -350,6 +350,23 @@ def test_one_that_holds_only_in_one_precision_is_refused():
         as_measurement(narrow, D, N, dtype=torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("seeing", "words"),
+    [
+        (
+            Smear(normal(N + 1, 1)),
+            "expected Smear to take 4 signals of 12 numbers in torch.float64 on cpu, got RuntimeError",
+        ),
+        (Smear(normal(1, 1)), "Smear to take 4 signals .* got IndexError"),
+        (own(observe=lambda self, x: x @ torch.eye(D)), "Own to take 4 signals .* in torch.float64"),
+    ],
+    ids=["too many", "too few", "type"],
+)
+def test_what_torch_says_of_one_that_does_not_fit_comes_with_its_name(seeing: AbstractMeasurement, words: str):
+    with pytest.raises(ValueError, match=words):
+        as_measurement(seeing, D, N)
+
+
 def test_one_that_autograd_cannot_follow_is_refused_by_name():
     with pytest.raises(TypeError, match=r"autograd follows.*write adjoint\(r\)"):
         as_measurement(own(observe=lambda self, x: x.detach().roll(1, -1)), D, N)

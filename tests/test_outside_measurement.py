@@ -131,6 +131,18 @@ def test_what_no_latent_explains_behind_the_blur_is_proved():
     assert ((2 * bound).sqrt() >= nearest * (1 - 1e-6)).all() and ((2 * bound).sqrt() <= R.verdict.misfit * (1 + 1e-6)).all()
 
 
+def test_signals_may_come_as_the_pictures_that_they_are():
+    G, z = generator(), latents(3)
+    y = BLUR.observe(G(z))
+    R = ci.invert(G, y.reshape(3, 10, 10), measurement=BLUR)
+    assert torch.equal(R.z, ci.invert(G, y, measurement=BLUR).z)
+    one = ci.invert(G, y[0].reshape(10, 10), measurement=BLUR)
+    assert one.z.shape == (4,) and one.verdict.explained.all()
+    for wrong in (y[:, 1:], y.reshape(3, 5, 20)):
+        with pytest.raises(ValueError, match=r"expected y of shape \(N, 100\)"):
+            ci.invert(G, wrong, measurement=BLUR)
+
+
 def test_float32_signals_and_generators():
     G, z = generator(), latents(2)
     R = ci.invert(G.to(torch.float32), BLUR.observe(G(z)).float(), measurement=BLUR)

@@ -348,7 +348,13 @@ def _check_values(activation: AbstractActivation, where: str) -> None:
     """Raises ValueError where shapes, types, order, range, slopes or inverse are not as the class says, at a few numbers."""
     kind, u = type(activation).__name__, torch.linspace(-3, 3, 8, dtype=torch.float64, device="cpu")[None]
     for given in (u.float(), u):
-        values = {"__call__": activation(given), "derivative": activation.derivative(given)}
+        try:
+            values = {"__call__": activation(given), "derivative": activation.derivative(given)}
+        except RuntimeError as error:  # torch's own, of shapes and types that do not meet
+            raise ValueError(
+                f"expected {where} that takes a tensor {given.dtype} of any shape, got {kind}, which raised {error}; "
+                "compute elementwise, and let its numbers be the same for all entries"
+            ) from error
         for name, value in values.items():
             if not isinstance(value, Tensor) or value.shape != given.shape or value.dtype != given.dtype:
                 raise ValueError(

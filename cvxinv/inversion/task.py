@@ -12,7 +12,7 @@ from ..batch import Batch, per_signal
 from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
-from ..measurement import AbstractMeasurement, as_measurement, mixes
+from ..measurement import AbstractMeasurement, as_measurement, stands_apart
 from ..memory import room
 from .progress import Progress
 
@@ -187,7 +187,7 @@ def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
 
 def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
     """`(N, k)` from one signal or a batch, flat or, where that is what was seen, in the generator's picture shape."""
-    if mixes(measurement):
+    if stands_apart(measurement, generator.signal_dim):
         if y.ndim not in (1, 2):
             raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
         return y.reshape(-1, y.shape[-1])
