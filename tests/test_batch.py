@@ -1,6 +1,6 @@
 """`Batch`: what is declared per signal is taken, joined and moved per signal; what is shared stays as it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -70,6 +70,33 @@ def test_joined_parts_are_the_whole():
     assert (again.inner.value == whole.inner.value).all() and (again.bias == whole.bias).all()
     assert all((a == b).all() for a, b in zip(again.hidden, whole.hidden, strict=True))
     assert Outer.joined([whole]) is whole
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_what_is_put_stands_where_it_was_put_and_nowhere_else(index: Tensor | slice):
+    line = torch.arange(N, dtype=torch.float64)
+    whole, other, inner = outer(torch.zeros(N, 2)), outer(torch.ones(N, 2)), Inner(line + 0.5)
+    whole = replace(whole, inner=Inner(line.clone()), snr={"z": line.clone()}, hidden=(line.clone(), 10 * line[:, None]))
+    chosen = np.arange(N)[index if isinstance(index, slice) else index.numpy()].tolist()
+    new = replace(
+        other, z=other.z + 100, words=tuple("efgh"), status=np.array(list("stuv")), inner=inner, snr={"z": -other.z[:, 0]}
+    )
+    z, kept = whole.z, outer()
+    whole.put(index, new.take(index))
+    assert whole.z is z and [int(v) for v in z[:, 0]] == [k + 100 * (k in chosen) for k in range(N)]
+    assert whole.words == tuple("efgh"[k] if k in chosen else "abcd"[k] for k in range(N))
+    assert whole.status.tolist() == ["stuv"[k] if k in chosen else "wxyz"[k] for k in range(N)]
+    assert whole.inner.value.tolist() == [k + 0.5 * (k in chosen) for k in range(N)]
+    assert whole.snr["z"].tolist() == [-k if k in chosen else k for k in range(N)]
+    assert whole.bias[:, 0].tolist() == [float(k in chosen) for k in range(N)]
+    assert torch.equal(whole.hidden[1], kept.hidden[1]) and whole.columns.shape == (N,) and whole.given is None
+
+
+def test_what_is_put_is_cast_and_what_is_shared_stays():
+    whole, single = outer(), outer().to(torch.float32)
+    whole.put(slice(0, 1), replace(single, z=single.z + 7).take(slice(0, 1)))
+    assert whole.z.dtype == torch.float64 and whole.z[:, 0].tolist() == [7, 1, 2, 3]
+    assert whole.bias.shape == (N,) and whole.bias.dtype == torch.float64, "as long as there are signals, and shared"
 
 
 def test_floats_are_cast_and_masks_are_not():

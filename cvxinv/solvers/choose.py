@@ -179,8 +179,9 @@ class _Cascade:
         self.small = unknowns <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
     def run(self) -> Answer:
+        """The best points, and who found them."""
         self.take_over()
-        self.go()
+        self.ask_in_turn()
         return replace(self.reached, solver=tuple(self.solver))
 
     def take_over(self) -> None:
@@ -196,7 +197,8 @@ class _Cascade:
         self.final = opened.polished & inaccurate
         self.doubted({self.nobody, BlockPivoting.name})
 
-    def go(self) -> None:
+    def ask_in_turn(self) -> None:
+        """The module's list."""
         problem = self.problem
         if problem.absolute and problem.n <= LARGEST_NEWTON:
             self.least_squares()
