@@ -23,7 +23,7 @@ import ctypes
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,6 +159,8 @@ class PretendDevice(TorchDispatchMode):
         operation = _Operation(func, args, kwargs or {})
         if self.graph is not None and operation.waits():
             raise RuntimeError(f"operation not permitted when stream is capturing (aten::{operation.name})")
+        if self.graph is not None:
+            self.graph.remember(operation)
         result = operation.run()
         if operation.counts:
             self.note(operation)
@@ -197,6 +199,7 @@ class PretendDevice(TorchDispatchMode):
         }  # fmt: skip
         calls: dict[str, Any] = {name: (lambda *_, _said=said, **__: _said) for name, said in says.items()}
         calls["synchronize"] = lambda *_: self.tally.waited.update([("synchronize", self.line())])
+        calls["device"] = lambda *_: nullcontext()
         calls["CUDAGraph"] = lambda: _Graph(self)
         calls["graph"] = _capturing
         return calls
@@ -325,7 +328,20 @@ class _Graph:
     """A captured graph: replaying it runs the operations that were recorded again, on the tensors they had."""
 
     def __init__(self, device: PretendDevice):
-        self.device, self.record = device, []
+        self.device, self.record, self.before = device, [], []
+
+    def remember(self, operation: "_Operation") -> None:
+        """Keep what an operation writes over: recording it is not running it."""
+        written = (a.alias_info is not None and a.alias_info.is_write for a in operation.func._schema.arguments)
+        for x, over in zip(operation.args, written, strict=False):
+            if over and isinstance(x, Far):
+                with no_dispatch():
+                    self.before.append((x.near, x.near.clone()))
+
+    def restore(self) -> None:
+        with no_dispatch():
+            for near, numbers in reversed(self.before):
+                near.copy_(numbers)
 
     def replay(self) -> None:
         tally, line = self.device.tally, self.device.line()
@@ -351,6 +367,7 @@ def _capturing(graph: _Graph, **_: Any) -> Iterator[None]:
         yield
     finally:
         graph.device.graph = None
+        graph.restore()
 
 
 class _FarGenerator(torch.Generator):

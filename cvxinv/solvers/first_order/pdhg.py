@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
+from ..graphs import repeat
 from ..solver import AbstractSolver
 
 _SUFFICIENT, _NECESSARY, _ARTIFICIAL = 0.2, 0.8, 0.36
@@ -55,8 +56,7 @@ class PDHG(AbstractSolver):
         return self.reached
 
     def advance(self, steps: int) -> None:
-        for _ in range(steps):
-            self._step()
+        repeat(self, self._step, steps)
 
     def _step(self) -> None:
         h, p = self._map(self.h, self.p)
