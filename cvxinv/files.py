@@ -67,13 +67,16 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
             partial.unlink(missing_ok=True)
 
 
-def read_tensors(path: Path, sha256: str | None, told_by: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, if they are those that the file `told_by` names. Raises ValueError otherwise."""
+def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, if they are those that the file `told_by` names. Raises ValueError otherwise.
+
+    kind: what the two files hold, in a word.
+    """
     content = path.read_bytes()
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise ValueError(
             f"expected {path} with the sha256 that {told_by} names, got another ({len(content)} bytes); "
-            "it is truncated, damaged or belongs to another: fetch or copy both files again"
+            f"it is damaged, truncated or of another {kind}: fetch or copy both files again"
         )
     return parse_tensors(content, path)
 

@@ -188,7 +188,7 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )
     spec = _read_spec(folder / SPEC)
-    return spec, read_tensors(folder / TENSORS, spec["sha256"], SPEC)
+    return spec, read_tensors(folder / TENSORS, spec["sha256"], SPEC, "result")
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

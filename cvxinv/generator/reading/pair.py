@@ -1,8 +1,7 @@
 """The pair NAME.safetensors + NAME.json of `docs/format.md`: each entry of its `layers` is an op, read and written by its
 fields."""
 
-from dataclasses import MISSING, Field, fields, replace
-from math import prod
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -129,7 +128,7 @@ def read_pair(pair: tuple[Path, Path], latent_dim: int | None, label: int | None
     weights_path, json_path = pair
     spec = _read_spec(json_path)
     # torch counts training batches in every batch norm; evaluation does not need it
-    read = read_tensors(weights_path, spec.get("sha256"), json_path.name)
+    read = read_tensors(weights_path, spec.get("sha256"), json_path.name, "generator")
     tensors = {name: tensor for name, tensor in read.items() if not name.endswith(".num_batches_tracked")}
     n0 = spec["latent"]["dim"]
     if latent_dim not in (None, n0):
@@ -144,13 +143,9 @@ def read_pair(pair: tuple[Path, Path], latent_dim: int | None, label: int | None
         )
     description = {key: value for key, value in spec.items() if key not in _OWN_KEYS}
     description |= {} if label is None else {"label": int(label)}
-    generator = fold(ops, (n0,), description=description)
-    shape = description.get("output", {}).get("image_shape", generator.signal_shape)
-    if prod(shape) != generator.signal_dim:
-        raise ValueError(
-            f"expected an output.image_shape of {generator.signal_dim} numbers in {json_path}, got {shape}; correct it"
-        )
-    return generator if tuple(shape) == generator.signal_shape else replace(generator, signal_shape=tuple(shape))
+    if "image_shape" in (output := spec.get("output", {})):
+        ops.append((Place(f"output.image_shape of {json_path}", "correct it"), Reshape(shape=tuple(output["image_shape"]))))
+    return fold(ops, (n0,), description)
 
 
 def _read_spec(path: Path) -> dict[str, Any]:
