@@ -1,6 +1,6 @@
 """How the cost of `solve` grows with the batch: seconds per signal and peak memory, up to 100,000 signals.
 
-    python benchmarks/growth.py [--sizes 1,10,100,1000,10000,100000] [--device cuda] [--out benchmarks/results]
+    python benchmarks/growth.py [--sizes 1,10,100,1000,10000,100000] [--only NAME] [--device cuda] [--out benchmarks/results]
 
 Every size runs in a process of its own, so that its peak memory is its own. About ten minutes.
 """
@@ -135,6 +135,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="1,10,100,1000,10000,100000", help="batches, comma-separated")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, default=None, help="folder for JSON, markdown and the picture")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
@@ -146,7 +147,7 @@ def main() -> None:
         print(json.dumps(plain(measure(arguments.one, sizes[0], arguments.device))))
         return
     record = {"circumstances": circumstances(arguments.device), "rows": []}
-    with tqdm([(name, N) for name in NAMES for N in sizes], disable=None) as bar:
+    with tqdm([(name, N) for name in NAMES if arguments.only in name for N in sizes], disable=None) as bar:
         for name, N in bar:
             bar.set_postfix_str(f"{name}, {N} signals")
             record["rows"].append(in_a_process(name, N, arguments.device))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from measuring import plain
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _IDLE = 1.5  # a load average above this means that others work on the machine
 
 
@@ -24,8 +24,8 @@ def begin(device: str) -> bool:
 
 def _with_one_thread() -> None:
     """Start anew with one thread for everybody: a BLAS reads these variables when it is loaded, which it is by now."""
-    if any(os.environ.get(name) != "1" for name in _THREADS):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(_THREADS, "1"))
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(THREADS, "1"))
 
 
 def load_after(record: dict) -> dict:

@@ -1,11 +1,11 @@
 """The benchmark's clockwork: the judge, the peers' adapters, the yardstick and the tables. No test here is about speed."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import growth
+import layers
 import pytest
 import torch
 from contest import Row, point_of, solve_peer
@@ -14,6 +14,7 @@ from measuring import Seconds, Verdict, flops, judge, kkt, plain
 from peers import PEERS, AbstractPeer, missing
 from peers.base import kinds_of
 from pictures import profile_ratios
+from scripts import call_script, run_script
 from tables import Target, case_table, ratio_table, targets
 
 import cvxinv as ci
@@ -203,14 +204,14 @@ def test_a_row_without_an_answer_keeps_its_reason():
 # --- the whole ------------------------------------------------------------------------------------
 
 
-def test_a_quick_run_writes_tables_json_and_pictures(tmp_path: Path):
-    command = [
-        sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--only", "lasso 49x24, gaussian",
+def test_a_quick_run_writes_tables_json_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    call_script(
+        layers.main, monkeypatch, "--quick", "--only", "lasso 49x24, gaussian", "--budget", "0.1",
         "--peers", "scikit-learn CD,OSQP,CVXPY with CLARABEL", "--out", str(tmp_path),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "Ours against the best certified peer" in done.stdout
+    )  # fmt: skip
+    assert "Ours against the best certified peer" in capsys.readouterr().out
     record = json.loads((tmp_path / "layers_quick.json").read_text())
     solvers = {r["solver"]: r for r in record["rows"] if r["dtype"] == "float64"}
     assert {"auto", "OSQP", "CVXPY with CLARABEL"} <= set(solvers)
@@ -222,27 +223,32 @@ def test_a_quick_run_writes_tables_json_and_pictures(tmp_path: Path):
 
 
 def test_growth_measures_each_size_in_a_process_of_its_own(tmp_path: Path):
-    call = [sys.executable, str(ROOT / "benchmarks" / "growth.py"), "--sizes", "2,5", "--out", str(tmp_path)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_script(ROOT / "benchmarks" / "growth.py", "--sizes", "2,5", "--only", "latent", "--out", str(tmp_path))
     record = json.loads((tmp_path / "growth_cpu.json").read_text())
-    assert [r["N"] for r in record["rows"]] == [2, 5] * 3
-    assert all(r["statuses"] == {"optimal": r["N"]} and r["seconds"] > 0 and r["peak_mib"] >= 0 for r in record["rows"])
+    assert [(r["case"], r["N"]) for r in record["rows"]] == [("latent 128x20", 2), ("latent 128x20", 5)]
+    assert all(map(well_measured, record["rows"]))
     assert (tmp_path / "growth_cpu.png").stat().st_size > 10_000
-    assert "| LASSO 784x392 | 5 |" in (tmp_path / "growth_cpu.md").read_text()
+    assert "| latent 128x20 | 5 |" in (tmp_path / "growth_cpu.md").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in growth.NAMES if not name.startswith("latent")])
+def test_growth_measures_every_case(name: str):
+    assert all(well_measured(growth.measure(name, N, "cpu")) for N in (2, 5))
+
+
+def well_measured(row: dict) -> bool:
+    return row["statuses"] == {"optimal": row["N"]} and row["seconds"] > 0 and row["peak_mib"] >= 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_missing_device_is_said_aloud():
-    command = [sys.executable, str(ROOT / "benchmarks" / "layers.py"), "--quick", "--device", "cuda"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "skipped: --device cuda" in done.stdout and "case 1" not in done.stdout
+def test_a_missing_device_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    call_script(layers.main, monkeypatch, "--quick", "--device", "cuda")
+    said = capsys.readouterr().out
+    assert "skipped: --device cuda" in said and "case 1" not in said
 
 
 def test_launches_are_counted_and_bounded(tmp_path: Path):
-    call = [sys.executable, str(ROOT / "benchmarks" / "launches.py"), "--quick", "--only", "auto", "--out", str(tmp_path)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_script(ROOT / "benchmarks" / "launches.py", "--quick", "--only", "auto", "--out", str(tmp_path))
     record = json.loads((tmp_path / "launches_quick.json").read_text())
     assert len(record["rows"]) == 3 and "commit" in record["circumstances"]
     for row in record["rows"]:

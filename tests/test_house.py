@@ -2,12 +2,14 @@
 
 import ast
 import configparser
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -489,6 +491,34 @@ def test_readme_names_make_targets_that_exist():
     named = {w for words in readme_commands() if words[0] == "make" for w in words[1:] if "=" not in w}
     assert {"demo", "test"} <= named, "expected make demo and make test in README.md"
     assert named <= there, f"README.md names make targets that do not exist: {sorted(named - there)}"
+
+
+# --- what is said of speed ------------------------------------------------------------------------
+
+# a time in milliseconds, "78 of 80", a size with what came of it, a core or machine that was measured
+MEASURED = re.compile(
+    r"\d ?(ms|us|µs)\b|\b\d+ of (the )?\d+\b(?!/)|\b\d+x\d+ (at|on|for|rows of)\b|\bone core\b"
+    r"|\(measured|\d s (on|a signal)\b"
+)
+
+
+def remarks(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments and docstrings of a file, line by line, with their numbers."""
+    text = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (said := ast.get_docstring(node, clean=False)):
+            yield from enumerate(said.splitlines(), node.body[0].lineno)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_what_was_measured_stands_in_results_and_notes(module: str):
+    """There with its command, machine and commit, and not in docstrings, where nobody can repeat it."""
+    path = modules()[module]
+    found = [f"{path.relative_to(ROOT)}:{n}: {line.strip()}" for n, line in remarks(path) if MEASURED.search(line)]
+    assert not found, f"put it into benchmarks/results or a decision note and name that here: {found}"
 
 
 # --- tests ----------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
 """The benchmark of whole inversions: the recipe is what was published, ours is what users call. No test is about speed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import mnist_inversion as bench
 import pytest
 import torch
 from measuring import Seconds
+from scripts import call_script, run_script
 
 import cvxinv as ci
 from cvxinv.generator.activations import AbstractActivation
@@ -73,15 +72,9 @@ def test_the_ratio_is_of_seconds_per_signal():
     assert rows[0][-2:] == ("2 ms", "") and rows[1][-2:] == ("1 s", "500x")
 
 
-def run(*words: str) -> str:
-    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
-
-
-def test_a_quick_run_writes_tables_and_json_and_goes_on(tmp_path: Path):
-    run("--quick", "--only", "everything seen, no noise", "--recipe", "2", "--out", str(tmp_path))
-    run("--quick", "--only", "upper rows hidden, no noise", "--recipe", "2", "--out", str(tmp_path))
+def test_a_quick_run_writes_tables_and_json_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for case in ("everything seen, no noise", "upper rows hidden, no noise"):
+        call_script(bench.main, monkeypatch, "--quick", "--only", case, "--recipe", "2", "--out", str(tmp_path))
     record = json.loads((tmp_path / "mnist_inversion_quick.json").read_text())
     assert [r["method"] for r in record["results"]] == 2 * ["ours", "recipe, lam = 1e-05", "recipe, lam = 0"]
     assert {r["case"] for r in record["results"]} == {"everything seen, no noise", "upper rows hidden, no noise"}
@@ -91,12 +84,13 @@ def test_a_quick_run_writes_tables_and_json_and_goes_on(tmp_path: Path):
 
 
 def test_a_quick_growth_writes_a_picture(tmp_path: Path):
-    run("--quick", "--growth", "--out", str(tmp_path))
+    run_script(SCRIPT, "--quick", "--growth", "--out", str(tmp_path))
     record = json.loads((tmp_path / "mnist_growth_quick_cpu.json").read_text())
     assert [s["signals"] for s in record["sizes"]] == [1, 8, 64]
     assert (tmp_path / "mnist_growth_quick_cpu.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_missing_device_is_said_aloud():
-    assert "skipped: --device cuda" in run("--quick", "--device", "cuda")
+def test_a_missing_device_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    call_script(bench.main, monkeypatch, "--quick", "--device", "cuda")
+    assert "skipped: --device cuda" in capsys.readouterr().out

@@ -91,7 +91,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 def main() -> None:
     """The entry point."""
     # batches of small matrices: on a machine that is not idle, threads on every core wait for each other far longer
-    # than they work (measured: 17 s on one thread, 208 s on two, with both cores busy)
+    # than they work
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     app(prog_name="cvxinv")
 

@@ -2,7 +2,7 @@
 
 One in some ten thousand small QPs with a singular Hessian ends inside of HiGHS with signal 6 or 11 (seen with highspy
 1.15 on one latent layer among many, after other solves in the same process and not by itself); no Python code can catch
-that. The process is started when the first such problem comes (0.7 s, the import of CVXPY), is asked again and again, and
+that. The process is started when the first such problem comes (and imports CVXPY), is asked again and again, and
 is started anew after it died. It ends when its input does, which is when the caller's process ends.
 """
 

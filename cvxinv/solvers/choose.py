@@ -9,8 +9,7 @@ Squared misfits up to `LARGEST_NEWTON` unknowns:
 2. lam = 0: active-set rounds from the least-squares point. On realizable data they are exact whatever the conditioning,
    because their equations are nudged and refined against W itself. Where lam = 0 leaves h open (fewer on rows than
    unknowns), the minimiser with the least sum is looked for next.
-3. Interior point: insensitive to conditioning, which on trained layers is where first-order methods stall (linearised ADMM
-   needs 20,000 to 60,000 iterations at condition 9e4).
+3. Interior point: insensitive to conditioning, which on trained layers is where first-order methods stall.
 4. Where off rows leave h no inside: the same with these rows opened by 1e-9 s_y, as equal limits are.
 5. Graph-form ADMM, one factorisation for the whole batch: 2000 iterations for signals that the interior point did not even
    come near, 300 for the others.

@@ -7,13 +7,12 @@ Squared misfits
    data.
 2. Where lam > 0, no row is off and all signals have the same on rows and weights, they share a Gram matrix, and its
    `evenness` chooses: from `_EVEN` on `shared_admm`, one product for the whole batch per iteration; below
-   `sparse_active_set`, one factorisation of the support's size per signal and round, whatever the condition. With lam 1e-2
-   of what gives h = 0 `shared_admm` takes 10 iterations at an evenness of 0.67, 20 to 100 on trained layers of 0.045 to
-   0.12, and 800 for half of the signals on a power law of 0.007.
+   `sparse_active_set`, one factorisation of the support's size per signal and round, whatever the condition. What each
+   takes at which evenness was measured in decision 0012.
 3. `block_pivoting`, up to `LARGEST_NEWTON` unknowns: off rows, masks that differ, latents, and what 1 and 2 left.
 
 An l2 bound: `shared_pursuit`, where signals share a Gram matrix with no fewer rows than unknowns. With fewer it would need
-ten times the iterations; there root finding only begins where it has got to, see `root_finding`.
+many more iterations; there root finding only begins where it has got to, see `root_finding`.
 Linear programs and problems that are not convex have no opening.
 
 Points of methods that are not exact are polished by a few active-set rounds, unless `polish=False`. The certificate

@@ -48,7 +48,7 @@ _SPELLING = {
     # a fixed interval: a timing-based one gives two answers in two runs
     "OSQP": _Options(("eps_abs", "eps_rel"), "max_iter", {"adaptive_rho_interval": 50, "polishing": True}),
     "SCS": _Options(("eps_abs", "eps_rel"), "max_iters", {}),
-    # HiGHS has no iteration limit for QPs that is sure to stop it; one dense QP once ran for 45 s
+    # HiGHS has no iteration limit for QPs that is sure to stop it
     # threads gain nothing at this size
     "HIGHS": _Options((), None, {"time_limit": 60.0, "parallel": "off"}),
     "ECOS": _Options(("abstol", "reltol", "feastol"), "max_iters", {}),
@@ -79,7 +79,7 @@ def predicted_seconds(problem: AbstractLayerProblem) -> float:
     """Rough time of one CVXPY interior-point solve of the largest signal, seconds.
 
     About 15 Newton systems of dense n x n, plus building and scaling an (off rows + n) x n constraint matrix; the
-    constants were fitted to CLARABEL on one core of an AVX-512 machine and are good to a factor of 3.
+    constants were fitted to CLARABEL on one machine, and say the order of what another one takes.
     """
     n, off = problem.n, int(problem.rows.off.sum(1).max())
     return 0.02 + 4e-9 * n**2 * (n + off) + 3e-7 * n * (n + off)

@@ -18,10 +18,9 @@ Behind an output phi = tanh, sigmoid or PLU the image layer is read in one of th
     activated       eq. (8) as it stands, 1/2 |phi(W_L h + b_L) - y|^2 + lam 1'h: not convex, Algorithm 3
 
 Left out: preactivation behind PLU, in l2 noise, where h has any sign or over 1500 entries, else interval with e the linf
-bound, or 0. Measured without noise on trained sigmoid decoders, 20 signals each, z to more than 100 dB: whole pictures, four
-decoders, 78 of 80 both ways; 30 % hidden, three of them, interval 59 of 60, preactivation 55, as it cannot use the flat
-half of the pixels of 20-400-784. Interval is 10 to 20 dB more exact and mostly takes three to six times as long. Activated
-stopped far off, at points that count as stationary. In noise of 0.1 % none of the three gets the supports of these right.
+bound, or 0. Without noise both find z behind trained sigmoid decoders; interval is more exact, uses the pixels that are too
+flat for preactivation, and mostly takes longer. Activated stops far off, at points that count as stationary. In noise none
+of the three gets the supports of these decoders right.
 
 Source: Aberdam, Simon, Elad (2020), Algorithms 3 to 5; changed: biases, masks, matrices, LeakyReLU, exact solves, lam, the
 readings behind phi.
@@ -150,7 +149,7 @@ def image_form(task: Task, settings: LayerOptions) -> str:
 
 
 def _default_form(task: Task, settings: LayerOptions) -> str:
-    # measured on trained generators: without noise the bounds keep what saturated pixels know, in l2 noise nothing gains
+    # without noise the bounds keep what saturated pixels know, in l2 noise nothing gains
     last = task.generator.layers[-1]
     if not last.activation.saturates or (task.noise is not None and task.noise.norm == "l2"):
         return "preactivation"

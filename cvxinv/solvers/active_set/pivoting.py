@@ -15,9 +15,8 @@ A signal that does so follows a path instead. With t > 0 its equations are those
 
 (d the mean diagonal of H): a matrix whose principal minors are all positive, on which rounds settle, the faster the larger
 t is. t is divided by ten as soon as a guess changes little, and set to 0 where it no longer changes; where rounds do not
-settle they go back to the last guess that did and take half the step. On a power law of condition 9e4 that takes 18 rounds
-on average and settles every signal. What is lost by then (H_AA singular at t = 0, as where lam = 0 leaves h open) is left
-to another method.
+settle they go back to the last guess that did and take half the step. What is lost by then (H_AA
+singular at t = 0, as where lam = 0 leaves h open) is left to another method.
 
 Grams: one matrix where all signals see the same rows, else formed signal by signal, in float32 where its pivots allow it.
 A signal whose guess repeats is refined against W itself in float64, so that neither the squared condition of H nor

@@ -10,9 +10,9 @@ The projection needs one Cholesky factor of I + W'W, or of I + W W' where m < n,
 supports, penalties and rho; supports enter only through the masks of prox_F. So rho is free to differ and change per
 signal: it is moved to where the primal residual relative to (h, v) and the dual one relative to (s, t) are equal, by at
 most 5 at a time, first when 100 iterations have passed (what converges by then is left alone) and then at times that lie
-ever further apart, 20 in all. Without "relative" the rule stops far from the best rho where h, v and s, t differ in size:
-on an l2 bound 625x1000 at 0.6 for 30. Reverting changes after which the residuals fell slower was tried and does harm: they
-fall slower in time at any rho. The dual point is p = rho (v_before - t - v'), in the subdifferential of F at v'. a = 1.7.
+ever further apart, 20 in all. Without "relative" the rule stops far from the best rho where h, v and s, t differ in size, as
+under an l2 bound. Changes after which the residuals fall slower stay: they fall slower in time at any rho. The dual
+point is p = rho (v_before - t - v'), in the subdifferential of F at v'. a = 1.7.
 
 Source: Parikh and Boyd, "Block splitting for distributed optimization" (2014), sec. 4; Fougner and Boyd (2018), POGS;
 relative residuals: Wohlberg, "ADMM penalty parameter selection by residual balancing" (2017).

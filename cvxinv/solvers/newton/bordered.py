@@ -7,7 +7,7 @@ With H_FF = U'U of an earlier guess F, the guess A = F + P - Q (P joined, Q left
                     [   0   ]
 
 so with V = U'^-1 C and z = U'^-1 right_F they are (D - V'V) v = [right_P; 0] - V'z and U x = z - V v. A column of V costs
-one triangular solve and is kept for later rounds; ten changes of 600 unknowns cost a twentieth of a factorisation. D - V'V
+one triangular solve and is kept for later rounds: k changes of n unknowns cost 3 k / n of a factorisation. D - V'V
 is negative definite on Q, and its Schur complement on P has the pivots with which a factorisation of H_AA would end.
 
 Source: bordering after Gill, Murray, Saunders and Wright (1987, A Schur-complement method for sparse quadratic programming).

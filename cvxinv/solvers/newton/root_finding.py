@@ -4,13 +4,13 @@ The LASSO min 1/2 |misfit|^2 + lam 1'h (with the same off rows) has a misfit tha
 possible at lam = 0 to that of h = 0. The lam at which it is eps gives the basis pursuit, with p = p_lasso / lam. Each round
 solves the LASSO exactly at the current lam, by block pivoting from the last point or by interior point, and reads the
 next lam in closed form off its activity (`ball`): where the activity stays, that is the answer. A lam outside the bracket
-that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps do
-without such a bracket, and stop at 1e-2 on wide layers.
+that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps have
+no such bracket, and stop early on wide layers.
 
 Before that, lam is tried as one more unknown of block pivoting: each guess of what is active gives lam in closed form, and
-h at that lam the next guess. Where a guess repeats, it is the answer; most signals end there, after five to ten rounds.
+h at that lam the next guess. Where a guess repeats, it is the answer, and most signals end there.
 Where all signals share their Gram matrix, the first guess is what `shared_pursuit` has reached after some time: on wide
-layers (625 x 1000) a guess from the correlations alone frees more unknowns than there are rows, and ends nowhere.
+layers a guess from the correlations alone frees more unknowns than there are rows, and ends nowhere.
 
 Source: `sparse` note 5.2 (link to the LASSO); van den Berg and Friedlander (2008) for root finding on the trade-off curve.
 """
