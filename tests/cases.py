@@ -29,6 +29,11 @@ def named(form: str) -> tuple[str, ...]:
     return tuple(name for name in NAMES if kind_of(name).form == form)
 
 
+def growth(name: str) -> tuple[int, int]:
+    """The powers of the data and of |W| with which the problem's number grows; (1, 0) where it has ends instead."""
+    return next(iter(kind_of(name).numbers.values()), (1, 0))
+
+
 PURSUED = ("gaussian_latent", "nonnegative_lasso")  # what `latent_pursuit` solves
 SIGNED = {name for name in NAMES if not kind_of(name).nonnegative}  # problems whose unknown has any sign
 SQUARED = named("quadratic")
@@ -78,10 +83,10 @@ class Case:
         return replace(self, rows=self.rows.to(dtype), penalty=penalty, feasible=feasible, ends=ends)
 
     def in_units(self, factor: float) -> "Case":
-        """The same signals with data `factor` times as large: h too, lam likewise, gamma not."""
+        """The same signals with data `factor` times as large: h too, and each number as its problem says."""
         r = self.rows
         rows = ci.Rows(r.W, factor * r.b, factor * r.y, r.on, r.off, r.weight)
-        penalty = self.penalty if self.name == "gaussian_latent" else factor * self.penalty
+        penalty = factor ** growth(self.name)[0] * self.penalty
         feasible = None if self.feasible is None else factor * self.feasible
         ends = None if self.ends is None else (factor * self.ends[0], factor * self.ends[1])
         return replace(self, rows=rows, penalty=penalty, feasible=feasible, ends=ends)
@@ -272,7 +277,7 @@ def dense_specs(name: str) -> tuple[Spec, ...]:
 
 def hopeless_cases(name: str) -> tuple[Case, ...]:
     """Signals that no h satisfies, in every way a problem can be given one; none where every h is feasible."""
-    if name == "lasso":
+    if not kind_of(name).counts_off:
         return ()
     return (contradiction(name), too_tight(name)) if name in BOUNDED else (contradiction(name),)
 

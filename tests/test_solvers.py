@@ -114,7 +114,7 @@ def test_two_runs_are_equal_bit_by_bit(name, solver):
 
 
 SPOILED = {
-    "contradiction": [name for name in NAMES if name != "lasso"],  # where every h is feasible
+    "contradiction": [name for name in NAMES if cases.kind_of(name).counts_off],  # where every h is feasible
     "too_tight": cases.BOUNDED,
 }
 
@@ -381,7 +381,7 @@ def with_spoiled_rows(case, scale, zero_row, copied_row):
         W, b = torch.cat([W, W[-1:]]), torch.cat([b, b[-1:]])
         y, on, off = (torch.cat([part, part[:, -1:]], 1) for part in (y, on, off))
     weight = torch.cat([rows.weight, rows.weight[:, -1:]], 1) if copied_row else rows.weight
-    power = {"gaussian_latent": 2, **dict.fromkeys(cases.BOUNDED, 0)}.get(case.name, 1)
+    power = cases.growth(case.name)[1]
     spoiled = ci.Rows(ci.Dense(scale * W), b, y, on, off, weight)
     penalty = case.penalty * scale**power * (1.5 if copied_row and case.name in cases.named("ball") else 1)
     return cases.Case(case.name, case.label, spoiled, penalty, case.feasible / scale, ends=ends)
