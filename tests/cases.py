@@ -24,6 +24,16 @@ def kind_of(name: str) -> Any:
     return getattr(ci, "".join(word.title() for word in name.split("_")))
 
 
+def public() -> dict[str, Any]:
+    """Every layer problem that `import cvxinv` offers, by its name."""
+    found = {name: getattr(ci, name) for name in ci.__all__}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and _is_problem(kind)}
+
+
+def _is_problem(kind: type) -> bool:
+    return issubclass(kind, ci.AbstractLayerProblem) and not kind.__name__.startswith("Abstract")
+
+
 def named(form: str) -> tuple[str, ...]:
     """The problems of one form, "quadratic", "ball" or "interval"."""
     return tuple(name for name in NAMES if kind_of(name).form == form)
