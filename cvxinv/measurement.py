@@ -60,7 +60,7 @@ class AbstractMeasurement(Batch, ABC):
     def push(self, J: Tensor) -> Tensor:
         """The Jacobian of what is seen from the signal's, `(N, d, n0)` to `(N, length, n0)`."""
         N, d, n0 = J.shape
-        one_each = torch.arange(N, device=J.device).repeat_interleave(n0)
+        one_each = torch.arange(N, device=J.device)[:, None].expand(N, n0).reshape(-1)
         return self.take(one_each).observe(J.mT.reshape(N * n0, d)).reshape(N, n0, self.length).mT
 
     def seen(self, N: int) -> Tensor:
@@ -246,7 +246,7 @@ def as_measurement(
     own = type(value) not in _KINDS
     if own:
         _check_sizes(value)
-    for inner in [] if own else [v for v in vars(value).values() if isinstance(v, Tensor)]:
+    for inner in [v for v in getattr(value, "__dict__", {}).values() if isinstance(v, Tensor)]:
         if inner.device != device:
             raise ValueError(f"expected the measurement on {device}, got it on {inner.device}; move it with .to()")
     if value.width != d:

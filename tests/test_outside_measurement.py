@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretend_device import PretendDevice
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -164,6 +165,28 @@ def test_the_whole_road(tmp_path: Path):
     for file in certificate_files(tmp_path / "claims"):
         verdicts = check_file(file)
         assert verdicts and all(v.accepted for v in verdicts), file
+
+
+@dataclass(frozen=True, eq=False)
+class BlurWithAdjoint(Blur):
+    """The same without autograd, which a pretended device has not."""
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        return sum(weight * r.roll(-shift, -1) for shift, weight in enumerate(self.kernel))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here, and need for none that pretends")
+def test_on_a_device():
+    z = latents(3)
+    y = BLUR.observe(generator()(z))
+    with PretendDevice():
+        G, there = generator().to(device="cuda"), BlurWithAdjoint(BLUR.kernel.to("cuda"))
+        for method in ("hybrid", "latent_pursuit", "gradient_descent"):
+            R = ci.invert(G, y.to("cuda"), method, measurement=there, on_fail="ignore")
+            S = ci.invert(generator(), y, method, measurement=BLUR, on_fail="ignore")
+            assert list(R.status) == list(S.status) and R.z.device.type == "cuda"
+        with pytest.raises(ValueError, match=r"expected the measurement on cuda:0, got it on cpu; move it with \.to\(\)"):
+            ci.invert(G, y.to("cuda"), measurement=BLUR)
 
 
 def test_forgetting_the_blur_is_refused_by_name(tmp_path: Path):
