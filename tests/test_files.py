@@ -246,6 +246,44 @@ def test_a_missing_result_names_what_lies_near(inversion: ci.Inversion, tmp_path
         ci.Inversion.load(tmp_path / "digit")
 
 
+# --- results of earlier versions ------------------------------------------------------------------
+
+WRITTEN = sorted(p for p in (Path(__file__).parent / "written_by_0.1.0").iterdir() if p.is_dir())
+
+
+@pytest.mark.parametrize("folder", WRITTEN, ids=lambda folder: folder.name)
+def test_results_written_by_0_1_0_load_to_the_same_numbers(folder: Path, tmp_path: Path):
+    """Every tensor and every word of the files is found again, and written again as it was."""
+    R = ci.Inversion.load(folder)
+    spec, tensors = json.loads((folder / "result.json").read_text()), load_file(folder / "result.safetensors")
+    N = spec["signals"]
+    assert len(R) == N and R.status.tolist() == spec["status"] and R.verdict.counts() == spec["counts"]
+    assert (R.method, R.settings, R.versions, R.seconds) == tuple(
+        spec[k] for k in ("method", "settings", "versions", "seconds")
+    )
+    assert R.versions["cvxinv"] == "0.1.0" and list(R.used) == spec["used"] and list(R.notes) == spec["notes"]
+    assert [r.kind for r in R.layers] == [layer["kind"] for layer in spec["layers"]]
+    assert [r.solution.status.tolist() for r in R.layers] == [layer["status"] for layer in spec["layers"]]
+    R.save(tmp_path)
+    again = load_file(tmp_path / "result.safetensors")
+    assert again.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert same(again[name], tensor), name
+    assert same(R.z, tensors["z"]) and all(same(r.solution.h, tensors[f"layer.{r.index}.h"]) for r in R.layers)
+    rewritten = json.loads((tmp_path / "result.json").read_text())
+    assert {k: v for k, v in rewritten.items() if k != "sha256"} == {k: v for k, v in spec.items() if k != "sha256"}
+    assert R.summary() and R.explain(0)
+    if R.z.ndim == 2:
+        assert len(R[1:2]) == 1 and len(R[1:2].layers) == len(R.layers)
+
+
+def test_results_written_by_0_1_0_have_and_have_not_layers():
+    methods = {folder.name: len(ci.Inversion.load(folder).layers) for folder in WRITTEN}
+    assert methods == {
+        "hybrid": 3, "latent_pursuit": 3, "layered_basis_pursuit": 3, "levenberg_marquardt": 0, "one": 3, "oracle": 0,
+    }  # fmt: skip
+
+
 # --- arrays ---------------------------------------------------------------------------------------
 
 NUMBERS = np.arange(12.0).reshape(3, 4)

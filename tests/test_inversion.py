@@ -1,9 +1,13 @@
 """Whole inversions: what the methods find, what the judge says of it, and that neither depends on the way it is asked."""
 
+import re
+import sys
 import warnings
 from dataclasses import replace
 from itertools import pairwise
 from math import log, sqrt
+from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -964,6 +968,50 @@ def test_a_progress_bar_is_shown_only_when_asked(capfd: pytest.CaptureFixture[st
         assert capfd.readouterr() == ("", "")
         ci.invert(G, y, progress=True)
     assert "hybrid: 100%" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_progress_bar_that_was_asked_for_moves(method: str, count: int, capfd: pytest.CaptureFixture[str]):
+    """Also where one chunk holds everything: by layers, starts and iterations, in shares of the signals."""
+    G = net((5, 20, 40, 60), hidden=ci.LeakyReLU(0.5) if method == "gradient_descent" else ci.ReLU())
+    y = signals(G, 8)[1][:count] + (1.0 if method == "levenberg_marquardt" else 0.0)  # out of range: every start is tried
+    options = {"restarts": 6} if method == "levenberg_marquardt" else {}
+    ci.invert(G, y, method, progress=True, on_fail="ignore", **options)
+    shown = [int(word) for word in re.findall(r"(\d+)%", capfd.readouterr().err)]
+    assert shown == sorted(shown) and shown[-1] == 100
+    assert len({word for word in shown if 0 < word < 100}) >= 3, shown
+
+
+def test_random_starts_do_not_depend_on_how_many_are_asked_for():
+    """They are those that one call a latent draws, whichever method asks for them, and drawn when they are asked for."""
+    G = net((20, 60, 100))
+    source = torch.Generator().manual_seed(7 ^ 0x5DEECE66D1234567)
+    expected = torch.cat([G.sample_latent(1, source) for _ in range(30)])
+    one_by_one, at_once = Starts(G, 7), Starts(G, 7)
+    assert torch.equal(torch.cat([one_by_one.latents(k) for k in range(30)]), expected)
+    assert torch.equal(at_once.latents(20, 10), expected[20:]) and torch.equal(at_once.latents(0, 30), expected)
+
+
+def test_an_inversion_of_one_signal_makes_few_calls():
+    """Of functions of the package, for the default method on an easy signal; no random latent is drawn in vain."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 80), nn.ReLU(), nn.Linear(80, 200))
+    G = ci.load_generator(module)
+    y = G(G.sample_latent(1, seeded(1)))[0]
+    assert ci.invert(G, y).verdict.explained.all()  # and once more, with what is made once
+    package, calls = str(Path(ci.__file__).parent), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename.startswith(package)
+
+    sys.setprofile(count)
+    try:
+        ci.invert(G, y)
+    finally:
+        sys.setprofile(None)
+    assert calls < 1300, f"{calls} calls"
 
 
 def test_random_starts_are_never_the_latents_that_a_user_drew_with_the_same_seed():

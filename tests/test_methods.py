@@ -1,6 +1,6 @@
 """The oracle, layered basis pursuit, latent pursuit behind saturating outputs, and layer problems of the user's own."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv import NormalisedBasisPursuit, NormalisedLasso
+from cvxinv.batch import per_signal as one_each
 from cvxinv.command.exact_check import check_against_cvxpy
 from cvxinv.generator.chain import Generator, Layer
 from cvxinv.inversion.methods.layered_basis_pursuit import _steepness, pursue_by_basis_pursuit, solve_normalised
 from cvxinv.inversion.methods.oracle import least_squares_by_layers, least_squares_jointly, supports_of
+from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.task import make_task
 
 C = 3 + 1.5**0.5  # of Theorem 2, written out here: the code's own would agree with any
@@ -572,3 +574,137 @@ def test_the_methods_recover_latents_behind_a_trained_sigmoid(real_generator):
         R = ci.invert(G, y, method, truth=z, **options)
         assert R.verdict.explained.all(), method
         assert float(np.median(R.snr["z"])) >= 250, method
+
+
+# --- outputs and measurements of the user's own ---------------------------------------------------
+
+
+class Softplus(ci.AbstractActivation):
+    """log(1 + exp(u))."""
+
+    name = "softplus"
+    range = (0.0, float("inf"))
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(u, threshold=1e9)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return u.sigmoid()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y + torch.log(-torch.expm1(-y))
+
+
+class NoInverse(ci.AbstractActivation):
+    """u + sin(u) / 2, which has an inverse that nobody wrote."""
+
+    name = "wavy"
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u + u.sin() / 2
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return 1 + u.cos() / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Blur(ci.AbstractMeasurement):
+    """A circular blur with a kernel of three."""
+
+    d: int
+    kernel: tuple[float, ...] = (0.25, 0.5, 0.25)
+
+    @property
+    def length(self) -> int:
+        return self.d
+
+    def observe(self, x: Tensor) -> Tensor:
+        return sum(weight * x.roll(k - 1, -1) for k, weight in enumerate(self.kernel))
+
+
+@dataclass(frozen=True, eq=False)
+class Gain(ci.AbstractMeasurement):
+    """Each signal times a gain of its own, so that no one map of the image layer serves all."""
+
+    gain: Tensor = one_each()
+    d: int = 60
+
+    @property
+    def length(self) -> int:
+        return self.d
+
+    def observe(self, x: Tensor) -> Tensor:
+        return self.gain[:, None].to(x) * x
+
+
+@pytest.mark.parametrize("form", [None, "preactivation", "interval"])
+def test_an_output_of_the_users_own_is_inverted(form: str | None):
+    G = net((5, 20, 60), seed=1).with_output(Softplus())
+    z, y = signals(G)
+    for method in ("latent_pursuit", "hybrid"):
+        R = ci.invert(G, y, method, image_layer=form)
+        assert R.verdict.explained.all() and error(R.z, z) < 1e-6
+        assert (R.layer_status == "optimal").all() and "Softplus" in R.notes[0]
+
+
+@pytest.mark.parametrize("method", ["levenberg_marquardt", "gradient_descent", "oracle", "layered_basis_pursuit"])
+def test_the_other_methods_take_an_output_of_the_users_own(method: str):
+    G = net((3, 40, 80), hidden=ci.LeakyReLU(0.5) if method != "layered_basis_pursuit" else ci.ReLU(), seed=1)
+    G = G.with_output(Softplus())
+    z, y = signals(G, 3)
+    R = ci.invert(G, y, method, truth=z, on_fail="ignore")
+    assert R.verdict.explained.all() or method == "gradient_descent"
+    assert (R.verdict.relative_misfit < 1e-3).all()
+
+
+def test_an_output_without_an_inverse_is_refused_by_the_layers_and_said_by_hybrid():
+    G = net((3, 40, 80), hidden=ci.LeakyReLU(0.5), seed=1).with_output(NoInverse())
+    z, y = signals(G, 3)
+    for method in ("latent_pursuit", "layered_basis_pursuit", "oracle"):
+        with pytest.raises(ValueError, match=r"cannot invert this: its output NoInverse has no inverse.*'hybrid'"):
+            ci.invert(G, y, method, truth=z)
+    R = ci.invert(G, y)
+    assert R.verdict.explained.all() and "no layered start: its output NoInverse has no inverse" in R.notes[0]
+
+
+@pytest.mark.parametrize("method", ["hybrid", "latent_pursuit", "layered_basis_pursuit", "oracle", "levenberg_marquardt"])
+def test_a_measurement_of_the_users_own_is_inverted_as_what_it_is(method: str):
+    G = net((5, 20, 60))
+    z, x = signals(G)
+    blur = Blur(60)
+    y = blur.observe(x)
+    options: dict[str, Any] = {"restarts": 20} if method == "levenberg_marquardt" else {}
+    R = ci.invert(G, y, method, measurement=blur, truth=z, **options)
+    assert R.verdict.explained.all() and error(R.z, z) < 1e-6
+    assert R.settings["measurement"].endswith("test_methods.Blur")
+    if R.layers:
+        assert torch.allclose(R.layers[0].problem.rows.W.matrix(), blur.observe(G.layers[-1].W.matrix().T).T)
+        assert error(R.layers[0].solution.h, G.hidden(z)[0]) < 1e-6
+
+
+def test_gradient_descent_follows_the_gradient_of_autograd_behind_a_blur():
+    G, blur = net((5, 20, 60), "sigmoid"), Blur(60, (0.1, 0.7, 0.2))
+    z, x = signals(G)
+    y = blur.observe(x)
+    at = (z + 0.3).requires_grad_()
+    _, g = gradient(make_task(G, y, blur), at.detach())
+    (expected,) = torch.autograd.grad((blur.observe(G(at)) - y).square().sum() / 2, at)
+    assert torch.allclose(g, expected, rtol=1e-10, atol=1e-12)
+    R = ci.invert(G, y, "gradient_descent", measurement=blur, on_fail="ignore")
+    start = ci.invert(G, y, "gradient_descent", measurement=blur, on_fail="ignore", max_iter=2)
+    assert (R.verdict.misfit < 0.1 * start.verdict.misfit).all()
+
+
+def test_a_measurement_that_no_layer_can_be_read_through_is_refused_by_name():
+    gain = Gain(torch.linspace(1, 2, 8).double())
+    G = net((5, 20, 60))
+    z, x = signals(G)
+    y = gain.observe(x)
+    for method in ("latent_pursuit", "layered_basis_pursuit", "oracle"):
+        with pytest.raises(ValueError, match=r"Gain makes no one map of the image layer.*Use method='hybrid'"):
+            ci.invert(G, y, method, measurement=gain, truth=z)
+    R = ci.invert(G, y, measurement=gain, chunk=3)
+    assert R.verdict.explained.all() and error(R.z, z) < 1e-6 and "Gain makes no one map" in R.notes[0]
+    for method in ("latent_pursuit", "layered_basis_pursuit", "oracle"):
+        with pytest.raises(ValueError, match=r"the measurement .*Blur acts on the signal behind its Tanh"):
+            ci.invert(G.with_output("tanh"), x.tanh(), method, measurement=Blur(60), truth=z)

@@ -236,7 +236,7 @@ def pursue_by_basis_pursuit(
         solution = solve_normalised(problem, settings)
         threshold = _threshold(solution, settings)
         reports.append(LayerReport.of(index, problem, solution, threshold, remark))
-        task.progress.reach(1 - index / (len(layers) + 1))
+        task.progress.reach((len(layers) - index) / (len(layers) + 1))
         on = solution.h.abs() > threshold[:, None]
         found = torch.where(on.any(1), on.sum(1), rows.n)  # an empty support says nothing of how many there are
         s = torch.as_tensor(cardinalities[index - 1], device=eps.device) if cardinalities else found

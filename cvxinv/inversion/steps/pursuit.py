@@ -204,7 +204,7 @@ def pursue(task: Task, settings: LayerOptions) -> tuple[Tensor, list[LayerReport
         solution = solve(problem, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
         threshold = support_threshold(solution, noise.relative, settings)
         reports.append(LayerReport.of(index, problem, solution, threshold, remark))
-        task.progress.reach(1 - index / (len(layers) + 1))
+        task.progress.reach((len(layers) - index) / (len(layers) + 1))
         if index:
             layer = layers[index - 1]
             rows = _movable(Rows(layer.W, layer.b, *rows_behind(layer.activation, solution.h, threshold)))
