@@ -90,28 +90,31 @@ def read_numbers(
     Raises TypeError for anything else (lists, strings, objects, complex numbers, masked arrays, sparse tensors), ValueError
     for another device.
     """
-    words = " or ".join(_WORDS[k] for k in kinds)
     if isinstance(value, np.ndarray):
-        return _from_array(value, name, kinds, words, cure).to(device)
+        return _from_array(value, name, kinds, cure).to(device)
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} as a torch tensor or numpy array, got {describe(value)}; use torch.as_tensor(...)")
     kind = "b" if value.dtype == torch.bool else "f" if value.dtype.is_floating_point else "c" if value.is_complex() else "i"
     # types of fewer than 16 bits are for storage; torch cannot ask whether they are finite
     if kind not in kinds or (kind == "f" and value.dtype.itemsize < 2):
-        raise TypeError(f"expected {name} as {words}, got {describe(value)}; {cure}")
+        raise TypeError(f"expected {name} as {_in_words(kinds)}, got {describe(value)}; {cure}")
     value = plain_tensor(value, name)
     if value.device != device:
         raise ValueError(f"expected {name} on {device}, got {describe(value)}; move it with .to({str(device)!r})")
     return value
 
 
-def _from_array(value: np.ndarray, name: str, kinds: str, words: str, cure: str) -> Tensor:
+def _in_words(kinds: str) -> str:
+    return " or ".join(_WORDS[k] for k in kinds)
+
+
+def _from_array(value: np.ndarray, name: str, kinds: str, cure: str) -> Tensor:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"expected {name} as a plain array, got {describe(value)}; pass its .data and its .mask apart")
     kind = {"u": "i"}.get(value.dtype.kind, value.dtype.kind)
     # torch has no long doubles
     if kind not in kinds or value.dtype.itemsize > 8:
-        raise TypeError(f"expected {name} as an array of {words}, up to float64, got {describe(value)}; {cure}")
+        raise TypeError(f"expected {name} as an array of {_in_words(kinds)}, up to float64, got {describe(value)}; {cure}")
     # torch knows neither foreign byte orders nor negative strides, and warns of what may not be written to
     native = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
     return torch.from_numpy(native if native.flags.writeable else native.copy()).reshape(value.shape)

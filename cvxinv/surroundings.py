@@ -39,7 +39,7 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not _autocast():
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):  # no call more: every product asks
             return function(*args, **kwargs)
         with ExitStack() as stack:
             _without_autocast(stack)
@@ -49,7 +49,7 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _autocast() -> bool:
-    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")  # written out: it is asked at every product
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
 
 
 def _disturbed() -> bool:

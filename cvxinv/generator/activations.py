@@ -7,6 +7,7 @@ one, its inverse. A ReLU has none: what it cut is not known, and that is what th
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import inf
 from typing import ClassVar
 
@@ -80,37 +81,37 @@ class AbstractActivation(ABC):
 
     # --- what follows ---
 
-    @property
+    @cached_property
     def linear(self) -> bool:
         """Whether it changes nothing."""
         return self.slopes == (1.0, 1.0)
 
-    @property
+    @cached_property
     def kinked(self) -> bool:
         """Whether it is u above 0 and less of u below: what may stand behind a hidden layer."""
         return self.slopes is not None and not self.linear
 
-    @property
+    @cached_property
     def cuts(self) -> bool:
         """Whether all that is below 0 becomes 0, so that there is no way back."""
         return self.slopes is not None and self.slopes[0] == 0
 
-    @property
+    @cached_property
     def leaks(self) -> bool:
         """Whether it is kinked and can be undone."""
         return self.kinked and not self.cuts
 
-    @property
+    @cached_property
     def curved(self) -> bool:
         """Whether it is anything but linear with at most one kink at 0: an image layer behind it is not linear."""
         return self.slopes is None
 
-    @property
+    @cached_property
     def invertible(self) -> bool:
         """Whether the class has an inverse."""
         return type(self).inverse is not AbstractActivation.inverse
 
-    @property
+    @cached_property
     def middle(self) -> float:
         """A value inside its range, to stand where the inverse is not defined: phi(0)."""
         return float(self(torch.zeros((), dtype=torch.float64, device="cpu")))

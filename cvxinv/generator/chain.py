@@ -6,6 +6,7 @@ are flat. `load_generator` (reading.py) makes one from a torch module or a file.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from math import prod
 
@@ -68,12 +69,12 @@ class Generator:
                 f"pass ({self.signal_dim},) or a picture shape of that size"
             )
 
-    @property
+    @cached_property
     def latent_dim(self) -> int:
         """n0, the number of latent coordinates."""
         return self.layers[0].W.n
 
-    @property
+    @cached_property
     def signal_dim(self) -> int:
         """d, the number of entries of a signal."""
         return self.layers[-1].W.m
@@ -83,12 +84,12 @@ class Generator:
         """Number of layers."""
         return len(self.layers)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Floating type of weights, latents and signals."""
         return self.layers[0].W.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.layers[0].W.device

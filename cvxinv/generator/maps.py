@@ -236,19 +236,19 @@ class Dense(AbstractMap):
         if self.weight.ndim != 2:
             raise ValueError(f"expected a weight of shape (m, n), got {tuple(self.weight.shape)}; pass a matrix")
 
-    @property
+    @cached_property
     def n(self) -> int:
         return self.weight.shape[1]
 
-    @property
+    @cached_property
     def m(self) -> int:
         return self.weight.shape[0]
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         return self.weight.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return self.weight.device
 
@@ -340,19 +340,19 @@ class _Convolution(AbstractMap):
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.shape_in, self.shape_out
 
-    @property
+    @cached_property
     def n(self) -> int:
         return prod(self.shape_in)
 
-    @property
+    @cached_property
     def m(self) -> int:
         return prod(self.shape_out)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         return self.weight.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return self.weight.device
 
@@ -496,19 +496,19 @@ class Resampling2d(AbstractMap):
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.shape_in, self.shape_out
 
-    @property
+    @cached_property
     def n(self) -> int:
         return prod(self.shape_in)
 
-    @property
+    @cached_property
     def m(self) -> int:
         return prod(self.shape_out)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         return self.rows.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return self.rows.device
 
@@ -556,15 +556,15 @@ class _Outside(AbstractMap):
 
     inner: AbstractMap
 
-    @property
+    @cached_property
     def n(self) -> int:
         return self.inner.n
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         return self.inner.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return self.inner.device
 
@@ -587,7 +587,7 @@ class Composition(_Outside):
                 f"expected an outer map of {self.inner.m} numbers, got one of {self.outer.n}; pass maps whose sizes meet"
             )
 
-    @property
+    @cached_property
     def m(self) -> int:
         return self.outer.m
 
@@ -621,7 +621,7 @@ class Stretched(_Outside):
     rows: Tensor | None
     columns: Tensor | None
 
-    @property
+    @cached_property
     def m(self) -> int:
         return self.inner.m
 

@@ -144,10 +144,8 @@ def _result(
     z = torch.where(task.usable[:, None], found.z, torch.nan).to(dtype)
     verdict = judge(task, z)  # on z as it is given back, rounding included
     clean = torch.nan_to_num(z).to(torch.float64)
-    hidden, signal = task.generator.hidden(clean), task.generator(clean)
-    blank = (~task.usable)[:, None]
-    hidden = [torch.where(blank, torch.nan, h) for h in hidden]
-    signal = torch.where(blank, torch.nan, signal)
+    blank, passed = (~task.usable)[:, None], zip(task.generator.layers, task.generator.preactivations(clean), strict=True)
+    *hidden, signal = [torch.where(blank, torch.nan, layer.activation(u)) for layer, u in passed]
     return Inversion(
         z, tuple(h.to(dtype) for h in hidden), signal.to(dtype), method, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),

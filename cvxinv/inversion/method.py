@@ -5,6 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -73,34 +74,49 @@ def as_method(method: object, options: Mapping[str, Any], known: Mapping[str, ty
     check_choice(method, tuple(known), "method")
     assert method is not None  # refused
     _check_names(method, options, known)
-    kind, values = known[method], dict(options)
-    for group in [f for f in fields(kind) if _is_group(f)]:  # type: ignore[arg-type]
-        own = {f.name: values.pop(f.name) for f in fields(group.type) if f.name in values}  # type: ignore[arg-type]
-        if own:
-            values[group.name] = replace(values.get(group.name, _default(group)), **own)
+    kind, values, groups = known[method], dict(options), dict[str, dict[str, Any]]()
+    for name, holder in options_of(kind).items():
+        if name != holder and name in values:
+            groups.setdefault(holder, {})[name] = values.pop(name)
+    for f in fields(kind) if groups else ():  # type: ignore[arg-type]
+        if f.name in groups:
+            values[f.name] = replace(values.get(f.name, _default(f)), **groups[f.name])
     return kind(**values)
 
 
-def options_of(kind: type[AbstractMethod] | AbstractMethod) -> dict[str, Any]:
-    """Names and defaults of a method's options, those of groups one by one."""
+@cache
+def options_of(kind: type[AbstractMethod]) -> dict[str, str]:
+    """The options of a method by name, each with the field that holds it: its own, or that of its group."""
+    found: dict[str, str] = {}
+    for f in fields(kind):  # type: ignore[arg-type]
+        found |= {g.name: f.name for g in fields(f.type)} if _is_group(f) else {f.name: f.name}  # type: ignore[arg-type]
+    return found
+
+
+def in_words(method: AbstractMethod, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were said, or differ from their defaults, as results keep them: numbers and names as they are."""
+    usual, found = _usual(type(method)), {}
+    for name, holder in options_of(type(method)).items():
+        value = getattr(method, holder)
+        value = value if name == holder else getattr(value, name)
+        if name in said or not (value is usual[name] or _same(value, usual[name])):
+            found[name] = _words(value)
+    return found
+
+
+@cache
+def _usual(kind: type[AbstractMethod]) -> dict[str, Any]:
+    """The default of each option; where there is none, something that no value is."""
     found: dict[str, Any] = {}
     for f in fields(kind):  # type: ignore[arg-type]
         found |= {g.name: _default(g) for g in fields(f.type)} if _is_group(f) else {f.name: _default(f)}  # type: ignore[arg-type]
     return found
 
 
-def in_words(method: AbstractMethod, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were said, or differ from their defaults, as results keep them: numbers and names as they are."""
-    values: dict[str, Any] = {}
-    for f in fields(method):  # type: ignore[arg-type]
-        value = getattr(method, f.name)
-        values |= {g.name: getattr(value, g.name) for g in fields(f.type)} if _is_group(f) else {f.name: value}  # type: ignore[arg-type]
-    usual = options_of(method)
-    return {name: _words(v) for name, v in values.items() if name in said or not _same(v, usual[name])}
-
-
 def _check_names(method: str, options: Mapping[str, Any], known: Mapping[str, type[AbstractMethod]]) -> None:
-    taken = {name: (*options_of(kind), *(f.name for f in fields(kind) if _is_group(f))) for name, kind in known.items()}  # type: ignore[arg-type]
+    if not options:
+        return
+    taken = {name: {**options_of(kind), **dict.fromkeys(options_of(kind).values())} for name, kind in known.items()}
     for name in options:
         if name in taken[method]:
             continue
@@ -121,8 +137,8 @@ def _default(f: Field) -> Any:
 
 
 def _same(value: Any, usual: Any) -> bool:
-    plain = isinstance(value, (int, float, str, tuple, bool)) and type(value) is type(usual)
-    return value is usual or (plain and not _holds_arrays(value) and value == usual)
+    plain = isinstance(value, (int, float, str, tuple)) and type(value) is type(usual)
+    return plain and not _holds_arrays(value) and value == usual
 
 
 def _holds_arrays(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -52,17 +53,17 @@ class Task(Batch):
     cut: Tensor | None = per_signal(default=None)
     progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
 
-    @property
+    @cached_property
     def N(self) -> int:
         """Number of signals."""
         return len(self.y)
 
-    @property
+    @cached_property
     def size(self) -> Tensor:
         """|y| of what was seen, `(N,)`."""
         return lengths(self.y)
 
-    @property
+    @cached_property
     def relative_noise(self) -> Tensor:
         """Stated noise over |y| in the l2 norm, `(N,)`; 0 without a statement."""
         if self.noise is None:
@@ -81,15 +82,22 @@ class Task(Batch):
         """|A G(z) - y| in the l2 norm, `(N,)`."""
         return lengths(self.residual(self.generator(z)))
 
-    def explained(self, z: Tensor) -> Tensor:
-        """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives."""
-        return self.met(self.residual(self.generator(z)))
+    def explained(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
+        """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives.
+
+        misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf.
+        """
+        if misfit is None or (self.noise is not None and self.noise.norm == "linf"):
+            return self.met(self.residual(self.generator(z)))
+        return self._within(misfit)
 
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
+        return self._within(r.abs().amax(1) if self.noise is not None and self.noise.norm == "linf" else lengths(r))
+
+    def _within(self, found: Tensor) -> Tensor:
         if self.noise is None:
-            return lengths(r) <= EXPLAINED[self.born] * self.size
-        found = lengths(r) if self.noise.norm == "l2" else r.abs().amax(1)
+            return found <= EXPLAINED[self.born] * self.size
         # the bound may be exactly the misfit of the true latent: allow its own rounding
         return found <= self.noise.bound * (1 + 1e-9) + 1e-12 * self.size
 

@@ -9,6 +9,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, positive_steps, tidy, within
 from ..steps.gradient import STEP_GRID, descend_by_gradient
+from ..steps.newton import Descent
 from ..steps.starts import Starts, nothing_yet, try_starts
 from ..task import Task
 
@@ -38,7 +39,7 @@ class GradientDescent(AbstractMethod):
         positive_steps(self.steps)
 
     def run(self, task: Task, starts: Starts) -> Latents:
-        def search(part: Task, z: Tensor) -> Tensor:
-            return descend_by_gradient(part, z, self.max_iter, self.steps, self.momentum, self.decay).z
+        def search(part: Task, z: Tensor) -> Descent:
+            return descend_by_gradient(part, z, self.max_iter, self.steps, self.momentum, self.decay)
 
         return try_starts(task, nothing_yet(task), starts, search, count=self.restarts)

@@ -15,9 +15,9 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
-from ..steps.newton import descend, descend_through
+from ..steps.newton import Descent, descend, descend_through
 from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue
-from ..steps.starts import Starts, nothing_yet, settle, try_starts
+from ..steps.starts import Starts, nothing_yet, try_starts
 from ..task import Task
 
 _CANDIDATES = 100  # latents that a random start is the best of
@@ -50,26 +50,29 @@ class Hybrid(AbstractMethod):
     def run(self, task: Task, starts: Starts) -> Latents:
         limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
 
-        def search(part: Task, z: Tensor) -> Tensor:
-            return descend_through(part, z, limit).z
+        def search(part: Task, z: Tensor) -> Descent:
+            return descend_through(part, z, limit)
 
-        found = try_starts(task, self._by_layers(task, limit), starts, search, count=self.restarts, candidates=_CANDIDATES)
+        found, misfit = self._by_layers(task, limit)
         # whoever sets a limit means it
-        return settle(task, found) if self.max_iter is None else found
+        return try_starts(
+            task, found, starts, search, count=self.restarts, candidates=_CANDIDATES, misfit=misfit,
+            settle=self.max_iter is None,
+        )  # fmt: skip
 
-    def _by_layers(self, task: Task, limit: int) -> Latents:
-        """The layered latents after Levenberg-Marquardt; where no layered start is possible, none, and why."""
+    def _by_layers(self, task: Task, limit: int) -> tuple[Latents, Tensor | None]:
+        """The layered latents after Levenberg-Marquardt, and their misfit; where no layered start is possible, why."""
         reason = obstacle(task, self.layers)
         if reason is not None:
-            return replace(nothing_yet(task), notes=(f"no layered start: {reason}",))
+            return replace(nothing_yet(task), notes=(f"no layered start: {reason}",)), None
         start, reports = pursue(task, self.layers)
         # small damping first keeps what the layers found; a full run follows where that does not explain the signal
-        z = descend(task, start, 30, FINISH_MU).z
-        open_ = (~task.explained(z)).nonzero()[:, 0]
+        found = descend(task, start, 30, FINISH_MU)
+        z, misfit = found.z, found.misfit
+        open_ = (~task.explained(z, misfit)).nonzero()[:, 0]
         if len(open_):
-            part = task.take(open_)
-            again = descend_through(part, start[open_], limit)
-            better = again.misfit < part.misfit(z[open_])
-            z[open_[better]] = again.z[better]
+            again = descend_through(task.take(open_), start[open_], limit)
+            better = again.misfit < misfit[open_]
+            z[open_[better]], misfit[open_[better]] = again.z[better], again.misfit[better]
         spent = torch.zeros(task.N, dtype=torch.long)
-        return Latents(z, ("layered",) * task.N, spent, tuple(reports), notes_of(task, self.layers))
+        return Latents(z, ("layered",) * task.N, spent, tuple(reports), notes_of(task, self.layers)), misfit

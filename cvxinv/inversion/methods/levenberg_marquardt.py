@@ -8,8 +8,8 @@ from torch import Tensor
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
-from ..steps.newton import descend_through
-from ..steps.starts import Starts, nothing_yet, settle, try_starts
+from ..steps.newton import Descent, descend_through
+from ..steps.starts import Starts, nothing_yet, try_starts
 from ..task import Task
 
 _MOST_ITERATIONS = 100
@@ -37,8 +37,9 @@ class LevenbergMarquardt(AbstractMethod):
     def run(self, task: Task, starts: Starts) -> Latents:
         limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
 
-        def search(part: Task, z: Tensor) -> Tensor:
-            return descend_through(part, z, limit).z
+        def search(part: Task, z: Tensor) -> Descent:
+            return descend_through(part, z, limit)
 
-        found = try_starts(task, nothing_yet(task), starts, search, count=self.restarts)
-        return settle(task, found) if self.max_iter is None else found
+        # whoever sets a limit means it
+        settle = self.max_iter is None
+        return try_starts(task, nothing_yet(task), starts, search, count=self.restarts, settle=settle)

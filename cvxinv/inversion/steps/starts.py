@@ -11,7 +11,7 @@ from ...lengths import lengths
 from ..answer import Latents
 from ..task import Task
 from .minimax import flatten
-from .newton import descend
+from .newton import Descent, descend
 
 _STREAM = 0x5DEECE66D1234567
 _SETTLE = 5000  # iterations that lead a signal to a local optimum where nobody set a limit
@@ -45,36 +45,44 @@ def try_starts(
     task: Task,
     found: Latents,
     starts: Starts,
-    search: Callable[[Task, Tensor], Tensor],
+    search: Callable[[Task, Tensor], Descent],
     *,
     count: int,
     candidates: int = 1,
+    misfit: Tensor | None = None,
+    settle: bool = False,
 ) -> Latents:
     """Go on from `count` random starts at most, with the signals that are not explained; the best z of each is kept.
 
-    search: latents from latents, of a task. A start is the best by misfit of `candidates` latents.
+    search: a descent from latents, of a task. A start is the best by misfit of `candidates` latents. misfit: of the latents
+    found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum.
     """
-    used, spent, z = list(found.used or ("",) * task.N), found.starts, found.z.clone()
+    used, spent, z = list(found.used or ()), found.starts, found.z.clone()
     assert spent is not None
-    tried = torch.tensor([word != "" for word in used], device=task.y.device)
-    best = torch.where(tried, task.misfit(z), torch.inf)
+    best = torch.full_like(task.size, torch.inf) if misfit is None else misfit.clone()
+    open_ = _open(task, z, best)
     for k in range(count):
-        explained = task.explained(z) & torch.isfinite(best)
-        open_ = (~explained & task.usable).nonzero()[:, 0]
         task.progress.reach(1 - len(open_) / task.N)
         if len(open_) == 0:
             break
         part = task.take(open_)
         new = search(part, _most_promising(part, starts.latents(k * candidates, candidates).to(task.y)))
-        misfit = part.misfit(new)
-        better = misfit < best[open_]
+        better = new.misfit < best[open_]
         gained = open_[better]
-        z[gained], best[gained] = new[better], misfit[better]
+        z[gained], best[gained] = new.z[better], new.misfit[better]
         spent = spent.index_add(0, open_.cpu(), torch.ones(len(open_), dtype=spent.dtype))
         for i in gained.tolist():
             used[i] = f"random start {k + 1}"
         task.progress.reach((k + 1) / (count + 1))
+        open_ = _open(task, z, best)
+    if settle and len(open_):
+        z[open_] = _settled(task.take(open_), z[open_])
     return replace(found, z=z, used=tuple(used), starts=spent)
+
+
+def _open(task: Task, z: Tensor, misfit: Tensor) -> Tensor:
+    """Which signals are not explained by `z` of that misfit, inf where nothing was tried; positions."""
+    return (~(task.explained(z, misfit) & torch.isfinite(misfit)) & task.usable).nonzero()[:, 0]
 
 
 def _most_promising(task: Task, candidates: Tensor) -> Tensor:
@@ -90,14 +98,7 @@ def _most_promising(task: Task, candidates: Tensor) -> Tensor:
     return z
 
 
-def settle(task: Task, found: Latents) -> Latents:
-    """Go on from the z of each signal that is not explained, to a local optimum (in the maximum norm, if that is
-    what the noise is stated in)."""
-    open_ = (~task.explained(found.z) & task.usable).nonzero()[:, 0]
-    if len(open_) == 0:
-        return found
-    part, z = task.take(open_), found.z.clone()
-    z[open_] = descend(part, z[open_], _SETTLE).z
-    if task.noise is not None and task.noise.norm == "linf":
-        z[open_] = flatten(part, z[open_])
-    return replace(found, z=z)
+def _settled(task: Task, z: Tensor) -> Tensor:
+    """A local optimum from `z`, in the maximum norm if that is what the noise is stated in."""
+    z = descend(task, z, _SETTLE).z
+    return flatten(task, z) if task.noise is not None and task.noise.norm == "linf" else z

@@ -337,12 +337,12 @@ class AbstractLayerProblem(ABC):
         rows = self.rows.derived(on=self.rows.on & ~gone, off=self.rows.off & ~gone)
         return replace(self, rows=rows)  # type: ignore[type-var]
 
-    @property
+    @cached_property
     def N(self) -> int:
         """Number of signals."""
         return self.rows.N
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Length of the unknown."""
         return self.rows.n

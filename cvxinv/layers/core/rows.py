@@ -38,7 +38,7 @@ class Sample:
     on: np.ndarray
     off: np.ndarray
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Length of the unknown."""
         return self.W_on.shape[1]
@@ -163,17 +163,17 @@ class Rows:
         """Whether any signal has an off row."""
         return bool(self.off.any())
 
-    @property
+    @cached_property
     def N(self) -> int:
         """Number of signals."""
         return self.y.shape[0]
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Length of the unknown h."""
         return self.W.n
 
-    @property
+    @cached_property
     def m(self) -> int:
         """Number of rows."""
         return self.W.m
