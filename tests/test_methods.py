@@ -544,6 +544,25 @@ def test_layer_problems_that_do_not_fit_are_refused():
         ci.invert(G, y, "oracle", layer_problems={})
 
 
+@pytest.mark.parametrize("chunk", [20, 40])
+def test_what_all_signals_share_is_shared_by_joined_chunks_of_any_size(chunk: int):
+    """Also where a chunk has as many signals as the layer has unknowns (20) or rows (40)."""
+    G = net((5, 20, 40))
+    _, y = signals(G, 2 * chunk)
+    sizes, bias = torch.linspace(1, 2, 20).double(), G.layers[1].b
+
+    def make(rows: ci.Rows) -> ci.NonnegativeLasso:
+        return ci.NonnegativeLasso(rows.derived(stretch=torch.ones(40).double()), 1e-9, sizes=sizes)
+
+    R = ci.invert(G, y, "latent_pursuit", layer_problems={1: make}, chunk=chunk, on_fail="ignore")
+    problem = R.layers[0].problem
+    assert torch.equal(problem.sizes, sizes) and torch.equal(problem.rows.stretch, torch.ones(40).double())
+    assert torch.equal(problem.rows.b, bias) and torch.equal(R.layers[1].problem.rows.b, G.layers[0].b)
+    assert problem.rows.y.shape == (2 * chunk, 40) and problem.lam.shape == (2 * chunk,)
+    assert ci.certify(problem, R.layers[0].solution.h).status.tolist() == R.layers[0].solution.status.tolist()
+    assert R[chunk : chunk + 1].layers[0].problem.sizes.shape == (20,)
+
+
 def test_problems_over_other_maps_in_each_chunk_are_not_joined():
     G = net((5, 20, 40))
     _, y = signals(G)

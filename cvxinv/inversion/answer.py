@@ -1,7 +1,7 @@
 """What a method of inversion answers: latents, what gave each, and the layers that it solved on the way."""
 
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -41,35 +41,15 @@ class LayerReport(Batch):
         penalty = torch.as_tensor(values[0]).to(threshold).expand_as(threshold) if values else nothing
         return cls(index, type(problem).__name__, problem, solution, penalty, threshold, remark)
 
-    def take(self, index: Tensor | slice) -> Self:
-        """The signals at `index`."""
-        positions = torch.arange(len(self.penalty), device="cpu")[index if isinstance(index, slice) else index.cpu()]
-        there = positions.to(self.solution.h.device)
-        return replace(
-            self,
-            problem=None if self.problem is None else self.problem.take(there),
-            solution=self.solution.take(positions),
-            penalty=self.penalty[there],
-            threshold=self.threshold[there],
-        )
-
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """The signals of all chunks; the problem too, where its maps are the same in all of them."""
         if len(parts) == 1:
             return parts[0]
-        problem, solution = (
-            _one_problem([part.problem for part in parts]),
-            Solution.joined([part.solution for part in parts]),
-        )
-        return replace(
-            parts[0],
-            problem=problem,
-            solution=replace(solution, problem=problem),
-            penalty=torch.cat([part.penalty for part in parts]),
-            threshold=torch.cat([part.threshold for part in parts]),
-            remark="; ".join(dict.fromkeys(part.remark for part in parts if part.remark)),
-        )
+        bare, problem = [replace(part, problem=None) for part in parts], _one_problem([part.problem for part in parts])
+        whole, remarks = super().joined(bare), dict.fromkeys(part.remark for part in parts if part.remark)
+        solution = replace(whole.solution, problem=problem)
+        return replace(whole, problem=problem, solution=solution, remark="; ".join(remarks))
 
     def __repr__(self) -> str:
         remark = f"; {self.remark}" if self.remark else ""
@@ -97,31 +77,16 @@ class Latents(Batch):
         return replace(super().joined(parts), notes=notes)
 
 
-def _one_problem(problems: list) -> Any:
-    """One layer problem from those of the chunks: tensors that hold one entry per signal are put together.
-
-    None where that cannot be done: a problem that is no dataclass, or maps that differ.
-    """
-    first = problems[0]
-    if not all(is_dataclass(p) and type(p) is type(first) for p in problems):
+def _one_problem(parts: list[AbstractLayerProblem | None]) -> AbstractLayerProblem | None:
+    """One layer problem from those of the chunks; None where they are not known, of several kinds, or over several maps."""
+    known = [part for part in parts if part is not None]
+    first = known[0] if known else None
+    if first is None or len(known) < len(parts) or any(type(part) is not type(first) for part in known):
         return None
-    rows = [p.rows for p in problems]
-    if not all(r.W is rows[0].W or _same_weights(r.W, rows[0].W) for r in rows):
+    if not all(part.rows.W is first.rows.W or _same_weights(part.rows.W, first.rows.W) for part in known):
         return None
-    return replace(first, rows=replace(rows[0], **_joined_tensors(rows)), **_joined_tensors(problems, leave=("rows",)))
+    return type(first).joined(known)
 
 
 def _same_weights(a: AbstractMap, b: AbstractMap) -> bool:
     return (a.m, a.n) == (b.m, b.n) and torch.equal(a.matrix(), b.matrix())
-
-
-def _joined_tensors(parts: list, leave: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The fields of dataclasses over signals that hold one entry per signal, put together."""
-    out = {}
-    for name in (f.name for f in fields(parts[0]) if f.init and f.name not in leave):
-        values = [getattr(p, name) for p in parts]
-        # a bias (m,) is shared, also by m signals
-        least = 2 if name == "b" else 1
-        if all(isinstance(v, Tensor) and v.ndim >= least and len(v) == p.N for v, p in zip(values, parts, strict=True)):
-            out[name] = torch.cat(values)
-    return out

@@ -35,7 +35,7 @@ class Answer(Batch):
     @property
     def asked(self) -> Tensor:
         """Which signals somebody gave a point for, bool `(N,)`."""
-        return torch.as_tensor([bool(who) for who in self.solver])
+        return torch.as_tensor(list(map(bool, self.solver)))
 
     def __len__(self) -> int:
         return len(self.h)
@@ -44,7 +44,7 @@ class Answer(Batch):
     def by(cls, point: Point, solver: str, iterations: int = 0, polished: bool = False) -> "Answer":
         """The points of one solver after so many iterations."""
         N = len(point.h)
-        count, exact = (torch.full((N,), value, device="cpu") for value in (iterations, polished))
+        count, exact = torch.full((N,), iterations, device="cpu"), torch.full((N,), polished, device="cpu")
         return Answer(*point, count, exact, (solver,) * N, ("",) * N)
 
     @classmethod

@@ -211,8 +211,8 @@ def _ordinary(problem: AbstractLayerProblem) -> bool:
     """Whether the problem can be judged as it is: no numbers near overflow, no rows or columns that others drown."""
     if problem.form == "curved":
         return True
-    rows, (low, high) = problem.rows, _ORDINARY
-    ends = torch.aminmax(torch.where(rows.scale() > 0, rows.scale(), torch.ones_like(rows.scale())))
+    rows, scale, (low, high) = problem.rows, problem.rows.scale(), _ORDINARY
+    ends = torch.aminmax(torch.where(scale > 0, scale, torch.ones_like(scale)))
     least, most, bias = torch.stack([*ends, rows.b.abs().amax()]).tolist()
     ordinary = low < least and max(most, bias) < high and (rows.W.norm() == 0 or low < rows.W.norm() < high)
     return ordinary and rows.W.even

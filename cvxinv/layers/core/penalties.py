@@ -46,7 +46,8 @@ class Penalty:
         if lam is None and gamma is None:
             lam = 0.0
         y = problem.rows.y
-        lam, gamma = (y.new_full((len(y),), x) if isinstance(x, int | float) else x for x in (lam, gamma))
+        lam = y.new_full((len(y),), lam) if isinstance(lam, int | float) else lam
+        gamma = y.new_full((len(y),), gamma) if isinstance(gamma, int | float) else gamma
         sizes = problem.sizes if sizes is None else sizes
         # a bound on the misfit makes |h| itself the objective, and no misfit makes up for an h below 0
         return cls(lam, gamma, sizes, problem.nonnegative, not problem.nonnegative or problem.form in ("ball", "interval"))

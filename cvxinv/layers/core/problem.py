@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...batch import Batch
 from ...inputs import describe, read_amount
 from .lifts import Lifts
 from .misfits import AbstractMisfit, Excess
@@ -72,7 +73,7 @@ class Scaled(NamedTuple):
     p_unit: Tensor
 
 
-class AbstractLayerProblem(ABC):
+class AbstractLayerProblem(Batch, ABC):
     """One layer inversion for a batch of signals: a frozen dataclass of `rows`, its numbers, and `sizes`.
 
     A subclass says what is its own: `statement`, `misfit` and `penalty`, and of its fields
@@ -252,7 +253,7 @@ class AbstractLayerProblem(ABC):
 
     # --- units ---
 
-    @property
+    @cached_property
     def grows(self) -> tuple[int, int]:
         """The objective grows like s_y^a |W|^b: (a, b)."""
         return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
@@ -289,15 +290,22 @@ class AbstractLayerProblem(ABC):
 
     # --- the same problem elsewhere ---
 
-    def take(self, index: Tensor) -> Self:
-        """The signals at `index` (a bool mask or positions)."""
-        part = self._changed(rows=self.rows.take(index), **{name: self.number(name)[index] for name in self.numbers})
+    def take(self, index: Tensor | slice) -> Self:
+        """The signals at `index` (a bool mask, positions, or a slice)."""
+        index = index if isinstance(index, slice) else index.to(self.rows.y.device)
+        part = self._changed({"rows": self.rows.take(index)} | {name: self.number(name)[index] for name in self.numbers})
         for name in ("lifts", "factor"):  # what was costly to find
             if name in self.__dict__:
                 part.__dict__[name] = self.__dict__[name].take(index)
         return part
 
-    def _changed(self, **changes: Any) -> Self:
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """The signals of all parts, in their order; what they share, the map too, is taken from the first."""
+        numbers = {name: torch.cat([part.number(name) for part in parts]) for name in cls.numbers}
+        return parts[0]._changed({"rows": Rows.joined([part.rows for part in parts])} | numbers)
+
+    def _changed(self, changes: dict[str, Any]) -> Self:
         """The same with these fields changed, and nothing checked: for changes that cannot break what was checked."""
         problem = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]

@@ -7,11 +7,13 @@ A row is *on* (the activation let it through: it must fit), *off* (the ReLU cut 
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...batch import Batch, per_signal
 from ...generator.maps import AbstractMap, check_map, syrk
 from ...inputs import describe, plain_tensor
 from ...lengths import lengths
@@ -45,7 +47,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Rows:
+class Rows(Batch):
     """A map `W` (n to m), its bias, and what was observed behind it.
 
     b: `(m,)`, or `(N, m)` where it differs per signal. y: `(N, m)`, read on `on` rows only. on, off: disjoint bool
@@ -57,11 +59,11 @@ class Rows:
     """
 
     W: AbstractMap
-    b: Tensor
-    y: Tensor
-    on: Tensor
-    off: Tensor = None  # type: ignore[assignment]  # left out it is made here, and so is weight
-    weight: Tensor = None  # type: ignore[assignment]
+    b: Tensor = per_signal(ndim=2)
+    y: Tensor = per_signal()
+    on: Tensor = per_signal()
+    off: Tensor = per_signal(default=None)  # left out it is made here, and so is weight
+    weight: Tensor = per_signal(default=None)
     stretch: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -243,12 +245,15 @@ class Rows:
         positions = (mask.nonzero()[:, 0].cpu().numpy() for mask in (on, off))
         return Sample(*(a.detach().cpu().double().numpy() for a in arrays), *positions)
 
-    def take(self, index: Tensor) -> "Rows":
-        """The signals at `index` (a bool mask `(N,)` or positions)."""
+    def take(self, index: Tensor | slice) -> "Rows":
+        """The signals at `index` (a bool mask `(N,)`, positions, or a slice)."""
         b, y = self.b if self.b.ndim == 1 else self.b[index], self.y[index]
         if len(y) == 0:
             raise ValueError("expected at least one signal at `index`, got none")
         return self.derived(b=b, y=y, on=self.on[index], off=self.off[index], weight=self.weight[index])
+
+    def _changed(self, changes: dict[str, Any]) -> "Rows":
+        return self.derived(**changes)
 
     def derived(self, **changes: AbstractMap | Tensor | None) -> "Rows":
         """The same rows with these fields changed, and nothing checked: for changes that cannot break what was checked."""
