@@ -42,7 +42,7 @@ demo: $(VENV)/.installed-plot ## set up, then run the demonstration
 
 test: lint ## set up, then ruff, mypy and all tests (FAST=1 leaves out the slow ones)
 	@echo "== pytest: $(if $(SELECT),all tests but the slow ones,all tests)"
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto $(SELECT) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(SELECT) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## set up, then ruff and mypy
 	@echo "== ruff check: style"
