@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder for launches_cpu.json and .md")
     arguments = parser.parse_args()
     begin("cpu")
-    rows = []
+    rows, at = [], circumstances("cpu")
     with PretendDevice(watch="cvxinv") as device:
         print(HEADER)
         for make in (layer_calls, inversion_calls):
@@ -140,8 +140,18 @@ def main() -> None:
     if arguments.out is not None:
         stem = "launches_quick" if arguments.quick else "launches_cpu"
         words = __doc__.split("\n\n", 2)[2] if __doc__ else ""
-        record = {"circumstances": circumstances("cpu"), "rows": rows}
-        text = "\n".join(["# Kernels, waits and bounds on a pretend device", "", words, HEADER, *map(line, rows)])
+        record = {"circumstances": at, "rows": rows}
+        text = "\n".join(
+            [
+                "# Kernels, waits and bounds on a pretend device",
+                "",
+                words,
+                f"Commit {at['commit']}.",
+                "",
+                HEADER,
+                *map(line, rows),
+            ]
+        )
         print(*write(arguments.out, stem, record, text), sep="\n")
 
 
