@@ -298,12 +298,30 @@ FAULTS = {
               "SquaresBehind(self.rows, __import__('cvxinv').Identity())"),
     ),
 }  # fmt: skip
-PLANTED = [pytest.param(name, fault, id=f"{name}-{fault.what}") for name, faults in FAULTS.items() for fault in faults]
+# of a file that has no list of its own: what of these it holds
+USUAL = (
+    Fault("bias dropped from the statement", " + s.b_on", ""),
+    Fault("bias of off rows dropped from the statement", " + s.b_off", ""),
+    Fault("factor 2 in the statement", "@ h + s.b_on - s.y_on)) / 2", "@ h + s.b_on - s.y_on))"),
+    Fault("weight dropped from the statement", "s.weight_on**0.5", "1"),
+    Fault("off rows turned in the statement", "s.b_off <= 0", "s.b_off >= 0"),
+    Fault("lam not normalised", '"lam": (', '"lam": (1 + '),
+    Fault("gamma not normalised", '"gamma": (', '"gamma": (1 + '),
+    Fault("eps not normalised", '"eps": (1,', '"eps": (0,'),
+    Fault("half of lam", "lam=self.lam", 'lam=self.number("lam") / 2'),
+    Fault("half of gamma", "gamma=self.gamma", 'gamma=self.number("gamma") / 2'),
+    Fault("twice eps", 'self.number("eps"))', '2 * self.number("eps"))'),
+)
 
 
 @cache
 def source(name):
     return (LAYERS / f"{name}.py").read_text()
+
+
+FILES = sorted({path.stem for path in LAYERS.glob("*.py")} - {"__init__"})
+PLANNED = {name: FAULTS.get(name, tuple(fault for fault in USUAL if fault.old in source(name))) for name in FILES}
+PLANTED = [pytest.param(name, fault, id=f"{name}-{fault.what}") for name in FILES for fault in PLANNED[name]]
 
 
 def classes_from(name, text):
@@ -417,17 +435,16 @@ def run_stages(some):
 
 
 def test_every_layer_file_has_planted_faults():
-    files = {path.stem for path in LAYERS.glob("*.py")} - {"__init__"}
-    assert files == set(FAULTS) and all(len(faults) >= 3 for faults in FAULTS.values())
+    assert set(FAULTS) <= set(FILES) and all(len(faults) >= 3 for faults in PLANNED.values())
     shared_by = {"misfits", "penalties", "repairs", "problem", "units", "curved"}
     assert shared_by == {fault.place for fault in SHARED} and len(SHARED) >= 80
     public = {name: getattr(ci, name) for name in ci.__all__ if not name.startswith("Abstract")}
     known = {snake(n) for n, kind in public.items() if isinstance(kind, type) and issubclass(kind, AbstractLayerProblem)}
-    assert known == {kind for name in FAULTS for kind in classes_from(name, source(name))}
+    assert known == {kind for name in FILES for kind in classes_from(name, source(name))}
 
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate:UserWarning")
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", FILES)
 def test_unchanged_files_pass(name):
     run_checks(classes_from(name, source(name)))
 
