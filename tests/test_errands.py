@@ -94,6 +94,45 @@ assert all(v.accepted for file in certificate_files("claims") for v in check_fil
 """
 
 
+METHOD = '''
+from dataclasses import dataclass
+
+from ..answer import Latents
+from ..method import AbstractMethod
+from ..steps.newton import descend
+from ..steps.starts import Starts
+from ..task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class OneStart(AbstractMethod):
+    """Levenberg-Marquardt from one random latent."""
+
+    first: int = 0
+
+    def run(self, task: Task, starts: Starts) -> Latents:
+        return Latents(descend(task, starts.latents(self.first).expand(task.N, -1)).z)
+'''
+
+USE_OF_METHOD = """
+import torch
+import cvxinv as ci
+from cvxinv.command.cli import app
+
+torch.manual_seed(0)
+G = ci.load_generator(torch.nn.Sequential(torch.nn.Linear(3, 40), torch.nn.LeakyReLU(0.5), torch.nn.Linear(40, 60)))
+y = G(G.sample_latent(3, torch.Generator().manual_seed(1)))
+R = ci.invert(G, y, "one_start", first=2)
+assert "one_start" in ci.METHODS and R.verdict.explained.all() and R.settings["first"] == 2
+R.save("result")
+assert ci.Inversion.load("result").method == "one_start" and "can be trusted" in R.explain(0, generator=G)
+try:
+    ci.invert(G, y, "one_start", frist=2)
+except TypeError as error:
+    assert "did you mean 'first'" in str(error)
+"""
+
+
 def errand(title: str) -> str:
     """The steps of one errand of CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
@@ -122,4 +161,20 @@ def test_the_errand_followed_to_the_letter_is_all_it_takes(
     public.write_text(public.read_text() + f"from .{file.removesuffix('.py').replace('/', '.')} import {name}\n")
     surroundings = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", use], cwd=tmp_path, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_method_is_one_file_and_one_line(tmp_path: Path):
+    named = set(re.findall(r"`([\w/.<>]+\.(?:py|md))`", errand("Add a method of inversion").split("\n\n")[0]))
+    folder = "cvxinv/inversion/methods"
+    assert named == {f"{folder}/<name>.py", "../method.py", f"{folder}/__init__.py", "CHANGELOG.md"}
+    shutil.copytree(ROOT / "cvxinv", tmp_path / "cvxinv", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / folder / "one_start.py").write_text(METHOD)
+    known = tmp_path / folder / "__init__.py"
+    line = "from .oracle import Oracle as Oracle\n"
+    assert line in known.read_text()
+    known.write_text(known.read_text().replace(line, "from .one_start import OneStart as OneStart\n" + line))
+    surroundings = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", USE_OF_METHOD]
+    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
