@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import checked
 import pytest
@@ -54,4 +55,5 @@ def test_results_are_written_and_shown(found, tmp_path, capsys):
     assert "| GaussianLatent, optimal |" in text and checked.summary(found) in text
     assert json.loads(json.dumps(found.record()))["random"]
     checked.show({"seed": 2, "signal": 2})
-    assert "draw(2): GaussianLatent, block_pivoting" in capsys.readouterr().out
+    # the solver is drawn from those that serve the problem
+    assert re.search(r"draw\(2\): GaussianLatent, \w+", capsys.readouterr().out)
