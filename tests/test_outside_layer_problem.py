@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import cases
 import checks
+import numpy as np
 import pytest
 import torch
 from cases import Case, Spec
@@ -190,3 +191,39 @@ def test_what_a_class_forgets_to_say_is_told_by_name():
 
     with pytest.raises(TypeError, match="expected absolute = True in AnySign"):
         AnySign(rows, 0.1, 0.1)
+
+
+# --- h of any sign --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SignedNet(ElasticNet):
+    """The elastic net itself: (P) and (D) with |h| for h, and |W'p| - lam for what W'p + lam lacks."""
+
+    nonnegative: ClassVar[bool] = False
+    absolute: ClassVar[bool] = True
+
+    def statement(self, sample: ci.Sample, i: int, gram: bool = False) -> ci.Statement:
+        import cvxpy as cp
+
+        s, lam, gamma = sample, float(self.number("lam")[i]), float(self.number("gamma")[i])
+        h, d = cp.Variable(s.n), np.ones(s.n) if self.sizes is None else self.sizes.numpy()
+        misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ h + s.b_on - s.y_on)) / 2
+        net = lam * cp.norm1(cp.multiply(d, h)) + gamma / 2 * cp.sum_squares(cp.multiply(d, h))
+        off = s.W_off @ h + s.b_off <= 0
+        return ci.Statement(cp.Problem(cp.Minimize(misfit + net), [off]), h, (ci.Bound(off, s.off, 1),))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+@pytest.mark.parametrize("shape", [(40, 12), (20, 30)])
+def test_solvers_that_want_h_nonnegative_get_the_halves_of_a_problem_of_any_sign(shape: tuple[int, int], gamma: float):
+    draw = torch.Generator().manual_seed(shape[0])
+    W = torch.randn(shape, generator=draw, dtype=torch.float64)
+    y = torch.randn(4, shape[0], generator=draw, dtype=torch.float64)
+    problem = SignedNet(ci.Rows(ci.Dense(W), torch.zeros(shape[0], dtype=torch.float64), y, y > 0), 1.0, gamma)
+    reference = ci.solve(problem, "CLARABEL")
+    assert (reference.h < 0).any() and (reference.status == "optimal").all()
+    for solver in ("auto", "graph_admm", "interior_point", "pdhg"):
+        solution = ci.solve(problem, solver)
+        assert (solution.status == "optimal").all(), solver
+        torch.testing.assert_close(solution.h, reference.h, rtol=0, atol=1e-3)

@@ -4,19 +4,26 @@
 [W, -W]'p + lam >= 0 says |W'p| <= lam. One solver for h >= 0 serves both signs.
 """
 
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, Self
+
 import torch
 from torch import Tensor
 
 from ..generator.maps import AbstractMap, Dense
 from ..layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
-from ..layers.core.problem import AbstractLayerProblem, Point
+from ..layers.core.misfits import AbstractMisfit
+from ..layers.core.penalties import Penalty
+from ..layers.core.problem import AbstractLayerProblem, Point, Statement
+from ..layers.core.rows import Rows, Sample
 from ..layers.interval_basis_pursuit import BasisPursuitLinf, NonnegativeBasisPursuitLinf
 from ..layers.lasso import Lasso
 from ..layers.nonnegative_lasso import NonnegativeLasso
 
 
 def halves(problem: AbstractLayerProblem) -> AbstractLayerProblem:
-    """The same problem over (a, c) >= 0, `2 n` unknowns. Raises TypeError for a problem that has no such form."""
+    """The same problem over (a, c) >= 0, `2 n` unknowns."""
     r = problem.rows
     rows = r.derived(W=_both(r.W))
     sizes = None if problem.sizes is None else torch.cat([problem.sizes, problem.sizes])
@@ -26,10 +33,52 @@ def halves(problem: AbstractLayerProblem) -> AbstractLayerProblem:
         return NonnegativeBasisPursuitL2(rows, problem.eps, sizes)
     if isinstance(problem, BasisPursuitLinf):
         return NonnegativeBasisPursuitLinf(rows, problem.eps, sizes)
-    raise TypeError(
-        f"expected Lasso, BasisPursuitL2 or BasisPursuitLinf, got {type(problem).__name__}; use solver='CLARABEL', which "
-        "takes its statement"
-    )
+    return Halves(rows, problem, sizes)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Halves(AbstractLayerProblem):
+    """Any problem that weighs |h|, over (a, c) >= 0: its misfit on the map [W, -W], its penalty on both halves.
+
+    gamma/2 |h|^2 is gamma/2 (|a|^2 + |c|^2) where one of a_j and c_j is 0, as at an optimum it is, and less elsewhere.
+    """
+
+    rows: Rows
+    whole: AbstractLayerProblem
+    sizes: Tensor | None = None
+    nonnegative: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        pass  # the whole problem was checked
+
+    @property
+    def form(self) -> str:  # type: ignore[override]
+        return self.whole.form
+
+    def number(self, name: str) -> Tensor:
+        return self.whole.number(name)
+
+    def statement(self, sample: Sample, i: int, gram: bool = False) -> Statement:
+        raise TypeError(f"expected the problem itself for a statement, got the halves of {type(self.whole).__name__}")
+
+    @cached_property
+    def misfit(self) -> AbstractMisfit:
+        return replace(self.whole.misfit, rows=self.rows)
+
+    @cached_property
+    def penalty(self) -> Penalty:
+        return replace(self.whole.penalty, sizes=self.sizes, nonnegative=True)
+
+    def take(self, index: Tensor | slice) -> Self:
+        return type(self)(self.rows.take(index), self.whole.take(index), self.sizes)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        rows = self.rows.to(dtype, device)
+        sizes = None if self.sizes is None else self.sizes.to(rows.y)
+        return self if rows is self.rows else type(self)(rows, self.whole.to(dtype, device), sizes)
+
+    def opened(self, width: Tensor) -> Self:
+        return type(self)(self.rows, self.whole.opened(width), self.sizes)
 
 
 def _both(W: AbstractMap) -> Dense:
