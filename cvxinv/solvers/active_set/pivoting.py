@@ -47,6 +47,7 @@ _FEW = 2  # changes of a guess with which the path goes on
 _BATCH = 32  # signals for which a first guess is worth its overhead
 _TINY = 1e-4  # a misfit in units of s_y from which its rounding is seen in the bound
 _UNSEEN = 1e-13  # of a reduced cost: next to nothing where there is no penalty, and rounding where the misfit is 0
+_LATE = 15  # rounds from which on that counts: before, guesses that settle do so by their signs
 _SLOPPY = 1e-9  # a residual of the equations in units of s_y that one more correction makes exact
 
 
@@ -232,6 +233,7 @@ class _Trial:
         self.grams, self.left = method.grams, left
         self.data = method.data if everyone else method.data.take(left)
         self.free, self.tight, self.t = method.free[where], method.tight[where], method.t[where]
+        self.unseen = self.data.unseen * (method.rounds[where] >= _LATE)[:, None]
         self.ridge = self.t * self.data.size
         M, ridge = self.data.W.matrix(), self.data.quadratic[:, 0] + self.ridge
         self.system = equations(method.grams, M, left, self.free, self.tight, ridge, self.t)
@@ -249,8 +251,8 @@ class _Trial:
         if not data.nonnegative:
             free = torch.ones_like(data.cold)
         else:
-            # where lam = 0 and the data are met, reduced costs are rounding: by their signs guesses would go round for ever
-            free = h * (data.diagonal + ridge) > torch.where(self.free[where], slope, slope + data.unseen)
+            # where lam = 0 and the data are met, reduced costs are rounding: by their signs guesses may go round for ever
+            free = h * (data.diagonal + ridge) > torch.where(self.free[where], slope, slope + self.unseen[where])
         return slope, v, free, (mu + v > 0).logical_and_(data.off)
 
     def _changes(self) -> Tensor:
