@@ -6,6 +6,7 @@ that. The process is started when the first such problem comes (and imports CVXP
 is started anew after it died. It ends when its input does, which is when the caller's process ends.
 """
 
+import atexit
 import os
 import pickle
 import subprocess
@@ -69,7 +70,22 @@ class Apart:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._process = subprocess.Popen([sys.executable, *_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._owner = os.getpid()
+            atexit.register(self._leave, self._process, self._owner)
         return self._process
+
+    @staticmethod
+    def _leave(process: "subprocess.Popen[bytes]", owner: int) -> None:
+        """End a process with its caller's, its pipes closed; one that died is closed already."""
+        if os.getpid() != owner:
+            return  # a fork's pipes are its parent's too
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+        try:
+            process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _stop(self) -> int:
         process, self._process = self._process, None
