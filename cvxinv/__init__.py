@@ -29,7 +29,7 @@ from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from .layers.core.certificate import Certificate, certify
-from .layers.core.misfits import AbstractMisfit, Ball, Intervals, Squares, Tubes
+from .layers.core.misfits import AbstractMisfit, Intervals, MisfitBall, Squares, Tubes
 from .layers.core.penalties import Penalty
 from .layers.core.problem import AbstractLayerProblem, Bound, Point, Statement
 from .layers.core.rows import Rows, Sample
@@ -63,7 +63,6 @@ __all__ = [
     "AbstractSolver",
     "ActivatedLasso",
     "BackendNotInstalledError",
-    "Ball",
     "BasisPursuitL2",
     "BasisPursuitLinf",
     "Bound",
@@ -96,6 +95,7 @@ __all__ = [
     "LinearizedADMM",
     "Mask",
     "Matrix",
+    "MisfitBall",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
     "NonnegativeLasso",

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .core.misfits import Ball
+from .core.misfits import MisfitBall
 from .core.penalties import Penalty
 from .core.problem import AbstractLayerProblem, Bound, Statement, length_of
 from .core.rows import Rows, Sample
@@ -55,8 +55,8 @@ class AbstractBasisPursuitL2(AbstractLayerProblem):
         return Statement(cp.Problem(cp.Minimize(length_of(cp, h, self.sizes, False)), constraints), h, bounds, ball)
 
     @cached_property
-    def misfit(self) -> Ball:
-        return Ball(self.rows, self.number("eps"))
+    def misfit(self) -> MisfitBall:
+        return MisfitBall(self.rows, self.number("eps"))
 
     @cached_property
     def penalty(self) -> Penalty:

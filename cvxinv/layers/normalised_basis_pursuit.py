@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .core.misfits import Ball
+from .core.misfits import MisfitBall
 from .core.penalties import Penalty
 from .core.problem import AbstractLayerProblem, Bound, Statement
 from .core.rows import Rows, Sample
@@ -59,8 +59,8 @@ class NormalisedBasisPursuit(AbstractLayerProblem):
         return Statement(cp.Problem(cp.Minimize(length), [c for c in (ball, on) if c is not None]), h, bounds, ball)
 
     @cached_property
-    def misfit(self) -> Ball:
-        return Ball(self.rows, self.number("eps"))
+    def misfit(self) -> MisfitBall:
+        return MisfitBall(self.rows, self.number("eps"))
 
     @cached_property
     def penalty(self) -> Penalty:

@@ -2,7 +2,7 @@
 
                 F(v)                                                       F*(p), with p = 0 on rows that were not seen
     Squares     1/2 sum_on w (v - y)^2             + [v_off <= 0]          sum_on (p^2 / (2 w) + p y) + [p_off >= 0]
-    Ball        [|w^(1/2) (v - y)_on| <= eps]      + [v_off <= 0]          p_on'y + eps |p_on / w^(1/2)| + [p_off >= 0]
+    MisfitBall  [|w^(1/2) (v - y)_on| <= eps]      + [v_off <= 0]          p_on'y + eps |p_on / w^(1/2)| + [p_off >= 0]
     Intervals   [lo <= v <= hi]                                            sum_i max(hi_i p_i, lo_i p_i)
 
 The dual value of min F(W h + b) + g(h) is b'p - F*(p) - g*(-W'p); along the ray s p, s >= 0, its first two terms are
@@ -191,7 +191,7 @@ class Squares(AbstractMisfit):
 
 
 @dataclass(frozen=True, eq=False)
-class Ball(AbstractMisfit):
+class MisfitBall(AbstractMisfit):
     """|w^(1/2) (v - y)_on| <= eps with v_off <= 0; eps `(N,)`, the problem's number of that name. eps = 0: v_on = y."""
 
     eps: Tensor
