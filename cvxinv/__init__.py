@@ -39,7 +39,9 @@ from .layers.lasso import Lasso
 from .layers.nonnegative_lasso import NonnegativeLasso
 from .layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from .layers.normalised_lasso import NormalisedLasso
-from .measurement import AbstractMeasurement, Everything, Mask, Matrix
+from .measurement.abstract import AbstractMeasurement
+from .measurement.entries import Everything, Mask
+from .measurement.matrix import Matrix
 from .pages.report import write_report
 from .solvers.first_order.graph_admm import GraphADMM
 from .solvers.first_order.linearized_admm import LinearizedADMM

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 
 ACTIVATION = '''
@@ -56,6 +54,13 @@ else:
 """
 
 MEASUREMENT = '''
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .abstract import AbstractMeasurement
+
+
 @dataclass(frozen=True, eq=False)
 class Blur(AbstractMeasurement):
     """Neighbours mixed: x_i and weight x_(i-1), circular, of signals of `d` numbers."""
@@ -69,8 +74,6 @@ class Blur(AbstractMeasurement):
 
     def observe(self, x: Tensor) -> Tensor:
         return x + self.weight * x.roll(1, -1)
-
-
 '''
 
 USE_OF_MEASUREMENT = """
@@ -139,42 +142,52 @@ def errand(title: str) -> str:
     return re.search(rf"\*\*{title}\*\*\n(.*?)(?=\n\*\*|\nA recipe)", text, re.S)[1]
 
 
-@pytest.mark.parametrize(
-    ("title", "file", "kinds", "code", "name", "use"),
-    [
-        ("Add an activation", "generator/activations.py", "KINDS", ACTIVATION, "Softplus", USE_OF_ACTIVATION),
-        ("Add a measurement", "measurement.py", "_KINDS", MEASUREMENT, "Blur", USE_OF_MEASUREMENT),
-    ],
-    ids=["activation", "measurement"],
-)
-def test_the_errand_followed_to_the_letter_is_all_it_takes(
-    title: str, file: str, kinds: str, code: str, name: str, use: str, tmp_path: Path
-):
-    steps = errand(title)
-    named = set(re.findall(r"`([\w/.]+\.(?:py|md))`", steps.split("\n\n")[0]))
-    assert named == {f"cvxinv/{file}", "cvxinv/__init__.py", "CHANGELOG.md"} and f"`{kinds}`" in steps
-    shutil.copytree(ROOT / "cvxinv", tmp_path / "cvxinv", ignore=shutil.ignore_patterns("__pycache__"))
-    path, public = tmp_path / "cvxinv" / file, tmp_path / "cvxinv" / "__init__.py"
-    text = path.read_text()
-    line = next(line for line in text.splitlines(keepends=True) if re.match(rf"{kinds}\b.*= \(", line))
-    path.write_text(text.replace(line, code.lstrip("\n") + line.rstrip(")\n") + f", {name})\n"))
-    public.write_text(public.read_text() + f"from .{file.removesuffix('.py').replace('/', '.')} import {name}\n")
+def follow(use: str, tmp_path: Path) -> None:
+    """Run what uses the copy of the package in `tmp_path`."""
     surroundings = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", use], cwd=tmp_path, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def copied(tmp_path: Path) -> Path:
+    """A copy of the package."""
+    return Path(shutil.copytree(ROOT / "cvxinv", tmp_path / "cvxinv", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def export(package: Path, line: str) -> None:
+    public = package / "__init__.py"
+    public.write_text(public.read_text() + line + "\n")
+
+
+def test_an_activation_is_one_class_and_its_place(tmp_path: Path):
+    steps, file = errand("Add an activation"), "generator/activations.py"
+    named = set(re.findall(r"`([\w/.]+\.(?:py|md))`", steps.split("\n\n")[0]))
+    assert named == {f"cvxinv/{file}", "cvxinv/__init__.py", "CHANGELOG.md"} and "`KINDS`" in steps
+    package = copied(tmp_path)
+    text = (package / file).read_text()
+    line = next(line for line in text.splitlines(keepends=True) if re.match(r"KINDS\b.*= \(", line))
+    (package / file).write_text(text.replace(line, ACTIVATION.lstrip("\n") + line.rstrip(")\n") + ", Softplus)\n"))
+    export(package, "from .generator.activations import Softplus")
+    follow(USE_OF_ACTIVATION, tmp_path)
+
+
+def test_a_measurement_is_one_file_and_one_line(tmp_path: Path):
+    named = set(re.findall(r"`([\w/.<>]+\.(?:py|md))`", errand("Add a measurement").split("\n\n")[0]))
+    assert named == {"cvxinv/measurement/<name>.py", "cvxinv/__init__.py", "CHANGELOG.md"}
+    package = copied(tmp_path)
+    (package / "measurement" / "blur.py").write_text(MEASUREMENT)
+    export(package, "from .measurement.blur import Blur")
+    follow(USE_OF_MEASUREMENT, tmp_path)
 
 
 def test_a_method_is_one_file_and_one_line(tmp_path: Path):
     named = set(re.findall(r"`([\w/.<>]+\.(?:py|md))`", errand("Add a method of inversion").split("\n\n")[0]))
     folder = "cvxinv/inversion/methods"
     assert named == {f"{folder}/<name>.py", "../method.py", f"{folder}/__init__.py", "CHANGELOG.md"}
-    shutil.copytree(ROOT / "cvxinv", tmp_path / "cvxinv", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / folder / "one_start.py").write_text(METHOD)
-    known = tmp_path / folder / "__init__.py"
+    package = copied(tmp_path)
+    (package / "inversion" / "methods" / "one_start.py").write_text(METHOD)
+    known = package / "inversion" / "methods" / "__init__.py"
     line = "from .oracle import Oracle as Oracle\n"
     assert line in known.read_text()
     known.write_text(known.read_text().replace(line, "from .one_start import OneStart as OneStart\n" + line))
-    surroundings = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", USE_OF_METHOD]
-    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    follow(USE_OF_METHOD, tmp_path)

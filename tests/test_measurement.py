@@ -11,7 +11,8 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.batch import per_signal
-from cvxinv.measurement import AbstractMeasurement, as_measurement
+from cvxinv.measurement.abstract import AbstractMeasurement
+from cvxinv.measurement.given import as_measurement
 
 N, D, K, N0 = 4, 12, 7, 3
 KINDS = ("everything", "mask", "masks", "matrix")

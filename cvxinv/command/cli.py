@@ -39,7 +39,7 @@ from ..inversion.invert import METHODS, invert
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
 from ..inversion.verify import Verdict, verify
-from ..measurement import check_given
+from ..measurement.given import check_given
 from ..pages.inspection import Inspection, inspect_and_sample
 from ..pages.png import (
     RECOVERED,

@@ -15,7 +15,8 @@ from ..check_inversion import ACTIVATIONS
 from ..generator.activations import in_files
 from ..generator.chain import Generator, Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
-from ..measurement import AbstractMeasurement, check_given
+from ..measurement.abstract import AbstractMeasurement
+from ..measurement.given import check_given
 from .storage import check_writable
 from .task import Task, make_task
 

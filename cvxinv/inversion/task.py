@@ -13,7 +13,8 @@ from ..batch import Batch, per_signal
 from ..generator.chain import Generator
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
-from ..measurement import AbstractMeasurement, as_measurement, stands_apart
+from ..measurement.abstract import AbstractMeasurement
+from ..measurement.given import as_measurement, stands_apart
 from ..memory import room
 from .progress import Progress
 

@@ -22,7 +22,8 @@ from ..inversion.explain import NO, SIGNAL_ONLY, YES, Explanation, explain
 from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
 from ..layers.core.certificate import INFEASIBLE, LAYER_STATUSES
-from ..measurement import AbstractMeasurement, as_measurement, check_given
+from ..measurement.abstract import AbstractMeasurement
+from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import data_uri, output_range, picture_shape
 from .svg import (

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...generator.activations import AbstractActivation
 from ...generator.maps import AbstractMap
-from ...measurement import Mask
+from ...measurement.entries import Mask
 from ..task import Noise, Task
 
 

@@ -1,0 +1,1 @@
+"""Measurements: which part of a signal x = G(z) was seen, and how it is compared with y."""

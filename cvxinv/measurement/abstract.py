@@ -1,0 +1,108 @@
+"""What a measurement is: a linear map of a signal, in words of what it sees and what it makes of other things."""
+
+from abc import ABC, abstractmethod
+from dataclasses import is_dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, differs
+from ..generator.maps import AbstractMap, Dense
+
+
+class AbstractMeasurement(Batch, ABC):
+    """What of a signal was seen: a linear map of it, in words of what it sees and what it makes of other things.
+
+    A class of your own needs `length` and `observe`, and `width` where that is not `length`; all else follows from these.
+    Make it a frozen dataclass (`eq=False`). Tensors among its fields follow the generator's type and device; what belongs to
+    single signals is declared with `cvxinv.batch.per_signal`. It is tried on random signals before it is used, and what
+    does not fit is refused.
+
+    pixelwise: the signal's entries are seen as they are, or not at all: what `observe` gives has the signal's own entries.
+    """
+
+    pixelwise: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Entries of y per signal."""
+
+    @property
+    def width(self) -> int:
+        """d, entries of a signal."""
+        return self.length
+
+    @abstractmethod
+    def observe(self, x: Tensor) -> Tensor:
+        """What is seen of signals `x` `(N, d)`, as `(N, length)`; hidden entries are 0. Linear in x."""
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        """The transpose of `observe`, `(N, length)` to `(N, d)`; by autograd where a class does not write it."""
+        with torch.enable_grad():
+            x = torch.zeros(len(r), self.width, dtype=r.dtype, device=r.device, requires_grad=True)
+            seen = self.observe(x)
+            if not seen.requires_grad:
+                raise TypeError(
+                    f"expected an observe of {type(self).__name__} that autograd follows, got one that it does not; "
+                    "compute in torch, without detach and numpy, or write adjoint(r) in its class"
+                )
+            return torch.autograd.grad(seen, x, r)[0]
+
+    def push(self, J: Tensor) -> Tensor:
+        """The Jacobian of what is seen from the signal's, `(N, d, n0)` to `(N, length, n0)`."""
+        N, d, n0 = J.shape
+        one_each = torch.arange(N, device=J.device)[:, None].expand(N, n0).reshape(-1)
+        return self.take(one_each).observe(J.mT.reshape(N * n0, d)).reshape(N, n0, self.length).mT
+
+    def seen(self, N: int) -> Tensor:
+        """Bool `(N, length)`: the entries of y that were seen."""
+        return torch.ones(N, self.length, dtype=torch.bool, device="cpu")
+
+    @property
+    def shared(self) -> bool:
+        """Whether all signals are seen alike."""
+        return not differs(self)
+
+    def through(self, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor] | None:
+        """Map and bias of the rows that it makes of an image layer `W h + b` without an activation.
+
+        None where that is no one map for all signals: methods that go layer by layer then refuse it.
+        """
+        if self.pixelwise:
+            return W, b
+        if not self.shared:
+            return None
+        return Dense(self.push(W.matrix()[None])[0]), self.observe(b[None])[0]
+
+    def matrix(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+        """The matrix A `(length, d)` of what is seen, A x; None where signals differ."""
+        if not self.shared:
+            return None
+        return self.to(dtype, device).observe(torch.eye(self.width, dtype=dtype, device=device)).T
+
+    @property
+    def known(self) -> bool:
+        """Whether it is one of the package's own, which are tested; others are tried before they are used."""
+        return type(self).__module__.startswith(f"{__package__}.")
+
+    @property
+    def name(self) -> str:
+        """How results call it: classes of your own with their module, so that none is taken for one of the package."""
+        if self.known:
+            return type(self).__name__
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def take(self, index: Tensor | slice) -> Self:
+        """The measurement of the signals at `index`."""
+        return self if self.shared else super().take(index)
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """One measurement of the signals of all parts, in their order."""
+        return parts[0] if parts[0].shared else super().joined(parts)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """The same measurement in another floating type, on another device."""
+        return super().to(dtype, device) if is_dataclass(self) else self
