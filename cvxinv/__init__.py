@@ -21,6 +21,7 @@ from .inversion.answer import Latents, LayerReport
 from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
 from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
+from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from .inversion.result import Inversion
 from .inversion.steps.pursuit import LayerOptions
 from .inversion.steps.starts import Starts
@@ -62,12 +63,15 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractMethod",
     "AbstractMisfit",
+    "AbstractPrior",
     "AbstractSolver",
     "ActivatedLasso",
     "BackendNotInstalledError",
+    "Ball",
     "BasisPursuitL2",
     "BasisPursuitLinf",
     "Bound",
+    "Box",
     "Certificate",
     "Composition",
     "Conv2d",
@@ -76,6 +80,7 @@ __all__ = [
     "CvxinvWarning",
     "Dense",
     "Everything",
+    "Gaussian",
     "GaussianLatent",
     "Generator",
     "GradientDescent",

@@ -580,7 +580,8 @@ def test_the_judge_does_not_trust_the_method(monkeypatch: pytest.MonkeyPatch):
     _, y = signals(G)
 
     def boast(task, start, max_iter=100, mu=1e-3, target=1e-14):
-        return newton.Descent(start, torch.zeros(len(start)).double(), torch.zeros(len(start)).long())
+        none = torch.zeros(len(start)).double()
+        return newton.Descent(start, none, none, torch.zeros(len(start)).long())
 
     with monkeypatch.context() as patch:
         patch.setattr("cvxinv.inversion.methods.levenberg_marquardt.descend_through", boast)

@@ -34,6 +34,7 @@ def invert(
     *,
     measurement: object = None,
     noise: object = None,
+    prior: object = None,
     truth: Tensor | None = None,
     seed: int = 0,
     chunk: int | None = None,
@@ -43,15 +44,17 @@ def invert(
 ) -> Inversion:
     """Find z with G(z) = y on what was seen of y, for any number of signals.
 
-    generator: from `load_generator`. y: `(N, d)`, `(N, *signal_shape)` or one signal; torch or numpy, float32 or
-    float64; with a matrix or another measurement of k numbers `(N, k)`. method: the name of one of `METHODS`, "hybrid" by
-    default, with its options as keywords here; or an object that holds them, such as `Hybrid(restarts=20)` or one of a
-    class of your own (`AbstractMethod`). measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, a
-    matrix A `(k, d)` with y = A x, or an `AbstractMeasurement`. noise: None (the signals are in G's range to their own
-    precision), or ("l2" | "linf", bound) on y - A G(z), signal units, one bound or `(N,)`. truth: true latents `(N, n0)`,
-    for SNRs only, and for the supports of the oracle. seed: of the random starts, which are the same for every signal.
-    chunk: signals at a time; None takes what fits 1 GB. progress: a bar; None shows it on a terminal. on_fail: "warn",
-    "raise" (UnsolvedError, which carries the result) or "ignore".
+    generator: from `load_generator`. y: `(N, d)`, `(N, *signal_shape)` or one signal; torch or numpy, float32 or float64;
+    with a matrix or another measurement of k numbers `(N, k)`. method: the name of one of `METHODS`, "hybrid" by default,
+    with its options as keywords here; or an object that holds them, such as `Hybrid(restarts=20)` or one of a class of your
+    own (`AbstractMethod`). measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, a matrix A `(k,
+    d)` with y = A x, or an `AbstractMeasurement`. noise: None (the signals are in G's range to their own precision), ("l2" |
+    "linf", bound) on y - A G(z), or ("gaussian", sigma), the standard deviation of every entry; signal units, one number or
+    `(N,)`. prior: None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a
+    minimiser of |A G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for SNRs only, and for the
+    supports of the oracle. seed: of the random starts, which are the same for every signal. chunk: signals at a time; None
+    takes what fits 1 GB. progress: a bar; None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which
+    carries the result) or "ignore".
 
     Options of the methods are the fields of their classes, documented there: `Hybrid` (restarts, max_iter and those of
     `LayerOptions`: lam, gamma, support_threshold, solver, tol, force, image_layer, layer_problems), `LatentPursuit`
@@ -66,11 +69,12 @@ def invert(
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     asked = as_method(method, options, METHODS)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator)
-    task = make_task(generator, y, measurement, noise)
+    task = make_task(generator, y, measurement, noise, prior)
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
     dtype, task = task.y.dtype, task.to(torch.float64)
     truth = _check_truth(truth, task)
     chosen = asked.told(task, truth)
+    _refuse_prior(chosen, task)
     chosen.check(task)
     started = time.perf_counter()
     starts = Starts(task.generator, positive(seed, "seed", least=0))
@@ -82,6 +86,15 @@ def invert(
     result.seconds.update(solve=solved - started, total=time.perf_counter() - started)
     _report(result, task, on_fail)
     return result.one() if single else result
+
+
+def _refuse_prior(method: AbstractMethod, task: Task) -> None:
+    if task.prior is not None and not method.priors:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.priors)
+        raise ValueError(
+            f"expected prior=None with the method {method.name}, got {task.prior!r}, which it knows nothing of; "
+            f"use one of {able}, or leave the prior out"
+        )
 
 
 def _is_single(y: Tensor | np.ndarray, generator: object) -> bool:

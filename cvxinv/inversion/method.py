@@ -27,10 +27,12 @@ class AbstractMethod(Batch, ABC):
     whatever the task is, `__post_init__` refuses. `invert(generator, y, YourMethod(...))` does the rest: it checks signals,
     cuts them to chunks, judges what comes back, and reports; a method's own word about its success is not asked for.
 
-    name: what results call it; the class's name in snake case where left out.
+    name: what results call it; the class's name in snake case where left out. priors: whether `run` heeds `task.prior`; one
+    that does not is never given one.
     """
 
     name: ClassVar[str]
+    priors: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
@@ -47,8 +49,9 @@ class AbstractMethod(Batch, ABC):
     def run(self, task: Task, starts: Starts) -> Latents:
         """Latents of the task's signals, in float64, as `task.y` is; starts: random latents, the same for every signal.
 
-        `task.residual`, `task.linearize` and `task.explained` are all it needs to know of generator, measurement and noise;
-        `task.progress` moves the bar. Signals that are not `task.usable` hold zeros and may get any z.
+        `task.residual`, `task.linearize`, `task.merit` and `task.explained` are all it needs to know of generator,
+        measurement, noise and prior; `task.progress` moves the bar. Signals that are not `task.usable` hold zeros and may
+        get any z.
         """
 
 
@@ -123,7 +126,9 @@ def _check_names(method: str, options: Mapping[str, Any], known: Mapping[str, ty
         owners = [m for m, names in taken.items() if name in names]
         if owners:
             raise TypeError(f"method {method!r} has no option {name!r}; it belongs to {', '.join(owners)}")
-        near = difflib.get_close_matches(name, [*taken[method], "measurement", "noise", "truth", "seed", "chunk"], n=1)
+        near = difflib.get_close_matches(
+            name, [*taken[method], "measurement", "noise", "prior", "truth", "seed", "chunk"], n=1
+        )
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TypeError(f"unknown option {name!r}: {hint}{method} takes {', '.join(options_of(known[method]))}")
 

@@ -145,13 +145,14 @@ class Inversion(Batch):
 
 
 def task_words(task: Task) -> dict[str, Any]:
-    """The task in words, for the result: a stored latent means little without the noise it was judged by."""
+    """The task in words, for the result: a stored latent means little without the noise and the prior it was judged by."""
     noise = None
     if task.noise is not None:
         low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
         noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
     name = str(task.generator.description.get("name", "a module"))
-    return {"noise": noise, "measurement": task.measurement.name, "generator": name}
+    prior = {} if task.prior is None else {"prior": repr(task.prior)}
+    return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": name}
 
 
 def snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:

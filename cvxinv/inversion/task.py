@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import as_measurement, stands_apart
 from ..memory import room
+from .priors import AbstractPrior, as_prior
 from .progress import Progress
 
 # Relative misfit up to which a signal without stated noise counts as explained: what the signals' own precision gives.
@@ -26,14 +27,45 @@ EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 _BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
+NORMS = ("l2", "linf", "gaussian")
+_SURE = 0.999  # share of the noise's draws whose length counts as what the noise explains
 
 
 @dataclass(frozen=True, eq=False)
 class Noise(Batch):
-    """A bound on y - A G(z) in the l2 or linf norm, `(N,)`, signal units."""
+    """What y - A G(z) may be: a bound on its l2 or linf norm, or gaussian with that standard deviation in every entry.
+
+    bound: the bound, or the standard deviation, `(N,)`, signal units.
+    """
 
     norm: str
     bound: Tensor = per_signal()
+
+    def length(self, seen: Tensor) -> Tensor:
+        """The l2 length that it has, or may have, in `seen` entries, `(N,)` each."""
+        return self.bound if self.norm == "l2" else self.bound * seen.to(self.bound).sqrt()
+
+    def per_entry(self, seen: Tensor) -> Tensor:
+        """Its root mean square in one of `seen` entries, of linf noise the bound, `(N,)` each."""
+        return self.bound / seen.to(self.bound).clamp(min=1).sqrt() if self.norm == "l2" else self.bound
+
+    def limit(self, seen: Tensor) -> Tensor:
+        """The misfit, in l2 or of linf noise in linf, up to which it explains a signal of `seen` entries, `(N,)` each.
+
+        Of gaussian noise sigma q^(1/2), q the 99.9 % quantile of chi-squared with as many degrees of freedom.
+        """
+        if self.norm != "gaussian":
+            return self.bound
+        counts, which = torch.unique(seen, return_inverse=True)
+        quantiles = torch.tensor([_quantile(int(k)) for k in counts.tolist()], dtype=torch.float64, device=self.bound.device)
+        return self.bound * quantiles.sqrt()[which.to(self.bound.device)].to(self.bound)
+
+
+@cache
+def _quantile(k: int) -> float:
+    from scipy.special import gammaincinv  # late: importing the package loads torch and little else
+
+    return float(2 * gammaincinv(k / 2, _SURE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +73,7 @@ class Task(Batch):
     """What to invert: `y` `(N, k)` with hidden entries 0, in the generator's type and on its device.
 
     usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
-    type y came in.
+    type y came in. prior: what is known of z, fitted to the generator.
     cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar.
     """
 
@@ -51,6 +83,7 @@ class Task(Batch):
     noise: Noise | None = per_signal()
     usable: Tensor = per_signal()
     born: torch.dtype = torch.float64
+    prior: AbstractPrior | None = None
     cut: Tensor | None = per_signal(default=None)
     progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
 
@@ -65,12 +98,23 @@ class Task(Batch):
         return lengths(self.y)
 
     @cached_property
+    def seen(self) -> Tensor:
+        """How many entries of each signal were seen, `(N,)`."""
+        return self.measurement.seen(self.N).sum(1).to(self.y.device)
+
+    @cached_property
+    def limit(self) -> Tensor:
+        """The misfit up to which a signal is explained, `(N,)`, signal units: l2, or linf where the noise is."""
+        if self.noise is None:
+            return EXPLAINED[self.born] * self.size
+        return self.noise.limit(self.seen) if self.stated else self.noise.bound
+
+    @cached_property
     def relative_noise(self) -> Tensor:
         """Stated noise over |y| in the l2 norm, `(N,)`; 0 without a statement."""
         if self.noise is None:
             return torch.zeros_like(self.size)
-        seen = self.measurement.seen(self.N).sum(1).to(self.y)
-        bound = self.noise.bound if self.noise.norm == "l2" else self.noise.bound * seen.sqrt()
+        bound = self.noise.length(self.seen)
         # a signal of length 0 says nothing of a relative size; it is inverted as if it were exact
         return torch.where(self.size > 0, bound / torch.where(self.size > 0, self.size, 1.0), 0.0)
 
@@ -82,6 +126,22 @@ class Task(Batch):
     def misfit(self, z: Tensor) -> Tensor:
         """|A G(z) - y| in the l2 norm, `(N,)`."""
         return lengths(self.residual(self.generator(z)))
+
+    @property
+    def stated(self) -> bool:
+        """Whether there is an objective whose optimum is asked for: gaussian noise was stated."""
+        return self.noise is not None and self.noise.norm == "gaussian"
+
+    def merit(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
+        """(|A G(z) - y|^2 + 2 sigma^2 R(z))^(1/2), `(N,)`, signal units: the misfit where no R is stated. A descent lowers
+        it.
+
+        misfit: that of z, `(N,)`, where it is known.
+        """
+        misfit = self.misfit(z) if misfit is None else misfit
+        if self.prior is None or not self.prior.weighed or self.noise is None:
+            return misfit
+        return torch.hypot(misfit, self.noise.bound * (2 * self.prior.value(z)).sqrt())
 
     def explained(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
         """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives.
@@ -98,9 +158,9 @@ class Task(Batch):
 
     def _within(self, found: Tensor) -> Tensor:
         if self.noise is None:
-            return found <= EXPLAINED[self.born] * self.size
+            return found <= self.limit
         # the bound may be exactly the misfit of the true latent: allow its own rounding
-        return found <= self.noise.bound * (1 + 1e-9) + 1e-12 * self.size
+        return found <= self.limit * (1 + 1e-9) + 1e-12 * self.size
 
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
@@ -131,7 +191,13 @@ class Task(Batch):
         return replace(super().to(dtype, device), generator=self.generator.to(dtype, device))
 
 
-def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object = None, noise: object = None) -> Task:
+def make_task(
+    generator: Generator,
+    y: Tensor | np.ndarray,
+    measurement: object = None,
+    noise: object = None,
+    prior: object = None,
+) -> Task:
     """Check everything and put it together; y of shape `(N, k)`, `(k,)` or `(N, *signal_shape)`.
 
     Raises TypeError or ValueError that say what was expected, what came, and the cure.
@@ -161,24 +227,43 @@ def make_task(generator: Generator, y: Tensor | np.ndarray, measurement: object 
     usable = (_fits(y) | ~seen).all(1) & seen.any(1)
     _refuse_all_unusable(y, seen, usable)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
-    return Task(generator, y, seeing, as_noise(noise, y), usable, born)
+    known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
+    _refuse_weightless(known, stated)
+    return Task(generator, y, seeing, stated, usable, born, known)
+
+
+def _refuse_weightless(prior: AbstractPrior | None, noise: Noise | None) -> None:
+    if prior is None or not prior.weighed or (noise is not None and noise.norm == "gaussian"):
+        return
+    got = "no noise" if noise is None else f"an {noise.norm} bound"
+    raise ValueError(
+        f"expected noise=('gaussian', sigma) beside the prior {prior!r}, got {got}: without a standard deviation nothing "
+        "says how much the prior weighs against the misfit; state the noise's, or use Box or Ball, which take any noise"
+    )
 
 
 def as_noise(noise: object, y: Tensor) -> Noise | None:
-    """The stated noise: None, or ("l2" | "linf", bound) with a bound >= 0, one number or `(N,)`, signal units."""
+    """The stated noise: None, ("l2" | "linf", bound) with a bound >= 0, or ("gaussian", sigma) with sigma > 0.
+
+    bound, sigma: one number or `(N,)`, signal units.
+    """
     if noise is None:
         return None
-    shape = 'None or ("l2" | "linf", bound), e.g. ("l2", 0.1)'
+    shape = 'None, ("l2" | "linf", bound) or ("gaussian", sigma), e.g. ("l2", 0.1)'
     if not (isinstance(noise, Sequence) and not isinstance(noise, str) and len(noise) == 2):
         raise TypeError(f"expected noise as {shape}, got {noise!r}")
     norm, bound = noise
-    if norm not in ("l2", "linf"):
-        raise ValueError(f"expected the noise's norm as 'l2' or 'linf', got {norm!r}")
+    if norm not in NORMS:
+        raise ValueError(f"expected the noise's norm as 'l2', 'linf' or 'gaussian', got {norm!r}")
     value = read_amount(bound, "the noise bound", y.device).to(y.dtype)
     if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
         raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")
     if not torch.isfinite(value).all() or (value < 0).any():
         raise ValueError(f"the noise bound must be >= 0 and finite, got {float(value.min())}; pass noise=None for none")
+    if norm == "gaussian" and not (value > 0).all():
+        raise ValueError(
+            f"the standard deviation of gaussian noise must be > 0, got {float(value.min())}; pass noise=None for 0"
+        )
     return Noise(norm, value.expand(len(y)))
 
 

@@ -12,7 +12,7 @@ from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .steps.newton import descend, extreme_singular_values
-from .task import EXPLAINED, Task, make_task
+from .task import Task, make_task
 
 EXPLAINED_WORD = "explained"
 STATIONARY = "stationary"
@@ -27,11 +27,15 @@ _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 class Verdict(Batch):
     """What a latent says about its signal, `(N,)` each, float64, on the CPU wherever the generator is.
 
-    misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated
-    noise, or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum
-    that does not explain it: no damped Gauss-Newton step from z lowers the misfit by 1e-6 of itself),
-    `user_limit` (such a step does: somebody stopped too early), `numerical_error`. determined: the Jacobian of what was
-    seen has full column rank at z. sigma_min, sigma_max: its extreme singular values, signal / latent units.
+    misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated noise,
+    or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum that does not
+    explain it: no damped Gauss-Newton step from z lowers `Task.merit`, which is the misfit where no prior is weighed, by
+    1e-6 of itself), `user_limit` (such a step does: somebody stopped too early), `numerical_error`. Under gaussian noise,
+    where an optimum of the stated objective is asked for, `explained` is one whose misfit is below sigma times the square
+    root of the 99.9 % quantile of chi-squared with as many degrees of freedom as entries were seen; what is none is
+    `user_limit`, and so is a z outside the prior's set, whatever the noise. determined: the Jacobian of what was seen has
+    full column rank at z, the prior aside. sigma_min, sigma_max: its extreme singular values, signal / latent units.
+    explained_below: the misfit up to which the signal is explained, in the norm of the noise.
     """
 
     misfit: Tensor = per_signal()
@@ -77,13 +81,14 @@ def verify(
     *,
     measurement: object = None,
     noise: object = None,
+    prior: object = None,
 ) -> Verdict:
     """Judge anybody's latents: does G(z) explain what was seen, is z a local optimum, is it determined?
 
-    y: `(N, k)` or one signal; z: `(N, n0)` or `(n0,)`; measurement, noise: as in `invert`. Runs in float64 on the
+    y: `(N, k)` or one signal; z: `(N, n0)` or `(n0,)`; measurement, noise, prior: as in `invert`. Runs in float64 on the
     generator's device. Raises TypeError or ValueError for input that does not fit.
     """
-    task = make_task(generator, y, measurement, noise)
+    task = make_task(generator, y, measurement, noise, prior)
     z = read_numbers(z, "latents z", generator.device, "fi")
     z = z[None] if z.ndim == 1 else z
     if z.shape != (task.N, generator.latent_dim):
@@ -95,7 +100,6 @@ def verify(
 
 def judge(task: Task, z: Tensor) -> Verdict:
     """`verify` for a checked task."""
-    born = task.born
     task, z = task.to(torch.float64), z.double()
     finite = torch.isfinite(z).all(1) & task.usable
     z = torch.where(finite[:, None], z, torch.zeros_like(z))
@@ -106,10 +110,9 @@ def judge(task: Task, z: Tensor) -> Verdict:
     status[explained.cpu().numpy()] = EXPLAINED_WORD
     status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
     nan = torch.where(finite, 0.0, torch.nan)
-    allowed = EXPLAINED[born] * task.size if task.noise is None else task.noise.bound
     return Verdict(
         (misfit + nan).cpu(), task.size.cpu(), status.astype("<U16"), ((low > _RANK * high) & finite).cpu(),
-        low.cpu(), high.cpu(), allowed.cpu(),
+        low.cpu(), high.cpu(), task.limit.cpu(),
     )  # fmt: skip
 
 
@@ -117,9 +120,19 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
     r, J = task.linearize(z)
     low, high = extreme_singular_values(J)
     misfit, explained = lengths(r), task.met(r)
-    stationary = torch.zeros_like(explained)
-    open_ = (~explained).nonzero()[:, 0]
+    optimal, inside = torch.zeros_like(explained), _inside(task, z)
+    # gaussian noise asks for an optimum; where a bound is stated, whatever meets it will do
+    open_ = (inside & (~explained | task.stated)).nonzero()[:, 0]
     if len(open_):
-        ahead = descend(task.take(open_), z[open_], max_iter=12).misfit
-        stationary[open_] = ahead >= misfit[open_] * (1 - 1e-6)
-    return misfit, explained, stationary, low, high
+        merit = task.merit(z, misfit)[open_]
+        ahead = descend(task.take(open_), z[open_], max_iter=12).merit
+        optimal[open_] = ahead >= merit * (1 - 1e-6)
+    return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high
+
+
+def _inside(task: Task, z: Tensor) -> Tensor:
+    """Whether z lies in the prior's set to its own rounding, `(N,)`."""
+    if task.prior is None:
+        return torch.ones(task.N, dtype=torch.bool, device=z.device)
+    rounding = torch.finfo(torch.float32 if task.born == torch.float32 else torch.float64).eps
+    return (task.prior.project(z) - z).abs().amax(1) <= 4 * rounding * (1 + z.abs().amax(1))

@@ -23,6 +23,7 @@ class GradientDescent(AbstractMethod):
     """
 
     name: ClassVar[str] = "gradient_descent"
+    priors: ClassVar[bool] = True
 
     max_iter: int = 2000
     restarts: int = 1

@@ -33,6 +33,7 @@ class Hybrid(AbstractMethod):
     """
 
     name: ClassVar[str] = "hybrid"
+    priors: ClassVar[bool] = True
 
     layers: LayerOptions = per_signal(default_factory=LayerOptions)
     max_iter: int | None = None
@@ -53,26 +54,26 @@ class Hybrid(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
 
-        found, misfit = self._by_layers(task, limit)
+        found, merit = self._by_layers(task, limit)
         # whoever sets a limit means it
         return try_starts(
-            task, found, starts, search, count=self.restarts, candidates=_CANDIDATES, misfit=misfit,
+            task, found, starts, search, count=self.restarts, candidates=_CANDIDATES, merit=merit,
             settle=self.max_iter is None,
         )  # fmt: skip
 
     def _by_layers(self, task: Task, limit: int) -> tuple[Latents, Tensor | None]:
-        """The layered latents after Levenberg-Marquardt, and their misfit; where no layered start is possible, why."""
+        """The layered latents after Levenberg-Marquardt, and their merit; where no layered start is possible, why."""
         reason = obstacle(task, self.layers)
         if reason is not None:
             return replace(nothing_yet(task), notes=(f"no layered start: {reason}",)), None
         start, reports = pursue(task, self.layers)
         # small damping first keeps what the layers found; a full run follows where that does not explain the signal
         found = descend(task, start, 30, FINISH_MU)
-        z, misfit = found.z, found.misfit
-        open_ = (~task.explained(z, misfit)).nonzero()[:, 0]
+        z, merit = found.z, found.merit
+        open_ = (~task.explained(z, found.misfit)).nonzero()[:, 0]
         if len(open_):
             again = descend_through(task.take(open_), start[open_], limit)
-            better = again.misfit < misfit[open_]
-            z[open_[better]], misfit[open_[better]] = again.z[better], again.misfit[better]
+            better = again.merit < merit[open_]
+            z[open_[better]], merit[open_[better]] = again.z[better], again.merit[better]
         spent = torch.zeros(task.N, dtype=torch.long)
-        return Latents(z, ("layered",) * task.N, spent, tuple(reports), notes_of(task, self.layers)), misfit
+        return Latents(z, ("layered",) * task.N, spent, tuple(reports), notes_of(task, self.layers)), merit

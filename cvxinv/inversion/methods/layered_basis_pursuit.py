@@ -18,10 +18,10 @@ Theorem 2: if s_i < 1 / (3 mu), mu the coherence of the rows that are read, then
 |h_i found - h_i| < eps_i, and |z found - z| <= eps_1 / sigma_min(W_0 on S_1) (eq. 7). The constants C and lam = 2 eps are as
 recalled and derived; the paper's display could not be read.
 
-eps bounds the noise in the l2 norm; an linf bound is taken as m^(1/2) times itself. ell is the largest slope of phi^-1 on
-[y - eps, y + eps], over the entries that are read. Where it is infinite, or above 100 (1e6 without noise), the entry is not
-read. Of a ReLU output only the entries above 0 are read. With lam given, all layers take it and there is no bound. A lam
-beyond max_j |W'(y - b)|_j / D_jj gives h = 0 as that one does, and is lowered to it.
+eps bounds the noise in the l2 norm; an linf bound, or a standard deviation, is taken as m^(1/2) times itself. ell is the
+largest slope of phi^-1 on [y - eps, y + eps], over the entries that are read. Where it is infinite, or above 100 (1e6
+without noise), the entry is not read. Of a ReLU output only the entries above 0 are read. With lam given, all layers take it
+and there is no bound. A lam beyond max_j |W'(y - b)|_j / D_jj gives h = 0 as that one does, and is lowered to it.
 
 On trained decoders the condition does not hold: in noise, before debiasing, it gives z far less exactly than latent pursuit
 and the oracle do; without noise it is exact (docs/mnist.md).
@@ -290,9 +290,8 @@ def _read_image(task: Task) -> _Image:
     seen, y = task.measurement.seen(task.N).to(task.y.device), task.y
     eps, notes = torch.zeros_like(task.size), []
     if task.noise is not None:
-        eps = task.noise.bound
+        eps = task.noise.length(task.seen)
         if task.noise.norm == "linf":
-            eps = eps * seen.sum(1).to(eps).sqrt()
             notes.append("the linf bound on the noise was taken as an l2 bound m^(1/2) times as large")
     if phi.linear:
         return _Image(Rows(W, b, y, seen, torch.zeros_like(seen)), eps, notes)

@@ -24,6 +24,7 @@ class LevenbergMarquardt(AbstractMethod):
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
+    priors: ClassVar[bool] = True
 
     max_iter: int | None = None
     restarts: int = 1

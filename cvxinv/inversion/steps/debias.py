@@ -20,12 +20,12 @@ def check_debias(how: object) -> None:
 
 
 def debiased(task: Task, z: Tensor, masks: list[Tensor], how: str | None, max_iter: int = MOST_ITERATIONS) -> Tensor:
-    """`z` after debiasing, where that lowers the misfit; masks: supports of the hidden layers `(N, n_i)`.
+    """`z` after debiasing, where that lowers the stated objective; masks: supports of the hidden layers `(N, n_i)`.
 
     how: "piece" (least squares on the affine piece of z), "gradient" (the papers'), or None for none.
     """
     if how == "piece":
-        return descend(task, z, max_iter=30, mu=FINISH_MU).z  # accepts no step that raises the misfit
+        return descend(task, z, max_iter=30, mu=FINISH_MU).z  # accepts no step that raises the merit
     if how is None:
         return z
     found = debias_by_gradient(task, z, masks, max_iter)

@@ -1,6 +1,6 @@
 """From a least-squares latent to the smallest maximum misfit, for noise that is stated in the maximum norm.
 
-    minimise over z   |A G(z) - y|_inf
+    minimise over z in C   |A G(z) - y|_inf        C: a prior's set, or everything
 
 Lawson's algorithm on the affine pieces: weighted least squares with weights that are multiplied by |residual| and
 normalised after every step; on one affine piece it converges to the Chebyshev solution. The steps are damped as little as
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..task import Task
+from .newton import minimiser
 
 _STEPS = 300
 
@@ -29,9 +30,9 @@ def flatten(task: Task, z: Tensor) -> Tensor:
         H = J.mT @ WJ
         mean = torch.diagonal(H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(z.dtype).tiny)
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        L, info = torch.linalg.cholesky_ex(H + (1e-12 * mean)[:, None, None] * eye)
-        d = torch.cholesky_solve(WJ.mT @ r[..., None], L)[..., 0]
-        z = z - torch.where((info == 0)[:, None] & torch.isfinite(d), d, torch.zeros_like(d))
+        g = (WJ.mT @ r[..., None])[..., 0]
+        new = minimiser(task, H + (1e-12 * mean)[:, None, None] * eye, g, z)
+        z = torch.where(torch.isfinite(new), new, z)
         r, J = task.linearize(z)
         height = r.abs().amax(1)
         better = height < best

@@ -1,12 +1,17 @@
 """Levenberg-Marquardt on the affine pieces of a ReLU generator, batched.
 
-    minimise over z   f(z) = 1/2 |A G(z) - y|^2
+    minimise over z in C   f(z) = 1/2 |A G(z) - y|^2 + sigma^2 R(z)
 
-On the piece of z, A G is affine with Jacobian J (N, k, n0), pushed forward exactly: the step d solves
-(J'J + mu s I) d = J'(A G(z) - y), s = mean diagonal of J'J, an n0 x n0 system. It is accepted where the true f falls
-(then mu / 5, else mu * 4). Once the piece is right and mu is small a step is the least-squares solution of the piece,
-which is how the iteration ends at machine precision (the active-piece finish is this iteration started with mu tiny).
-J'J is damped from below, because J of a real GAN can be rank deficient.
+R and C are the prior's (`priors`), sigma the stated noise's; without them f is the misfit, C everything. On the piece of z,
+A G is affine with Jacobian J (N, k, n0), pushed forward exactly, and with H = J'J + sigma^2 R'' the step d minimises over z
++ d in C
+
+    1/2 d'(H + mu s I) d + (J'(A G(z) - y) + sigma^2 R'(z))'d,     s = mean diagonal of H,
+
+without a set an n0 x n0 system. It is accepted where the true f falls (then mu / 5, else mu * 4), and every iterate lies in
+C. Once the piece is right and mu is small a step is the exact optimum of the piece, which is how the iteration ends at
+machine precision (the active-piece finish is this iteration started with mu tiny). J'J is damped from below, because J of a
+real GAN can be rank deficient.
 
 Behind an invertible output phi (tanh, sigmoid, PLU) the same iteration first runs on phi^-1(y) where that is well
 conditioned, which is a ReLU network without the saturating output, and then through phi. Behind a ReLU output it first
@@ -21,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ...batch import Batch, per_signal
+from ..minimisers import free_minimiser
 from ..task import Task
 from .reading import before_output, one_sided
 
@@ -30,49 +36,60 @@ _STALLED_MU = 1e10
 
 @dataclass(frozen=True, eq=False)
 class Descent(Batch):
-    """Where a descent ended: z `(N, n0)`, misfit |A G(z) - y| `(N,)`, steps taken `(N,)`."""
+    """Where a descent ended: z `(N, n0)`, misfit |A G(z) - y| and `Task.merit` `(N,)`, steps taken `(N,)`."""
 
     z: Tensor = per_signal()
     misfit: Tensor = per_signal()
+    merit: Tensor = per_signal()
     steps: Tensor = per_signal()
 
 
 def descend(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, target: float = 1e-14) -> Descent:
-    """Run Levenberg-Marquardt from `z` until each signal's misfit is <= target |y|, it stalls, or `max_iter`.
+    """Run Levenberg-Marquardt from `z` until each signal's merit is <= target |y|, it stalls, or `max_iter`.
 
-    A signal stalls when no damping up to 1e10 finds a lower misfit, or when three accepted steps in a row gain less
+    A signal stalls when no damping up to 1e10 finds a lower merit, or when three accepted steps in a row gain less
     than 1e-12 of it. Every signal runs as if alone.
     """
-    z, steps = z.clone(), torch.zeros(task.N, dtype=torch.long, device=z.device)
-    best = task.misfit(z)
+    z = z.clone() if task.prior is None else task.prior.project(z).clone()
+    steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
-    state = _State.start(task, z, best, mu)
+    state = _State.start(task, z, mu)
+    misfit, merit = state.misfit.clone(), state.merit.clone()
     floor = target * task.size
     for _ in range(max_iter):
         state = state.step()
-        z[left], best[left] = state.z, state.misfit
+        z[left], misfit[left], merit[left] = state.z, state.misfit, state.merit
         steps[left] += 1
-        done = (state.misfit <= floor[left]) | (state.mu > _STALLED_MU) | (state.idle >= 3)
+        done = (state.merit <= floor[left]) | (state.mu > _STALLED_MU) | (state.idle >= 3)
         if done.any():
             left = left[~done]
             if len(left) == 0:
                 break
             state = state.take(~done)
-    return Descent(z, best, steps)
+    return Descent(z, misfit, merit, steps)
 
 
-class _State:
+@dataclass(frozen=True, eq=False)
+class _State(Batch):
     """Signals on their way, with the normal equations of their piece; of those that moved they are due at the next step."""
 
-    def __init__(self, task: Task, z: Tensor, misfit: Tensor, mu: Tensor, idle: Tensor, H: Tensor, g: Tensor, moved: Tensor):
-        self.task, self.z, self.misfit, self.mu, self.idle = task, z, misfit, mu, idle
-        self.H, self.g, self.moved = H, g, moved
+    task: Task = per_signal()
+    z: Tensor = per_signal()
+    misfit: Tensor = per_signal()
+    merit: Tensor = per_signal()
+    mu: Tensor = per_signal()
+    idle: Tensor = per_signal()
+    H: Tensor = per_signal()
+    g: Tensor = per_signal()
+    moved: Tensor = per_signal()
 
     @classmethod
-    def start(cls, task: Task, z: Tensor, misfit: Tensor, mu: float) -> "_State":
+    def start(cls, task: Task, z: Tensor, mu: float) -> "_State":
+        misfit = task.misfit(z)
         idle, moved = torch.zeros_like(misfit, dtype=torch.long), torch.ones_like(misfit, dtype=torch.bool)
         H = torch.zeros(*z.shape, z.shape[1], dtype=z.dtype, device=z.device)
-        return cls(task, z, misfit, torch.full_like(misfit, mu), idle, H, torch.zeros_like(z), moved)
+        merit = task.merit(z, misfit)
+        return cls(task, z.clone(), misfit, merit, torch.full_like(misfit, mu), idle, H, torch.zeros_like(z), moved)
 
     def step(self) -> "_State":
         """One damped step; where it is rejected only the damping changes, and nothing is recomputed."""
@@ -80,29 +97,37 @@ class _State:
         s = torch.diagonal(self.H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(self.z.dtype).tiny)
         eye = torch.eye(self.H.shape[-1], dtype=self.z.dtype, device=self.z.device)
         damping = (self.mu + 4 * torch.finfo(self.z.dtype).eps) * s
-        L, info = torch.linalg.cholesky_ex(self.H + damping[:, None, None] * eye)
-        d = torch.cholesky_solve(self.g[..., None], L)[..., 0]
-        trial = self.z - torch.where((info == 0)[:, None], d, torch.zeros_like(d))
-        misfit = torch.nan_to_num(self.task.misfit(trial), nan=torch.inf)
-        better = misfit < self.misfit
-        small = misfit > self.misfit * (1 - 1e-12)
+        trial = minimiser(self.task, self.H + damping[:, None, None] * eye, self.g, self.z)
+        misfit = self.task.misfit(trial)
+        merit = torch.nan_to_num(self.task.merit(trial, misfit), nan=torch.inf)
+        better = merit < self.merit
+        small = merit > self.merit * (1 - 1e-12)
         idle = torch.where(better & small, self.idle + 1, torch.where(better, 0, self.idle))
         mu = torch.where(better, (self.mu / 5).clamp(min=_SMALLEST_MU), self.mu * 4)
         z = torch.where(better[:, None], trial, self.z)
-        return _State(self.task, z, torch.where(better, misfit, self.misfit), mu, idle, self.H, self.g, better)
+        misfit, merit = torch.where(better, misfit, self.misfit), torch.where(better, merit, self.merit)
+        return _State(self.task, z, misfit, merit, mu, idle, self.H, self.g, better)
 
     def _refresh(self) -> None:
         moved = self.moved.nonzero()[:, 0]
         if len(moved) == len(self.z):
-            self.H, self.g = _normal_equations(self.task, self.z)
+            self.H[:], self.g[:] = _equations(self.task, self.z)
         elif len(moved):
-            self.H[moved], self.g[moved] = _normal_equations(self.task.take(moved), self.z[moved])
+            self.H[moved], self.g[moved] = _equations(self.task.take(moved), self.z[moved])
 
-    def take(self, index: Tensor) -> "_State":
-        return _State(
-            self.task.take(index), self.z[index], self.misfit[index], self.mu[index], self.idle[index],
-            self.H[index], self.g[index], self.moved[index],
-        )  # fmt: skip
+
+def minimiser(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Tensor:
+    """The minimiser of 1/2 (x - z)'H (x - z) + g'(x - z) where the prior lets x be, `(N, n0)`; z where H has no factor."""
+    return (free_minimiser(H, g, z) if task.prior is None else task.prior.step(H, g, z))[0]
+
+
+def _equations(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Curvature H and gradient g of the stated objective's piece at z, signal^2 units."""
+    H, g = _normal_equations(task, z)
+    if task.prior is None or not task.prior.weighed or task.noise is None:
+        return H, g
+    variance = task.noise.bound**2
+    return H + variance[:, None, None] * task.prior.curvature(z), g + variance[:, None] * task.prior.gradient(z)
 
 
 def _normal_equations(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,9 +150,9 @@ def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3
         return descend(task, z, max_iter, mu)
     first = descend(inner, z, max_iter, mu, target=1e-12)
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
-    start = torch.where((task.misfit(first.z) < task.misfit(z))[:, None], first.z, z)
+    start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
     second = descend(task, start, max_iter, mu)
-    return Descent(second.z, second.misfit, first.steps + second.steps)
+    return Descent(second.z, second.misfit, second.merit, first.steps + second.steps)
 
 
 def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:

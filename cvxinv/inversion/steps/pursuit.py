@@ -54,6 +54,7 @@ from ..task import Task
 from .reading import before_output, image_map, image_rows, rows_behind, unreadable
 
 IMAGE_LAYERS = ("preactivation", "interval", "activated")
+_DEVIATIONS = 4.0  # standard deviations that gaussian noise is taken to stay within, where an image layer wants bounds
 LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
 
 
@@ -151,7 +152,7 @@ def image_form(task: Task, settings: LayerOptions) -> str:
 def _default_form(task: Task, settings: LayerOptions) -> str:
     # without noise the bounds keep what saturated pixels know, in l2 noise nothing gains
     last = task.generator.layers[-1]
-    if not last.activation.saturates or (task.noise is not None and task.noise.norm == "l2"):
+    if not last.activation.saturates or (task.noise is not None and task.noise.norm != "linf"):
         return "preactivation"
     # a linear program beyond that size is for first-order methods, which take minutes per signal
     method = torch_solver(settings.solver)
@@ -246,7 +247,7 @@ def _movable(rows: Rows) -> Rows:
 def _width(task: Task) -> Tensor:
     """How far a pixel may be from its true value, `(N,)`: the stated bound, or the rounding of the type y came in."""
     if task.noise is not None:
-        return task.noise.bound
+        return task.noise.bound if task.noise.norm != "gaussian" else _DEVIATIONS * task.noise.bound
     return task.y.abs().amax(1) * (0.0 if task.born == torch.float64 else torch.finfo(task.born).eps)
 
 

@@ -108,9 +108,7 @@ def _cut(task: Task) -> Tensor:
     """Pixels at or below this are taken as cut by an output ReLU, `(N,)`: 0, or twice the noise of one pixel."""
     if task.noise is None:
         return torch.zeros_like(task.size)
-    if task.noise.norm == "linf":
-        return task.noise.bound
-    return 2 * task.noise.bound / task.measurement.seen(task.N).sum(1).to(task.y).sqrt()
+    return task.noise.per_entry(task.seen) * (1 if task.noise.norm == "linf" else 2)
 
 
 def leaky(phi: AbstractActivation, y: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -49,17 +49,18 @@ def try_starts(
     *,
     count: int,
     candidates: int = 1,
-    misfit: Tensor | None = None,
+    merit: Tensor | None = None,
     settle: bool = False,
 ) -> Latents:
     """Go on from `count` random starts at most, with the signals that are not explained; the best z of each is kept.
 
-    search: a descent from latents, of a task. A start is the best by misfit of `candidates` latents. misfit: of the latents
-    found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum.
+    search: a descent from latents, of a task. A start is the best by merit of `candidates` latents. merit: `Task.merit` of
+    the latents found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum,
+    and under gaussian noise all signals.
     """
     used, spent, z = list(found.used or ()), found.starts, found.z.clone()
     assert spent is not None
-    best = torch.full_like(task.size, torch.inf) if misfit is None else misfit.clone()
+    best = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
     open_ = _open(task, z, best)
     for k in range(count):
         task.progress.reach(1 - len(open_) / task.N)
@@ -67,34 +68,39 @@ def try_starts(
             break
         part = task.take(open_)
         new = search(part, _most_promising(part, starts.latents(k * candidates, candidates).to(task.y)))
-        better = new.misfit < best[open_]
+        better = new.merit < best[open_]
         gained = open_[better]
-        z[gained], best[gained] = new.z[better], new.misfit[better]
+        z[gained], best[gained] = new.z[better], new.merit[better]
         spent = spent.index_add(0, open_.cpu(), torch.ones(len(open_), dtype=spent.dtype))
         for i in gained.tolist():
             used[i] = f"random start {k + 1}"
         task.progress.reach((k + 1) / (count + 1))
         open_ = _open(task, z, best)
+    # where an objective is stated its optimum is asked for, of whatever explains the signal too
+    open_ = task.usable.nonzero()[:, 0] if task.stated else open_
     if settle and len(open_):
         z[open_] = _settled(task.take(open_), z[open_])
     return replace(found, z=z, used=tuple(used), starts=spent)
 
 
-def _open(task: Task, z: Tensor, misfit: Tensor) -> Tensor:
-    """Which signals are not explained by `z` of that misfit, inf where nothing was tried; positions."""
-    return (~(task.explained(z, misfit) & torch.isfinite(misfit)) & task.usable).nonzero()[:, 0]
+def _open(task: Task, z: Tensor, merit: Tensor) -> Tensor:
+    """Which signals are not explained by `z` of that merit, inf where nothing was tried; positions."""
+    # a merit is the misfit, or the prior adds to it
+    known = merit if task.prior is None or not task.prior.weighed else None
+    return (~(task.explained(z, known) & torch.isfinite(merit)) & task.usable).nonzero()[:, 0]
 
 
 def _most_promising(task: Task, candidates: Tensor) -> Tensor:
-    """The candidate `(K, n0)` with the smallest misfit for each signal, `(N, n0)`."""
+    """The candidate `(K, n0)` with the smallest merit for each signal, `(N, n0)`."""
+    candidates = candidates if task.prior is None else task.prior.project(candidates)
     z = candidates[0].expand(task.N, -1).clone()
     if len(candidates) == 1:
         return z
     best = torch.full((task.N,), torch.inf, dtype=task.y.dtype, device=task.y.device)
     for candidate, x in zip(candidates, task.generator(candidates), strict=True):
-        misfit = lengths(task.residual(x.expand(task.N, -1)))
-        better = misfit < best
-        z[better], best[better] = candidate, misfit[better]
+        merit = task.merit(candidate.expand(task.N, -1), lengths(task.residual(x.expand(task.N, -1))))
+        better = merit < best
+        z[better], best[better] = candidate, merit[better]
     return z
 
 
