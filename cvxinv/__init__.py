@@ -41,8 +41,14 @@ from .layers.nonnegative_lasso import NonnegativeLasso
 from .layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from .layers.normalised_lasso import NormalisedLasso
 from .measurement.abstract import AbstractMeasurement
+from .measurement.composed import Composed
 from .measurement.entries import Everything, Mask
+from .measurement.filters import Convolution, Downsampling
+from .measurement.functions import Operator, ScipyOperator
 from .measurement.matrix import Matrix
+from .measurement.radon import Radon
+from .measurement.sparse import SparseMatrix
+from .measurement.transforms import CosineRows, FourierRows
 from .pages.report import write_report
 from .solvers.first_order.graph_admm import GraphADMM
 from .solvers.first_order.linearized_admm import LinearizedADMM
@@ -73,13 +79,18 @@ __all__ = [
     "Bound",
     "Box",
     "Certificate",
+    "Composed",
     "Composition",
     "Conv2d",
     "ConvTranspose2d",
     "ConvergenceWarning",
+    "Convolution",
+    "CosineRows",
     "CvxinvWarning",
     "Dense",
+    "Downsampling",
     "Everything",
+    "FourierRows",
     "Gaussian",
     "GaussianLatent",
     "Generator",
@@ -108,17 +119,21 @@ __all__ = [
     "NonnegativeLasso",
     "NormalisedBasisPursuit",
     "NormalisedLasso",
+    "Operator",
     "Oracle",
     "PLUModule",
     "Penalty",
     "Point",
     "ProblemTooLargeError",
+    "Radon",
     "ReLU",
     "Resampling2d",
     "Rows",
     "Sample",
+    "ScipyOperator",
     "Sigmoid",
     "Solution",
+    "SparseMatrix",
     "Squares",
     "Starts",
     "Statement",

@@ -80,6 +80,19 @@ def differs(value: object) -> bool:
     return any(not _shared(getattr(value, f.name), f) for f in fields(value) if _KEY in f.metadata)
 
 
+def counts(batch: Batch) -> set[int]:
+    """The numbers of entries that its fields per signal hold; none where all that it holds is shared."""
+    found = set[int]()
+    declared: list[Field] = _per_signal_fields(batch) if is_dataclass(batch) else []
+    for f in declared:
+        value = getattr(batch, f.name)
+        if isinstance(value, Batch):
+            found |= counts(value)
+        elif not _shared(value, f):
+            found.add(len(value))
+    return found
+
+
 def tensor_names(kind: type[Batch]) -> tuple[str, ...]:
     """Names of the fields of a class of batches that are declared as per-signal tensors: a row of a file's table."""
     return tuple(f.name for f in fields(kind) if _KEY in f.metadata and f.type in (Tensor, "Tensor"))  # type: ignore[arg-type]

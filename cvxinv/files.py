@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .measurement.sparse import read_sparse
 from .surroundings import undisturbed
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -93,7 +94,12 @@ def read_signals(path: str | Path) -> Tensor:
 
 @undisturbed
 def read_matrix(path: str | Path) -> Tensor:
-    """A measurement matrix `(k, d)`; in a file of several arrays the one named `matrix` or `A`. As `read_signals`."""
+    """A measurement matrix `(k, d)`; in a file of several arrays the one named `matrix` or `A`. As `read_signals`.
+
+    What `scipy.sparse.save_npz` wrote comes as a sparse tensor.
+    """
+    if (found := _scipy_matrix(Path(path))) is not None:
+        return read_sparse(found)
     return as_floats(*read_array(path, MATRICES), "a matrix")
 
 
@@ -164,6 +170,23 @@ def _read_numpy(path: Path, names: tuple[str, ...]) -> tuple[Tensor, str]:
         with _own_words(path):
             array = arrays[name]
     return _tensor(array, f"{path} ({name})"), f"{path} ({name})"
+
+
+def _scipy_matrix(path: Path) -> object | None:
+    """The sparse matrix in a file of scipy's; None where it is another."""
+    if path.suffix != ".npz" or not path.is_file():
+        return None
+    with _own_words(path):
+        opened = np.load(path, allow_pickle=False)
+    if isinstance(opened, np.ndarray):
+        return None
+    with opened as arrays:
+        if not {"format", "shape", "data"} <= set(arrays.files):
+            return None
+    from scipy.sparse import load_npz
+
+    with _own_words(path):
+        return load_npz(path)
 
 
 @contextmanager

@@ -74,7 +74,8 @@ class Far(Tensor):
 
     @staticmethod
     def __new__(cls, near: Tensor):
-        shape = {"strides": near.stride(), "storage_offset": near.storage_offset()}
+        dense = near.layout == torch.strided  # a sparse one has none of these, and shows as if it were dense
+        shape = {"strides": near.stride(), "storage_offset": near.storage_offset()} if dense else {}
         far = torch.Tensor._make_wrapper_subclass(cls, near.shape, dtype=near.dtype, device=THERE, **shape)
         far.near = near
         return far

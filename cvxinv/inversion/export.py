@@ -86,6 +86,7 @@ def _claims(task: Task, inversion: "Inversion", norm: str) -> dict[str, Any]:
 
 
 def _matrix(seeing: AbstractMeasurement, task: Task) -> Tensor:
+    check_size(seeing.length, seeing.width)
     A = seeing.matrix(task.y.dtype, task.y.device)
     if A is None:
         raise ValueError(

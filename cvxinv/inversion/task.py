@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal
 from ..generator.chain import Generator
+from ..generator.maps import AbstractMap
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
@@ -117,6 +118,12 @@ class Task(Batch):
         bound = self.noise.length(self.seen)
         # a signal of length 0 says nothing of a relative size; it is inverted as if it were exact
         return torch.where(self.size > 0, bound / torch.where(self.size > 0, self.size, 1.0), 0.0)
+
+    @cached_property
+    def image(self) -> tuple[AbstractMap, Tensor] | None:
+        """Map and bias of the image layer as it is seen, before its activation; None where that is no one map."""
+        last = self.generator.layers[-1]
+        return self.measurement.through(last.W, last.b)
 
     def residual(self, x: Tensor) -> Tensor:
         """A x - y on what was seen, `(N, k)`."""

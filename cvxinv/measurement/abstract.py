@@ -1,7 +1,8 @@
 """What a measurement is: a linear map of a signal, in words of what it sees and what it makes of other things."""
 
 from abc import ABC, abstractmethod
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from ..batch import Batch, differs
 from ..generator.maps import AbstractMap, Dense
+
+_MOST_UNKNOWNS, _MOST_ENTRIES = 4096, 50_000_000  # of the matrix of an image layer that is made where it is seen
 
 
 class AbstractMeasurement(Batch, ABC):
@@ -72,9 +75,7 @@ class AbstractMeasurement(Batch, ABC):
         """
         if self.pixelwise:
             return W, b
-        if not self.shared:
-            return None
-        return Dense(self.push(W.matrix()[None])[0]), self.observe(b[None])[0]
+        return rows_seen(self, W, b) if self.shared else None
 
     def matrix(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
         """The matrix A `(length, d)` of what is seen, A x; None where signals differ."""
@@ -106,3 +107,42 @@ class AbstractMeasurement(Batch, ABC):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same measurement in another floating type, on another device."""
         return super().to(dtype, device) if is_dataclass(self) else self
+
+
+def rows_seen(seeing: AbstractMeasurement, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor]:
+    """Map and bias of what a measurement that all signals share sees of `W h + b`: as a matrix, if that is not too large."""
+    small = W.n <= _MOST_UNKNOWNS and W.n * max(W.m, seeing.length) <= _MOST_ENTRIES
+    return Dense(seeing.push(W.matrix()[None])[0]) if small else SeenMap(seeing, W), seeing.observe(b[None])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class SeenMap(AbstractMap):
+    """What a measurement `seeing` that all signals share sees of what a map `inner` gives, without a matrix of either."""
+
+    seeing: AbstractMeasurement
+    inner: AbstractMap
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    @property
+    def m(self) -> int:
+        return self.seeing.length
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self.seeing.observe(self.inner(h))
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return self.inner.adjoint(self.seeing.adjoint(p))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "SeenMap":
+        return SeenMap(self.seeing.to(dtype, device), self.inner.to(dtype, device))

@@ -1,14 +1,18 @@
 """What a user means by `measurement=`, read once and strictly."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import describe as _kind
-from ..inputs import read_numbers
+from ..batch import counts
 from .abstract import AbstractMeasurement
 from .entries import Everything, Mask
+from .forms import is_operator, read_dense, read_measurement
 from .matrix import Matrix
+from .sparse import is_sparse
 from .trial import check_sizes, try_out
 
 
@@ -17,42 +21,37 @@ def as_measurement(
 ) -> AbstractMeasurement:
     """The measurement that a user means: None is everything, a bool tensor a mask, a floating tensor (k, d) a matrix.
 
-    Masks may come in the signal's picture shape. A measurement of the user's own is tried in `dtype` on `device`. Raises
-    TypeError or ValueError where it does not fit `d` and `N`, or is not what `AbstractMeasurement` asks for.
+    Matrices may be sparse, of scipy or torch, a LinearOperator of scipy, or one per signal (N, k, d); masks may come in the
+    signal's picture shape. What is not the package's own is tried in `dtype` on `device`. Raises TypeError or ValueError
+    where it does not fit `d` and `N`, or is not what `AbstractMeasurement` asks for.
     """
     if value is None or (isinstance(value, str) and value == "everything"):
         return Everything(d)
     device = device or torch.device("cpu")
-    if isinstance(value, (Tensor, np.ndarray)):
-        cure = "use mask.bool() or A.double()"
-        value = _from_tensor(read_numbers(value, "a mask or a measurement matrix", device, "bf", cure), d, N)
-    if not isinstance(value, AbstractMeasurement):
-        raise TypeError(
-            f"expected measurement as None, a bool mask, a floating matrix (k, {d}) or a Measurement, "
-            f"got {_kind(value)}; use torch.as_tensor for lists"
-        )
-    own = not value.known
-    if own:
-        check_sizes(value)
-    for inner in [v for v in getattr(value, "__dict__", {}).values() if isinstance(v, Tensor)]:
+    if isinstance(value, (Tensor, np.ndarray)) and not is_sparse(value):
+        value = _from_tensor(read_dense(value, device), d, N)
+    seeing = read_measurement(value, device, d=d)
+    if not seeing.known:
+        check_sizes(seeing)
+    for inner in _given_tensors(seeing):
         if inner.device != device:
             raise ValueError(f"expected the measurement on {device}, got it on {inner.device}; move it with .to()")
-    if value.width != d:
-        cure = f"give {type(value).__name__} its width" if own and value.width == value.length else "check its last axis"
-        raise ValueError(f"expected a measurement of signals of {d} numbers, got one of {value.width}; {cure}")
-    if isinstance(value, Mask) and value.visible.ndim == 2 and len(value.visible) != N:
-        raise ValueError(
-            f"expected a mask of shape ({d},) or ({N}, {d}), got {tuple(value.visible.shape)}; pass one per signal"
-        )
-    for each in dict.fromkeys((dtype, torch.float64)) if own else ():  # inside all is computed in float64
+    if seeing.width != d:
+        cure = "check its last axis" if seeing.known or seeing.width != seeing.length else ""
+        cure = cure or f"give {type(seeing).__name__} its width"
+        raise ValueError(f"expected a measurement of signals of {d} numbers, got one of {seeing.width}; {cure}")
+    if seeing.known:
+        _check_count(seeing, N)
+        return seeing
+    for each in dict.fromkeys((dtype, torch.float64)):  # inside all is computed in float64
         try:
-            try_out(value.to(each, device), N, each, device)
+            try_out(seeing.to(each, device), N, each, device)
         except (RuntimeError, IndexError) as error:  # torch's own, of shapes, types and devices that do not meet
             raise ValueError(
-                f"expected {type(value).__name__} to take {N} signals of {d} numbers in {each} on {device}, got "
+                f"expected {type(seeing).__name__} to take {N} signals of {d} numbers in {each} on {device}, got "
                 f"{type(error).__name__}: {error}; correct its class, or pass one that fits"
             ) from error
-    return value
+    return seeing
 
 
 def stands_apart(value: object, d: int) -> bool:
@@ -62,6 +61,8 @@ def stands_apart(value: object, d: int) -> bool:
     """
     if isinstance(value, AbstractMeasurement):
         return not value.pixelwise and value.length != d
+    if is_sparse(value) or is_operator(value):
+        return True
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "fc" or (value.ndim == 2 and value.dtype.kind in "iu")
     if not isinstance(value, Tensor) or value.dtype == torch.bool:
@@ -74,15 +75,41 @@ def check_given(made: object, given: object) -> None:
     if given is None and made is not None and made not in {kind.__name__ for kind in (Everything, Mask, Matrix)}:
         raise ValueError(
             f"expected the measurement {made} that the inversion was made with, got none, so that y would count as "
-            "the signal; pass it as measurement= in Python"
+            "the signal; pass it as measurement= in Python, a matrix as --matrix on the command line"
         )
 
 
 def _from_tensor(value: Tensor, d: int, N: int) -> AbstractMeasurement:
+    """A mask, flat, or a matrix; the one matrix of one signal is one for all."""
     if value.dtype == torch.bool:
         if value.ndim > 1 and value.numel() == d:
             return Mask(value.reshape(d))
         if value.ndim > 1 and value.numel() == N * d and len(value) == N:
             return Mask(value.reshape(N, d))
         return Mask(value)
-    return Matrix(value)
+    return Matrix(value[0] if value.ndim == 3 and N == len(value) == 1 else value)
+
+
+def _given_tensors(seeing: AbstractMeasurement) -> Iterator[Tensor]:
+    """The tensors that a user put into it: those have a device, what was made of numbers goes where it is needed."""
+    made: set[str] = {f.name for f in fields(seeing) if not f.init} if is_dataclass(seeing) else set()
+    for name, value in vars(seeing).items():
+        if isinstance(value, AbstractMeasurement):
+            yield from _given_tensors(value)
+        elif isinstance(value, Tensor) and name not in made:
+            yield value
+
+
+def _check_count(seeing: AbstractMeasurement, N: int) -> None:
+    """Raises ValueError where it holds other signals' measurements than N."""
+    wrong = sorted(counts(seeing) - {N})
+    if wrong and isinstance(seeing, (Mask, Matrix)):
+        what, value = ("a mask", seeing.visible) if isinstance(seeing, Mask) else ("a matrix", seeing.A)
+        one = tuple(value.shape[1:])
+        raise ValueError(
+            f"expected {what} of shape {one} or {(N, *one)}, got {tuple(value.shape)}; pass one for all, or one per signal"
+        )
+    if wrong:
+        raise ValueError(
+            f"expected {seeing.name} for {N} signals, got one for {wrong[0]}; pass one for all, or one per signal"
+        )

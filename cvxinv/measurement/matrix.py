@@ -5,41 +5,44 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..generator.maps import AbstractMap, Dense
+from ..batch import per_signal
+from ..generator.maps import AbstractMap
 from ..inputs import describe as _kind
 from ..inputs import read_numbers
-from .abstract import AbstractMeasurement
+from .abstract import AbstractMeasurement, rows_seen
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix(AbstractMeasurement):
-    """k linear measurements y = A x, `A` of shape `(k, d)`, the same for all signals."""
+    """k linear measurements y = A x, `A` of shape `(k, d)`, the same for all signals, or `(N, k, d)` with one for each."""
 
-    A: Tensor
+    A: Tensor = per_signal(ndim=3)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim != 2:
-            raise ValueError(f"expected a matrix A as a floating tensor (k, d), got {_kind(self.A)}; use A.double()")
+        if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim not in (2, 3):
+            raise ValueError(
+                f"expected a matrix A as a floating tensor (k, d) or (N, k, d), got {_kind(self.A)}; use A.double()"
+            )
         object.__setattr__(self, "A", read_numbers(self.A, "a matrix A", self.A.device, "f", "use A.double()"))
         if not torch.isfinite(self.A).all():
             raise ValueError("expected a finite matrix A, got NaN or inf in it; clean it first")
-        if not self.A.any():
+        if not self.A.numel() or not self.A.flatten(-2).any(-1).all():
             got = "all zeros" if self.A.numel() else _kind(self.A)
             raise ValueError(f"expected a matrix A that measures something, got {got}; pass one row per measurement")
 
     @property
     def length(self) -> int:
-        return self.A.shape[0]
+        return self.A.shape[-2]
 
     @property
     def width(self) -> int:
-        return self.A.shape[1]
+        return self.A.shape[-1]
 
     def observe(self, x: Tensor) -> Tensor:
-        return x @ self.A.T
+        return x @ self.A.T if self.A.ndim == 2 else (self.A @ x[..., None])[..., 0]
 
     def adjoint(self, r: Tensor) -> Tensor:
-        return r @ self.A
+        return r @ self.A if self.A.ndim == 2 else (r[:, None] @ self.A)[:, 0]
 
     def push(self, J: Tensor) -> Tensor:
         return self.A @ J
@@ -47,11 +50,8 @@ class Matrix(AbstractMeasurement):
     def seen(self, N: int) -> Tensor:
         return torch.ones(N, self.length, dtype=torch.bool, device=self.A.device)
 
-    def through(self, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor]:
-        return Dense(self.A @ W.matrix()), self.A @ b
+    def through(self, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor] | None:
+        return rows_seen(self, W, b) if self.shared else None
 
-    def matrix(self, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-        return self.A.to(device, dtype)
-
-    def take(self, index: Tensor | slice) -> "Matrix":
-        return self
+    def matrix(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+        return self.A.to(device, dtype) if self.shared else None

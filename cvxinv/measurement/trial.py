@@ -1,11 +1,21 @@
 """A measurement of the user's own, tried on random signals: what is not what its class promises is refused by name."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..generator.maps import Dense
 from ..inputs import describe as _kind
 from .abstract import AbstractMeasurement
+
+_Function = Callable[[Tensor], Tensor]
+_TRIED, _DOT = 3, 1e-8  # random vectors, and what rounding in float64 may leave
+_CURE = (
+    "functions take and give torch batches (N, ...) in the type and on the device that they are given, with constants moved "
+    "by .to(x); those of one signal become such by torch.vmap(f), those of numpy a measurement as "
+    "scipy.sparse.linalg.LinearOperator((k, d), matvec=..., rmatvec=...)"
+)
 
 
 def check_sizes(seeing: AbstractMeasurement) -> None:
@@ -16,6 +26,71 @@ def check_sizes(seeing: AbstractMeasurement) -> None:
                 f"expected {word} of {type(seeing).__name__} as an integer >= 1, got {size!r}; "
                 "say how many entries y has per signal (length), and a signal (width)"
             )
+
+
+def try_pair(forward: _Function, adjoint: _Function, k: int, device: torch.device, d: int | None = None) -> int:
+    """Try a linear map and its transpose on random vectors in float64, `k` numbers of what is measured; returns d.
+
+    Raises ValueError where a function does not take or give batches, changes what it is given, is not linear, or where
+    |<A x, r> - <x, A' r>| exceeds 1e-8 (|A x| |r| + |x| |A' r|); it says by how much.
+    """
+    draw = torch.Generator().manual_seed(0)
+    r = torch.randn(_TRIED, k, generator=draw, dtype=torch.float64, device="cpu").to(device)
+    back = _called(adjoint, "adjoint", r, d)
+    d = back.shape[1]
+    x = torch.randn(_TRIED, d, generator=draw, dtype=torch.float64, device="cpu").to(device)
+    y = _called(forward, "forward", x, k)
+    for word, function, given, made in (("forward", forward, x, y), ("adjoint", adjoint, r, back)):
+        mixed = _called(function, word, 2 * given[:1] - 3 * given[1:2], made.shape[1])
+        _close(word, mixed, 2 * made[:1] - 3 * made[1:2])
+    _check_dot(y, r, x, back)
+    if not y.any():
+        raise ValueError("expected forward to measure something, got zeros for random signals; correct it")
+    return d
+
+
+def _called(function: _Function, word: str, given: Tensor, size: int | None) -> Tensor:
+    """What a function gives for a batch, if it is a batch of its type, on its device, of `size` numbers each."""
+    kept, wanted = given.clone(), f"({len(given)}, {'d' if size is None else size})"
+    try:
+        got = function(given)
+    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+        raise ValueError(
+            f"expected {word} to take a batch {tuple(given.shape)} of {given.dtype} on {given.device}, got "
+            f"{type(error).__name__}: {error}; {_CURE}"
+        ) from error
+    fits = isinstance(got, Tensor) and got.ndim == 2 and len(got) == len(given) and size in (None, got.shape[1])
+    if not fits or (got.dtype, got.device) != (given.dtype, given.device) or not got.numel():
+        raise ValueError(
+            f"expected {word} of a batch {tuple(given.shape)} as a tensor {wanted} of {given.dtype} on {given.device}, got "
+            f"{_kind(got)}; {_CURE}"
+        )
+    if not torch.equal(given, kept):
+        raise ValueError(f"expected {word} to leave its input as it is, got it changed; compute on a copy, x.clone()")
+    if not torch.isfinite(got).all():
+        raise ValueError(f"expected {word} to give finite numbers, got NaN or inf; correct it")
+    return got.detach()
+
+
+def _close(word: str, got: Tensor, expected: Tensor) -> None:
+    off, size = float((got - expected).norm()), float(torch.maximum(got.norm(), expected.norm()))
+    if off > _DOT * size:
+        raise ValueError(
+            f"expected {word} to be linear, each signal for itself, got it off by {off / size:.1e} of its length; "
+            "only linear measurements can be inverted, move an offset or a clipping into y"
+        )
+
+
+def _check_dot(y: Tensor, r: Tensor, x: Tensor, back: Tensor) -> None:
+    left, right = (y * r).sum(1), (x * back).sum(1)
+    off = (left - right).abs() / (y.norm(dim=1) * r.norm(dim=1) + x.norm(dim=1) * back.norm(dim=1))
+    worst = int(off.argmax())
+    if float(off[worst]) > _DOT:
+        raise ValueError(
+            f"expected adjoint to be the transpose of forward, got <A x, r> = {float(left[worst]):.6g} and <x, A' r> = "
+            f"{float(right[worst]):.6g} for random x and r, off by {float(off[worst]):.1e} of |A x| |r| + |x| |A' r|; "
+            "correct the adjoint, or leave it to autograd in a class of your own (AbstractMeasurement)"
+        )
 
 
 def try_out(seeing: AbstractMeasurement, N: int, dtype: torch.dtype, device: torch.device) -> None:

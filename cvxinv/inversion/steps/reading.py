@@ -57,13 +57,16 @@ def mixing(task: Task) -> str | None:
 
 def unreadable(task: Task) -> str | None:
     """Why the image layer cannot be read before its activation and as rows, or None."""
-    phi, last = task.generator.layers[-1].activation, task.generator.layers[-1]
+    phi = task.generator.layers[-1].activation
     if mixing(task) is not None:
         return f"{mixing(task)}; the layered methods take it for an identity output only"
     if phi.curved and not phi.invertible:
         return f"its output {type(phi).__name__} has no inverse, so that no layer can be read before it"
-    if not task.measurement.pixelwise and task.measurement.through(last.W, last.b) is None:
-        return f"the measurement {task.measurement.name} makes no one map of the image layer (its through gives None)"
+    if not task.measurement.pixelwise and task.image is None:
+        return (
+            f"the measurement {task.measurement.name} makes no one map of the image layer (its through gives None); signals "
+            "that are seen differently go through the layers one at a time, each with its own"
+        )
     return None
 
 
@@ -72,11 +75,9 @@ def image_map(task: Task) -> tuple[AbstractMap, Tensor]:
 
     Raises ValueError where it is `unreadable`.
     """
-    layer = task.generator.layers[-1]
-    through = task.measurement.through(layer.W, layer.b)
-    if through is None:
+    if task.image is None:
         raise ValueError(f"expected a measurement that makes one map of the image layer, got {unreadable(task)}")
-    return through
+    return task.image
 
 
 def image_rows(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
