@@ -26,6 +26,7 @@ from .inversion.result import Inversion
 from .inversion.steps.pursuit import LayerOptions
 from .inversion.steps.starts import Starts
 from .inversion.task import Task
+from .inversion.uncertainty import Uncertainty
 from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
@@ -140,6 +141,7 @@ __all__ = [
     "Tanh",
     "Task",
     "Tubes",
+    "Uncertainty",
     "UnsolvedError",
     "UnsupportedLayerError",
     "Verdict",

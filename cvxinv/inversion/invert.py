@@ -16,6 +16,7 @@ from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..solvers.solve import check_choice
 from ..surroundings import undisturbed
 from .answer import Latents
+from .level import at_level, check_level, estimated, find, level_notes
 from .method import AbstractMethod, as_method, in_words
 from .methods import METHODS
 from .options import positive
@@ -23,6 +24,7 @@ from .progress import Progress, bar
 from .result import Inversion, snrs, task_words, versions
 from .steps.starts import Starts
 from .task import Task, make_task
+from .uncertainty import measure_uncertainty
 from .verify import EXPLAINED_WORD, judge
 
 
@@ -49,12 +51,13 @@ def invert(
     with its options as keywords here; or an object that holds them, such as `Hybrid(restarts=20)` or one of a class of your
     own (`AbstractMethod`). measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, a matrix A `(k,
     d)` with y = A x, or an `AbstractMeasurement`. noise: None (the signals are in G's range to their own precision), ("l2" |
-    "linf", bound) on y - A G(z), or ("gaussian", sigma), the standard deviation of every entry; signal units, one number or
-    `(N,)`. prior: None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a
-    minimiser of |A G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for SNRs only, and for the
-    supports of the oracle. seed: of the random starts, which are the same for every signal. chunk: signals at a time; None
-    takes what fits 1 GB. progress: a bar; None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which
-    carries the result) or "ignore".
+    "linf", bound) on y - A G(z), ("gaussian", sigma), the standard deviation of every entry, signal units, one number or
+    `(N,)` each; or "auto": gaussian, with sigma estimated for each signal from what its fit leaves over (`level`). prior:
+    None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a minimiser of |A
+    G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for SNRs only, and for the supports of the
+    oracle. seed: of the random starts, which are the same for every signal. chunk: signals at a time; None takes what fits 1
+    GB. progress: a bar; None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or
+    "ignore".
 
     Options of the methods are the fields of their classes, documented there: `Hybrid` (restarts, max_iter and those of
     `LayerOptions`: lam, gamma, support_threshold, solver, tol, force, image_layer, layer_problems), `LatentPursuit`
@@ -75,13 +78,14 @@ def invert(
     truth = _check_truth(truth, task)
     chosen = asked.told(task, truth)
     _refuse_prior(chosen, task)
+    check_level(task)
     chosen.check(task)
     started = time.perf_counter()
     starts = Starts(task.generator, positive(seed, "seed", least=0))
     size = task.chunk_size() if chunk is None else positive(chunk, "chunk")
     found = _run_chunks(task, chosen, starts, size, progress)
     solved = time.perf_counter()
-    settings = in_words(asked, options) | {"seed": seed, "chunk": size} | task_words(task)
+    settings = in_words(asked, options) | {"seed": seed, "chunk": size}
     result = _result(task, dtype, chosen.name, found, truth, settings)
     result.seconds.update(solve=solved - started, total=time.perf_counter() - started)
     _report(result, task, on_fail)
@@ -126,9 +130,19 @@ def _run_chunks(task: Task, method: AbstractMethod, starts: Starts, size: int, p
             if count < task.N:
                 index = torch.arange(start, start + count, device=task.y.device)
                 part, its = part.take(index), method.take(index)
-            parts.append(_checked(its.run(part, starts), part, method))
+            parts.append(_run(part, its, starts))
             part.progress.reach(1.0)
     return Latents.joined(parts)
+
+
+def _run(task: Task, method: AbstractMethod, starts: Starts) -> Latents:
+    """What a method gives; where the noise's level is to be estimated, what it gives for the levels that are tried."""
+
+    def search(part: Task, index: Tensor | None) -> Latents:
+        its = method if index is None else method.take(index)
+        return _checked(its.run(part, starts), part, method)
+
+    return find(task, search) if estimated(task) else search(task, None)
 
 
 def _checked(found: object, task: Task, method: AbstractMethod) -> Latents:
@@ -155,6 +169,7 @@ def _result(
 ) -> Inversion:
     started = time.perf_counter()
     z = torch.where(task.usable[:, None], found.z, torch.nan).to(dtype)
+    task = at_level(task, z)
     verdict = judge(task, z)  # on z as it is given back, rounding included
     clean = torch.nan_to_num(z).to(torch.float64)
     blank, passed = (~task.usable)[:, None], zip(task.generator.layers, task.generator.preactivations(clean), strict=True)
@@ -164,7 +179,8 @@ def _result(
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if truth is None else snrs(task, truth, z, hidden, signal),
         {"verify": time.perf_counter() - started},
-        settings, versions(task, dtype), found.notes,
+        settings | task_words(task), versions(task, dtype), (*found.notes, *level_notes(task, verdict.explained)),
+        measure_uncertainty(task, clean),
     )  # fmt: skip
 
 

@@ -30,8 +30,10 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..inputs import describe, plain_number, read_numbers
+from ..lengths import lengths
 from .minimisers import ball_minimiser, box_minimiser, free_minimiser, onto_ball
 
+_TOUCHES = 1e-6  # a point this near to the border, as a share of its size, lies on it: float32 rounds there
 _SYMMETRIC = 1e-6  # how far from symmetric, or below 0, the rounding of a float32 matrix may leave it, of its largest entry
 
 
@@ -68,6 +70,16 @@ class AbstractPrior(Batch, ABC):
     def centre(self, z: Tensor) -> Tensor:
         """The latent that is expected before anything was seen, `(n0,)`; z `(N, n0)` says type and device only."""
         return self.project(torch.zeros_like(z[:1]))[0]
+
+    def tangent(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Projector on the directions in which an optimum z in C may move, and how the border of C bends there, `(n0, n0)`
+        or `(N, n0, n0)` each.
+
+        g: the gradient of f at z, which -g pushes against the border. The bend is the curvature of the active constraint
+        times its multiplier, in the units of f.
+        """
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        return eye, torch.zeros_like(eye)
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """The minimiser x of the model in C, `(N, n0)`, and where there is one, `(N,)`; H `(N, n0, n0)` definite, z in C."""
@@ -164,6 +176,13 @@ class Box(AbstractPrior):
     def project(self, z: Tensor) -> Tensor:
         return z.clamp(_tensor(self.lo), _tensor(self.hi))
 
+    def tangent(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        lo, hi = _tensor(self.lo), _tensor(self.hi)
+        near = _TOUCHES * (1 + z.abs())
+        held = ((z <= lo + near) & (g > 0)) | ((z >= hi - near) & (g < 0)) | (lo == hi)
+        free = torch.diag_embed((~held).to(z))
+        return free, torch.zeros_like(free)
+
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return box_minimiser(H, g, z, _tensor(self.lo), _tensor(self.hi))
 
@@ -191,6 +210,15 @@ class Ball(AbstractPrior):
 
     def project(self, z: Tensor) -> Tensor:
         return onto_ball(z, self.radius)
+
+    def tangent(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        length = lengths(z, keepdim=True)
+        u = z / length.clamp(min=torch.finfo(z.dtype).tiny)
+        push = (-(u * g).sum(1)).clamp(min=0)  # f + push (|z| - radius) is stationary at z
+        held = (length[:, 0] >= self.radius * (1 - _TOUCHES)) & (push > 0)
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        free = eye - torch.where(held[:, None, None], u[:, :, None] * u[:, None], torch.zeros_like(eye))
+        return free, torch.where(held, push / self.radius, 0.0)[:, None, None] * free
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return ball_minimiser(H, g, z, self.radius)

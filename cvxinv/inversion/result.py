@@ -19,6 +19,7 @@ from .explain import explain, one_position
 from .export import export_inversion
 from .storage import load_fields, save_inversion
 from .task import Task
+from .uncertainty import Uncertainty
 from .verify import Verdict
 
 
@@ -38,7 +39,8 @@ class Inversion(Batch):
     the batch axis). verdict: `verify`'s word per signal: status, misfit, determined. layers: per-layer problems,
     solutions and certificates of the layered start, image layer first; empty where it was not used. used: what gave
     each z, "layered" or "random start k". starts: random starts spent per signal. snr: dB per quantity, where the
-    truth was given. seconds: wall time of the parts. settings, versions: what was asked for, and what ran.
+    truth was given. seconds: wall time of the parts. settings, versions: what was asked for, and what ran. uncertainty: of z
+    and of the signal, and the noise's level; where gaussian noise was stated or its level estimated, else None.
     """
 
     z: Tensor = per_signal()
@@ -54,6 +56,7 @@ class Inversion(Batch):
     settings: dict[str, Any] = shared()
     versions: dict[str, str] = shared()
     notes: tuple[str, ...] = ()
+    uncertainty: Uncertainty | None = per_signal(default=None)
 
     @property
     def status(self) -> np.ndarray:
@@ -90,8 +93,10 @@ class Inversion(Batch):
 
     @undisturbed
     def one(self) -> "Inversion":
-        """The same without the batch axis on z, hidden and signal, for a single signal."""
-        return replace(self, z=self.z[0], hidden=tuple(h[0] for h in self.hidden), signal=self.signal[0])
+        """The same without the batch axis on z, hidden, signal and what is uncertain of them, for a single signal."""
+        uncertainty = None if self.uncertainty is None else self.uncertainty.one()
+        hidden = tuple(h[0] for h in self.hidden)
+        return replace(self, z=self.z[0], hidden=hidden, signal=self.signal[0], uncertainty=uncertainty)
 
     def save(self, folder: str | Path) -> Path:
         """Write `result.safetensors` and `result.json` into `folder`, each whole or not at all; returns the folder."""
@@ -124,6 +129,8 @@ class Inversion(Batch):
         if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):
             counts = {name: self.used.count(name) for name in sorted(set(self.used), key=lambda n: (n[:6], len(n), n))}
             lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
+        if self.uncertainty is not None:
+            lines.append(f"  {self.uncertainty.summary()}")
         for name, value in self.snr.items():
             low, mid, high = (
                 float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
@@ -150,6 +157,7 @@ def task_words(task: Task) -> dict[str, Any]:
     if task.noise is not None:
         low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
         noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
+        noise = f"{task.noise.norm}, estimated: {low:.4g} to {high:.4g}" if task.noise.estimated else noise
     name = str(task.generator.description.get("name", "a module"))
     prior = {} if task.prior is None else {"prior": repr(task.prior)}
     return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": name}

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..batch import tensor_names
 from ..files import as_floats, near, parse_json, read_array, read_tensors, write_pair
+from ..generator.activations import KINDS, AbstractActivation, in_files
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
 from .answer import LayerReport
+from .uncertainty import Uncertainty
 from .verify import Verdict
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ TENSORS, SPEC = "result.safetensors", "result.json"
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT, _REPORT = tensor_names(Verdict), tensor_names(LayerReport)
+_UNCERTAINTY = tuple(name for name in tensor_names(Uncertainty) if name != "z")  # z is the result's own
 _CERTIFICATE, _SOLUTION = tensor_names(Certificate), tensor_names(Solution)
 LATENTS = ("z", "latents")
 
@@ -81,6 +84,8 @@ def _tensors(inversion: "Inversion") -> dict[str, Tensor]:
     named |= {f"hidden.{k}": h for k, h in enumerate(inversion.hidden, 1)}
     named |= {name: getattr(inversion.verdict, name) for name in _VERDICT}
     named |= {f"snr.{name}": value for name, value in inversion.snr.items()}
+    if inversion.uncertainty is not None:
+        named |= {f"uncertainty.{name}": getattr(inversion.uncertainty, name) for name in _UNCERTAINTY}
     for report in inversion.layers:
         parts = ((report.solution, _SOLUTION), (report.solution.certificate, _CERTIFICATE), (report, _REPORT))
         for holder, names in parts:
@@ -104,6 +109,7 @@ def _spec(inversion: "Inversion") -> dict[str, Any]:
         "status": inversion.status.tolist(),
         "used": list(inversion.used),
         "layers": [_layer_spec(report) for report in inversion.layers],
+        "uncertainty": None if inversion.uncertainty is None else {"output": _output_words(inversion.uncertainty.output)},
     }
 
 
@@ -139,7 +145,24 @@ def _fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
         settings=dict(spec["settings"]),
         versions=dict(spec["versions"]),
         notes=tuple(spec["notes"]),
+        uncertainty=_uncertainty(spec.get("uncertainty"), tensors),  # earlier versions wrote none
     )
+
+
+def _uncertainty(entry: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Uncertainty | None:
+    if entry is None:
+        return None
+    parts = {name: tensors[f"uncertainty.{name}"] for name in _UNCERTAINTY}
+    return Uncertainty(z=tensors["z"].double(), output=_output(entry["output"]), **parts)
+
+
+def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
+    """Name and numbers of an activation; None for a class of the user's own, which a file cannot name."""
+    return {"name": phi.name, "numbers": list(phi.parameters.values())} if phi is not None and in_files(phi) else None
+
+
+def _output(words: dict[str, Any] | None) -> AbstractActivation | None:
+    return None if words is None else {kind.name: kind for kind in KINDS}[words["name"]].of(*words["numbers"])
 
 
 def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:

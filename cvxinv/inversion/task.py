@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Batch, per_signal
+from ..batch import Batch, per_signal, shared
 from ..generator.chain import Generator
 from ..generator.maps import AbstractMap
 from ..inputs import read_amount, read_numbers
@@ -29,6 +29,7 @@ _BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
 NORMS = ("l2", "linf", "gaussian")
+AUTO = "auto"  # gaussian noise of a level that is estimated
 _SURE = 0.999  # share of the noise's draws whose length counts as what the noise explains
 
 
@@ -36,11 +37,13 @@ _SURE = 0.999  # share of the noise's draws whose length counts as what the nois
 class Noise(Batch):
     """What y - A G(z) may be: a bound on its l2 or linf norm, or gaussian with that standard deviation in every entry.
 
-    bound: the bound, or the standard deviation, `(N,)`, signal units.
+    bound: the bound, or the standard deviation, `(N,)`, signal units. estimated: it is not stated but estimated from what a
+    fit leaves over (`level`); NaN until it is.
     """
 
     norm: str
     bound: Tensor = per_signal()
+    estimated: bool = shared(default=False)
 
     def length(self, seen: Tensor) -> Tensor:
         """The l2 length that it has, or may have, in `seen` entries, `(N,)` each."""
@@ -250,13 +253,15 @@ def _refuse_weightless(prior: AbstractPrior | None, noise: Noise | None) -> None
 
 
 def as_noise(noise: object, y: Tensor) -> Noise | None:
-    """The stated noise: None, ("l2" | "linf", bound) with a bound >= 0, or ("gaussian", sigma) with sigma > 0.
+    """The stated noise: None, ("l2" | "linf", bound) with a bound >= 0, ("gaussian", sigma) with sigma > 0, or "auto".
 
-    bound, sigma: one number or `(N,)`, signal units.
+    bound, sigma: one number or `(N,)`, signal units. "auto" is gaussian noise whose level is NaN until it is estimated.
     """
     if noise is None:
         return None
-    shape = 'None, ("l2" | "linf", bound) or ("gaussian", sigma), e.g. ("l2", 0.1)'
+    if isinstance(noise, str) and noise == AUTO:
+        return Noise("gaussian", torch.full((len(y),), torch.nan, dtype=y.dtype, device=y.device), estimated=True)
+    shape = 'None, "auto", ("l2" | "linf", bound) or ("gaussian", sigma), e.g. ("l2", 0.1)'
     if not (isinstance(noise, Sequence) and not isinstance(noise, str) and len(noise) == 2):
         raise TypeError(f"expected noise as {shape}, got {noise!r}")
     norm, bound = noise

@@ -11,8 +11,9 @@ from ..generator.chain import Generator
 from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
+from .level import at_level, check_level, doubts, estimated
 from .steps.newton import descend, extreme_singular_values
-from .task import Task, make_task
+from .task import EXPLAINED, Task, make_task
 
 EXPLAINED_WORD = "explained"
 STATIONARY = "stationary"
@@ -85,8 +86,10 @@ def verify(
 ) -> Verdict:
     """Judge anybody's latents: does G(z) explain what was seen, is z a local optimum, is it determined?
 
-    y: `(N, k)` or one signal; z: `(N, n0)` or `(n0,)`; measurement, noise, prior: as in `invert`. Runs in float64 on the
-    generator's device. Raises TypeError or ValueError for input that does not fit.
+    y: `(N, k)` or one signal; z: `(N, n0)` or `(n0,)`; measurement, noise, prior: as in `invert`. noise="auto" judges by the
+    level that z itself leaves over, and by what else `level` asks for; to judge by the level of another answer, state it:
+    noise=("gaussian", result.uncertainty.sigma). Runs in float64 on the generator's device. Raises TypeError or ValueError
+    for input that does not fit.
     """
     task = make_task(generator, y, measurement, noise, prior)
     z = read_numbers(z, "latents z", generator.device, "fi")
@@ -95,16 +98,23 @@ def verify(
         raise ValueError(
             f"expected z of shape ({task.N}, {generator.latent_dim}), got {tuple(z.shape)}; pass one latent per signal"
         )
-    return judge(task, z)
+    check_level(task)
+    return judge(at_level(task, z), z)
 
 
 def judge(task: Task, z: Tensor) -> Verdict:
-    """`verify` for a checked task."""
+    """`verify` for a checked task whose level is known."""
     task, z = task.to(torch.float64), z.double()
     finite = torch.isfinite(z).all(1) & task.usable
     z = torch.where(finite[:, None], z, torch.zeros_like(z))
     parts = [_judge_block(task.take(block), z[block]) for block in task.blocks()]
     misfit, explained, stationary, low, high = (torch.cat(column) for column in zip(*parts, strict=True))
+    limit = task.limit
+    if estimated(task):
+        precise = finite & (misfit <= EXPLAINED[task.born] * task.size) & _inside(task, z)
+        doubted = doubts(task, z)
+        stationary, explained = stationary | (explained & doubted), (explained & ~doubted) | precise
+        limit = torch.where(doubted, EXPLAINED[task.born] * task.size, limit)  # no noise is known that could explain it
     status = np.full(task.N, USER_LIMIT, dtype=object)
     status[stationary.cpu().numpy()] = STATIONARY
     status[explained.cpu().numpy()] = EXPLAINED_WORD
@@ -112,7 +122,7 @@ def judge(task: Task, z: Tensor) -> Verdict:
     nan = torch.where(finite, 0.0, torch.nan)
     return Verdict(
         (misfit + nan).cpu(), task.size.cpu(), status.astype("<U16"), ((low > _RANK * high) & finite).cpu(),
-        low.cpu(), high.cpu(), task.limit.cpu(),
+        low.cpu(), high.cpu(), limit.cpu(),
     )  # fmt: skip
 
 

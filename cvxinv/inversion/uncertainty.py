@@ -1,0 +1,241 @@
+"""How far an answer may be from the truth: covariances of z and of the signal, and the level of gaussian noise.
+
+For y = A G(z*) + e, e independent and N(0, sigma^2) in the k entries seen, at an optimum z of
+
+    minimise over z in C   |A G(z) - y|^2 / (2 sigma^2) + R(z)
+
+with the Jacobian J (k, n0) of A G at z and P the curvature of R, both on the affine piece of z,
+
+    cov z = sigma^2 (J'J + sigma^2 P)^-1        cov x = Jx cov z Jx'        dof = tr J (J'J + sigma^2 P)^-1 J'
+
+Jx (d, n0) is the whole signal's Jacobian: what is hidden counts too. Without a prior that is the covariance of least
+squares, with one that of the posterior: both are exact for an affine G, and first order in sigma elsewhere. Where z touches
+the border of C they are those of the directions in which z may still move (`AbstractPrior.tangent`), and 0 along the others.
+A direction that neither J nor P knows is open: what depends on it has an infinite standard deviation and NaN covariances,
+and a pseudo-inverse would call it certain.
+
+*Level.* With H = J (J'J + sigma^2 P)^-1 J' the residual of an affine G is (I - H)(y - A G(mean)), and y - A G(mean) is
+N(0, sigma^2 I + J P^-1 J') over noise and latents drawn from the prior, which is sigma^2 (I - H)^-1. So
+
+    E |r|^2 = sigma^2 tr(I - H) = sigma^2 (k - dof)         sigma_hat = (|r|^2 / (k - dof))^(1/2)
+
+is unbiased in its square, of relative standard error (2 (k - dof))^(-1/2) to first order in 1 / (k - dof): exact chi-squared
+without a prior; with one at most that, at the level that the prior was weighed by. It holds where G(z*) is in reach and the
+search found its piece or one as good; model error counts as noise. With a prior it is a fixed point, as H depends on sigma.
+
+*Arithmetic.* J Pi = Q S V' (Pi projects on the free directions) and K = S^2 / sigma^2 + V'Pi P Pi V, whose diagonal E may
+be graded from 1e32 to 1: scaled to E^-1/2 K E^-1/2 it is not, so that its eigenvectors are good to rounding whatever sigma
+is.
+
+Source: MacKay, "Bayesian interpolation", Neural Computation 4 (1992), whose well-determined parameters are dof, and whose
+re-estimation of the noise is the fixed point.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, per_signal, shared, tensor_names
+from ..generator.activations import AbstractActivation
+from ..lengths import lengths
+from .task import Task
+
+_RANK = 1e-10  # as in `verify`: singular values below this share of the largest are 0
+_KNOWN = 1e-12  # eigenvalues of the scaled curvature below this are 0
+SMALLEST = 1e-100  # a level above 0 that can be squared and divided by
+_ROUNDS = 30  # of the fixed point for sigma at a given z, each of which changes it by its share of dof / k at most
+_FIXED = 1e-7
+_TOUCHED = 1e-6  # a coordinate whose share of the open directions is longer than this is open itself
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Uncertainty(Batch):
+    """Standard deviations and covariances at an answer, float64, on the CPU; see the module. `intervals` makes use of them.
+
+    sigma: noise per entry, `(N,)`, signal units, stated or estimated; NaN where too few entries were seen to estimate it.
+    sigma_error: standard error of the estimate, 0 where sigma was stated. dof: degrees of freedom that the fit used up.
+    seen: entries seen. open: directions of z that nothing is known of. z_std `(N, n0)`, z_cov `(N, n0, n0)`: inf and NaN
+    where they are touched. signal_std `(N, d)`: of G(z), to first order. For one signal these three, z, before and
+    before_std have no batch axis.
+
+    z: the answer. before, before_std: the signal before its output activation `output`, and its standard deviation; output
+    is None after loading where it is a class of the user's own.
+    """
+
+    sigma: Tensor = per_signal()
+    sigma_error: Tensor = per_signal()
+    dof: Tensor = per_signal()
+    seen: Tensor = per_signal()
+    open: Tensor = per_signal()
+    z: Tensor = per_signal()
+    z_std: Tensor = per_signal()
+    z_cov: Tensor = per_signal()
+    signal_std: Tensor = per_signal()
+    before: Tensor = per_signal()
+    before_std: Tensor = per_signal()
+    output: AbstractActivation | None = shared()
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether sigma was estimated from the residual, and not stated."""
+        return bool((self.sigma_error != 0).any())
+
+    def intervals(self, level: float = 0.95) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Intervals that hold each coordinate of z, and each entry of the signal, with probability `level`.
+
+        Returns (low, high) of z, `(N, n0)` each, and of the signal, `(N, d)` each. They are mean +- q std, q the quantile of
+        the normal distribution where sigma was stated, and of Student's t with k - dof degrees of freedom where it was
+        estimated. Behind a bent output phi they are the hull of G(z) +- q std and of phi(u +- q std of u), u = before: both
+        are right to first order, and what a saturated entry may be only the second one knows.
+
+        Raises ValueError for a level that is not in (0, 1), and where `output` is not known.
+        """
+        from scipy.stats import norm, t
+
+        if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1:
+            raise ValueError(f"expected level as a number in (0, 1), got {level!r}; pass e.g. 0.95")
+        left, upper = (self.seen - self.dof).numpy(), (1 + level) / 2
+        quantiles = torch.as_tensor(t.ppf(upper, left) if self.estimated else norm.ppf(upper).repeat(len(self)))
+        q = quantiles[:, None] if self.z_std.ndim == 2 else quantiles
+        return (self.z - q * self.z_std, self.z + q * self.z_std), self._of_signal(q)
+
+    def _of_signal(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.before - q * self.before_std, self.before + q * self.before_std
+        if self.output is None:
+            raise ValueError(
+                "expected the output activation, got None, as files cannot name a class of your own; set it, "
+                "dataclasses.replace(uncertainty, output=YourActivation())"
+            )
+        if self.output.linear:
+            return low, high
+        phi, x = self.output, self.output(self.before)
+        return torch.minimum(phi(low), x - q * self.signal_std), torch.maximum(phi(high), x + q * self.signal_std)
+
+    def one(self) -> "Uncertainty":
+        """The same without the batch axis on what stands beside z and the signal, for a single signal."""
+        names = ("z", "z_std", "z_cov", "signal_std", "before", "before_std")
+        return replace(self, **{name: getattr(self, name)[0] for name in names})
+
+    def summary(self) -> str:
+        """Level and spread in one line, medians over the signals."""
+        sigma, z_std = (float(v.nanmedian()) for v in (self.sigma, self.z_std))
+        error = f" +- {float(self.sigma_error.nanmedian()):.2g}, estimated" if self.estimated else ", stated"
+        unknown, open_ = int(self.sigma.isnan().sum()), int((self.open > 0).sum())
+        tail = f"; no level for {unknown}, where too few entries were seen" if unknown else ""
+        tail += f"; open directions of z for {open_}" if open_ else ""
+        return f"noise per entry: median {sigma:.4g}{error}; standard deviation of z: median {z_std:.2g}{tail}"
+
+    def __repr__(self) -> str:
+        return f"Uncertainty of {len(self)} signals: {self.summary()}"
+
+
+class Spread(NamedTuple):
+    """What is known around z: cov z = F F' of `factor` F `(N, n0, n0)`, dof `(N,)`, open directions as columns `(N, n0,
+    n0)`."""
+
+    factor: Tensor
+    open: Tensor
+    dof: Tensor
+
+
+def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor) -> Spread:
+    """The spread of z for noise of standard deviation sigma `(N,)`, from residual and Jacobian at z; see the module."""
+    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    P, free, held = _known(task, z, sigma, r, J, eye)
+    R = torch.linalg.qr(J @ free, mode="r").R if J.shape[1] > z.shape[1] else J @ free
+    _, s, Vt = torch.linalg.svd(R, full_matrices=True)
+    s = torch.where(s > _RANK * s[:, :1], s, torch.zeros_like(s))
+    s = torch.nn.functional.pad(s, (0, z.shape[1] - s.shape[1]))
+    seen = (s / sigma[:, None]).square()
+    K = torch.diag_embed(seen) + Vt @ (P + held) @ Vt.mT
+    E = torch.diagonal(K, dim1=1, dim2=2)
+    unit = torch.where(E > 0, E, torch.ones_like(E)).rsqrt()
+    w, U = torch.linalg.eigh(unit[:, :, None] * K * unit[:, None])
+    known = w > _KNOWN
+    X = unit[:, :, None] * U
+    half = X * torch.where(known, w, torch.ones_like(w)).rsqrt()[:, None] * known[:, None]
+    dof = (seen * half.square().sum(2)).sum(1)
+    lost = free @ (Vt.mT @ (X * ~known[:, None]))
+    return Spread(free @ (Vt.mT @ half), lost / lengths(lost, 1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny), dof)
+
+
+def _known(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor, eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Curvature of the prior within the free directions, their projector, and what keeps the others from looking open."""
+    if task.prior is None:
+        return torch.zeros_like(eye), eye, torch.zeros_like(eye)
+    g = (J.mT @ r[..., None])[..., 0] / sigma[:, None].square()
+    free, bent = task.prior.tangent(z, g + task.prior.gradient(z))
+    P = free @ (task.prior.curvature(z) + bent) @ free
+    scale = torch.diagonal(P, dim1=-2, dim2=-1).mean(-1)
+    return P, free, (eye - free) * torch.where(scale > 0, scale, torch.ones_like(scale))[..., None, None]
+
+
+def estimate(task: Task, z: Tensor) -> Tensor:
+    """The noise's level per entry from the residual at z, `(N,)`; see the module. NaN where k - dof < 1."""
+    return torch.cat([_level(task.take(block), z[block]) for block in task.blocks()])
+
+
+def _level(task: Task, z: Tensor) -> Tensor:
+    r, J = task.linearize(z)
+    misfit, k = lengths(r), task.seen.to(r)
+    sigma = misfit / k.sqrt()
+    for _ in range(_ROUNDS if task.prior is not None and task.prior.weighed else 1):
+        # where nothing is left any level will do: the prior counts for nothing, or nothing else does
+        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J).dof
+        before, sigma = sigma, misfit / torch.where(k - dof >= 1, k - dof, torch.nan).sqrt()
+        sigma = torch.where(sigma.isnan(), before, sigma)
+        if ((sigma - before).abs() <= _FIXED * sigma).all():
+            break
+    return torch.where(k - dof >= 1, sigma, torch.nan)
+
+
+def measure_uncertainty(task: Task, z: Tensor) -> Uncertainty | None:
+    """Of answers z `(N, n0)` of a task with gaussian noise; None for any other. NaN where z is not finite."""
+    if task.noise is None or task.noise.norm != "gaussian":
+        return None
+    parts = [_of_block(task.take(block), z[block]) for block in task.blocks()]
+    return Uncertainty.joined(parts)
+
+
+def _of_block(task: Task, z: Tensor) -> Uncertainty:
+    assert task.noise is not None
+    fine, sigma = torch.isfinite(z).all(1) & task.usable, task.noise.bound
+    clean = torch.where(fine[:, None], z, torch.zeros_like(z))
+    u, Ju = task.generator.linearize(clean, before_output=True)
+    phi = task.generator.layers[-1].activation
+    Jx = Ju * phi.derivative(u)[..., None]
+    J, r = task.measurement.push(Jx), task.residual(phi(u))
+    found = spread(task, clean, sigma, r, J)
+    z_cov, z_std = _covariance(found)
+    left = torch.where(task.seen - found.dof >= 1, task.seen - found.dof, torch.nan)
+    error = sigma / (2 * left).sqrt() if task.noise.estimated else torch.zeros_like(sigma)
+    level = torch.where(left.isnan(), torch.nan, sigma) if task.noise.estimated else sigma
+    unknown = torch.where(fine & level.isfinite(), 0.0, torch.nan)
+    columns = (level + unknown, error + unknown, found.dof + unknown, task.seen, (found.open != 0).any(1).sum(1))
+    wide = (clean, z_std, z_cov, _deviations(Jx, found), u, _deviations(Ju, found))
+    whole = [v + unknown.reshape(-1, *(1,) * (v.ndim - 1)) for v in wide]
+    parts = dict(zip(tensor_names(Uncertainty), [v.cpu() for v in (*columns, *whole)], strict=True))
+    return Uncertainty(output=phi, **parts)
+
+
+def _covariance(found: Spread) -> tuple[Tensor, Tensor]:
+    """Covariance and standard deviations of z; NaN and inf in coordinates that an open direction touches."""
+    touched = lengths(found.open, 2) > _TOUCHED
+    cov = found.factor @ found.factor.mT
+    std = torch.where(touched, torch.inf, torch.diagonal(cov, dim1=1, dim2=2).sqrt())
+    cov = torch.where(touched[:, :, None] | touched[:, None], torch.nan, cov)
+    return torch.where(torch.diag_embed(touched), torch.inf, cov), std
+
+
+def _deviations(J: Tensor, found: Spread) -> Tensor:
+    """Standard deviations of what has the Jacobian J `(N, d, n0)`, `(N, d)`; inf where an open direction changes it."""
+    std, size = lengths(J @ found.factor, 2), lengths(J, 2)
+    if not (found.open != 0).any():
+        return std
+    moved = lengths(J @ found.open, 2) > 1e-8 * size.amax(1, keepdim=True)
+    return torch.where(moved, torch.inf, std)
