@@ -446,7 +446,7 @@ def test_linearize_in_small_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatc
     G = load_generator(settle(dcgan()))
     z = latents(3, 5)
     expected = G.linearize(z)[1]
-    monkeypatch.setattr("cvxinv.generator.chain._BLOCK_BYTES", 4096)
+    monkeypatch.setattr("cvxinv.generator.piece.BLOCK_BYTES", {"cpu": 4096})
     assert relative(G.linearize(z)[1], expected) < RTOL
 
 

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ..inputs import describe, plain_number, plain_tensor, weights
 from .activations import AbstractActivation, as_activation, check_facts
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map
-
-# what one block of pictures may take while a Jacobian is pushed through a map
-_BLOCK_BYTES = 500_000_000
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map, factors
+from .piece import Piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,21 +114,22 @@ class Generator:
     def linearize(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Tensor]:
         """Signals `(N, d)` and their Jacobian `(N, d, n0)` on the affine piece of each latent (ReLU'(0) = 0).
 
-        With `before_output` both are those of the last layer before its activation. The n0 columns are pushed
-        forward once; the first layer's are shared by the whole batch.
+        With `before_output` both are those of the last layer before its activation. Columns are pushed forward in blocks;
+        the first layer's are shared by the whole batch.
         """
-        h, columns, last = self._batch(z), None, self.depth - 1
+        x, piece = self.piece(z, before_output)
+        J = piece.jacobian()
+        return (x, J) if z.ndim == 2 else (x[0], J[0])
+
+    def piece(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Piece]:
+        """Signals `(N, d)`, as `linearize` gives them, and the affine piece of each latent, for products with its Jacobian."""
+        h, slopes, last = self._batch(z), list[Tensor | None](), self.depth - 1
         for index, layer in enumerate(self.layers):
             u = layer.W(h) + layer.b  # (N, m)
-            columns = _first_columns(layer.W) if columns is None else _push(layer.W, columns)  # (1 or N, n0, m)
-            if before_output and index == last:
-                h = u
-                break
-            columns = columns * layer.activation.derivative(u)[:, None]
-            h = layer.activation(u)
-        assert columns is not None
-        J = columns.transpose(1, 2).expand(h.shape[0], -1, -1)  # (N, d, n0)
-        return (h, J) if z.ndim == 2 else (h[0], J[0])
+            as_it_is = layer.activation.linear or (before_output and index == last)
+            slopes.append(None if as_it_is else layer.activation.derivative(u))
+            h = u if as_it_is else layer.activation(u)
+        return h, Piece(tuple(layer.W for layer in self.layers), tuple(slopes), len(h))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Generator":
         """The same generator in another floating type or on another device."""
@@ -205,11 +204,6 @@ class Generator:
         return z.reshape(-1, n0).resolve_neg()
 
 
-def factors(W: AbstractMap) -> list[AbstractMap]:
-    """The maps that a composition applies, first to last; any other map alone."""
-    return [*factors(W.inner), *factors(W.outer)] if isinstance(W, Composition) else [W]
-
-
 def _weights(W: AbstractMap) -> list[Tensor]:
     return [weight for factor in factors(W) for weight in _own_weights(factor)]
 
@@ -257,27 +251,6 @@ def _check_chain(layers: Sequence[Layer]) -> None:
                 f"expected ReLU or LeakyReLU behind the hidden layers[{index}], got {layer.activation!r}; "
                 "other activations can stand at the output only"
             )
-
-
-def _first_columns(W: AbstractMap) -> Tensor:
-    """The columns of W as rows, `(1, n, m)`; a dense map's own weight, no copy."""
-    if isinstance(W, Dense):
-        return W.weight.T[None]
-    return _push(W, torch.eye(W.n, dtype=W.dtype, device=W.device)[None])
-
-
-def _push(W: AbstractMap, columns: Tensor) -> Tensor:
-    """W of each of `(N, n0, n)` vectors, `(N, n0, m)`; pictures go in blocks, so that memory stays
-    bounded."""
-    rows = columns.reshape(-1, W.n)
-    if isinstance(W, Dense):
-        return W(rows).reshape(*columns.shape[:2], W.m)
-    widest = max(factor.n + factor.m for factor in factors(W)) * rows.element_size()
-    block = max(1, _BLOCK_BYTES // widest)
-    out = rows.new_empty(rows.shape[0], W.m)
-    for start in range(0, rows.shape[0], block):
-        out[start : start + block] = W(rows[start : start + block])
-    return out.reshape(*columns.shape[:2], W.m)
 
 
 def _words(W: AbstractMap) -> str:

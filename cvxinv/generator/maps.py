@@ -22,6 +22,9 @@ from ..lengths import lengths
 from ..surroundings import exact_products
 
 _SMALL = 64  # rows or columns below which an SVD costs less than its alternatives
+_FEW_CHANNELS = 4  # made by a transposed convolution: below, float32 kernels of the CPU's library cost more than a product
+_MANY_CHANNELS, _FEW_PIXELS = 16, 256  # from where, and up to where, float64 pictures on the CPU go with their channels last
+_SOME_PICTURES = 8  # from which a float64 convolution on the CPU costs less as the transposed one that it also is
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
 
 
@@ -110,6 +113,16 @@ class AbstractMap(ABC):
     def matrix(self) -> Tensor:
         """W as a dense `(m, n)` tensor, made at the first call and kept."""
         return self._kept_matrix
+
+    @property
+    def work(self) -> int:
+        """Multiplications and additions, counted in pairs, of one product; a class that takes fewer than a matrix says so."""
+        return self.m * self.n
+
+    @cached_property
+    def single(self) -> "AbstractMap":
+        """The same map in float32, made at the first call and kept."""
+        return self.to(torch.float32)
 
     @cached_property
     def _fault(self) -> str:
@@ -381,10 +394,34 @@ class ConvTranspose2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
+    @property
+    def work(self) -> int:
+        return self.weight.numel() * prod(self.shape_in[1:])
+
+    @cached_property
+    def _folds(self) -> bool:
+        few = self.groups == 1 and self.shape_out[0] <= _FEW_CHANNELS
+        return few and self.device.type == "cpu" and self.dtype == torch.float32
+
+    @cached_property
+    def _last(self) -> Tensor | None:
+        """The weight with its channels last where that saves time: torch's float64 products on the CPU are larger then."""
+        cpu = self.device.type == "cpu" and self.dtype == torch.float64
+        suits = self.groups == 1 and self.shape_out[0] >= _MANY_CHANNELS and prod(self.shape_in[1:]) <= _FEW_PIXELS
+        return self.weight.contiguous(memory_format=torch.channels_last) if cpu and suits else None
+
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
+        image, last = h.reshape(-1, *self.shape_in), self._last
+        if self._folds:
+            taps = self.weight.flatten(1).T @ image.flatten(2)  # (N, channels out x kernel, pixels in)
+            place = (self.shape_out[1:], self.weight.shape[2:], self.dilation, self.padding, self.stride)
+            return F.fold(taps, *place).flatten(1)
         with _ieee_convolution():
-            return F.conv_transpose2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+            if last is None:
+                return F.conv_transpose2d(image, *self._arguments()).flatten(1)
+            image = image.contiguous(memory_format=torch.channels_last)
+            return F.conv_transpose2d(image, last, *self._arguments()[1:]).flatten(1)
 
     @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
@@ -392,6 +429,11 @@ class ConvTranspose2d(_Convolution):
             image = p.reshape(-1, *self.shape_out)
             h = F.conv2d(image, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
         return h.flatten(1)
+
+    def make_matrix(self) -> Tensor:
+        if self.shape_in[1:] == (1, 1) and self.shape_out[1:] == tuple(self.weight.shape[2:]) and self.groups == 1:
+            return self.weight.flatten(1).T.contiguous()  # one pixel in: the kernel is the picture
+        return super().make_matrix()
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,10 +450,29 @@ class Conv2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    @property
+    def work(self) -> int:
+        return self.weight.numel() * prod(self.shape_out[1:])
+
+    @cached_property
+    def _transposed(self) -> tuple[Tensor, tuple[int, int]] | None:
+        """Weight and padding of the transposed convolution that this one is, where it has strides of 1 and that saves time."""
+        cpu = self.device.type == "cpu" and self.dtype == torch.float64
+        narrows = self.groups == 1 and self.stride == (1, 1) and self.shape_out[0] <= self.shape_in[0]
+        sizes = zip(self.weight.shape[2:], self.dilation, self.padding, strict=True)
+        around = tuple((k - 1) * d - p for k, d, p in sizes)
+        if not (cpu and narrows and min(around) >= 0):
+            return None
+        return self.weight.transpose(0, 1).flip(2, 3).contiguous(), (around[0], around[1])
+
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
+        image = h.reshape(-1, *self.shape_in)
+        other = self._transposed if len(image) >= _SOME_PICTURES else None
         with _ieee_convolution():
-            return F.conv2d(h.reshape(-1, *self.shape_in), *self._arguments()).flatten(1)
+            if other is None:
+                return F.conv2d(image, *self._arguments()).flatten(1)
+            return F.conv_transpose2d(image, other[0], None, 1, other[1], 0, 1, self.dilation).flatten(1)
 
     @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
@@ -512,6 +573,12 @@ class Resampling2d(AbstractMap):
     def device(self) -> torch.device:
         return self.rows.device
 
+    @property
+    def work(self) -> int:
+        return self.channels * self.columns.numel() * self.rows.shape[1] + self.channels * self.rows.numel() * len(
+            self.columns
+        )
+
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
@@ -591,6 +658,10 @@ class Composition(_Outside):
     def m(self) -> int:
         return self.outer.m
 
+    @property
+    def work(self) -> int:
+        return self.outer.work + self.inner.work
+
     def __call__(self, h: Tensor) -> Tensor:
         return self.outer(self.inner(h))
 
@@ -625,6 +696,10 @@ class Stretched(_Outside):
     def m(self) -> int:
         return self.inner.m
 
+    @property
+    def work(self) -> int:
+        return self.inner.work
+
     def __call__(self, h: Tensor) -> Tensor:
         v = self.inner(h if self.columns is None else h * self.columns)
         return v if self.rows is None else v * self.rows
@@ -644,6 +719,11 @@ class Stretched(_Outside):
         inner = self.inner.to(dtype, device)
         sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
         return Stretched(inner, *sides)._with_norm_of(self)
+
+
+def factors(W: AbstractMap) -> list[AbstractMap]:
+    """The maps that a composition applies, first to last; any other map alone."""
+    return [*factors(W.inner), *factors(W.outer)] if isinstance(W, Composition) else [W]
 
 
 _KINDS = (Dense, ConvTranspose2d, Conv2d, Resampling2d)
