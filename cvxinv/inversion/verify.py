@@ -135,7 +135,7 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
     open_ = (inside & (~explained | task.stated)).nonzero()[:, 0]
     if len(open_):
         merit = task.merit(z, misfit)[open_]
-        ahead = descend(task.take(open_), z[open_], max_iter=12).merit
+        ahead = descend(task.take(open_), z[open_], max_iter=12, exact=True).merit
         optimal[open_] = ahead >= merit * (1 - 1e-6)
     return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high
 

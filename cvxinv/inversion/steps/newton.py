@@ -28,6 +28,7 @@ from torch import Tensor
 from ...batch import Batch, per_signal
 from ..minimisers import free_minimiser
 from ..task import Task
+from .normal_equations import normal_equations
 from .reading import before_output, one_sided
 
 _SMALLEST_MU = 1e-15
@@ -44,16 +45,18 @@ class Descent(Batch):
     steps: Tensor = per_signal()
 
 
-def descend(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, target: float = 1e-14) -> Descent:
+def descend(
+    task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, target: float = 1e-14, exact: bool = False
+) -> Descent:
     """Run Levenberg-Marquardt from `z` until each signal's merit is <= target |y|, it stalls, or `max_iter`.
 
     A signal stalls when no damping up to 1e10 finds a lower merit, or when three accepted steps in a row gain less
-    than 1e-12 of it. Every signal runs as if alone.
+    than 1e-12 of it. Every signal runs as if alone. exact: all normal equations in float64, see `normal_equations`.
     """
     z = z.clone() if task.prior is None else task.prior.project(z).clone()
     steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
-    state = _State.start(task, z, mu)
+    state = _State.start(task, z, mu, exact)
     misfit, merit = state.misfit.clone(), state.merit.clone()
     floor = target * task.size
     for _ in range(max_iter):
@@ -82,14 +85,15 @@ class _State(Batch):
     H: Tensor = per_signal()
     g: Tensor = per_signal()
     moved: Tensor = per_signal()
+    exact: bool = False
 
     @classmethod
-    def start(cls, task: Task, z: Tensor, mu: float) -> "_State":
+    def start(cls, task: Task, z: Tensor, mu: float, exact: bool) -> "_State":
         misfit = task.misfit(z)
         idle, moved = torch.zeros_like(misfit, dtype=torch.long), torch.ones_like(misfit, dtype=torch.bool)
         H = torch.zeros(*z.shape, z.shape[1], dtype=z.dtype, device=z.device)
         merit = task.merit(z, misfit)
-        return cls(task, z.clone(), misfit, merit, torch.full_like(misfit, mu), idle, H, torch.zeros_like(z), moved)
+        return cls(task, z.clone(), misfit, merit, torch.full_like(misfit, mu), idle, H, torch.zeros_like(z), moved, exact)
 
     def step(self) -> "_State":
         """One damped step; where it is rejected only the damping changes, and nothing is recomputed."""
@@ -106,14 +110,14 @@ class _State(Batch):
         mu = torch.where(better, (self.mu / 5).clamp(min=_SMALLEST_MU), self.mu * 4)
         z = torch.where(better[:, None], trial, self.z)
         misfit, merit = torch.where(better, misfit, self.misfit), torch.where(better, merit, self.merit)
-        return _State(self.task, z, misfit, merit, mu, idle, self.H, self.g, better)
+        return _State(self.task, z, misfit, merit, mu, idle, self.H, self.g, better, self.exact)
 
     def _refresh(self) -> None:
         moved = self.moved.nonzero()[:, 0]
         if len(moved) == len(self.z):
-            self.H[:], self.g[:] = _equations(self.task, self.z)
+            self.H[:], self.g[:] = _equations(self)
         elif len(moved):
-            self.H[moved], self.g[moved] = _equations(self.task.take(moved), self.z[moved])
+            self.H[moved], self.g[moved] = _equations(self.take(moved))
 
 
 def minimiser(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Tensor:
@@ -121,23 +125,14 @@ def minimiser(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Tensor:
     return (free_minimiser(H, g, z) if task.prior is None else task.prior.step(H, g, z))[0]
 
 
-def _equations(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Curvature H and gradient g of the stated objective's piece at z, signal^2 units."""
-    H, g = _normal_equations(task, z)
+def _equations(state: _State) -> tuple[Tensor, Tensor]:
+    """Curvature H and gradient g of the stated objective's piece, signal^2 units."""
+    task, z = state.task, state.z
+    H, g = normal_equations(task, z, state.misfit, state.mu, (state.idle > 0) | state.exact)
     if task.prior is None or not task.prior.weighed or task.noise is None:
         return H, g
     variance = task.noise.bound**2
     return H + variance[:, None, None] * task.prior.curvature(z), g + variance[:, None] * task.prior.gradient(z)
-
-
-def _normal_equations(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
-    """J'J and J'r at z, block by block."""
-    H, g = [], []
-    for block in task.blocks():
-        r, J = task.take(block).linearize(z[block])
-        H.append(J.mT @ J)
-        g.append((J.mT @ r[..., None])[..., 0])
-    return torch.cat(H), torch.cat(g)
 
 
 def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3) -> Descent:

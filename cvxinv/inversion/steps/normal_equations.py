@@ -1,19 +1,21 @@
 """Normal equations of a Gauss-Newton step: H = J'J and g = J'r on the affine pieces of some latents, by the cheapest way.
 
-    columns     the n0 columns of J are pushed forward, H is their Gram matrix
-    single      the same in float32, with g = J'r pulled back in float64
-    blocks      H = J'(J E) for blocks E of unit vectors, pushed forward and pulled back: J is never held
-    krylov      H = V T V', the Golub-Kahan (Lanczos) approximation of J'J on the Krylov space of g, k vectors of it
+    columns   the n0 columns of J are pushed forward, H is their Gram matrix
+    single    the same with J in float32; g = J'r is pulled back in float64
+    blocks    H = J'(J E) for blocks E of unit vectors, pushed forward and pulled back: J is never held
+    krylov    H = V T V', the Golub-Kahan (Lanczos) approximation of J'J on the Krylov space of g, with products in float32
 
-A step needs a good H, but only the gradient says where it ends: with g exact in float64 a descent goes on to the same end
-whatever H rounds, only more slowly. So `single` and `krylov` serve while a signal is far from its end (`ROUGH`), and the last
-steps, which are to end at machine precision, get `columns` or `blocks`. In float32 J is off by some 1e-7 |J|, and where that
-is more, as with weights out of float32's range, it shows: J'r of that J is not the g of float64, and the signal is done
-in float64. With g the first vector of the Krylov space, (V T V' + mu I) d = g has the solution of the projected problem, the
-k-th iterate of conjugate gradients, for every damping mu: a step that was rejected costs nothing new.
+Only g says where a descent ends, H how soon. With g exact `single` and `krylov` go to the same end as `columns` does. A step
+of `single` leaves about |dH| / (smallest eigenvalue of H + mu s) of what it was to remove, |dH| = 1e-7 |H|: signals near
+their end (misfit below `ROUGH` |y|) keep it where that is less than a tenth, and those that hardly gain any more are always
+done in float64. Where weights are out of float32's range, its J'r is not the g of float64, and the signal is done in float64.
 
-Which way: by what the columns take, multiplications counted by the maps (`work`), and by what J takes of memory. Small
-generators keep to `columns` from the first step to the last.
+g is the first vector of the Krylov space, so (V T V' + mu s I) d = g has the solution of the projected problem, the k-th
+iterate of conjugate gradients, for every damping mu: a step that was rejected costs nothing new. The space grows until a
+tenth of g is left.
+
+Which way: by the multiplications that the columns take (`work` of the maps), by the bytes of J and by n0. Small generators
+keep to `columns` from the first step to the last. Decision 0024.
 
 Source: Paige, Saunders, LSQR (1982), for the bidiagonalisation; Nocedal, Wright, Numerical Optimization, section 7.1, for
 steps that are solved in part.
@@ -24,16 +26,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...generator.maps import syrk
 from ...generator.piece import Piece
 from ..task import Task
 
 ROUGH = 1e-3  # of |y|: a misfit above it is far from its end
 _CHEAP = 100_000_000  # multiplications of all columns of one signal below which float32 saves next to nothing
 _AGREES = 1e-3  # of |J| |r|: how far J'r of the float32 J may be from that of float64
+_SINGLE = 10 * torch.finfo(torch.float32).eps  # of |H|: damped eigenvalues below it are lost in float32
 _HELD = 500_000_000  # bytes of the Jacobian of one signal beyond which it is not held
 _MANY = 512  # latents from which a Krylov space costs less than all columns
 _SOLVED = 0.1  # of |g|: what a step by a Krylov space may leave
 _SHARE = 4  # a Krylov space of more than n0 over this costs as much as the columns
+_ALONE = 100_000  # numbers in a Jacobian from which its Gram matrix is formed by itself, half of it
 
 
 class Equations(NamedTuple):
@@ -43,33 +48,58 @@ class Equations(NamedTuple):
     g: Tensor
 
 
-def way(task: Task, rough: bool) -> str:
-    """How the normal equations of one signal are formed; rough: far from its end."""
+class Ways(NamedTuple):
+    """How the normal equations of a signal are formed: far from its end, near it, and at the end."""
+
+    far: str
+    near: str
+    end: str
+
+
+def ways_of(task: Task) -> Ways:
+    """The ways of this generator, as it is seen."""
     G = task.generator
-    work, size = sum(layer.W.work for layer in G.layers), 8 * max(G.signal_dim, task.measurement.length) * G.latent_dim
-    held = "columns" if size <= _HELD else "blocks"
-    if not rough or task.y.dtype != torch.float64 or G.latent_dim * work < _CHEAP:
-        return held
-    if G.latent_dim >= _MANY:
-        return "krylov"
-    return "single" if held == "columns" else held
+    work, size = sum([layer.W.work for layer in G.layers]), 8 * max(G.signal_dim, task.measurement.length) * G.latent_dim
+    held = size <= _HELD
+    end = "columns" if held else "blocks"
+    if task.y.dtype != torch.float64 or G.latent_dim * work < _CHEAP:
+        return Ways(end, end, end)
+    near = "single" if held else end
+    return Ways("krylov" if G.latent_dim >= _MANY else near, near, end)
 
 
-def normal_equations(task: Task, z: Tensor, rough: Tensor, mu: Tensor) -> Equations:
+def normal_equations(task: Task, z: Tensor, misfit: Tensor, mu: Tensor, ending: Tensor) -> Equations:
     """H and g at z, block by block.
 
-    rough: bool `(N,)`, far from the end. mu: damping that the step is to have, in mean diagonals of H, `(N,)`.
+    misfit: that of z, `(N,)`. mu: damping that the step is to have, in mean diagonals of H, `(N,)`. ending: bool `(N,)`,
+    signals that hardly gain any more.
     """
-    ways = {True: way(task, True), False: way(task, False)}
-    if ways[True] == ways[False]:
-        return _equations(task, z, mu, ways[True])
+    ways = ways_of(task)
+    if len(set(ways)) == 1:
+        return _equations(task, z, mu, ways.end)
+    far = misfit > ROUGH * task.size
     found = Equations(z.new_zeros(*z.shape, z.shape[1]), torch.zeros_like(z))
-    for far, how in ways.items():
-        some = (rough == far).nonzero()[:, 0]
-        if len(some):
-            part = _equations(task.take(some), z[some], mu[some], how)
-            found.H[some], found.g[some] = part
+    for some, how in ((far & ~ending, ways.far), (~far & ~ending, ways.near), (ending, ways.end)):
+        index = some.nonzero()[:, 0]
+        if len(index):
+            found.H[index], found.g[index] = _equations(task.take(index), z[index], mu[index], how)
+    lost = (~far & ~ending).nonzero()[:, 0] if ways.near == "single" else far.new_zeros(0, dtype=torch.long)
+    lost = lost[_lost_in_single(found.H[lost], mu[lost])]
+    if len(lost):
+        found.H[lost], found.g[lost] = _equations(task.take(lost), z[lost], mu[lost], ways.end)
     return found
+
+
+def _lost_in_single(H: Tensor, mu: Tensor) -> Tensor:
+    """Whether the smallest eigenvalue of H + mu s I is less than float32 leaves of it, bool `(N,)`; by inverse iteration."""
+    if len(H) == 0:
+        return torch.zeros(0, dtype=torch.bool, device=H.device)
+    s = torch.diagonal(H, dim1=-2, dim2=-1).mean(1)
+    L, info = torch.linalg.cholesky_ex(H + torch.diag_embed((mu * s)[:, None].expand(H.shape[:2])))
+    x = torch.linspace(1, 2, H.shape[1], dtype=H.dtype, device=H.device)[None, :, None].expand(len(H), -1, -1)
+    for _ in range(3):
+        x = torch.cholesky_solve(x / x.norm(dim=1, keepdim=True), L)
+    return (info != 0) | ~(x.norm(dim=(1, 2)) * _SINGLE * H.norm(dim=(1, 2)) < 1)
 
 
 def _equations(task: Task, z: Tensor, mu: Tensor, how: str) -> Equations:
@@ -77,10 +107,17 @@ def _equations(task: Task, z: Tensor, mu: Tensor, how: str) -> Equations:
     return parts[0] if len(parts) == 1 else Equations(*map(torch.cat, zip(*parts, strict=True)))
 
 
+def _gram(J: Tensor) -> Tensor:
+    """J'J, `(N, n0, n0)`."""
+    if J.device.type == "cpu" and J[0].numel() >= _ALONE:
+        return torch.stack([syrk(one) for one in J])
+    return J.mT @ J
+
+
 def by_columns(task: Task, z: Tensor, _: Tensor) -> Equations:
     """From J, `(N, k, n0)`."""
     r, J = task.linearize(z)
-    return Equations(J.mT @ J, (J.mT @ r[..., None])[..., 0])
+    return Equations(_gram(J), (J.mT @ r[..., None])[..., 0])
 
 
 def in_single(task: Task, z: Tensor, mu: Tensor) -> Equations:
@@ -89,7 +126,7 @@ def in_single(task: Task, z: Tensor, mu: Tensor) -> Equations:
     r, seen = task.residual(x), _Seen(task, x)
     J = seen.push(piece.single.jacobian().double())
     g, rounded = seen.pull(piece, r[:, None])[:, 0], (J.mT @ r[..., None])[..., 0]
-    H = J.mT @ J
+    H = _gram(J)
     size = torch.diagonal(H, dim1=-2, dim2=-1).sum(1).sqrt() * r.norm(dim=1)
     # False for NaN too; of weights that float32 does not hold J may be 0, and so is its size
     trusted = ((rounded - g).norm(dim=1) <= _AGREES * size) & ((size > 0) | (g == 0).all(1))
