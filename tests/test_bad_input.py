@@ -773,7 +773,7 @@ def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
 INSIDE = {
     "hybrid": "cvxinv.inversion.methods.hybrid.descend",
     "latent_pursuit": "cvxinv.inversion.steps.pursuit.solve",
-    "levenberg_marquardt": "cvxinv.inversion.steps.newton._normal_equations",
+    "levenberg_marquardt": "cvxinv.inversion.steps.newton.normal_equations",
     "gradient_descent": "cvxinv.inversion.steps.gradient.gradient",
 }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..inputs import describe, plain_number, plain_tensor, weights
 from .activations import AbstractActivation, as_activation, check_facts
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map, factors
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map
 from .piece import Piece
 
 
@@ -83,6 +83,11 @@ class Generator:
         return len(self.layers)
 
     @cached_property
+    def work(self) -> int:
+        """Multiplications that one signal takes, or one column of a Jacobian."""
+        return sum(layer.W.work for layer in self.layers)
+
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Floating type of weights, latents and signals."""
         return self.layers[0].W.dtype
@@ -122,7 +127,7 @@ class Generator:
         return (x, J) if z.ndim == 2 else (x[0], J[0])
 
     def piece(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Piece]:
-        """Signals `(N, d)`, as `linearize` gives them, and the affine piece of each latent, for products with its Jacobian."""
+        """Signals `(N, d)`, as `linearize` gives them, and the affine pieces of z, to multiply by their Jacobians."""
         h, slopes, last = self._batch(z), list[Tensor | None](), self.depth - 1
         for index, layer in enumerate(self.layers):
             u = layer.W(h) + layer.b  # (N, m)
@@ -202,6 +207,11 @@ class Generator:
                 "convert z with z.to(...), or the generator with its own to(dtype, device)"
             )
         return z.reshape(-1, n0).resolve_neg()
+
+
+def factors(W: AbstractMap) -> list[AbstractMap]:
+    """The maps that a composition applies, first to last; any other map alone."""
+    return [*factors(W.inner), *factors(W.outer)] if isinstance(W, Composition) else [W]
 
 
 def _weights(W: AbstractMap) -> list[Tensor]:

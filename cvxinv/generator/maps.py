@@ -114,10 +114,15 @@ class AbstractMap(ABC):
         """W as a dense `(m, n)` tensor, made at the first call and kept."""
         return self._kept_matrix
 
-    @property
+    @cached_property
     def work(self) -> int:
-        """Multiplications and additions, counted in pairs, of one product; a class that takes fewer than a matrix says so."""
+        """Multiplications of one product, each with its addition; a class that takes fewer than a matrix says so."""
         return self.m * self.n
+
+    @cached_property
+    def widest(self) -> int:
+        """Numbers that go into and come out of a product, of its widest part."""
+        return self.m + self.n
 
     @cached_property
     def single(self) -> "AbstractMap":
@@ -394,7 +399,7 @@ class ConvTranspose2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
-    @property
+    @cached_property
     def work(self) -> int:
         return self.weight.numel() * prod(self.shape_in[1:])
 
@@ -450,13 +455,13 @@ class Conv2d(_Convolution):
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
-    @property
+    @cached_property
     def work(self) -> int:
         return self.weight.numel() * prod(self.shape_out[1:])
 
     @cached_property
     def _transposed(self) -> tuple[Tensor, tuple[int, int]] | None:
-        """Weight and padding of the transposed convolution that this one is, where it has strides of 1 and that saves time."""
+        """Weight and padding of the transposed convolution that this one is, where it has one and that saves time."""
         cpu = self.device.type == "cpu" and self.dtype == torch.float64
         narrows = self.groups == 1 and self.stride == (1, 1) and self.shape_out[0] <= self.shape_in[0]
         sizes = zip(self.weight.shape[2:], self.dilation, self.padding, strict=True)
@@ -573,11 +578,9 @@ class Resampling2d(AbstractMap):
     def device(self) -> torch.device:
         return self.rows.device
 
-    @property
+    @cached_property
     def work(self) -> int:
-        return self.channels * self.columns.numel() * self.rows.shape[1] + self.channels * self.rows.numel() * len(
-            self.columns
-        )
+        return self.channels * (self.columns.numel() * self.rows.shape[1] + self.rows.numel() * len(self.columns))
 
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
@@ -658,9 +661,13 @@ class Composition(_Outside):
     def m(self) -> int:
         return self.outer.m
 
-    @property
+    @cached_property
     def work(self) -> int:
         return self.outer.work + self.inner.work
+
+    @cached_property
+    def widest(self) -> int:
+        return max(self.outer.widest, self.inner.widest)
 
     def __call__(self, h: Tensor) -> Tensor:
         return self.outer(self.inner(h))
@@ -696,9 +703,13 @@ class Stretched(_Outside):
     def m(self) -> int:
         return self.inner.m
 
-    @property
+    @cached_property
     def work(self) -> int:
         return self.inner.work
+
+    @cached_property
+    def widest(self) -> int:
+        return self.inner.widest
 
     def __call__(self, h: Tensor) -> Tensor:
         v = self.inner(h if self.columns is None else h * self.columns)
@@ -719,11 +730,6 @@ class Stretched(_Outside):
         inner = self.inner.to(dtype, device)
         sides = (None if side is None else side.to(inner.device, inner.dtype) for side in (self.rows, self.columns))
         return Stretched(inner, *sides)._with_norm_of(self)
-
-
-def factors(W: AbstractMap) -> list[AbstractMap]:
-    """The maps that a composition applies, first to last; any other map alone."""
-    return [*factors(W.inner), *factors(W.outer)] if isinstance(W, Composition) else [W]
 
 
 _KINDS = (Dense, ConvTranspose2d, Conv2d, Resampling2d)

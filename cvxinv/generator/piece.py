@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .maps import AbstractMap, Dense, factors
+from .maps import AbstractMap, Dense
 
 # what the widest layer of one block of vectors may take: pictures that stay in a processor's cache, on a device many at once
 BLOCK_BYTES = {"cpu": 16_000_000, "cuda": 500_000_000}
@@ -73,7 +73,7 @@ class Piece:
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Ends of the blocks of vectors whose pictures are pushed at a time."""
-        size = max(1, _block_bytes(self.maps[0]) // (self.N * max(map(_widest, self.maps))))
+        size = max(1, _room(self.maps[0]) // (self.N * max([W.widest for W in self.maps])))
         # blocks of one size, or nearly: a last one of a few vectors would cost as much time as a large one
         count = -(-self.n // size)
         size = -(-self.n // count)
@@ -90,13 +90,9 @@ class Piece:
         return columns
 
 
-def _block_bytes(W: AbstractMap) -> int:
-    return BLOCK_BYTES.get(W.device.type, BLOCK_BYTES["cpu"])
-
-
-def _widest(W: AbstractMap) -> int:
-    """Bytes of what goes into, and comes out of, the widest of a map's factors, for one vector."""
-    return max(factor.n + factor.m for factor in factors(W)) * torch.finfo(W.dtype).bits // 8
+def _room(W: AbstractMap) -> int:
+    """Numbers that the widest layer of one block may take."""
+    return 8 * BLOCK_BYTES.get(W.device.type, BLOCK_BYTES["cpu"]) // torch.finfo(W.dtype).bits
 
 
 def _unit_columns(W: AbstractMap, start: int, stop: int) -> Tensor:
@@ -111,7 +107,6 @@ def _unit_columns(W: AbstractMap, start: int, stop: int) -> Tensor:
 def _apply(W: AbstractMap, vectors: Tensor, back: bool = False) -> Tensor:
     """W of each of `(N, k, n)` vectors, `(N, k, m)`, or W' of `(N, k, m)`; pictures in blocks, so that memory is bounded."""
     rows, product = vectors.reshape(-1, W.m if back else W.n), W.adjoint if back else W
-    block = max(1, _block_bytes(W) // _widest(W))
-    if isinstance(W, Dense) or len(rows) <= block:
+    if isinstance(W, Dense) or len(rows) <= (block := max(1, _room(W) // W.widest)):
         return product(rows).reshape(*vectors.shape[:2], -1)
     return torch.cat([product(part) for part in rows.split(block)]).reshape(*vectors.shape[:2], -1)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..generator.chain import Generator, Layer
-from ..generator.maps import factors
+from ..generator.chain import Generator, Layer, factors
 from ..inputs import describe, plain_number
 from ..inversion.steps.pursuit import obstacle
 from ..inversion.steps.reading import before_output

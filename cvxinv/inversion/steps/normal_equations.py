@@ -6,9 +6,9 @@
     krylov    H = V T V', the Golub-Kahan (Lanczos) approximation of J'J on the Krylov space of g, with products in float32
 
 Only g says where a descent ends, H how soon. With g exact `single` and `krylov` go to the same end as `columns` does. A step
-of `single` leaves about |dH| / (smallest eigenvalue of H + mu s) of what it was to remove, |dH| = 1e-7 |H|: signals near
-their end (misfit below `ROUGH` |y|) keep it where that is less than a tenth, and those that hardly gain any more are always
-done in float64. Where weights are out of float32's range, its J'r is not the g of float64, and the signal is done in float64.
+of `single` leaves about |dH| / (smallest eigenvalue of H + mu s) of what it was to remove, |dH| = 1e-7 |H|: a signal near its
+end (misfit below `ROUGH` |y|) keeps it where that is less than a tenth, and one that hardly gains any more is always done in
+float64. So is one of weights out of float32's range, where the J'r of float32 is not g.
 
 g is the first vector of the Krylov space, so (V T V' + mu s I) d = g has the solution of the projected problem, the k-th
 iterate of conjugate gradients, for every damping mu: a step that was rejected costs nothing new. The space grows until a
@@ -59,10 +59,9 @@ class Ways(NamedTuple):
 def ways_of(task: Task) -> Ways:
     """The ways of this generator, as it is seen."""
     G = task.generator
-    work, size = sum([layer.W.work for layer in G.layers]), 8 * max(G.signal_dim, task.measurement.length) * G.latent_dim
-    held = size <= _HELD
+    held = 8 * max(G.signal_dim, task.measurement.length) * G.latent_dim <= _HELD
     end = "columns" if held else "blocks"
-    if task.y.dtype != torch.float64 or G.latent_dim * work < _CHEAP:
+    if task.y.dtype != torch.float64 or G.latent_dim * G.work < _CHEAP:
         return Ways(end, end, end)
     near = "single" if held else end
     return Ways("krylov" if G.latent_dim >= _MANY else near, near, end)
