@@ -128,13 +128,17 @@ class Generator:
 
     def piece(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Piece]:
         """Signals `(N, d)`, as `linearize` gives them, and the affine pieces of z, to multiply by their Jacobians."""
-        h, slopes, last = self._batch(z), list[Tensor | None](), self.depth - 1
+        h, slopes, last = self._batch(z), list[Tensor | None](), len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             u = layer.W(h) + layer.b  # (N, m)
             as_it_is = layer.activation.linear or (before_output and index == last)
             slopes.append(None if as_it_is else layer.activation.derivative(u))
             h = u if as_it_is else layer.activation(u)
-        return h, Piece(tuple(layer.W for layer in self.layers), tuple(slopes), len(h))
+        return h, Piece(self._maps, tuple(slopes), len(h))
+
+    @cached_property
+    def _maps(self) -> tuple[AbstractMap, ...]:
+        return tuple(layer.W for layer in self.layers)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Generator":
         """The same generator in another floating type or on another device."""

@@ -7,8 +7,8 @@ any number of vectors per latent. The Jacobian itself is J times the unit vector
 `BLOCK_BYTES` of pictures are held at a time, a few times over.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -49,7 +49,9 @@ class Piece:
 
     def push(self, v: Tensor) -> Tensor:
         """J v for `v` `(N, k, n0)`, k vectors per latent, `(N, k, d)`."""
-        return self._through(_apply(self.maps[0], v))
+        for W, slope in zip(self.maps, self.slopes, strict=True):
+            v = _apply(W, v) if slope is None else _apply(W, v) * slope[:, None]
+        return v
 
     def pull(self, r: Tensor) -> Tensor:
         """J' r for `r` `(N, k, d)`, `(N, k, n0)`."""
@@ -59,7 +61,7 @@ class Piece:
 
     def jacobian(self) -> Tensor:
         """J, `(N, d, n0)`; a view of its transpose, which is what is in the memory."""
-        spans = list(self.blocks())
+        spans = self.blocks()
         if len(spans) == 1:
             return self.columns(*spans[0]).mT
         out = torch.empty(self.N, self.n, self.m, dtype=self.maps[0].dtype, device=self.maps[0].device)
@@ -69,25 +71,24 @@ class Piece:
 
     def columns(self, start: int, stop: int) -> Tensor:
         """Columns `start` to `stop - 1` of J, as rows, `(N, stop - start, d)`."""
-        return self._through(_unit_columns(self.maps[0], start, stop)).expand(self.N, -1, -1)
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ends of the blocks of vectors whose pictures are pushed at a time."""
-        size = max(1, _room(self.maps[0]) // (self.N * max([W.widest for W in self.maps])))
-        # blocks of one size, or nearly: a last one of a few vectors would cost as much time as a large one
-        count = -(-self.n // size)
-        size = -(-self.n // count)
-        for start in range(0, self.n, size):
-            yield start, min(start + size, self.n)
-
-    def _through(self, columns: Tensor) -> Tensor:
-        """What the first map made, `(N or 1, k, m)`, through everything behind it."""
-        for W, slope in zip((None, *self.maps[1:]), self.slopes, strict=True):
-            if W is not None:
-                columns = _apply(W, columns)
+        W = self.maps[0]
+        v = W.weight.T[None, start:stop] if isinstance(W, Dense) else _unit_columns(W, start, stop)
+        for index, slope in enumerate(self.slopes):
+            W = self.maps[index]
+            if index:
+                v = W(v) if isinstance(W, Dense) else _apply(W, v)
             if slope is not None:
-                columns = columns * slope[:, None]
-        return columns
+                v = v * slope[:, None]
+        return v.expand(self.N, -1, -1)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Ends of the blocks of vectors whose pictures are pushed at a time."""
+        n, most = self.maps[0].n, _room(self.maps[0]) // (self.N * max(map(attrgetter("widest"), self.maps)))
+        if most >= n:
+            return [(0, n)]
+        # of one size, or nearly: a last one of a few vectors would cost as much time as a large one
+        size = -(-n // -(-n // max(1, most)))
+        return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _room(W: AbstractMap) -> int:
@@ -96,8 +97,8 @@ def _room(W: AbstractMap) -> int:
 
 
 def _unit_columns(W: AbstractMap, start: int, stop: int) -> Tensor:
-    """Columns of W as rows, `(1, k, m)`; no copy where the matrix is at hand, as a dense map's and a small one's is."""
-    if isinstance(W, Dense) or W.m * W.n <= _KEPT_NUMBERS:
+    """Columns of W as rows, `(1, k, m)`; no copy where the matrix is kept."""
+    if W.m * W.n <= _KEPT_NUMBERS:
         return W.matrix()[:, start:stop].T[None]
     units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
     units.diagonal(start).fill_(1)
@@ -106,7 +107,10 @@ def _unit_columns(W: AbstractMap, start: int, stop: int) -> Tensor:
 
 def _apply(W: AbstractMap, vectors: Tensor, back: bool = False) -> Tensor:
     """W of each of `(N, k, n)` vectors, `(N, k, m)`, or W' of `(N, k, m)`; pictures in blocks, so that memory is bounded."""
-    rows, product = vectors.reshape(-1, W.m if back else W.n), W.adjoint if back else W
-    if isinstance(W, Dense) or len(rows) <= (block := max(1, _room(W) // W.widest)):
+    product = W.adjoint if back else W
+    if isinstance(W, Dense):
+        return product(vectors)
+    rows = vectors.reshape(-1, vectors.shape[2])
+    if len(rows) <= (block := max(1, _room(W) // W.widest)):
         return product(rows).reshape(*vectors.shape[:2], -1)
     return torch.cat([product(part) for part in rows.split(block)]).reshape(*vectors.shape[:2], -1)

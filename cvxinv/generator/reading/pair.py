@@ -11,9 +11,9 @@ from ...errors import UnsupportedLayerError
 from ...files import parse_json, read_tensors, write_pair
 from ...surroundings import undisturbed
 from ..activations import KINDS, AbstractActivation, in_files
-from ..chain import Generator
+from ..chain import Generator, factors
 from ..folding import fold
-from ..maps import AbstractMap, factors
+from ..maps import AbstractMap
 from ..ops import OPS, AbstractMapOp, AbstractOp, Activation, Embedding, Pair, Place, Reshape, Shape, per_channel
 from .labels import fixed_label, no_label
 

@@ -5,8 +5,8 @@
     blocks    H = J'(J E) for blocks E of unit vectors, pushed forward and pulled back: J is never held
     krylov    H = V T V', the Golub-Kahan (Lanczos) approximation of J'J on the Krylov space of g, with products in float32
 
-Only g says where a descent ends, H how soon. With g exact `single` and `krylov` go to the same end as `columns` does. A step
-of `single` leaves about |dH| / (smallest eigenvalue of H + mu s) of what it was to remove, |dH| = 1e-7 |H|: a signal near its
+Only g says where a descent ends, H how soon. With g exact `single` and `krylov` go to the same end as `columns`. A step of
+`single` leaves about |dH| / (smallest eigenvalue of H + mu s) of what it was to remove, |dH| = 1e-7 |H|: a signal near its
 end (misfit below `ROUGH` |y|) keeps it where that is less than a tenth, and one that hardly gains any more is always done in
 float64. So is one of weights out of float32's range, where the J'r of float32 is not g.
 
@@ -15,7 +15,7 @@ iterate of conjugate gradients, for every damping mu: a step that was rejected c
 tenth of g is left.
 
 Which way: by the multiplications that the columns take (`work` of the maps), by the bytes of J and by n0. Small generators
-keep to `columns` from the first step to the last. Decision 0024.
+keep to `columns` from the first step to the last. Decision 0021.
 
 Source: Paige, Saunders, LSQR (1982), for the bidiagonalisation; Nocedal, Wright, Numerical Optimization, section 7.1, for
 steps that are solved in part.
@@ -102,8 +102,11 @@ def _lost_in_single(H: Tensor, mu: Tensor) -> Tensor:
 
 
 def _equations(task: Task, z: Tensor, mu: Tensor, how: str) -> Equations:
-    parts = [_WAYS[how](task.take(block), z[block], mu[block]) for block in task.blocks()]
-    return parts[0] if len(parts) == 1 else Equations(*map(torch.cat, zip(*parts, strict=True)))
+    blocks, form = task.blocks(), _WAYS[how]
+    if len(blocks) == 1:
+        return form(task, z, mu)
+    parts = [form(task.take(block), z[block], mu[block]) for block in blocks]
+    return Equations(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _gram(J: Tensor) -> Tensor:
