@@ -247,6 +247,15 @@ def test_a_missing_device_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "skipped: --device cuda" in said and "case 1" not in said
 
 
+def test_every_measurement_is_inverted_as_its_matrix_is(tmp_path: Path):
+    run_script(ROOT / "benchmarks" / "operators.py", "--quick", "--only", "blur", "--out", str(tmp_path))
+    rows = json.loads((tmp_path / "operators_quick.json").read_text())["results"]["digits_8x8"]
+    assert len(rows) == 6 and "certificates off" in (tmp_path / "operators_quick.md").read_text()
+    for name, row in rows.items():
+        assert row["recovered"] == row["dense"]["recovered"] == row["determined"] == 3, name
+        assert row["layers"].get("alike", True) and row["layers"].get("z off", 0) < 1e-8, name
+
+
 def test_launches_are_counted_and_bounded(tmp_path: Path):
     run_script(ROOT / "benchmarks" / "launches.py", "--quick", "--only", "auto", "--out", str(tmp_path))
     record = json.loads((tmp_path / "launches_quick.json").read_text())

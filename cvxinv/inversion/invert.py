@@ -50,7 +50,8 @@ def invert(
     with a matrix or another measurement of k numbers `(N, k)`. method: the name of one of `METHODS`, "hybrid" by default,
     with its options as keywords here; or an object that holds them, such as `Hybrid(restarts=20)` or one of a class of your
     own (`AbstractMethod`). measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, a matrix A `(k,
-    d)` with y = A x, or an `AbstractMeasurement`. noise: None (the signals are in G's range to their own precision), ("l2" |
+    d)` with y = A x, dense or sparse, or one per signal `(N, k, d)`, a LinearOperator of scipy, or an `AbstractMeasurement`
+    such as `Convolution` or `Operator`. noise: None (the signals are in G's range to their own precision), ("l2" |
     "linf", bound) on y - A G(z), ("gaussian", sigma), the standard deviation of every entry, signal units, one number or
     `(N,)` each; or "auto": gaussian, with sigma estimated for each signal from what its fit leaves over (`level`). prior:
     None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a minimiser of |A
