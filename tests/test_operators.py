@@ -68,12 +68,12 @@ def ready(shape: tuple[int, ...]) -> dict[str, ci.AbstractMeasurement]:
         "scipy": ci.ScipyOperator(linear_operator(17, d)),
         "hidden": ci.Composed(seen, ci.Convolution(kernel, shape)),
         "of what is seen": ci.Composed(normal(20, d, seed=9), ci.Mask(seen)),
+        "functions hidden": ci.Composed(seen, ci.Operator(*through_fft((c * 7, 6)), d)),
         "thrice": ci.Composed(normal(15, 20), ci.Composed(normal(20, d, seed=9), ci.Convolution(kernel, shape))),
     }  # fmt: skip
 
 
 ALL = {f"{name}, {len(shape)} axes": seeing for shape in (GREY, COLOUR) for name, seeing in ready(shape).items()}
-OWN = ("functions", "scipy")  # of the user's functions, which know one device
 
 
 @pytest.fixture(params=ALL, ids=str)
@@ -409,6 +409,28 @@ def test_on_a_device():
         assert ci.invert(there, G(z).to("cuda"), measurement=small).z.device.type == "cuda"
         assert ci.invert(there, G(z).to("cuda"), measurement=scipy.sparse.eye_array(42)).verdict.explained.cpu().all()
         assert cosines.to(device="cuda").rows.device.type == "cuda"
+
+
+@pytest.mark.parametrize("name", ["blur, stride 2", "smaller", "projections", "hidden"])
+@pytest.mark.parametrize("shape", [GREY, COLOUR], ids=str)
+def test_what_was_seen_may_come_as_the_pictures_that_it_is(name: str, shape: tuple[int, ...]):
+    G, z, seeing = generator(ci.Identity(), shape), normal(N, 3, seed=6), ready(shape)[name]
+    y = seeing.observe(G(z))
+    R, form = ci.invert(G, y, measurement=seeing), shape if name == "hidden" else seeing.form  # as many as the signal has
+    assert int(np.prod(form)) == seeing.length and int(np.prod(seeing.form)) == seeing.length
+    assert torch.equal(ci.invert(G, y.reshape(N, *form), measurement=seeing).z, R.z)
+    one = ci.invert(G, y[0].reshape(form), measurement=seeing)
+    assert one.z.shape == (3,) and torch.allclose(one.z, R.z[0], rtol=1e-9)
+    if form[0] == 1:
+        assert torch.equal(ci.invert(G, y.reshape(N, *form[1:]), measurement=seeing).z, R.z)
+    for wrong in (y.reshape(N, form[-1], form[0], -1), y[:, 1:]):
+        with pytest.raises(ValueError, match="expected y"):
+            ci.invert(G, wrong, measurement=seeing)
+
+
+def test_as_many_measurements_as_a_picture_has_rows_are_signals_and_no_picture():
+    G, z, A = generator(ci.Identity()), normal(7, 3, seed=6), normal(6, 42, seed=9)
+    assert ci.invert(G, G(z) @ A.T, "levenberg_marquardt", measurement=A, on_fail="ignore").z.shape == (7, 3)
 
 
 # --- files, certificates, the command line --------------------------------------------------------

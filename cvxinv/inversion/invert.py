@@ -13,6 +13,7 @@ from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.chain import Generator
 from ..inputs import describe, plain_number, read_numbers
 from ..layers.core.certificate import OPTIMAL, STATIONARY
+from ..measurement.given import form_of
 from ..solvers.solve import check_choice
 from ..surroundings import undisturbed
 from .answer import Latents
@@ -72,7 +73,7 @@ def invert(
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     asked = as_method(method, options, METHODS)
-    single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator)
+    single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
     task = make_task(generator, y, measurement, noise, prior)
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
     dtype, task = task.y.dtype, task.to(torch.float64)
@@ -102,10 +103,10 @@ def _refuse_prior(method: AbstractMethod, task: Task) -> None:
         )
 
 
-def _is_single(y: Tensor | np.ndarray, generator: object) -> bool:
+def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:
     if not isinstance(generator, Generator) or (isinstance(y, Tensor) and y.is_nested):
         return False  # refused by `make_task`
-    shape = tuple(generator.signal_shape)
+    shape = form_of(measurement, tuple(generator.signal_shape))
     return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
 
 

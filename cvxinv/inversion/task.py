@@ -15,7 +15,7 @@ from ..generator.maps import AbstractMap
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
-from ..measurement.given import as_measurement, stands_apart
+from ..measurement.given import as_measurement, form_of, stands_apart
 from ..memory import room
 from .priors import AbstractPrior, as_prior
 from .progress import Progress
@@ -292,12 +292,9 @@ def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
 
 
 def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
-    """`(N, k)` from one signal or a batch, flat or, where that is what was seen, in the generator's picture shape."""
-    if stands_apart(measurement, generator.signal_dim):
-        if y.ndim not in (1, 2):
-            raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
-        return y.reshape(-1, y.shape[-1])
-    shape, d = tuple(generator.signal_shape), generator.signal_dim
+    """`(N, k)` from one signal or a batch, flat or in the shape of the picture that was seen."""
+    shape = form_of(measurement, tuple(generator.signal_shape))
+    d = prod(shape) if shape else (y.shape or (0,))[-1]
     if y.ndim == 1 and y.shape[0] == d:
         return y[None]
     if y.ndim == 2 and y.shape[1] == d:
@@ -306,6 +303,10 @@ def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
         return y.reshape(1, d)
     if y.ndim >= 2 and prod(y.shape[1:]) == d and tuple(y.shape[1:]) in (shape, shape[1:]):
         return y.reshape(-1, d)
+    if stands_apart(measurement, generator.signal_dim):
+        if y.ndim in (1, 2):
+            return y.reshape(-1, y.shape[-1])  # of another length than it should have, which is said next
+        raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
     raise ValueError(
         f"expected y of shape (N, {d}), ({d},) or (N, {', '.join(map(str, shape))}), got {tuple(y.shape)}; "
         "reshape it, or pass measurement= if it is not the whole signal"

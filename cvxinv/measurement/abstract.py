@@ -37,6 +37,11 @@ class AbstractMeasurement(Batch, ABC):
         """d, entries of a signal."""
         return self.length
 
+    @property
+    def form(self) -> tuple[int, ...]:
+        """Shape of what is seen of one signal, a picture's where it is one: y may come in it, or flat."""
+        return (self.length,)
+
     @abstractmethod
     def observe(self, x: Tensor) -> Tensor:
         """What is seen of signals `x` `(N, d)`, as `(N, length)`; hidden entries are 0. Linear in x."""
@@ -85,13 +90,13 @@ class AbstractMeasurement(Batch, ABC):
 
     @property
     def known(self) -> bool:
-        """Whether it is one of the package's own, which are tested; others are tried before they are used."""
-        return type(self).__module__.startswith(f"{__package__}.")
+        """Whether all of it is the package's own, which is tested; others are tried before they are used."""
+        return _ours(type(self))
 
     @property
     def name(self) -> str:
         """How results call it: classes of your own with their module, so that none is taken for one of the package."""
-        if self.known:
+        if _ours(type(self)):
             return type(self).__name__
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
@@ -107,6 +112,10 @@ class AbstractMeasurement(Batch, ABC):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same measurement in another floating type, on another device."""
         return super().to(dtype, device) if is_dataclass(self) else self
+
+
+def _ours(kind: type) -> bool:
+    return kind.__module__.startswith(f"{__package__}.")
 
 
 def rows_seen(seeing: AbstractMeasurement, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor]:

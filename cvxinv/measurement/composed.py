@@ -42,6 +42,10 @@ class Composed(AbstractMeasurement):
         return self.inner.width
 
     @property
+    def form(self) -> tuple[int, ...]:
+        return self.inner.form if self.outer.pixelwise else self.outer.form
+
+    @property
     def shared(self) -> bool:
         return self.outer.shared and self.inner.shared
 

@@ -1,6 +1,7 @@
 """Pictures blurred and made smaller, as sparse matrices."""
 
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 from scipy import sparse
@@ -54,6 +55,11 @@ class Convolution(AbstractSparse):
     def channels(self) -> int:
         return self.shape[0] if self.kernel.ndim == 2 else 1
 
+    @property
+    def form(self) -> tuple[int, ...]:
+        channels, height, width = self.shape
+        return channels, ceil(height / self.stride), ceil(width / self.stride)
+
 
 def _blurring(kernel: np.ndarray, height: int, width: int, boundary: str, stride: int) -> sparse.csr_array:
     """The matrix of a convolution of one picture."""
@@ -101,7 +107,7 @@ class Downsampling(AbstractSparse):
             if f > size or (self.kind == "average" and size % f):
                 raise ValueError(
                     f"expected a factor that divides the picture's {shape[1:]}, got {pair}; "
-                    "pass kind='pick' with factors up to its size, or Composed(Downsampling, Mask)"
+                    "pass kind='pick', which takes all up to that size, or a Convolution with a stride"
                 )
         for name, value in (("factor", pair), ("shape", shape)):
             object.__setattr__(self, name, value)
@@ -110,6 +116,11 @@ class Downsampling(AbstractSparse):
     @property
     def channels(self) -> int:
         return self.shape[0]
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        down, across = self.factor  # type: ignore[misc]
+        return self.shape[0], ceil(self.shape[1] / down), ceil(self.shape[2] / across)
 
 
 def _smaller(size: int, factor: int, kind: str) -> sparse.csr_array:

@@ -52,10 +52,6 @@ class Operator(AbstractMeasurement):
         return False  # its functions are the user's
 
     @property
-    def name(self) -> str:
-        return type(self).__name__
-
-    @property
     def width(self) -> int:
         return self.d
 
@@ -106,10 +102,6 @@ class ScipyOperator(AbstractMeasurement):
     @property
     def known(self) -> bool:
         return False  # its functions are the user's
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__
 
     @property
     def length(self) -> int:

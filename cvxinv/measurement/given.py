@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ def as_measurement(
         except (RuntimeError, IndexError) as error:  # torch's own, of shapes, types and devices that do not meet
             raise ValueError(
                 f"expected {type(seeing).__name__} to take {N} signals of {d} numbers in {each} on {device}, got "
-                f"{type(error).__name__}: {error}; correct its class, or pass one that fits"
+                f"{type(error).__name__}: {error}; correct its class, or pass one that fits; constants of functions follow "
+                "by .to(x)"
             ) from error
     return seeing
 
@@ -68,6 +70,13 @@ def stands_apart(value: object, d: int) -> bool:
     if not isinstance(value, Tensor) or value.dtype == torch.bool:
         return False
     return value.ndim == 2 or value.dtype.is_floating_point
+
+
+def form_of(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one y of what a user means, of signals of `shape`; () where it is flat, of a length still to be read."""
+    if not stands_apart(value, prod(shape)):
+        return shape
+    return value.form if isinstance(value, AbstractMeasurement) else ()
 
 
 def check_given(made: object, given: object) -> None:

@@ -44,6 +44,10 @@ class Radon(AbstractSparse):
         return self.shape[0]
 
     @property
+    def form(self) -> tuple[int, ...]:
+        return self.shape[0], len(self.angles), self.detectors
+
+    @property
     def detectors(self) -> int:
         """Lines at each angle."""
         return _detectors(*self.shape[1:])
