@@ -20,6 +20,7 @@ import cvxinv as ci
 from cvxinv.generator.activations import AbstractActivation
 from cvxinv.generator.chain import Generator, Layer
 from cvxinv.inversion.steps import newton
+from cvxinv.inversion.steps.evidence import weigh_evidence
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.steps.starts import Starts
 from cvxinv.inversion.task import make_task
@@ -370,33 +371,39 @@ def test_the_true_latent_is_explained_by_its_own_noise(norm: str):
     assert not ci.verify(G, y, z, noise=(norm, 0.99 * bound)).explained.any()
 
 
-def test_penalties_and_thresholds_under_noise_are_the_documented_ones():
+def test_penalties_under_noise_are_the_documented_ones():
     G = net((8, 30, 60, 100))
     _, x = signals(G)
     y, e = noisy(x)
     R = ci.invert(G, y, "latent_pursuit", noise=("l2", e.norm(dim=1)), on_fail="ignore")
-    relative = e.norm(dim=1) / y.norm(dim=1)
+    sigma = e.norm(dim=1) / 10  # of one of 100 entries
     for report in R.layers:
-        rows, h = report.problem.rows, report.solution.h
-        count, s_y = rows.on.sum(1).double(), torch.where(rows.on, rows.y - rows.b, 0.0).norm(dim=1)
-        if report.index == 0:
-            expected = (relative * s_y) ** 2 / count
-        else:
-            widest = rows.W.matrix().norm(dim=0).max()
-            expected = relative * s_y * torch.sqrt(2 * log(rows.n) / count) * widest / 8
+        rows = report.problem.rows
+        widest = (rows.fit @ rows.W.matrix().square()).amax(1).sqrt()
+        expected = sigma**2 if report.index == 0 else sigma * sqrt(2 * log(rows.n)) * widest / 8
         assert torch.allclose(report.penalty, expected, rtol=1e-12)
-        assert torch.allclose(report.threshold, 8 * relative * h.amax(1), rtol=1e-12)
+        if report.index == 0:
+            break
+        least = 1e-6 * report.solution.h.amax(1) / 8
+        # the rows below have the geometric mean of the standard errors at weight 1, and weights by their inverse squares
+        found = weigh_evidence(rows, report.solution.h, report.penalty, sigma, least, image=report is R.layers[0])
+        below = R.layers[R.layers.index(report) + 1].problem.rows
+        sigma = torch.stack([s[on].log().mean().exp() for s, on in zip(found.s, report.on, strict=True)])
+        weight = (sigma[:, None] / found.s).clamp(1 / 30, 30) ** 2
+        assert torch.allclose(below.weight[below.on], weight[below.on], rtol=1e-4)
+        assert torch.allclose(below.y[below.on], found.v[below.on], rtol=1e-9)
 
 
 def test_supports_handed_down_are_what_exceeds_the_threshold():
     G = net((8, 30, 60, 100))
     _, x = signals(G)
     y, e = noisy(x)
-    R = ci.invert(G, y, "latent_pursuit", noise=("l2", e.norm(dim=1)), on_fail="ignore")
-    for above, below in pairwise(R.layers):
-        on = above.solution.h > above.threshold[:, None]
-        assert torch.equal(below.problem.rows.on, on) and torch.equal(below.problem.rows.off, ~on)
-        assert not torch.equal(on, above.solution.h > 0), "noise must switch small units off, or the claim is empty"
+    for bound in (None, ("l2", e.norm(dim=1))):
+        R = ci.invert(G, x if bound is None else y, "latent_pursuit", noise=bound, on_fail="ignore")
+        for above, below in pairwise(R.layers):
+            on, rows = above.solution.h > above.threshold.reshape(len(y), -1), below.problem.rows
+            assert torch.equal(rows.on, on) and torch.equal(above.on, on) and not (rows.off & on).any()
+            assert torch.equal(rows.off, ~on) == (bound is None), "noise must leave some units open, or the claim is empty"
 
 
 @pytest.mark.parametrize("method", ["hybrid", "latent_pursuit"])

@@ -20,7 +20,8 @@ class LayerReport(Batch):
 
     index: which layer, 0 is the latent's. problem: the layer problem that was solved (None after loading from a file).
     solution: points and certificates. penalty: lam, gamma or eps used, `(N,)`, NaN where it has none. threshold: entries
-    of h above it count as on in the layer below, `(N,)`. remark: what was done differently, or "".
+    of h above it count as on in the layer below, `(N,)`, or `(N, n)` where noise was stated. remark: what was done
+    differently, or "".
     """
 
     index: int
@@ -31,14 +32,20 @@ class LayerReport(Batch):
     threshold: Tensor = per_signal()
     remark: str = ""
 
+    @property
+    def on(self) -> Tensor:
+        """The units that count as on in the layer below, bool `(N, n)`."""
+        h = self.solution.h
+        return h > self.threshold.to(h).reshape(len(h), -1)
+
     @classmethod
     def of(
         cls, index: int, problem: AbstractLayerProblem, solution: Solution, threshold: Tensor, remark: str = ""
     ) -> "LayerReport":
         """A report with the penalty read off the problem: its lam, gamma or eps, NaN where it has none of them."""
         values = [problem.__dict__[name] for name in ("lam", "gamma", "eps") if name in problem.__dict__]
-        nothing = torch.full_like(threshold, torch.nan)
-        penalty = torch.as_tensor(values[0]).to(threshold).expand_as(threshold) if values else nothing
+        nothing = torch.full_like(solution.h[:, 0], torch.nan)
+        penalty = torch.as_tensor(values[0]).to(nothing).expand_as(nothing) if values else nothing
         return cls(index, type(problem).__name__, problem, solution, penalty, threshold, remark)
 
     @classmethod

@@ -608,8 +608,7 @@ def _agreement(page: _Page, k: int) -> str:
     reports = [r for r in page.inversion.layers if r.index == k]
     if not reports:
         return ""
-    solution, threshold = reports[0].solution, reports[0].threshold.detach().cpu().double()
-    found = solution.h.detach().cpu().double() > threshold[:, None]
+    found = reports[0].on.cpu()
     same = (found == (page.hidden[k - 1] > 0)).all(1)
     return f"hidden {k} for {int(same.sum())} of {len(same)} signals"
 

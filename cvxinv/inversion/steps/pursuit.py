@@ -4,12 +4,15 @@
     mid layers    min_{h >= 0} 1/2 |W h + b - h_next|^2_on + lam 1'h,  (W h + b)_off <= 0          eq. (9)
     latent        min_z 1/2 |W z + b - h_1|^2_on + gamma/2 |z|^2,      (W z + b)_off <= 0          eq. (16)
 
-`on` are the entries of the layer above that exceed the support threshold. Behind a LeakyReLU every row is on, with y / a
-and weight a^2 where y < 0, and the unknown below a LeakyReLU has any sign. A matrix A makes the image layer's map A W_L.
+`on` are the entries of the layer above that exceed a threshold, `off` the others. Behind a LeakyReLU every row is on,
+with y / a and weight a^2 where y < 0, and the unknown below a LeakyReLU has any sign. A matrix A makes the image layer's map
+A W_L.
 
-Without noise lam = 0 and gamma = 0 (gamma = 1e-6 |W_on|^2 where W_on'W_on is singular). With a relative noise e the
-layers get lam = e s_y sqrt(2 log n / m_on) max_j |w_j| / 8 and gamma = (e s_y)^2 / m_on, the level of what noise alone
-correlates with a column, and the noise variance of a row.
+Without noise lam = 0 and gamma = 0 (gamma = 1e-6 |W_on|^2 where W_on'W_on is singular). With noise of standard deviation
+sigma in a row of weight 1 the layers get lam = sigma (2 log n)^(1/2) max_j |w_j| / 8 and gamma = sigma^2, the level of what
+noise alone correlates with a column, and its variance. Which units are then on, which off, and which neither, follows from
+how far the noise may have moved them (`evidence.py`), and so do the weights and the sigma of the rows below. Behind a
+LeakyReLU, where nothing is off, sigma keeps its share of the rows.
 
 Behind an output phi = tanh, sigmoid or PLU the image layer is read in one of three ways (`image_layer`):
 
@@ -17,10 +20,10 @@ Behind an output phi = tanh, sigmoid or PLU the image layer is read in one of th
     interval        min 1'h over h >= 0 with phi^-1(y - e) <= W_L h + b_L <= phi^-1(y + e) on every seen entry
     activated       eq. (8) as it stands, 1/2 |phi(W_L h + b_L) - y|^2 + lam 1'h: not convex, Algorithm 3
 
-Left out: preactivation behind PLU, in l2 noise, where h has any sign or over 1500 entries, else interval with e the linf
-bound, or 0. Without noise both find z behind trained sigmoid decoders; interval is more exact, uses the pixels that are too
-flat for preactivation, and mostly takes longer. Activated stops far off, at points that count as stationary. In noise none
-of the three gets the supports of these decoders right.
+Left out: preactivation behind PLU, in noise, where h has any sign or over 1500 entries, else interval with e = 0. Without
+noise both find z behind trained sigmoid decoders; interval is more exact, uses the pixels that are too flat for
+preactivation, and mostly takes longer. In noise it gets more of the supports wrong. Activated stops far off, at points that
+count as stationary.
 
 Source: Aberdam, Simon, Elad (2020), Algorithms 3 to 5; changed: biases, masks, matrices, LeakyReLU, exact solves, lam, the
 readings behind phi.
@@ -51,6 +54,7 @@ from ...solvers.solver import AbstractSolver
 from ..answer import GIVEN, LayerReport
 from ..options import penalty, tidy, within
 from ..task import Task
+from .evidence import rows_from, weigh_evidence
 from .reading import before_output, image_map, image_rows, rows_behind, unreadable
 
 IMAGE_LAYERS = ("preactivation", "interval", "activated")
@@ -118,10 +122,14 @@ def _check_layer_problems(chosen: object, task: Task) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Noise:
-    """Noise as the layers are told: `relative` `(N,)`, and `level`, its length in units of the image layer's misfit."""
+    """Noise of a layer's rows, `(N,)` each: its standard deviation in a row of weight 1, and its length over the rows'.
 
+    stated: whether the task says that there is any, of whatever size.
+    """
+
+    sigma: Tensor
     relative: Tensor
-    level: Tensor
+    stated: bool
 
 
 def _free(layers: tuple[Layer, ...], index: int) -> bool:
@@ -150,9 +158,9 @@ def image_form(task: Task, settings: LayerOptions) -> str:
 
 
 def _default_form(task: Task, settings: LayerOptions) -> str:
-    # without noise the bounds keep what saturated pixels know, in l2 noise nothing gains
+    # without noise the bounds keep what saturated pixels know, in noise they get the supports wrong
     last = task.generator.layers[-1]
-    if not last.activation.saturates or (task.noise is not None and task.noise.norm != "linf"):
+    if not last.activation.saturates or task.noise is not None:
         return "preactivation"
     # a linear program beyond that size is for first-order methods, which take minutes per signal
     method = torch_solver(settings.solver)
@@ -200,42 +208,70 @@ def pursue(task: Task, settings: LayerOptions) -> tuple[Tensor, list[LayerReport
     layers, reports = task.generator.layers, list[LayerReport]()
     if settings.lam is not None or settings.gamma is not None:
         settings = replace(settings, lam=penalty(settings.lam, "lam", task), gamma=penalty(settings.gamma, "gamma", task))
-    problem, remark, noise = _image_problem(task, settings)
+    problem, remark, rows, noise = _image_problem(task, settings)
     for index in range(len(layers) - 1, -1, -1):
         solution = solve(problem, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
-        threshold = support_threshold(solution, noise.relative, settings)
+        below, threshold, noise = _handed_down(layers, index, rows, solution, noise, settings)
         reports.append(LayerReport.of(index, problem, solution, threshold, remark))
         task.progress.reach((len(layers) - index) / (len(layers) + 1))
-        if index:
-            layer = layers[index - 1]
-            rows = _movable(Rows(layer.W, layer.b, *rows_behind(layer.activation, solution.h, threshold)))
-            level = noise.relative * rows.scale()
-            problem, remark = _problem(rows, layers, index - 1, _Noise(noise.relative, level), settings)
+        if below is not None:
+            rows = below
+            problem, remark = _problem(rows, layers, index - 1, noise, settings)
     return solution.h, reports
 
 
-def _image_problem(task: Task, settings: LayerOptions) -> tuple[AbstractLayerProblem, str, _Noise]:
-    """The problem of the image layer, what is to be said of it, and the noise that it and the others assume."""
+def _handed_down(
+    layers: tuple[Layer, ...], index: int, rows: Rows, solution: Solution, noise: _Noise, settings: LayerOptions
+) -> tuple[Rows | None, Tensor, _Noise]:
+    """Rows of the layer below layer `index`, None below the last; the threshold for its on rows; and their noise."""
+    threshold = support_threshold(solution, settings)
+    if index == 0:
+        return None, threshold, noise
+    phi, (W, b), h = layers[index - 1].activation, (layers[index - 1].W, layers[index - 1].b), solution.h
+    if not noise.stated or phi.leaks or settings.support_threshold is not None:
+        below = _movable(Rows(W, b, *rows_behind(phi, h, threshold)))
+        count = below.on.sum(1).clamp(min=1).to(h)
+        return below, threshold, replace(noise, sigma=noise.relative * below.scale() / count.sqrt())
+    there = (noise.sigma > 0).nonzero()[:, 0]
+    known, sigma = rows_behind(phi, h.clone(), threshold), torch.zeros_like(noise.sigma)
+    least, threshold = threshold / 8, threshold[:, None].repeat(1, h.shape[1])
+    if len(there):
+        lam = _weight_of(solution.problem)[there]
+        found = weigh_evidence(rows.take(there), h[there], lam, noise.sigma[there], least[there], index == len(layers) - 1)
+        threshold[there] = found.threshold
+        for whole, part in zip((*known, sigma), rows_from(found), strict=True):
+            whole[there] = part
+    return _movable(Rows(W, b, *known)), threshold, replace(noise, sigma=sigma)
+
+
+def _weight_of(problem: AbstractLayerProblem | None) -> Tensor:
+    """The l1 weight of a squared misfit, `(N,)`; 0 in other problems."""
+    assert problem is not None
+    lam = problem.lam if isinstance(problem, NonnegativeLasso) else 0.0
+    return torch.as_tensor(lam).to(problem.rows.y).expand(problem.N)
+
+
+def _image_problem(task: Task, settings: LayerOptions) -> tuple[AbstractLayerProblem, str, Rows, _Noise]:
+    """The problem of the image layer, what is to be said of it, its rows as they are read, and their noise."""
     layers, (W, b), form = task.generator.layers, image_map(task), image_form(task, settings)
     index, phi = len(layers) - 1, type(task.generator.layers[-1].activation).__name__
     rows = _movable(Rows(W, b, *image_rows(task)))
+    noise = _image_noise(task, rows)
     if form == "direct":
-        noise = _Noise(task.relative_noise, task.relative_noise * rows.scale())
-        return *_problem(rows, layers, index, noise, settings), noise
-    noise = _noise_behind(task, rows)
+        return *_problem(rows, layers, index, noise, settings), rows, noise
     if index in (settings.layer_problems or {}):
-        return *_problem(_output_rows(task, W, b), layers, index, noise, settings), noise
+        return *_problem(_output_rows(task, W, b), layers, index, noise, settings), rows, noise
     if form == "preactivation":
         problem, remark = _problem(rows, layers, index, noise, settings)
         left_out = int((task.measurement.seen(task.N).to(rows.on.device) & ~rows.on).sum())
         words = f"on the signal before its {phi}, weighed by its slope; {left_out} entries too flat for that left out"
-        return problem, "; ".join(filter(None, (words, remark))), noise
+        return problem, "; ".join(filter(None, (words, remark))), rows, noise
     seen = _output_rows(task, W, b)
     if form == "interval":
         problem = IntervalBasisPursuit.behind(layers[-1].activation, W, b, task.y, _width(task), seen.on)
-        return problem, f"each row W h + b within what its pixel behind {phi} allows", noise
+        return problem, f"each row W h + b within what its pixel behind {phi} allows", rows, noise
     lam = settings.lam if settings.lam is not None else _lam(rows, noise)
-    return ActivatedLasso(seen, layers[-1].activation, lam), f"through the {phi}, not convex", noise
+    return ActivatedLasso(seen, layers[-1].activation, lam), f"through the {phi}, not convex", rows, noise
 
 
 def _movable(rows: Rows) -> Rows:
@@ -257,14 +293,15 @@ def _output_rows(task: Task, W: AbstractMap, b: Tensor) -> Rows:
     return Rows(W, b, task.y, seen, torch.zeros_like(seen))
 
 
-def _noise_behind(task: Task, rows: Rows) -> _Noise:
-    """The noise where each row of the image layer is weighed by its slope squared: it has the output's length there."""
+def _image_noise(task: Task, rows: Rows) -> _Noise:
+    """The noise of the image layer's rows; where they are weighed by a squared slope, it has the output's length there."""
     none = torch.zeros_like(task.size)
     if task.noise is None:
-        return _Noise(none, none)
+        return _Noise(none, none, stated=False)
     size = (rows.fit * rows.y**2).sum(1).sqrt()
-    level = task.relative_noise * task.size
-    return _Noise(torch.where(size > 0, level / size.clamp(min=torch.finfo(size.dtype).tiny), none), level)
+    relative = torch.where(size > 0, task.noise.length(task.seen) / size.clamp(min=torch.finfo(size.dtype).tiny), none)
+    # a signal of length 0 says nothing of a relative size; it is inverted as if it were exact
+    return _Noise(torch.where(task.size > 0, task.noise.per_entry(task.seen), none), relative, stated=True)
 
 
 def _problem(
@@ -273,7 +310,7 @@ def _problem(
     if index in (settings.layer_problems or {}):
         return _chosen_problem(rows, index, settings), GIVEN
     if index == 0:
-        return latent_problem(rows, noise.level, settings.gamma)
+        return latent_problem(rows, noise.sigma, settings.gamma)
     if layers[index - 1].activation.leaks:
         return GaussianLatent(rows, 0.0), "h of any sign (below it a LeakyReLU)"
     return NonnegativeLasso(rows, _lam(rows, noise) if settings.lam is None else settings.lam), ""
@@ -298,19 +335,17 @@ def _chosen_problem(rows: Rows, index: int, settings: LayerOptions) -> AbstractL
 
 def _lam(rows: Rows, noise: _Noise) -> Tensor:
     """The level of what noise alone correlates with a column, over 8, `(N,)`."""
-    count = rows.on.sum(1).clamp(min=1).to(rows.y)
     M = rows.W.matrix()
     same = bool((rows.fit[rows.on] == 1).all())
     column = M.norm(dim=0).amax() if same else (rows.fit @ M.square()).amax(1).sqrt()
-    return noise.level * column * (2 * log(max(rows.n, 2)) / count).sqrt() / 8
+    return noise.sigma * column * (2 * log(max(rows.n, 2))) ** 0.5 / 8
 
 
-def latent_problem(rows: Rows, level: Tensor, given: float | Tensor | None = None) -> tuple[AbstractLayerProblem, str]:
-    """The latent's problem and a remark; level: length of the noise in the rows, `(N,)`; given: its gamma, if asked for."""
+def latent_problem(rows: Rows, sigma: Tensor, given: float | Tensor | None = None) -> tuple[AbstractLayerProblem, str]:
+    """The latent's problem and a remark; sigma: the noise of a row, `(N,)`; given: its gamma, if asked for."""
     if given is not None:
         return GaussianLatent(rows, given), ""
-    count = rows.on.sum(1).clamp(min=1).to(rows.y)
-    gamma = level**2 / count
+    gamma = sigma**2
     H = rows.gram()
     values = torch.linalg.eigvalsh(H).expand(rows.N, -1)
     singular = (values[:, 0] <= 1e-13 * values[:, -1]) & (gamma == 0)
@@ -321,14 +356,13 @@ def latent_problem(rows: Rows, level: Tensor, given: float | Tensor | None = Non
     return GaussianLatent(rows, torch.where(singular, 1e-6 * top, gamma)), remark
 
 
-def support_threshold(solution: Solution, relative: Tensor, settings: LayerOptions) -> Tensor:
-    """Entries of h above this count as on in the layer below, `(N,)`."""
+def support_threshold(solution: Solution, settings: LayerOptions) -> Tensor:
+    """Entries of h above this are no rounding, `(N,)`; without noise they count as on in the layer below."""
     top = solution.h.amax(1).clamp(min=0)
     if settings.support_threshold is not None:
         return settings.support_threshold * top
     exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
-    fraction = torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3)
-    return torch.maximum(fraction, (8 * relative).clamp(max=0.5)) * top
+    return torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3) * top
 
 
 def notes_of(task: Task, settings: LayerOptions) -> tuple[str, ...]:
@@ -350,6 +384,5 @@ def supports(task: Task, reports: list[LayerReport]) -> list[Tensor]:
     masks = []
     for report in reversed(reports[:-1]):
         phi = task.generator.layers[report.index - 1].activation
-        h = report.solution.h
-        masks.append(h > (0 if phi.leaks else report.threshold[:, None]))
+        masks.append(report.solution.h > 0 if phi.leaks else report.on)
     return masks
