@@ -173,6 +173,7 @@ def _result(
     z = torch.where(task.usable[:, None], found.z, torch.nan).to(dtype)
     task = at_level(task, z)
     verdict = judge(task, z)  # on z as it is given back, rounding included
+    notes = level_notes(task, verdict.explained, verdict.misfit)
     clean = torch.nan_to_num(z).to(torch.float64)
     blank, passed = (~task.usable)[:, None], zip(task.generator.layers, task.generator.preactivations(clean), strict=True)
     *hidden, signal = [torch.where(blank, torch.nan, layer.activation(u)) for layer, u in passed]
@@ -181,7 +182,7 @@ def _result(
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if truth is None else snrs(task, truth, z, hidden, signal),
         {"verify": time.perf_counter() - started},
-        settings | task_words(task), versions(task, dtype), (*found.notes, *level_notes(task, verdict.explained)),
+        settings | task_words(task), versions(task, dtype), (*found.notes, *notes),
         measure_uncertainty(task, clean),
     )  # fmt: skip
 

@@ -4,22 +4,27 @@
    were stated.
 2. The level is estimated at the optimum found (`uncertainty`). Where a prior is weighed by it, a warm descent and another
    estimate follow until it stands.
-3. Where what is left is doubted (`doubts`) the method runs once more, for a quarter of the level, so that it goes on to its
-   other starts. The answer of the lower level is kept.
+3. Where what is left is doubted (`doubts`) although the first level ended the search, the method runs once more, for a
+   quarter of the level found, so that it goes on to its other starts. The answer of the lower level is kept.
 
 *What the estimate can say.* Whatever z is, its residual fits the level that was estimated from it: a length refutes nothing
 here. Two things can, and `explained` asks for both:
 
-- the misfit is at most half of |y|: beyond that the noise is said to be larger than what it hides;
+- G(z) takes more off |y|^2 than it could off noise: |y|^2 - |r|^2 > sigma^2 times the 99.9 % quantile of chi-squared of q,
+  as all signals of a generator lie near a space of q directions, in which noise has no more than that;
 - what is left looks like noise to the generator. For a true fit r is, up to first order, what white noise leaves outside the
   columns of J. A wrong optimum, or a signal out of range, leaves differences of signals, and these lie near the span of the
-  generator's samples D = (A G(z_1), ..., A G(z_M)), z_j drawn once. With Q an orthonormal basis of the part of it outside of
-  J, of q columns,
+  generator's samples and a constant, D = (A G(z_1), ..., A G(z_M), A 1), z_j drawn once. With Q an orthonormal basis of the
+  part of it outside of J, of q columns,
 
       F = (|Q'r|^2 / q) / ((|r|^2 - |Q'r|^2) / (k - rank J - q))          r less its part in J
 
   has under white noise of any level the F distribution of q and k - rank J - q degrees of freedom. It is doubted where noise
-  would exceed F once in a thousand times.
+  would exceed F once in a thousand times. A misfit of at most 1 % of |y| may be uneven noise, as rounding is, which lies
+  where the samples differ without following them: N(0, diag(r_i^2)) leaves T = |Q'r|^2 distributed as sum_j lambda_j chi^2_1
+  with the eigenvalues of M = Q' diag(r_i^2) Q, near tr M / nu times chi^2 of nu = (tr M)^2 / |M|_F^2 degrees of freedom
+  (Satterthwaite), and T must be as rare as F, both without the constant: what is rounded to 0 is biased. Larger errors that
+  are as uneven are a model's more often than noise.
 
 A model error that no sample of the generator resembles, and that is smaller than the signal, counts as noise: no test on a
 single signal can tell. A residual within the signal's own precision is no noise at all, and explained as without a
@@ -43,7 +48,8 @@ _LOWER = 0.25  # what a doubted level is multiplied by before the method runs ag
 _SAMPLES = 64
 _SEED = 0x1E7E1
 _RARE = 1e-3  # how often white noise may be doubted
-_MOST = 0.5  # misfit over |y| beyond which a level is doubted
+_SMALL = 0.01  # misfit over |y| up to which what is left may be uneven
+_MOST = 0.5  # misfit over |y| beyond which a level is large
 _STANDS = 1e-3  # relative change of a level that stands
 _ROUNDS, _STEPS = 20, 30
 _ROUNDING = 10  # a misfit below this many roundings of |y| is none
@@ -64,10 +70,11 @@ def check_level(task: Task) -> None:
 def find(task: Task, search: Callable[[Task, Tensor | None], Latents]) -> Latents:
     """Latents of a task whose level is to be estimated; see the module. search: a method's run, of the task's signals at the
     positions that stand beside it, None for all of them."""
-    level = first_level(task)
-    found = search(_with(task, level), None)
-    z, level = _settled(_with(task, level), found.z)
-    again = (doubts(_with(task, level), z) & task.usable).nonzero()[:, 0]
+    first = _with(task, first_level(task))
+    found = search(first, None)
+    ended = first.explained(found.z) & task.usable
+    z, level = _settled(first, found.z)
+    again = (ended & doubts(_with(task, level), z)).nonzero()[:, 0]
     if len(again) == 0:
         return replace(found, z=z)
     part = _with(task.take(again), _LOWER * level[again])
@@ -91,18 +98,21 @@ def at_level(task: Task, z: Tensor) -> Task:
     return _with(task, torch.maximum(estimate(task, z).nan_to_num(0.0), floor.clamp(min=SMALLEST)))
 
 
-def level_notes(task: Task, explained: Tensor) -> tuple[str, ...]:
-    """What is to be said of estimated levels, for results; explained: `(N,)`."""
+def level_notes(task: Task, explained: Tensor, misfit: Tensor) -> tuple[str, ...]:
+    """What is to be said of estimated levels, for results; explained, misfit: `(N,)`, on the CPU."""
     if not estimated(task):
         return ()
     said = "the noise's level was estimated from what each fit leaves over: its size alone cannot refute the fit"
-    lost = int((~explained).sum())
-    if lost == 0:
-        return (f"{said}, and a model error that looks like noise counts as noise",)
-    return (
-        f"{said}; {lost} of {task.N} signals are not called explained, as what is left of them is more than half of |y|, or "
-        "resembles the generator's own samples, or z is no optimum",
-    )
+    lost, large = int((~explained).sum()), int((explained & (misfit > _MOST * task.size.cpu())).sum())
+    notes = [f"{said}, and a model error that looks like noise counts as noise"]
+    if large:
+        notes.append(f"the level of {large} signals is large: it takes more than half of what was seen of them")
+    if lost:
+        notes.append(
+            f"{lost} of {task.N} signals are not called explained: what is left of them resembles the generator's own "
+            "samples or an offset, or is uneven, or G(z) takes no more off them than off noise, or z is no optimum"
+        )
+    return tuple(notes)
 
 
 def first_level(task: Task) -> Tensor:
@@ -124,31 +134,56 @@ def doubts(task: Task, z: Tensor) -> Tensor:
 
 
 def _doubted(task: Task, z: Tensor) -> Tensor:
+    from scipy.stats import chi2  # late: importing the package loads torch and little else
+
     r, J = task.linearize(z)
     misfit = lengths(r)
-    precise = misfit <= EXPLAINED[task.born] * task.size
-    return ~precise & ((misfit > _MOST * task.size) | (_likelihood(task, r, J) < _RARE))
+    precise, small = misfit <= EXPLAINED[task.born] * task.size, misfit <= _SMALL * task.size
+    rare, q = torch.ones_like(misfit), torch.ones_like(task.seen)
+    for uneven in (False, True):
+        index = (small == uneven).nonzero()[:, 0]
+        if len(index):
+            rare[index], q[index] = _likelihood(task.take(index), r[index], J[index], uneven)
+    gain, level = task.size.square() - misfit.square(), misfit.square() / task.seen.clamp(min=1)
+    evident = gain > level * torch.as_tensor(chi2.isf(_RARE, q.clamp(min=1).cpu().numpy()), device=z.device)
+    return ~precise & (~evident | (rare < _RARE))
 
 
-def _likelihood(task: Task, r: Tensor, J: Tensor) -> Tensor:
-    """How often white noise exceeds F, `(N,)`; 1 where too few entries are left to say."""
-    from scipy.stats import f  # late: importing the package loads torch and little else
+def _likelihood(task: Task, r: Tensor, J: Tensor, uneven: bool) -> tuple[Tensor, Tensor]:
+    """How often noise exceeds F, and where it may be `uneven` T too, `(N,)`, 1 where too little is left to say; and q."""
+    from scipy.stats import f
 
-    D, unit = _samples(task), lengths(r).clamp(min=torch.finfo(r.dtype).tiny)
-    D, r = D / lengths(D, 1, keepdim=True).clamp(min=torch.finfo(r.dtype).tiny), (r / unit[:, None])[..., None]
-    Q, rank = _range(J)
-    QD, r = Q.mT @ D, r - Q @ (Q.mT @ r)
-    gram = D.mT @ D - QD.mT @ QD
-    w, V = torch.linalg.eigh(gram)
+    D, unit = _samples(task, offset=not uneven), lengths(r).clamp(min=SMALLEST)
+    D, r = D / lengths(D, 1, keepdim=True).clamp(min=SMALLEST), (r / unit[:, None])[..., None]
+    basis, rank = _range(J)
+    inside, r = basis.mT @ D, r - basis @ (basis.mT @ r)
+    w, V = torch.linalg.eigh(D.mT @ D - inside.mT @ inside)
     left = task.seen - rank
     # the directions in which the samples differ most, and at most half of what is left
-    usual = (w > _SAME) & (torch.arange(_SAMPLES, 0, -1, device=w.device) <= (left // 2)[:, None])
-    along = torch.where(usual, (V.mT @ (D.mT @ r))[..., 0] / torch.where(usual, w, 1.0).sqrt(), 0.0).square().sum(1)
+    usual = (w > _SAME) & (torch.arange(w.shape[1], 0, -1, device=w.device) <= (left // 2)[:, None])
+    scale = torch.where(usual, torch.where(usual, w, 1.0).rsqrt(), 0.0)
+    along = ((V.mT @ (D.mT @ r))[..., 0] * scale).square().sum(1)
     q, whole = usual.sum(1), r.square().sum((1, 2))
     rest = left - q
-    F = (along / q.clamp(min=1)) / ((whole - along).clamp(min=1e-300) / rest.clamp(min=1))
+    F = (along / q.clamp(min=1)) / ((whole - along).clamp(min=SMALLEST) / rest.clamp(min=1))
     rare = f.sf(F.cpu().numpy(), q.clamp(min=1).cpu().numpy(), rest.clamp(min=1).cpu().numpy())
-    return torch.where((q > 0) & (rest > 0), torch.as_tensor(rare, device=F.device), 1.0)
+    found = torch.where((q > 0) & (rest > 0), torch.as_tensor(rare, device=F.device), 1.0)
+    asked = (found < _RARE).nonzero()[:, 0]
+    if uneven and len(asked):
+        D, V, basis, inside = (v[asked] if len(v) > 1 else v for v in (D, V * scale[:, None], basis, inside))
+        found[asked] = torch.maximum(found[asked], _uneven(D @ V - basis @ (inside @ V), r[asked], along[asked]))
+    return found, q.expand(len(r))
+
+
+def _uneven(Q: Tensor, r: Tensor, along: Tensor) -> Tensor:
+    """How often independent noise of the residual's own size in each entry exceeds T, `(N,)`; see the module."""
+    from scipy.stats import chi2
+
+    M = Q.mT @ (r.square() * Q)
+    trace = torch.diagonal(M, dim1=1, dim2=2).sum(1).clamp(min=SMALLEST)
+    freedom = trace.square() / M.square().sum((1, 2)).clamp(min=SMALLEST)
+    rare = chi2.sf((freedom * along / trace).cpu().numpy(), freedom.cpu().numpy())
+    return torch.as_tensor(rare, device=along.device)
 
 
 def _range(J: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,10 +201,14 @@ def _blocks(task: Task) -> list[Tensor]:
     return [part for block in task.blocks() for part in block.split(max(1, len(block) * n0 // (n0 + 2 * _SAMPLES)))]
 
 
-def _samples(task: Task) -> Tensor:
-    """The generator's samples as they were seen, `(N, k, M)`, or `(1, k, M)` where all signals are seen alike."""
+def _samples(task: Task, offset: bool = False) -> Tensor:
+    """The generator's samples as they were seen, `(N, k, M)`, or `(1, k, M)` where all signals are seen alike.
+
+    offset: with one more, of entries 1.
+    """
     draw = torch.Generator().manual_seed(_SEED)
     x = task.generator(task.generator.sample_latent(_SAMPLES, draw, device="cpu").to(task.y))
+    x = torch.cat((x, torch.ones_like(x[:1]))) if offset else x
     count = 1 if task.measurement.shared else task.N
     return task.measurement.push(x.T.expand(count, -1, -1))
 
