@@ -12,7 +12,7 @@ from torch import nn
 
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
-from cvxinv.pages.inspection import Inspection, inspect_and_sample, inspect_generator
+from cvxinv.pages.inspection import Inspection, _spectrum, inspect_and_sample, inspect_generator
 from cvxinv.pages.plots import inspection_picture, png_bytes
 
 # mean nonzeros per hidden layer, never active units, smallest rank and median condition number of the Jacobian (None
@@ -156,6 +156,106 @@ def test_trained_generators_agree_with_their_table(name: str, real_generator: Ca
         holds, share = GROWTH[name]
         assert [c.holds for c in inspection.growth] == holds
         assert inspection.growth_share == (None if share is None else pytest.approx(share, abs=0.02))
+
+
+# --- units that are never positive, and large maps ------------------------------------------------
+
+
+def leaky_pair(weight: float) -> ci.Generator:
+    """x = (z_1 + 50, weight / 2 (0.1 z_2 - 5)): its second hidden unit is always on the slope 0.5."""
+    b = torch.tensor([50.0, -5.0]).double()
+    layers = (
+        ci.Layer(ci.Dense(torch.diag(torch.tensor([1.0, 0.1], dtype=torch.float64))), b, ci.LeakyReLU(0.5)),
+        ci.Layer(ci.Dense(torch.diag(torch.tensor([1.0, weight]).double())), torch.zeros(2).double(), ci.Identity()),
+    )  # fmt: skip
+    return ci.Generator(layers, (2,), {})
+
+
+@pytest.mark.parametrize("weight", [20.0, 60.0])
+def test_a_leaky_unit_that_is_never_positive_carries_its_share_of_the_variation(weight: float):
+    G = leaky_pair(weight)
+    inspection = inspect_generator(G, samples=400, latents=2, seed=3)
+    (hidden,) = inspection.hidden
+    z = G.sample_latent(400, torch.Generator().manual_seed(3))[:100]  # those that shares are measured over
+    first, second = z.var(0, unbiased=False).tolist()
+    share = (weight / 20) ** 2 * second / (first + (weight / 20) ** 2 * second)
+    assert (hidden.never_active, hidden.most) == (1, 1)
+    assert hidden.carried == pytest.approx(share, rel=1e-9) and hidden.most_carried == pytest.approx(share, rel=1e-9)
+    words = inspection.expectations[-1]
+    assert (
+        f"1 of 2 units were never positive: always on the slope 0.5, they are linear, and carry {100 * share:.3g} %" in words
+    )
+    assert "nothing" not in words
+
+
+def test_a_leaky_unit_that_nothing_reads_carries_nothing():
+    inspection = inspect_generator(leaky_pair(0.0), samples=50, latents=2)
+    (hidden,) = inspection.hidden
+    assert (hidden.never_active, hidden.carried, hidden.most_carried, hidden.most) == (1, 0.0, 0.0, None)
+    assert "never positive: always on the slope 0.5, they are linear, and carry nothing" in inspection.expectations[-1]
+
+
+def test_of_several_units_the_one_that_carries_most_is_named():
+    # three units always on the slope 0.5 behind z, read with weights 1, 3 and -3.5: together 0.5, as the first is behind -z
+    layers = (
+        ci.Layer(ci.Dense(torch.ones(3, 1).double()), torch.full((3,), -99.0).double(), ci.LeakyReLU(0.5)),
+        ci.Layer(ci.Dense(torch.tensor([[1.0, 3.0, -3.5]]).double()), torch.zeros(1).double(), ci.Identity()),
+    )
+    inspection = inspect_generator(ci.Generator(layers, (1,), {}), samples=50, latents=2)
+    (hidden,) = inspection.hidden
+    # all together are all there is; alone, the third is 3.5 of what is 0.5 in sum
+    assert hidden.most == 2 and hidden.carried == pytest.approx(1.0) and hidden.most_carried == pytest.approx(49.0)
+    assert "carry 100 % of the output's variation, unit 2 alone 49 times as much" in inspection.expectations[-1]
+
+
+def picture_net(scale: float = 1.0) -> ci.Generator:
+    """4 -> 6x12x12 -> 144, the small likeness of a net whose last convolution has many inputs and few outputs."""
+    torch.manual_seed(0)
+    G = generator_of(
+        nn.Linear(4, 6 * 144), nn.ReLU(), nn.Unflatten(1, (6, 12, 12)), nn.Conv2d(6, 1, 3, padding=1), nn.Flatten()
+    )
+    first = G.layers[0]
+    return replace(G, layers=(replace(first, W=first.W.scaled(scale), b=first.b * scale), *G.layers[1:]))
+
+
+def test_a_large_map_is_asked_by_its_smaller_side_and_never_made_a_matrix(monkeypatch: pytest.MonkeyPatch):
+    for W in (picture_net().layers[1].W, ci.ConvTranspose2d(torch.randn(2, 9, 3, 3).double(), (2, 5, 5), stride=(2, 2))):
+        expected = torch.linalg.svdvals(W.make_matrix())
+        with monkeypatch.context() as patch:
+            patch.setattr("cvxinv.pages.inspection._LARGE", 1000)
+            patch.setattr(type(W), "matrix", lambda _: pytest.fail("expected products"))
+            found = _spectrum(W)
+        assert found is not None and len(found) == min(W.m, W.n)
+        assert torch.allclose(found, expected, rtol=1e-7, atol=0)
+
+
+def test_a_large_map_of_short_rank_is_decomposed_after_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cvxinv.pages.inspection._LARGE", 0)
+    torch.manual_seed(0)
+    weight = torch.randn(9, 3).double() @ torch.randn(3, 5).double()
+    G = ci.Generator((ci.Layer(ci.Dense(weight), torch.zeros(9).double(), ci.Identity()),), (9,), {})
+    layer = inspect_generator(G, 5, 1).layers[0]
+    assert (layer.rank, layer.condition) == (3, None) and layer.sigma_min is not None and layer.sigma_min < 1e-12
+
+
+def test_what_would_take_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cvxinv.pages.inspection._LARGE", 1000)
+    monkeypatch.setattr("cvxinv.pages.inspection._MOST_WORK", 1_000_000)
+    layers = inspect_generator(picture_net(), 20, 2).layers
+    assert layers[0].rank == 4 and (layers[1].sigma_max, layers[1].condition, layers[1].rank) == (None, None, None)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-42, 1e45])
+def test_costly_generators_are_counted_in_float32_unless_that_counts_otherwise(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+):
+    G = picture_net(scale)
+    plain = inspect_generator(G, 60, 3)
+    monkeypatch.setattr("cvxinv.pages.activity.COSTLY", 0)
+    monkeypatch.setattr("cvxinv.pages.inspection.COSTLY", 0)
+    quick = inspect_generator(G, 60, 3)
+    assert quick.hidden == plain.hidden and quick.rank == plain.rank
+    assert quick.condition == pytest.approx(plain.condition, rel=1e-3 if scale == 1.0 else 1e-12)
 
 
 # --- the exact check ------------------------------------------------------------------------------

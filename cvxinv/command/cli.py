@@ -734,7 +734,7 @@ def _print_inspection(inspection: Inspection) -> None:
     console.print(layers)
     if any(layer.sigma_max is None for layer in inspection.layers):
         console.print("-: larger than 2000 on both sides, not decomposed")
-    hidden = _table(f"positive entries, {inspection.samples} latents", "hidden", "mean", "5 %", "95 %", "never active")
+    hidden = _table(f"positive entries, {inspection.samples} latents", "hidden", "mean", "5 %", "95 %", "never positive")
     for h in inspection.hidden:
         mean = f"{h.mean:.1f} of {h.size}"
         hidden.add_row(str(h.index), mean, f"{h.q05:.0f}", f"{h.q95:.0f}", str(h.never_active))

@@ -104,7 +104,7 @@ class AbstractMap(ABC):
 
     def make_matrix(self) -> Tensor:
         """W as a dense `(m, n)` tensor, made anew: by default from W's products with unit vectors."""
-        return _by_columns(self)
+        return _by_products(self)
 
     @cached_property
     def _kept_matrix(self) -> Tensor:
@@ -219,11 +219,15 @@ class AbstractMap(ABC):
         if "_kept_matrix" in self.__dict__ or isinstance(self, Dense):
             M = self.matrix()
             return lengths(M, 1), lengths(M, 0)
-        rows, columns = torch.zeros(self.m, dtype=self.dtype, device=self.device), []
-        for block in _columns(self):
-            columns.append(lengths(block, 1))
-            rows = torch.hypot(rows, lengths(block, 0))
-        return rows, torch.cat(columns) if columns else rows.new_zeros(0)
+        # what a vector of the smaller side makes is a row or a column; of the others' squares only sums are kept
+        few, many = (self.m, self.n) if self.m < self.n else (self.n, self.m)
+        there, across = [torch.zeros(0, dtype=self.dtype, device=self.device)], torch.zeros(many, dtype=self.dtype)
+        across = across.to(self.device)
+        for units in _units(self, few):
+            block = self.adjoint(units) if self.m < self.n else self(units)
+            there.append(lengths(block, 1))
+            across = torch.hypot(across, lengths(block, 0))
+        return (torch.cat(there), across) if self.m < self.n else (across, torch.cat(there))
 
     def row_lengths(self) -> Tensor:
         """Length of each row of W, `(m,)`, computed at the first call and kept."""
@@ -314,18 +318,19 @@ def syrk(M: Tensor) -> Tensor:
     return torch.from_numpy(A.T @ A)
 
 
-def _by_columns(W: AbstractMap) -> Tensor:
-    """W as a matrix, column by column in blocks, so that a wide map does not need n pictures at once."""
-    return torch.cat(list(_columns(W))).T.contiguous()
+def _by_products(W: AbstractMap) -> Tensor:
+    """W as a matrix, from its products with the unit vectors of its smaller side, in blocks of some pictures."""
+    if W.m < W.n:
+        return torch.cat([W.adjoint(units) for units in _units(W, W.m)])
+    return torch.cat([W(units) for units in _units(W, W.n)]).T.contiguous()
 
 
-def _columns(W: AbstractMap) -> Iterator[Tensor]:
-    """The columns of W as rows, `(k, m)`, block by block."""
-    for start in range(0, W.n, 1024):
-        stop = min(start + 1024, W.n)
-        units = torch.zeros(stop - start, W.n, dtype=W.dtype, device=W.device)
+def _units(W: AbstractMap, size: int) -> Iterator[Tensor]:
+    """Unit vectors of that size, block by block, `(k, size)`."""
+    for start in range(0, size, 1024):
+        units = torch.zeros(min(1024, size - start), size, dtype=W.dtype, device=W.device)
         units.diagonal(start).fill_(1)
-        yield W(units)
+        yield units
 
 
 @dataclass(frozen=True, eq=False)
@@ -688,7 +693,7 @@ class Composition(_Outside):
         # a dense inner map has its columns at hand; a matrix of pictures that were only enlarged can be very large
         if isinstance(self.inner, Dense):
             return self.outer(self.inner.weight.T).T.contiguous()
-        return _by_columns(self)
+        return _by_products(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """Inspection: what a generator is made of, how sparse it is, and what an inversion of it may hope for."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,14 +9,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..generator.chain import Generator, Layer, factors
+from ..generator.maps import AbstractMap, Dense, syrk
 from ..inputs import describe, plain_number
 from ..inversion.steps.pursuit import obstacle
 from ..inversion.steps.reading import before_output
 from ..inversion.task import make_task
 from ..surroundings import undisturbed
+from .activity import COSTLY, Activity, activity, batches
 
 _LARGEST_SIDE = 2000  # singular values of a larger dense matrix take minutes
-_BATCH_NUMBERS = 20_000_000  # numbers in the hidden layers of one batch of latents, or in its Jacobians
+_MOST_WORK = 10_000_000_000  # multiplications of a Gram matrix, some seconds
+_LARGE = 1_000_000  # numbers in a matrix from which its singular values are first looked for in a Gram matrix
+_WELL = 1e-8  # eigenvalues of a Gram matrix above this share of the largest have six digits or more
+_AGREES = 1e-5  # of |J|: how far J v of the float32 Jacobian may be from that of float64
+_ROUNDED = 1e-4  # singular values of a float32 Jacobian above this share of the largest have three digits or more
 _SHOWN = 24  # signals kept for a picture
 _ILL = 1e6  # a condition number beyond which float32 signals no longer fix z
 
@@ -26,7 +31,8 @@ _ILL = 1e6  # a condition number beyond which float32 signals no longer fix z
 class LayerInspection:
     """One layer: `activation(W h + b)` from n to m numbers.
 
-    sigma_max, sigma_min, condition, rank: of the dense matrix of W; None where its smaller side is above 2000.
+    sigma_max, sigma_min, condition, rank: of the dense matrix of W; None where its smaller side is above 2000, or where they
+    would take minutes.
     """
 
     index: int
@@ -44,7 +50,9 @@ class LayerInspection:
 class HiddenInspection:
     """Positive entries of one hidden layer (1 is the first) over the random latents: mean and 5 / 95 % quantiles.
 
-    never_active: units that no latent made positive.
+    never_active: units that no latent made positive. carried: share of the output's variation that these carry together,
+    0 to 1 or more, as they may add up to less than one of them; most_carried: of the one that carries most, most: its number
+    (None where they carry nothing). Behind a ReLU they are 0 and carry nothing; behind a LeakyReLU they are linear.
     """
 
     index: int
@@ -54,6 +62,9 @@ class HiddenInspection:
     q05: float
     q95: float
     never_active: int
+    carried: float
+    most_carried: float
+    most: int | None
 
 
 @dataclass(frozen=True)
@@ -133,9 +144,12 @@ def inspect_and_sample(
     z = G.sample_latent(max(samples, latents), torch.Generator().manual_seed(seed))
     with tqdm(total=G.depth + samples + latents, desc="inspect", disable=None if progress is None else not progress) as bar:
         layers = tuple(_inspect_layer(k, layer, bar) for k, layer in enumerate(G.layers))
-        counts, active = _activity(G, z[:samples], bar)
+        units = activity(G, z[:samples], bar)
         values = _singular_values(G, z[:latents], bar)
-    hidden = tuple(_inspect_hidden(k, G.layers[k - 1], c, a) for k, (c, a) in enumerate(zip(counts, active, strict=True), 1))
+    hidden, counts = (
+        tuple(_inspect_hidden(k, G.layers[k - 1], unit) for k, unit in enumerate(units, 1)),
+        [u.counts for u in units],
+    )
     growth, share = _growth(G, counts)
     ranks = _ranks(values, G)
     full = bool((ranks == G.latent_dim).all())
@@ -144,7 +158,7 @@ def inspect_and_sample(
         _pursuit_words(G, z[:latents]),
         _growth_words(growth, share),
         _rank_words(ranks, condition, G),
-        *_unit_words(hidden),
+        *_unit_words(hidden, G),
     )
     name = str(G.description.get("name", ""))
     inspection = Inspection(
@@ -166,34 +180,50 @@ def _inspect_layer(index: int, layer: Layer, bar: tqdm) -> LayerInspection:
     bar.update(1)
     if min(W.n, W.m) > _LARGEST_SIDE:
         return LayerInspection(index, kind, W.n, W.m, repr(layer.activation), None, None, None, None)
-    M = W.matrix()
-    values = torch.linalg.svdvals(M if W.m >= W.n else M.T)
+    values = _spectrum(W)
+    if values is None:
+        return LayerInspection(index, kind, W.n, W.m, repr(layer.activation), None, None, None, None)
     high, low = float(values[0]), float(values[-1])
-    rank = int((values > values[0] * max(W.n, W.m) * torch.finfo(M.dtype).eps).sum())
+    rank = int((values > values[0] * max(W.n, W.m) * torch.finfo(values.dtype).eps).sum())
     condition = high / low if rank == min(W.n, W.m) else None
     return LayerInspection(index, kind, W.n, W.m, repr(layer.activation), high, low, condition, rank)
 
 
-def _batches(z: Tensor, each: int) -> Iterator[Tensor]:
-    yield from z.split(max(1, _BATCH_NUMBERS // max(1, each)))
+def _spectrum(W: AbstractMap) -> Tensor | None:
+    """Singular values of W, largest first; None where that takes too long.
+
+    A large W never becomes a matrix: its smaller side's unit vectors go through W and back. Squared, small values lose their
+    digits; where they have too few, it is the matrix after all.
+    """
+    if min(W.n, W.m) > _LARGEST_SIDE:
+        return None
+    if W.n * W.m > _LARGE:
+        if 2 * min(W.n, W.m) * W.work > _MOST_WORK:
+            return None
+        values = torch.linalg.eigvalsh(_small_gram(W)).flip(0)
+        if bool(values[-1] > _WELL * values[0]):
+            return values.sqrt()
+    M = W.matrix()
+    return torch.linalg.svdvals(M if W.m >= W.n else M.T)
 
 
-def _activity(G: Generator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Tensor]]:
-    """Positive entries of every hidden layer per latent, `(samples,)` each, and which units were ever active."""
-    counts: list[list[Tensor]] = [[] for _ in G.layers[:-1]]
-    active = [torch.zeros(layer.W.m, dtype=torch.bool, device=z.device) for layer in G.layers[:-1]]
-    for block in _batches(z, sum(layer.W.m for layer in G.layers)):
-        for k, h in enumerate(G.hidden(block)):
-            counts[k].append((h > 0).sum(1))
-            active[k] |= (h > 0).any(0)
-        bar.update(len(block))
-    return [torch.cat(c).double() for c in counts], active
+def _small_gram(W: AbstractMap) -> Tensor:
+    """W'W or WW', whichever is smaller."""
+    if isinstance(W, Dense):
+        return syrk(W.weight if W.m >= W.n else W.weight.T)
+    parts = []
+    for units in torch.eye(min(W.n, W.m), dtype=W.dtype, device=W.device).split(64):
+        parts.append(W.adjoint(W(units)) if W.m >= W.n else W(W.adjoint(units)))
+    gram = torch.cat(parts)
+    return (gram + gram.T) / 2
 
 
-def _inspect_hidden(index: int, layer: Layer, counts: Tensor, active: Tensor) -> HiddenInspection:
+def _inspect_hidden(index: int, layer: Layer, units: Activity) -> HiddenInspection:
+    counts = units.counts
     low, high = (float(counts.quantile(q)) for q in (0.05, 0.95))
     return HiddenInspection(
-        index, layer.W.m, repr(layer.activation), float(counts.mean()), low, high, int((~active).sum())
+        index, layer.W.m, repr(layer.activation), float(counts.mean()), low, high, int(units.never.sum()),
+        units.share, units.alone, units.most,
     )  # fmt: skip
 
 
@@ -221,13 +251,25 @@ def _growth_holds(G: Generator, s: list[Tensor]) -> list[Tensor]:
 def _singular_values(G: Generator, z: Tensor, bar: tqdm) -> Tensor:
     """Singular values of the Jacobian of the output before its activation, `(latents, n0)`, largest first."""
     values, widest = [], max(layer.W.m for layer in G.layers)
-    for block in _batches(z, widest * G.latent_dim):
-        _, J = G.linearize(block, before_output=True)  # (B, d, n0)
-        found = torch.linalg.svdvals(J)
+    for block in batches(z, widest * G.latent_dim):
+        found = _jacobian_values(G, block)
         # fewer signal entries than latents: the missing singular values are 0
         values.append(torch.nn.functional.pad(found, (0, G.latent_dim - found.shape[1])))
         bar.update(len(block))
     return torch.cat(values)
+
+
+def _jacobian_values(G: Generator, z: Tensor) -> Tensor:
+    """Singular values of the Jacobians at z, `(N, min(d, n0))`; in float32 first where the columns take long."""
+    _, piece = G.piece(z, before_output=True)
+    if G.work * G.latent_dim * len(z) > COSTLY:
+        J, v = piece.single.jacobian().double(), torch.ones(len(z), 1, G.latent_dim, dtype=z.dtype, device=z.device)
+        off = (v @ J.mT - piece.push(v)).norm(dim=2)
+        if bool((off <= _AGREES * J.norm(dim=(1, 2))[:, None]).all()):  # else weights are out of float32's range
+            found = torch.linalg.svdvals(J)
+            if bool((found[:, -1] > _ROUNDED * found[:, 0]).all()):
+                return found
+    return torch.linalg.svdvals(piece.jacobian())
 
 
 def _ranks(values: Tensor, G: Generator) -> Tensor:
@@ -271,9 +313,24 @@ def _rank_words(ranks: Tensor, condition: float | None, G: Generator) -> str:
     )
 
 
-def _unit_words(hidden: tuple[HiddenInspection, ...]) -> list[str]:
-    return [
-        f"hidden layer {h.index}: {h.never_active} of {h.size} units were never active and carry nothing"
-        for h in hidden
-        if h.never_active
-    ]
+def _unit_words(hidden: tuple[HiddenInspection, ...], G: Generator) -> list[str]:
+    return [_words_of(h, G.layers[h.index - 1]) for h in hidden if h.never_active]
+
+
+def _words_of(h: HiddenInspection, layer: Layer) -> str:
+    head = f"hidden layer {h.index}: {h.never_active} of {h.size} units were never"
+    if layer.activation.cuts:
+        return f"{head} active and carry nothing"
+    slope = layer.activation.slopes[0] if layer.activation.slopes else 1.0
+    linear = f"{head} positive: always on the slope {slope:g}, they are linear"
+    if h.most is None:
+        return f"{linear}, and carry nothing: they do not vary, or nothing behind reads them"
+    alone = "" if h.never_active == 1 else f", unit {h.most} alone {_percent(h.most_carried)}"
+    return f"{linear}, and carry {_percent(h.carried)}{alone}"
+
+
+def _percent(share: float) -> str:
+    """Of the output's variation; more than all of it where units outweigh each other."""
+    if share > 1.0005:
+        return f"{share:.2g} times as much as varies"
+    return "less than 0.1 % of the output's variation" if share < 0.001 else f"{100 * share:.3g} % of the output's variation"
