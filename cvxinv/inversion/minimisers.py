@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..lengths import lengths
 
-_ROUNDS = 100  # of projected Newton; a signal that is not done then has a point of the box that is lower than z
-_HALVINGS = 30
-_ENOUGH = 1e-4  # of the decrease that the slope promises; Armijo's constant
+_ROUNDS = 200  # of active sets; a signal that is not done then has a point of the box that is no higher than z
+_ENOUGH = 1e-2  # of the decrease that the slope promises, for a point that was moved into the box
 _SECULAR_STEPS = 60
 
 
@@ -25,72 +24,68 @@ def free_minimiser(H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def box_minimiser(H: Tensor, g: Tensor, z: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
-    """Projected Newton: coordinates whose slope pushes them out of the side they are at stay, the others take a Newton step,
-    projected and halved until it lowers the model. Done, exactly, when a whole step left the same coordinates at their
-    sides.
+    """By active sets: some coordinates are held at their sides, and the others go to where the model is least.
 
-    lo, hi: `(n,)`. Source: Bertsekas (1982), section 3.
+    Where that leaves the box its nearest point is taken if it lowers the model, as projected Newton does, and otherwise the
+    first point at a side, which is then held too. Done, exactly, where the others are inside and no held coordinate's slope
+    leads in.
+
+    lo, hi: `(n,)` or `(N, n)`. Source: Bertsekas (1982), section 3; Nocedal and Wright, Numerical Optimization, section
+    16.5.
     """
     x, there = free_minimiser(H, g, z)
+    lo, hi = lo.expand_as(z), hi.expand_as(z)
     outside = (there & ((x < lo) | (x > hi)).any(1)).nonzero()[:, 0]
     if len(outside):
-        x[outside] = _projected_newton(H[outside], g[outside], z[outside], lo, hi)
+        x[outside] = _by_active_sets(*(part[outside] for part in (H, g, z, lo, hi)))
     return x, there
 
 
-def _projected_newton(H: Tensor, g: Tensor, z: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+def _by_active_sets(H: Tensor, g: Tensor, z: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
     found, x, left = z.clone(), z.clone(), torch.arange(len(z), device=z.device)
-    before = torch.zeros_like(z, dtype=torch.bool)
-    whole = stalled = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    held = _pushed_out(g, x, lo, hi)
     for _ in range(_ROUNDS):
         q = g + _times(H, x - z)
-        held = _held(H, q, x, lo, hi)
-        done = stalled | (whole & (held == before).all(1))  # no length helps where only rounding is left
-        found[left[done]] = x[done]
+        p = _face_step(H, q, held)
+        inside = (((x - p >= lo) & (x - p <= hi)) | held).all(1)
+        near = (x - p).clamp(lo, hi)
+        lower = _change(H, q, near - x) <= -_ENOUGH * (q * p).sum(1)
+        first, met = _first_side(x, p, held, lo, hi)
+        x = torch.where((inside | lower)[:, None], near, first)
+        out = _pushed_out(g + _times(H, x - z), x, lo, hi)
+        done = inside & ~(held & ~out).any(1)
+        found[left] = x
         if bool(done.all()):
-            return found
-        H, g, z, x, q, held, left = (part[~done] for part in (H, g, z, x, q, held, left))
-        new, whole = _along_arc(H, q, x, _newton_step(H, q, held), held, lo, hi)
-        x, before, stalled = new, held, (new == x).all(1)
-    found[left] = x
+            break
+        held = torch.where((inside | lower)[:, None], out, held | met)
+        H, g, z, x, lo, hi, held, left = (part[~done] for part in (H, g, z, x, lo, hi, held, left))
     return found
 
 
-def _held(H: Tensor, q: Tensor, x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
-    """Coordinates at a side, or next to it, that the slope q pushes out of it, `(N, n)`."""
-    scaled = q / torch.diagonal(H, dim1=-2, dim2=-1)
-    # next to: no further than the point is from optimal, so that no step ends just short of a side again and again
-    near = (x - (x - scaled).clamp(lo, hi)).abs().amax(1, keepdim=True)
-    near = torch.minimum(near, 1e-6 * (1 + x.abs().amax(1, keepdim=True)))
-    return ((x <= lo + near) & (q > 0)) | ((x >= hi - near) & (q < 0)) | (lo == hi)
+def _pushed_out(q: Tensor, x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+    """Coordinates at a side that the slope q does not lead away from, `(N, n)`."""
+    return ((x <= lo) & (q >= 0)) | ((x >= hi) & (q <= 0)) | (lo == hi)
 
 
-def _newton_step(H: Tensor, q: Tensor, held: Tensor) -> Tensor:
-    """H_FF^-1 q_F on the free coordinates, and q over the diagonal on those that are held."""
+def _face_step(H: Tensor, q: Tensor, held: Tensor) -> Tensor:
+    """p with x - p the minimiser of the model while the held coordinates stay."""
     free, diagonal = ~held, torch.diagonal(H, dim1=-2, dim2=-1)
     block = torch.where(free[:, :, None] & free[:, None, :], H, torch.diag_embed(diagonal * held))
-    return torch.cholesky_solve(q[..., None], torch.linalg.cholesky_ex(block).L)[..., 0]
+    return torch.cholesky_solve((q * free)[..., None], torch.linalg.cholesky_ex(block).L)[..., 0]
 
 
-def _along_arc(H: Tensor, q: Tensor, x: Tensor, p: Tensor, held: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
-    """The first of x - p, x - p / 2, ..., each projected, that lowers the model enough; and where it is x - p itself."""
-    new, whole = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    waiting, length = torch.arange(len(x), device=x.device), 1.0
-    for k in range(_HALVINGS):
-        start, slope, free = x[waiting], q[waiting], ~held[waiting]
-        raw = start - length * p[waiting]
-        trial = raw.clamp(lo, hi)
-        d = trial - start
-        change = (slope * d).sum(1) + (d * _times(H[waiting], d)).sum(1) / 2
-        promised = length * (slope * p[waiting] * free).sum(1) - (slope * d * ~free).sum(1)
-        good = change <= -_ENOUGH * promised
-        new[waiting[good]] = trial[good]
-        if k == 0:
-            whole = good & ((raw == trial) | ~free).all(1)
-        waiting, length = waiting[~good], length / 2
-        if len(waiting) == 0:
-            break
-    return new, whole
+def _first_side(x: Tensor, p: Tensor, held: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the way from x along -p first meets a side, at most x - p, and which coordinates meet one there."""
+    room = torch.where(p > 0, x - lo, hi - x) / torch.where(p == 0, 1.0, p.abs())
+    room = torch.where(held | (p == 0), torch.inf, room)
+    length = room.amin(1, keepdim=True).clamp(0, 1)
+    met = room <= length
+    return torch.where(met, torch.where(p > 0, lo, hi), (x - length * p).clamp(lo, hi)), met
+
+
+def _change(H: Tensor, q: Tensor, d: Tensor) -> Tensor:
+    """How much the model changes along d from where its slope is q, `(N,)`."""
+    return (q * d).sum(1) + (d * _times(H, d)).sum(1) / 2
 
 
 def ball_minimiser(H: Tensor, g: Tensor, z: Tensor, radius: float) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ exact minimiser of the piece's model within C (`step`): with H = J'J + sigma^2 P
 
     minimise over x in C   1/2 (x - z)'H (x - z) + g'(x - z)
 
-Everything: a Cholesky factor. Box: projected Newton (`box_minimiser`). Ball: the secular equation (`ball_minimiser`).
+Everything: a Cholesky factor. Box: active sets (`box_minimiser`). Ball: the secular equation (`ball_minimiser`).
 
 Source: Bertsekas, "Projected Newton methods for optimization problems with simple constraints" (1982); More and Sorensen,
 "Computing a trust region step" (1983), whose hard case a damped H does not have.
@@ -46,6 +46,7 @@ class AbstractPrior(Batch, ABC):
     """
 
     weighed: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
 
     @abstractmethod
     def fitted(self, n0: int, dtype: torch.dtype, device: torch.device) -> Self:
@@ -152,6 +153,7 @@ class Box(AbstractPrior):
     lo: float | Tensor | np.ndarray
     hi: float | Tensor | np.ndarray
     weighed: ClassVar[bool] = False
+    bounded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         lo, hi = _numbers(self.lo, "lo of a Box", 1), _numbers(self.hi, "hi of a Box", 1)
@@ -196,6 +198,7 @@ class Ball(AbstractPrior):
 
     radius: float
     weighed: ClassVar[bool] = False
+    bounded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         radius = plain_number(self.radius)

@@ -2,6 +2,9 @@
 
 A layered start is convex and needs no luck; Levenberg-Marquardt repairs what a wrong support left; random starts, each the
 best of a hundred latents, are for the signals that neither explains.
+
+Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: random
+starts come first, the prior's centre among the latents, and hops to lower optima near by last (`steps/hops.py`).
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +18,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
+from ..steps.hops import hop
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue
 from ..steps.starts import Starts, nothing_yet, try_starts
@@ -47,6 +51,12 @@ class Hybrid(AbstractMethod):
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        given = self.layers.given() if task.stated else []
+        if given:
+            raise ValueError(
+                f"expected no options of layers under gaussian noise, got {', '.join(given)}: hybrid takes no layered start "
+                "there, and they would have no effect; state what is known of z as prior=, or use method='latent_pursuit'"
+            )
 
     def run(self, task: Task, starts: Starts) -> Latents:
         limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
@@ -54,12 +64,17 @@ class Hybrid(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
 
-        found, merit = self._by_layers(task, limit)
+        if task.stated:
+            note = "no layered start: gaussian noise asks for an optimum, which is sought from random starts"
+            found, merit = replace(nothing_yet(task), notes=(note,)), None
+        else:
+            found, merit = self._by_layers(task, limit)
         # whoever sets a limit means it
-        return try_starts(
-            task, found, starts, search, count=self.restarts, candidates=_CANDIDATES, merit=merit,
+        found = try_starts(
+            task, found, starts, search, count=max(self.restarts, int(task.stated)), candidates=_CANDIDATES, merit=merit,
             settle=self.max_iter is None,
         )  # fmt: skip
+        return replace(found, z=hop(task, found.z)) if task.stated and self.max_iter is None else found
 
     def _by_layers(self, task: Task, limit: int) -> tuple[Latents, Tensor | None]:
         """The layered latents after Levenberg-Marquardt, and their merit; where no layered start is possible, why."""

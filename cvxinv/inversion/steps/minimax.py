@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..task import Task
-from .newton import minimiser
+from .newton import plain_step
 
 _STEPS = 300
 
@@ -31,8 +31,8 @@ def flatten(task: Task, z: Tensor) -> Tensor:
         mean = torch.diagonal(H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(z.dtype).tiny)
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         g = (WJ.mT @ r[..., None])[..., 0]
-        new = minimiser(task, H + (1e-12 * mean)[:, None, None] * eye, g, z)
-        z = torch.where(torch.isfinite(new), new, z)
+        d = plain_step(task, H + (1e-12 * mean)[:, None, None] * eye, g, z).d
+        z = z + torch.where(torch.isfinite(d), d, torch.zeros_like(d))
         r, J = task.linearize(z)
         height = r.abs().amax(1)
         better = height < best

@@ -28,8 +28,10 @@ from torch import Tensor
 from ...batch import Batch, per_signal
 from ..minimisers import free_minimiser
 from ..task import Task
+from .kinked import SETTLED, Place, descend_kinked, kinks_matter, prior_curvature
 from .normal_equations import normal_equations
 from .reading import before_output, one_sided
+from .ties import Step
 
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
@@ -50,10 +52,14 @@ def descend(
 ) -> Descent:
     """Run Levenberg-Marquardt from `z` until each signal's merit is <= target |y|, it stalls, or `max_iter`.
 
-    A signal stalls when no damping up to 1e10 finds a lower merit, or when three accepted steps in a row gain less
-    than 1e-12 of it. Every signal runs as if alone. exact: all normal equations in float64, see `normal_equations`.
+    A signal stalls when no damping up to 1e10 finds a lower merit, when a step promises to lower its square by less than
+    1e-13 of it, or when three accepted steps in a row gain less than 1e-12 of it. Every signal runs as if alone. exact: all
+    normal equations in float64, see `normal_equations`.
     """
     z = z.clone() if task.prior is None else task.prior.project(z).clone()
+    if kinks_matter(task):
+        end = descend_kinked(task, Place.at(task, z, mu), max_iter, target)
+        return Descent(end.view.z, end.view.misfit, end.view.merit, end.steps)
     steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
     state = _State.start(task, z, mu, exact)
@@ -101,13 +107,16 @@ class _State(Batch):
         s = torch.diagonal(self.H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(self.z.dtype).tiny)
         eye = torch.eye(self.H.shape[-1], dtype=self.z.dtype, device=self.z.device)
         damping = (self.mu + 4 * torch.finfo(self.z.dtype).eps) * s
-        trial = minimiser(self.task, self.H + damping[:, None, None] * eye, self.g, self.z)
+        H = self.H + damping[:, None, None] * eye
+        d, gain = plain_step(self.task, H, self.g, self.z)
+        trial = self.z + d
         misfit = self.task.misfit(trial)
         merit = torch.nan_to_num(self.task.merit(trial, misfit), nan=torch.inf)
         better = merit < self.merit
         small = merit > self.merit * (1 - 1e-12)
         idle = torch.where(better & small, self.idle + 1, torch.where(better, 0, self.idle))
         mu = torch.where(better, (self.mu / 5).clamp(min=_SMALLEST_MU), self.mu * 4)
+        mu = torch.where(gain <= SETTLED * self.merit**2, torch.inf, mu)
         z = torch.where(better[:, None], trial, self.z)
         misfit, merit = torch.where(better, misfit, self.misfit), torch.where(better, merit, self.merit)
         return _State(self.task, z, misfit, merit, mu, idle, self.H, self.g, better, self.exact)
@@ -120,9 +129,12 @@ class _State(Batch):
             self.H[moved], self.g[moved] = _equations(self.take(moved))
 
 
-def minimiser(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Tensor:
-    """The minimiser of 1/2 (x - z)'H (x - z) + g'(x - z) where the prior lets x be, `(N, n0)`; z where H has no factor."""
-    return (free_minimiser(H, g, z) if task.prior is None else task.prior.step(H, g, z))[0]
+def plain_step(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Step:
+    """d that minimises 1/2 d'H d + g'd where the prior lets z + d be; 0 where H has no factor."""
+    x, there = free_minimiser(H, g, z) if task.prior is None else task.prior.step(H, g, z)
+    d = x - z
+    gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2)
+    return Step(d, torch.where(there, gain, torch.inf))
 
 
 def _equations(state: _State) -> tuple[Tensor, Tensor]:
@@ -131,16 +143,16 @@ def _equations(state: _State) -> tuple[Tensor, Tensor]:
     H, g = normal_equations(task, z, state.misfit, state.mu, (state.idle > 0) | state.exact)
     if task.prior is None or not task.prior.weighed or task.noise is None:
         return H, g
-    variance = task.noise.bound**2
-    return H + variance[:, None, None] * task.prior.curvature(z), g + variance[:, None] * task.prior.gradient(z)
+    return H + prior_curvature(task, z), g + task.noise.bound[:, None] ** 2 * task.prior.gradient(z)
 
 
 def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3) -> Descent:
     """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
 
-    Easier: before a saturating output, or one-sided behind a ReLU.
+    Easier: before a saturating output, or one-sided behind a ReLU. Gaussian noise is no longer that before the output, so
+    that what is easier there has other solutions.
     """
-    inner = before_output(task) or one_sided(task)
+    inner = (None if task.stated else before_output(task)) or one_sided(task)
     if inner is None:
         return descend(task, z, max_iter, mu)
     first = descend(inner, z, max_iter, mu, target=1e-12)

@@ -138,6 +138,24 @@ def in_single(task: Task, z: Tensor, mu: Tensor) -> Equations:
     return Equations(H, g)
 
 
+def rough_gram(task: Task, z: Tensor) -> Tensor:
+    """J'J at z with J in float32, `(N, n0, n0)`, for descents whose gradient is another's; float64 where that holds no J."""
+    parts = [_rough_gram(task.take(block), z[block]) for block in task.blocks()]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _rough_gram(task: Task, z: Tensor) -> Tensor:
+    if ways_of(task).end == "blocks":
+        return by_blocks(task, z, z[:, 0]).H
+    x, piece = task.generator.piece(z)
+    J = _Seen(task, x).push(piece.single.jacobian().to(z.dtype))
+    H = _gram(J)
+    lost = (~torch.isfinite(H).all((1, 2)) | (torch.diagonal(H, dim1=-2, dim2=-1) == 0).all(1)).nonzero()[:, 0]
+    if len(lost):
+        H[lost] = by_columns(task.take(lost), z[lost], z[lost, 0]).H
+    return H
+
+
 def by_blocks(task: Task, z: Tensor, _: Tensor) -> Equations:
     """From J'(J E), block by block of the unit vectors."""
     x, piece = task.generator.piece(z)

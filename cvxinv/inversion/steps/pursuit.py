@@ -30,7 +30,7 @@ readings behind phi.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log
 
 import torch
@@ -89,6 +89,10 @@ class LayerOptions(Batch):
         check_solver(self.solver)
         if self.image_layer is not None:
             check_choice(self.image_layer, IMAGE_LAYERS, "image_layer")
+
+    def given(self) -> list[str]:
+        """Names of the options that were not left out."""
+        return [f.name for f in fields(self) if getattr(self, f.name) is not f.default]
 
     def check(self, task: Task) -> None:
         """Raises TypeError or ValueError for what does not fit the task."""

@@ -55,8 +55,7 @@ def try_starts(
     """Go on from `count` random starts at most, with the signals that are not explained; the best z of each is kept.
 
     search: a descent from latents, of a task. A start is the best by merit of `candidates` latents. merit: `Task.merit` of
-    the latents found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum,
-    and under gaussian noise all signals.
+    the latents found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum.
     """
     used, spent, z = list(found.used or ()), found.starts, found.z.clone()
     assert spent is not None
@@ -76,8 +75,6 @@ def try_starts(
             used[i] = f"random start {k + 1}"
         task.progress.reach((k + 1) / (count + 1))
         open_ = _open(task, z, best)
-    # where an objective is stated its optimum is asked for, of whatever explains the signal too
-    open_ = task.usable.nonzero()[:, 0] if task.stated else open_
     if settle and len(open_):
         z[open_] = _settled(task.take(open_), z[open_])
     return replace(found, z=z, used=tuple(used), starts=spent)
@@ -92,7 +89,8 @@ def _open(task: Task, z: Tensor, merit: Tensor) -> Tensor:
 
 def _most_promising(task: Task, candidates: Tensor) -> Tensor:
     """The candidate `(K, n0)` with the smallest merit for each signal, `(N, n0)`."""
-    candidates = candidates if task.prior is None else task.prior.project(candidates)
+    if task.prior is not None:
+        candidates = task.prior.project(torch.cat([task.prior.centre(candidates)[None], candidates]))
     z = candidates[0].expand(task.N, -1).clone()
     if len(candidates) == 1:
         return z

@@ -1,0 +1,100 @@
+"""Levenberg-Marquardt with tied steps (`ties`), for an objective whose optimum is asked for.
+
+Each step takes a pass forward, a pass back for the exact gradient, and those of its kinks. The curvature H = J'J + sigma^2
+R'' is kept while it serves: the next step needs another where the last one gained less than `_POOR`, or more than 1 /
+`_POOR`, of what its model promised, and where it gained nothing although H was another point's. Where H is the point's own
+and the step gains nothing the damping is raised, as in `newton`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...batch import Batch, per_signal
+from ..task import Task
+from .normal_equations import rough_gram
+from .ties import Slope, View, tied_step
+
+SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
+_POOR = 0.7
+_LEAST_MU, _STALLED_MU = 1e-15, 1e10
+
+
+@dataclass(frozen=True, eq=False)
+class Place(Batch):
+    """Where signals are on their way: the curvature in use, whether it is this very point's, damping, steps taken `(N,)`."""
+
+    view: View = per_signal()
+    slope: Slope = per_signal()
+    H: Tensor = per_signal()
+    own: Tensor = per_signal()
+    mu: Tensor = per_signal()
+    steps: Tensor = per_signal()
+
+    @classmethod
+    def at(cls, task: Task, z: Tensor, mu: float, H: Tensor | None = None) -> "Place":
+        """The start `z`; H: a curvature from near by, where there is one."""
+        view = View.at(task, z)
+        own = torch.full_like(view.merit, H is None, dtype=torch.bool)
+        steps = torch.zeros_like(own, dtype=torch.long)
+        H = curvature(task, z) if H is None else H
+        return cls(view, Slope.at(task, view), H, own, torch.full_like(view.merit, mu), steps)
+
+
+def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0) -> Place:
+    """Steps until each signal has nothing to gain, no damping up to 1e10 helps, its merit is <= target |y|, or `max_iter`.
+
+    Every signal runs as if alone.
+    """
+    left, parts, where = torch.arange(task.N, device=at.mu.device), list[Place](), list[Tensor]()
+    for k in range(max_iter):
+        at, done = _stepped(task, at)
+        done = done | (at.view.merit <= target * task.size) | (k == max_iter - 1)
+        if not done.any():
+            continue
+        parts.append(at.take(done))
+        where.append(left[done])
+        if done.all():
+            break
+        task, at, left = task.take(~done), at.take(~done), left[~done]
+    return Place.joined(parts).take(torch.cat(where).argsort())
+
+
+def _stepped(task: Task, at: Place) -> tuple[Place, Tensor]:
+    """After one step, and which signals are done."""
+    s = torch.diagonal(at.H, dim1=-2, dim2=-1).mean(1, keepdim=True).clamp(min=torch.finfo(at.H.dtype).tiny)
+    damping = (at.mu[:, None] + 4 * torch.finfo(at.H.dtype).eps) * s
+    d, gain = tied_step(task, at.H + torch.diag_embed(damping.expand_as(at.view.z)), at.view, at.slope)
+    view, before = View.at(task, at.view.z + d), at.view.merit
+    better = view.merit < before
+    settled, gained = gain <= SETTLED * before**2, (before**2 - view.merit**2) / (2 * gain)
+    if not better.all():
+        view.put(~better, at.view.take(~better))
+    served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)
+    mu = torch.where(better, (at.mu / 5).clamp(min=_LEAST_MU), torch.where(at.own, at.mu * 4, at.mu))
+    done = settled | (mu > _STALLED_MU)
+    slope = Slope.at(task, view) if better.any() else at.slope
+    H, own = at.H, at.own & ~better
+    due = (~served & ~done).nonzero()[:, 0]
+    if len(due):
+        H, own = H.clone(), own.index_fill(0, due, True)
+        H[due] = curvature(task.take(due), view.z[due])
+    return Place(view, slope, H, own, mu, at.steps + 1), done
+
+
+def kinks_matter(task: Task) -> bool:
+    """Whether steps heed kinks: an optimum is asked for, and no set bounds z."""
+    return task.stated and task.generator.depth > 1 and task.cut is None and not (task.prior and task.prior.bounded)
+
+
+def curvature(task: Task, z: Tensor) -> Tensor:
+    """H of the stated objective's piece at z, in float32's precision where that holds it, `(N, n0, n0)`."""
+    return rough_gram(task, z) + prior_curvature(task, z)
+
+
+def prior_curvature(task: Task, z: Tensor) -> Tensor:
+    """sigma^2 R'' at z, `(N, n0, n0)` or what adds to that, 0 where no prior is weighed."""
+    if task.prior is None or not task.prior.weighed or task.noise is None:
+        return torch.zeros_like(z[:, :, None])
+    return task.noise.bound[:, None, None] ** 2 * task.prior.curvature(z)

@@ -1,0 +1,154 @@
+"""A Gauss-Newton step that keeps the kinks it would cross, where crossing them costs something.
+
+Behind a ReLU the objective f bends at u_j(z) = 0, u_j the value of hidden unit j before its activation: to first order its
+slope jumps by kappa_j a_j there, a_j the gradient of u_j, kappa_j = (1 - leak) df/dh_j and h_j the unit's output. With
+kappa_j > 0 the bend is upwards, whichever side z is on: a step that ends beyond it lands where the next one leads back, and
+a descent that knows no piece but its own creeps along the kink. Of the kinks that the plain step crosses, the first `_MOST`
+with kappa_j > 0 enter the model, which stays convex:
+
+    minimise over d   1/2 d'H d + g'd + sum_j kappa_j max(v_j + b_j'd, 0),      v_j = -|u_j|,  b_j = a_j or -a_j
+
+The sum is the maximum of t'(v + B d) over 0 <= t <= kappa. So d = -H^-1 (g + B't), t the minimiser in that box of the dual
+
+    1/2 t'(B H^-1 B') t + (B H^-1 g - v)'t,
+
+and where 0 < t_j < kappa_j the step ends on the kink. Kinks that this step crosses join in, once. Where none costs anything
+it is the plain step. A minimum among kinks, which noise makes the rule, is so met exactly, and in few steps.
+
+Source: Fletcher, "A model algorithm for composite nondifferentiable optimization problems" (1982), for minimising the convex
+model of a composite function; the bends of a ReLU network as what is composed are this project's.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...batch import Batch, each_per_signal, per_signal
+from ...lengths import lengths
+from ..minimisers import box_minimiser
+from ..task import Task
+
+_MOST = 16  # kinks that one step keeps
+_AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
+_RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
+
+
+class Step(NamedTuple):
+    """A step d `(N, n0)`, and by how much it lowers the model, signal^2 units, `(N,)`; inf where H has no factor."""
+
+    d: Tensor
+    gain: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class View(Batch):
+    """What one pass forward from z `(N, n0)` sees: u and slopes of every layer `(N, m)`, residual `(N, k)`, misfit,
+    merit."""
+
+    z: Tensor = per_signal()
+    u: tuple[Tensor, ...] = each_per_signal()
+    slopes: tuple[Tensor, ...] = each_per_signal()
+    residual: Tensor = per_signal()
+    misfit: Tensor = per_signal()
+    merit: Tensor = per_signal()
+
+    @classmethod
+    def at(cls, task: Task, z: Tensor) -> "View":
+        values, slopes, h = [], [], z
+        for layer in task.generator.layers:
+            values.append(layer.W(h) + layer.b)
+            slopes.append(layer.activation.derivative(values[-1]))
+            h = layer.activation(values[-1])
+        residual = task.residual(h)
+        misfit = lengths(residual)
+        return cls(z, tuple(values), tuple(slopes), residual, misfit, task.merit(z, misfit))
+
+
+@dataclass(frozen=True, eq=False)
+class Slope(Batch):
+    """What one pass back sees: the gradient g of the objective `(N, n0)`, and kappa of all hidden units `(N, M)`."""
+
+    g: Tensor = per_signal()
+    kappa: Tensor = per_signal()
+
+    @classmethod
+    def at(cls, task: Task, view: View) -> "Slope":
+        layers, kappa = task.generator.layers, list[Tensor]()
+        back = task.measurement.adjoint(view.residual)
+        for k in range(len(layers) - 1, 0, -1):
+            back = layers[k].W.adjoint(back * view.slopes[k])
+            phi = layers[k - 1].activation
+            assert phi.slopes is not None  # hidden layers are kinked
+            kappa.insert(0, (phi.slopes[1] - phi.slopes[0]) * back)
+        g = layers[0].W.adjoint(back * view.slopes[0])
+        if task.prior is not None and task.prior.weighed and task.noise is not None:
+            g = g + task.noise.bound[:, None] ** 2 * task.prior.gradient(view.z)
+        return cls(g, torch.cat(kappa, 1))
+
+
+def tied_step(task: Task, H: Tensor, view: View, slope: Slope) -> Step:
+    """The minimiser of the model with its kinks; H `(N, n0, n0)`, the damping included."""
+    L, info = torch.linalg.cholesky_ex(H)
+    g, u, d = slope.g, torch.cat(view.u[:-1], 1), -_solve(L, slope.g)
+    kept, bent = torch.zeros_like(u, dtype=torch.bool), torch.zeros_like(d[:, 0])
+    for _ in range(2):
+        rate = _rates(task, view, d)
+        near = u.abs() <= _AHEAD * rate.abs()
+        crossed = torch.where(u > 0, rate < 0, rate > 0) & near & (slope.kappa > 0) & ~kept
+        if not bool(crossed.any()):
+            break
+        order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))
+        first, index = order.topk(min(_MOST, order.shape[1]), dim=1, largest=False)
+        there = torch.isfinite(first)
+        kept = torch.zeros_like(kept).scatter(1, index, there)
+        kappa = torch.where(there, slope.kappa.gather(1, index), 0.0)
+        side = torch.where(u.gather(1, index) > 0, -1.0, 1.0) * there
+        B = side[..., None] * _unit_gradients(task, view, index, there)
+        d, bent = _tied(L, g, side * u.gather(1, index), B, kappa)
+    gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2 + bent)
+    lost = info != 0
+    return Step(torch.where(lost[:, None], torch.zeros_like(d), d), torch.where(lost, torch.inf, gain))
+
+
+def _tied(L: Tensor, g: Tensor, v: Tensor, B: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
+    """The step with kinks v + B d `(N, K)` of price kappa in its model, and what it pays for them."""
+    half = torch.linalg.solve_triangular(L, B.mT, upper=False)  # L^-1 B'
+    dual = half.mT @ half
+    size = torch.diagonal(dual, dim1=-2, dim2=-1)
+    dual = dual + torch.diag_embed(torch.where(size > 0, _RIDGE * size, 1.0))
+    none = torch.zeros_like(v)
+    t, _ = box_minimiser(dual, (B @ _solve(L, g)[..., None])[..., 0] - v, none, none, kappa)
+    d = -_solve(L, g + (B.mT @ t[..., None])[..., 0])
+    return d, (kappa * (v + (B @ d[..., None])[..., 0]).clamp(min=0)).sum(1)
+
+
+def _solve(L: Tensor, g: Tensor) -> Tensor:
+    return torch.cholesky_solve(g[..., None], L)[..., 0]
+
+
+def _rates(task: Task, view: View, d: Tensor) -> Tensor:
+    """How fast each hidden unit's u changes along d, on the piece, `(N, M)`."""
+    rates = []
+    for layer, slope in zip(task.generator.layers[:-1], view.slopes, strict=False):
+        rates.append(layer.W(d))
+        d = rates[-1] * slope
+    return torch.cat(rates, 1)
+
+
+def _unit_gradients(task: Task, view: View, index: Tensor, there: Tensor) -> Tensor:
+    """a_j of the units at `index` `(N, K)`, `(N, K, n0)`; 0 where not `there`."""
+    found = torch.zeros(*index.shape, view.z.shape[1], dtype=view.z.dtype, device=view.z.device)
+    start = 0
+    for k, slope in enumerate(view.slopes[:-1]):
+        signal, place = (there & (index >= start) & (index < start + slope.shape[1])).nonzero(as_tuple=True)
+        if len(signal):
+            back = torch.zeros(len(signal), slope.shape[1], dtype=found.dtype, device=found.device)
+            back.scatter_(1, (index[signal, place] - start)[:, None], 1.0)
+            for below in range(k, -1, -1):
+                back = task.generator.layers[below].W.adjoint(back)
+                back = back * view.slopes[below - 1][signal] if below else back
+            found[signal, place] = back
+        start += slope.shape[1]
+    return found
