@@ -193,9 +193,12 @@ def _report(result: Inversion, task: Task, on_fail: str) -> None:
     if on_fail == "ignore" or len(bad) == 0:
         return
     first = ", ".join(f"{i} ({result.status[i]})" for i in bad[:5])
+    share = result.verdict.relative_misfit[torch.as_tensor(bad)]
     words = [f"{len(bad)} of {len(result)} signals are not explained: {first}{', ...' if len(bad) > 5 else ''}"]
     # an unfinished layer matters where the signal is not explained; elsewhere z has been judged by the signal itself
     layers = int((~np.isin(result.layer_status[bad], (OPTIMAL, STATIONARY))).any(1).sum()) if result.layers else 0
+    if bool(share.isfinite().any()):
+        words.append(f"misfit of these: median {float(share[share.isfinite()].median()):.2g} |y|")
     if left_out:
         words.append(
             f"signals {left_out[:5]} hold NaN or inf or numbers above 1e100, or nothing of them was seen; they were left out"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..batch import Batch, each_per_signal, per_signal, shared
 from ..generator.chain import Generator
+from ..layers.core.certificate import OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .answer import LayerReport
@@ -20,7 +21,7 @@ from .export import export_inversion
 from .storage import load_fields, save_inversion
 from .task import Task
 from .uncertainty import Uncertainty
-from .verify import Verdict
+from .verify import EXPLAINED_WORD, Verdict
 
 
 def snr(truth: Tensor, estimate: Tensor) -> Tensor:
@@ -126,6 +127,11 @@ class Inversion(Batch):
             gap = report.solution.certificate.worst_relative_gap
             extra = f"; {report.remark}" if report.remark else ""
             lines.append(f"  layer {report.index} ({report.kind}): {words}; worst relative gap {gap:.1e}{extra}")
+        harmless = self._harmless()
+        if harmless:
+            lines.append(
+                f"  {harmless} explained signals have a layer that is not optimal; harmless: z is judged by G(z) and y"
+            )
         if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):
             counts = {name: self.used.count(name) for name in sorted(set(self.used), key=lambda n: (n[:6], len(n), n))}
             lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
@@ -137,6 +143,13 @@ class Inversion(Batch):
             )
             lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def _harmless(self) -> int:
+        """How many explained signals have a layer that ended without an optimum."""
+        if not self.layers:
+            return 0
+        ended = np.isin(self.layer_status, (OPTIMAL, OPTIMAL_INACCURATE, STATIONARY)).all(1)
+        return int((~ended & (self.status == EXPLAINED_WORD)).sum())
 
     def explain(self, i: int = 0, *, generator: Generator | None = None) -> str:
         """Signal i in words: can z be trusted, and if not, is it the signal, the generator or the solver; what to do.

@@ -18,7 +18,7 @@ from ..files import write_whole
 from ..generator.chain import Generator
 from ..inputs import read_numbers
 from ..inversion.answer import LayerReport
-from ..inversion.explain import NO, SIGNAL_ONLY, YES, Explanation, explain
+from ..inversion.explain import NEAREST, NO, SIGNAL_ONLY, YES, Explanation, explain
 from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
 from ..layers.core.certificate import INFEASIBLE, LAYER_STATUSES
@@ -54,7 +54,12 @@ _FLOOR = 1e-17  # what is 0 is drawn here on a log axis
 _HATCH = (np.array([244, 162, 89]), np.array([176, 96, 20]))  # stripes of hidden pixels
 _FAINT = (np.array([238, 238, 238]), np.array([214, 214, 214]))  # the same beside colours that must be told apart
 
-_TRUST = {YES: "z and G(z) can be trusted", SIGNAL_ONLY: "only G(z) can be trusted", NO: "cannot be trusted"}
+_TRUST = {
+    YES: "z and G(z) can be trusted",
+    SIGNAL_ONLY: "only G(z) can be trusted",
+    NEAREST: "not explained: the nearest signal found",
+    NO: "cannot be trusted",
+}
 _SIGNAL_MARKS = {
     "explained": Mark("circle", BLUE, "explained"),
     "stationary": Mark("triangle", ORANGE, "stationary"),
@@ -108,7 +113,7 @@ def write_report(
     y, measurement: what was inverted, as in `invert`; without y no observed signals are drawn. generator: the one that was
     inverted; without it the shape of pictures is guessed and less can be explained. truth: true latents `(N, n0)`, for true
     signals and, where the inversion does not know them, SNRs; needs the generator. most: signals drawn and explained one by
-    one; where there are more, those that cannot be trusted come first. Raises ValueError or TypeError for what does not fit
+    one; where there are more, those that are not trusted come first. Raises ValueError or TypeError for what does not fit
     the inversion, OSError where the file cannot be written.
     """
     path = Path(path)
@@ -170,7 +175,7 @@ def _truth(inversion: Inversion, generator: Generator | None, truth: object) -> 
 
 
 def _shown(words: list[Explanation], most: int) -> list[int]:
-    """At most `most` positions, in order: first what cannot be trusted, up to half where there is more of both."""
+    """At most `most` positions, in order: first what is not trusted, up to half where there is more of both."""
     if len(words) <= most:
         return list(range(len(words)))
     bad = [w.index for w in words if w.trust != YES]
