@@ -5,7 +5,8 @@
 2. The level is estimated at the optimum found (`uncertainty`). Where a prior is weighed by it, a warm descent and another
    estimate follow until it stands.
 3. Where what is left is doubted (`doubts`) although the first level ended the search, the method runs once more, for a
-   quarter of the level found, so that it goes on to its other starts. The answer of the lower level is kept.
+   quarter of the level found, so that it goes on to its other starts. The answer of the lower level is kept. Of a signal of
+   less than 200 entries a wrong optimum shows less surely: there what noise would leave once in ten times is searched again.
 
 *What the estimate can say.* Whatever z is, its residual fits the level that was estimated from it: a length refutes nothing
 here. Two things can, and `explained` asks for both:
@@ -48,6 +49,7 @@ _LOWER = 0.25  # what a doubted level is multiplied by before the method runs ag
 _SAMPLES = 64
 _SEED = 0x1E7E1
 _RARE = 1e-3  # how often white noise may be doubted
+_FEW, _WORTH = 200, 0.1  # below that many entries wrong optima are told less surely: what is as rare is searched again
 _SMALL = 0.01  # misfit over |y| up to which what is left may be uneven
 _MOST = 0.5  # misfit over |y| beyond which a level is large
 _STANDS = 1e-3  # relative change of a level that stands
@@ -74,7 +76,8 @@ def find(task: Task, search: Callable[[Task, Tensor | None], Latents]) -> Latent
     found = search(first, None)
     ended = first.explained(found.z) & task.usable
     z, level = _settled(first, found.z)
-    again = (ended & doubts(_with(task, level), z)).nonzero()[:, 0]
+    worth = torch.where(task.seen < _FEW, _WORTH, _RARE)
+    again = (ended & (odds(_with(task, level), z) < worth)).nonzero()[:, 0]
     if len(again) == 0:
         return replace(found, z=z)
     part = _with(task.take(again), _LOWER * level[again])
@@ -129,11 +132,19 @@ def first_level(task: Task) -> Tensor:
 
 def doubts(task: Task, z: Tensor) -> Tensor:
     """Where the level of a task cannot be called the noise's, bool `(N,)`; see the module."""
+    return odds(task, z) < _RARE
+
+
+def odds(task: Task, z: Tensor) -> Tensor:
+    """How often noise would leave as much of a signal as z does, `(N,)`; see the module.
+
+    1 where that is within the signal's precision; 0 where G(z) takes no more off it than off noise.
+    """
     z = torch.where(torch.isfinite(z).all(1)[:, None], z, torch.zeros_like(z))
-    return torch.cat([_doubted(task.take(block), z[block]) for block in _blocks(task)])
+    return torch.cat([_odds(task.take(block), z[block]) for block in _blocks(task)])
 
 
-def _doubted(task: Task, z: Tensor) -> Tensor:
+def _odds(task: Task, z: Tensor) -> Tensor:
     from scipy.stats import chi2  # late: importing the package loads torch and little else
 
     r, J = task.linearize(z)
@@ -146,7 +157,7 @@ def _doubted(task: Task, z: Tensor) -> Tensor:
             rare[index], q[index] = _likelihood(task.take(index), r[index], J[index], uneven)
     gain, level = task.size.square() - misfit.square(), misfit.square() / task.seen.clamp(min=1)
     evident = gain > level * torch.as_tensor(chi2.isf(_RARE, q.clamp(min=1).cpu().numpy()), device=z.device)
-    return ~precise & (~evident | (rare < _RARE))
+    return torch.where(precise, 1.0, torch.where(evident, rare, 0.0))
 
 
 def _likelihood(task: Task, r: Tensor, J: Tensor, uneven: bool) -> tuple[Tensor, Tensor]:
