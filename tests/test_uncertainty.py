@@ -381,19 +381,30 @@ class Recorded(ci.AbstractMethod):
 
 
 def test_doubted_signals_are_searched_once_more_for_a_lower_level():
-    z, y, _ = noisy(NET, 3, 0.01)
+    G = net((4, 24, 240), bias=0.5)
+    z, y, _ = noisy(G, 3, 0.01)
     near = z + 0.1 * normal(3, 4, seed=4)  # ends the first search, and leaves what no noise would
     method = Recorded(near, [])
-    R = quietly(NET, y, method, noise="auto")
+    R = quietly(G, y, method, noise="auto")
     first, second = method.levels
-    left = (NET(near) - y).norm(dim=1) / sqrt(56)
+    left = (G(near) - y).norm(dim=1) / sqrt(236)
     searched = ((second[:, None] - 0.25 * left).abs() < 1e-9).any(0)
     assert 0 < len(second) == searched.sum() and (R.status[searched.numpy()] != "explained").all()
     assert torch.allclose(first, first[:1].expand(3))
     for given in (z, 30 + near):  # nothing is doubted; the first search has not ended early
         method = Recorded(given, [])
-        quietly(NET, y, method, noise="auto")
+        quietly(G, y, method, noise="auto")
         assert len(method.levels) == 1
+
+
+def test_where_little_was_seen_less_doubt_is_enough_to_search_again(monkeypatch: pytest.MonkeyPatch):
+    """What noise would leave once in twenty times is searched again of 60 entries, not of 240; neither is doubted."""
+    monkeypatch.setattr(level, "odds", lambda task, z: torch.full((task.N,), 0.05))
+    for entries, searches in ((60, 2), (240, 1)):
+        G = net((4, 24, entries), bias=0.5)
+        z, y, _ = noisy(G, 1, 0.01)
+        method = Recorded(torch.linalg.lstsq(G.linearize(z)[1], (y - G(z))[..., None]).solution[..., 0] + z, [])
+        assert quietly(G, y, method, noise="auto").status[0] == "explained" and len(method.levels) == searches
 
 
 @pytest.mark.parametrize("prior", [None, ci.Gaussian(1.0), ci.Ball(9.0)])
