@@ -111,10 +111,11 @@ def judge(task: Task, z: Tensor) -> Verdict:
     misfit, explained, stationary, low, high = (torch.cat(column) for column in zip(*parts, strict=True))
     limit = task.limit
     if estimated(task):
-        precise = finite & (misfit <= EXPLAINED[task.born] * task.size) & _inside(task, z)
-        doubted = doubts(task, z)
+        precision, doubted = EXPLAINED[task.born] * task.size, doubts(task, z)
+        precise = finite & (misfit <= precision) & _inside(task, z)
         stationary, explained = stationary | (explained & doubted), (explained & ~doubted) | precise
-        limit = torch.where(doubted, EXPLAINED[task.born] * task.size, limit)  # no noise is known that could explain it
+        # of a doubted signal no noise is known that could explain it
+        limit = torch.maximum(precision, torch.where(doubted, torch.zeros_like(limit), limit))
     status = np.full(task.N, USER_LIMIT, dtype=object)
     status[stationary.cpu().numpy()] = STATIONARY
     status[explained.cpu().numpy()] = EXPLAINED_WORD
