@@ -149,7 +149,7 @@ def _odds(task: Task, z: Tensor) -> Tensor:
 
     r, J = task.linearize(z)
     misfit = lengths(r)
-    precise, small = misfit <= EXPLAINED[task.born] * task.size, misfit <= _SMALL * task.size
+    precise, small = misfit <= EXPLAINED[task.born] * task.size.clamp(min=SMALLEST), misfit <= _SMALL * task.size
     rare, q = torch.ones_like(misfit), torch.ones_like(task.seen)
     for uneven in (False, True):
         index = (small == uneven).nonzero()[:, 0]

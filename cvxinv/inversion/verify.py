@@ -21,6 +21,7 @@ USER_LIMIT = "user_limit"
 NUMERICAL_ERROR = "numerical_error"
 INVERSION_STATUSES = (EXPLAINED_WORD, STATIONARY, USER_LIMIT, NUMERICAL_ERROR)
 
+_GAIN = 1e-6  # of the merit: what a step must lower it by to be one
 _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 
 
@@ -135,9 +136,10 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
     # gaussian noise asks for an optimum; where a bound is stated, whatever meets it will do
     open_ = (inside & (~explained | task.stated)).nonzero()[:, 0]
     if len(open_):
-        merit = task.merit(z, misfit)[open_]
-        ahead = descend(task.take(open_), z[open_], max_iter=12, exact=True).merit
-        optimal[open_] = ahead >= merit * (1 - 1e-6)
+        merit, part = task.merit(z, misfit)[open_], task.take(open_)
+        # beside the noise of one entry a gain is none, either
+        unit = torch.maximum(merit, part.noise.bound) if part.noise is not None and part.stated else merit
+        optimal[open_] = descend(part, z[open_], max_iter=12, exact=True).merit >= merit - _GAIN * unit
     return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high
 
 
