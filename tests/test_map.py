@@ -6,11 +6,13 @@ import cvxpy as cp
 import pytest
 import torch
 from test_inversion import net, normal, seeded, signals
-from test_priors import PRIORS, exact, numbers
+from test_priors import PRIORS, convex, exact, numbers, spd
 from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
+from cvxinv.inversion.steps.gradient import gradient
+from cvxinv.inversion.steps.hops import hop
 from cvxinv.inversion.steps.newton import descend
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import Task, make_task
@@ -101,3 +103,187 @@ def test_no_point_near_an_optimum_is_lower(output: str, hidden: ci.ReLU | ci.Lea
         for _ in range(100):
             near = found.z + scale * torch.randn(8, 4, generator=draw, dtype=torch.float64)
             assert (objective(task, near) >= at * (1 - 1e-12)).all()
+
+
+# --- optima ----------------------------------------------------------------------------------------
+
+
+def piece_value(task: Task, z: Tensor, i: int) -> float:
+    """The least value of f on the affine piece of latent i, its kinks aside, by CVXPY."""
+    assert task.noise is not None
+    r, J = (part[i].numpy() for part in task.linearize(z))
+    x, at = cp.Variable(z.shape[1]), z[i].numpy()
+    cost, inside = (0, []) if task.prior is None else convex(task.prior, x)
+    variance = float(task.noise.bound[i]) ** 2
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(r + J @ (x - at)) / 2 + variance * cost), inside)
+    exact(problem)
+    return float(problem.value) / variance
+
+
+def small_noise(G: Generator, prior: Any, N: int = 5) -> tuple[Tensor, Task]:
+    """Signals of latents near the prior's set with so little noise that no kink is near their optima."""
+    z = G.sample_latent(N, seeded(3)) * 0.3
+    if prior is not None:
+        z = 0.8 * z + 0.2 * prior.fitted(G.latent_dim, z.dtype, z.device).project(z)
+        z = z.abs() - 0.01 if isinstance(prior, ci.Box) and prior.hi.isinf().any() else z
+    y = G(z) + 1e-3 * normal(N, G.signal_dim, seed=6)
+    return y, make_task(G, y, noise=("gaussian", 1e-3), prior=prior)
+
+
+# latent_pursuit refuses a ball; of the matrix's directions one is 1,000 times as slow for gradients as another
+PAIRS = [
+    (method, name)
+    for method in ("hybrid", "levenberg_marquardt", "latent_pursuit", "gradient_descent")
+    for name in (*PRIORS, "none")
+    if (method, name) not in (("latent_pursuit", "ball"), ("gradient_descent", "gaussian matrix"))
+]
+
+
+@pytest.mark.parametrize(("method", "name"), PAIRS)
+def test_an_answer_solves_the_convex_problem_of_its_piece(method: str, name: str):
+    G, prior = net((6, 40, 80), seed=3), None if name == "none" else PRIORS[name](6)
+    y, task = small_noise(G, prior)
+    options = {"restarts": 3} if method == "levenberg_marquardt" else {}
+    R = ci.invert(G, y, method, noise=("gaussian", 1e-3), prior=prior, on_fail="ignore", **options)
+    rtol = 1e-6 if method == "gradient_descent" else 1e-8
+    for i in range(5):
+        assert R.status[i] in ("explained", "stationary")
+        value, best = float(objective(task, R.z)[i]), piece_value(task, R.z, i)
+        assert value - best <= rtol * best, (value, best)
+        assert task.prior is None or torch.equal(task.prior.project(R.z), R.z)
+
+
+@pytest.mark.parametrize("prior", ["none", "gaussian matrix", "box", "ball"])
+def test_answers_do_not_depend_on_chunks_neighbours_or_types(prior: str):
+    G, known = net((5, 30, 60), seed=1), None if prior == "none" else PRIORS[prior](5)
+    _, x = signals(G, 3)
+    y = x + 0.3 * normal(3, 60, seed=4)
+    ask = {"noise": ("gaussian", 0.3), "prior": known, "on_fail": "ignore"}
+    R = ci.invert(G, y, **ask)
+    for again in (ci.invert(G, y, chunk=2, **ask).z, torch.stack([ci.invert(G, one, **ask).z for one in y])):
+        assert torch.allclose(again, R.z, atol=1e-9)
+    small = ci.invert(G.to(torch.float32), y.float(), **ask)
+    assert small.z.dtype == torch.float32 and (small.status == R.status).all()
+    assert torch.allclose(small.z.double(), R.z, atol=1e-4)
+    mask = torch.rand(3, 60, generator=seeded(0)) < 0.6
+    seen = ci.invert(G, y.where(mask, torch.nan), measurement=mask, **ask)
+    assert set(seen.status) <= {"explained", "stationary"}
+
+
+def test_a_prior_is_worth_more_than_least_squares_in_noise():
+    """Many latents for the noise: least squares fits it, the prior does not."""
+    G = net((20, 60, 80), seed=2)
+    z, x = signals(G, 30)
+    y = x + 0.5 * normal(30, 80, seed=4)
+    free = ci.invert(G, y, noise=("gaussian", 0.5), on_fail="ignore")
+    known = ci.invert(G, y, noise=("gaussian", 0.5), prior=ci.Gaussian(), on_fail="ignore")
+    away = [float((R.z - z).norm(dim=1).median()) for R in (free, known)]
+    assert away[1] < 0.7 * away[0]
+    assert float((free.verdict.misfit - known.verdict.misfit).median()) < 0, "least squares fits the noise too"
+    assert "Gaussian(precision=1, mean=0)" in str(known.settings["prior"]) and "prior" not in free.settings
+
+
+def test_statuses_are_those_of_the_stated_objective():
+    G = net((5, 30, 60), seed=1)
+    z, x = signals(G, 6)
+    y = x + 0.2 * normal(6, 60, seed=4)
+    ask: dict[str, Any] = {"noise": ("gaussian", 0.2), "prior": ci.Gaussian(2.0)}
+    R = ci.invert(G, y, **ask)
+    assert (R.status == "explained").all()
+    assert (ci.verify(G, y, z, **ask).status == "user_limit").all(), "the truth is no optimum"
+    assert (ci.verify(G, y, R.z, noise=("gaussian", 0.2)).status == "user_limit").all(), "nor is this one without the prior"
+    assert (ci.verify(G, y, R.z, noise=("l2", 0.2 * 60**0.5 * 1.5)).status == "explained").all(), (
+        "a bound asks for no optimum"
+    )
+    few = ci.invert(G, y, noise=("gaussian", 0.02), prior=ci.Gaussian(2.0), on_fail="ignore")
+    assert (few.status == "stationary").all(), "less noise than there is does not explain it"
+    tight = ci.Ball(0.9 * float(R.z.norm(dim=1).min()))
+    assert (ci.verify(G, y, R.z, noise=("l2", 1e3), prior=tight).status == "user_limit").all(), "outside the set"
+    inside = ci.invert(G, y, noise=("l2", 1e3), prior=tight)
+    assert (inside.status == "explained").all() and (inside.z.norm(dim=1) <= tight.radius * (1 + 1e-15)).all()
+
+
+def test_the_limit_of_gaussian_noise_is_its_length_in_999_of_1000_draws():
+    G = net((5, 30, 60), seed=1)
+    mask = torch.arange(60) < torch.tensor([[60], [7], [1]])
+    task = make_task(G, torch.zeros(3, 60).double(), mask, ("gaussian", torch.tensor([1.0, 2.0, 0.5]).double()))
+    draws = torch.randn(20000, 60, generator=seeded(0), dtype=torch.float64)
+    for i, sigma in enumerate((1.0, 2.0, 0.5)):
+        share = float(((sigma * draws * mask[i]).norm(dim=1) <= task.limit[i]).double().mean())
+        assert 0.998 < share < 0.9997
+
+
+def test_hops_end_no_higher_and_often_lower():
+    G = net((8, 60, 100), seed=2)
+    _, task = noisy_task(G, ci.Gaussian(), N=20, sigma=0.8)
+    ends = descend(task, torch.zeros(20, 8).double())
+    better = hop(task, ends.z)
+    assert (objective(task, better) <= objective(task, ends.z)).all()
+    assert int((objective(task, better) < objective(task, ends.z) * (1 - 1e-7)).sum()) >= 2
+    again = torch.cat([hop(task.take(torch.tensor([i])), ends.z[i : i + 1]) for i in (0, 7, 19)])
+    assert torch.allclose(again, better[[0, 7, 19]], atol=1e-9)
+
+
+def test_hybrid_refuses_options_of_layers_that_it_does_not_solve():
+    G = net((5, 20, 40))
+    _, y = signals(G)
+    for options in ({"gamma": 0.1}, {"lam": 0.1}, {"solver": "CLARABEL"}):
+        with pytest.raises(ValueError, match=rf"got {next(iter(options))}: hybrid takes no layered start there"):
+            ci.invert(G, y, noise=("gaussian", 0.1), **options)
+
+
+def test_the_gradient_is_the_objectives():
+    G = net((5, 20, 40), "sigmoid")
+    z, task = noisy_task(G, ci.Gaussian(spd(5), normal(5, seed=1)), sigma=0.3)
+    at = z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((0.09 * objective(task, at)).sum(), at)
+    view = View.at(task, z)
+    assert torch.allclose(gradient(task, z)[1], expected, rtol=1e-12)
+    assert torch.allclose(Slope.at(task, view).g, expected, rtol=1e-12)
+    assert torch.allclose(task.merit(z).square(), 0.18 * objective(task, z), rtol=1e-12)
+
+
+# --- the latent's layer ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*WEIGHED, "box", "one-sided box"])
+def test_the_latents_layer_solves_its_problem_with_the_prior_exactly(name: str):
+    """The rows are the layer's own; the optimum with R and C is CVXPY's, and the judge certifies it."""
+    G, prior = net((5, 30, 60), seed=4), PRIORS[name](5)
+    _, x = signals(G, 4)
+    noise = ("gaussian", SIGMA)
+    R = ci.invert(G, x + SIGMA * normal(*x.shape, seed=2), "latent_pursuit", noise=noise, prior=prior, debias=None,
+                  on_fail="ignore")  # fmt: skip
+    report = R.layers[-1]
+    assert report.index == 0 and "as rows" in report.remark
+    assert (report.solution.status == "optimal").all()
+    rows, seen = report.problem.rows, G.layers[0].W.m
+    for i in range(4):
+        on, off = (mask[i, :seen].numpy() for mask in (rows.on, rows.off))
+        W, b, h = G.layers[0].W.matrix().numpy(), G.layers[0].b.numpy(), rows.y[i, :seen].numpy()
+        z = cp.Variable(5)
+        R_of, inside = convex(prior.fitted(5, torch.float64, torch.device("cpu")), z)
+        level = float(rows.weight[i, -1]) if name in WEIGHED else 0.0
+        root = rows.weight[i, :seen].sqrt().numpy()[on]
+        cost = cp.sum_squares(cp.multiply(root, W[on] @ z + b[on] - h[on])) / 2 + level * R_of
+        problem = cp.Problem(cp.Minimize(cost), [*inside, W[off] @ z + b[off] <= 0])
+        exact(problem)
+        value = float(report.solution.certificate.objective[i])
+        assert abs(value - float(problem.value)) <= 1e-8 * (abs(value) + 1e-8 * float((h[on] ** 2).sum()))
+
+
+def test_latent_pursuit_refuses_what_its_layers_cannot_hold():
+    G = net((5, 20, 40))
+    _, y = signals(G)
+    sigma, gaussian = ("gaussian", SIGMA), ci.Gaussian()
+    for words, options in (
+        (r"the prior Ball\(radius=2\).*use method='hybrid'", {"prior": ci.Ball(2.0)}),
+        ("debias='piece' or None", {"prior": gaussian, "debias": "gradient"}),
+        ("and gamma; leave one", {"prior": gaussian, "gamma": 0.1}),
+        (
+            "a layer problem for layer 0",
+            {"prior": gaussian, "layer_problems": {0: lambda rows: ci.GaussianLatent(rows, 1.0)}},
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ci.invert(G, y, "latent_pursuit", noise=sigma, **options)

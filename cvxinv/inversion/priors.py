@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,15 @@ from .minimisers import ball_minimiser, box_minimiser, free_minimiser, onto_ball
 
 _TOUCHES = 1e-6  # a point this near to the border, as a share of its size, lies on it: float32 rounds there
 _SYMMETRIC = 1e-6  # how far from symmetric, or below 0, the rounding of a float32 matrix may leave it, of its largest entry
+
+
+class AsRows(NamedTuple):
+    """R(z) = 1/2 |S z - t|^2 with S `(r, n0)`, t `(r,)`, and C = {A z <= c} with A `(s, n0)`, c `(s,)`."""
+
+    S: Tensor
+    t: Tensor
+    A: Tensor
+    c: Tensor
 
 
 class AbstractPrior(Batch, ABC):
@@ -81,6 +90,10 @@ class AbstractPrior(Batch, ABC):
         """
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         return eye, torch.zeros_like(eye)
+
+    def as_rows(self, z: Tensor) -> "AsRows | None":
+        """R and C as rows of a layer problem, None where they are none; z `(N, n0)` says sizes, type and device only."""
+        return None
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """The minimiser x of the model in C, `(N, n0)`, and where there is one, `(N,)`; H `(N, n0, n0)` definite, z in C."""
@@ -138,6 +151,15 @@ class Gaussian(AbstractPrior):
     def centre(self, z: Tensor) -> Tensor:
         return _tensor(self.mean)
 
+    def as_rows(self, z: Tensor) -> AsRows:
+        P = _tensor(self.precision)
+        if P.ndim == 2:
+            w, V = torch.linalg.eigh(P)
+            S = w.clamp(min=0).sqrt()[:, None] * V.mT  # S'S = P
+        else:
+            S = torch.diag(P.sqrt())
+        return AsRows(S, S @ _tensor(self.mean), z.new_zeros(0, z.shape[1]), z.new_zeros(0))
+
     def __repr__(self) -> str:
         return f"Gaussian(precision={_words(self.precision)}, mean={_words(self.mean)})"
 
@@ -184,6 +206,13 @@ class Box(AbstractPrior):
         held = ((z <= lo + near) & (g > 0)) | ((z >= hi - near) & (g < 0)) | (lo == hi)
         free = torch.diag_embed((~held).to(z))
         return free, torch.zeros_like(free)
+
+    def as_rows(self, z: Tensor) -> AsRows:
+        lo, hi = _tensor(self.lo), _tensor(self.hi)
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        below, above = torch.isfinite(lo), torch.isfinite(hi)
+        sides, ends = torch.cat([eye[above], -eye[below]]), torch.cat([hi[above], -lo[below]])
+        return AsRows(eye[:0], ends[:0], sides, ends)
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return box_minimiser(H, g, z, _tensor(self.lo), _tensor(self.hi))

@@ -7,6 +7,7 @@ from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
+from ..priors import AbstractPrior
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
 from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue, supports
 from ..steps.starts import Starts
@@ -21,6 +22,7 @@ class LatentPursuit(AbstractMethod):
     """
 
     name: ClassVar[str] = "latent_pursuit"
+    priors: ClassVar[bool] = True
 
     layers: LayerOptions = per_signal(default_factory=LayerOptions)
     debias: str | None = DEBIAS[0]
@@ -36,6 +38,23 @@ class LatentPursuit(AbstractMethod):
         reason = obstacle(task, self.layers)
         if reason is not None:
             raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
+        if task.prior is not None:
+            self._check_prior(task, task.prior)
+
+    def _check_prior(self, task: Task, prior: AbstractPrior) -> None:
+        """Refuse a prior that the latent's layer or the debiasing knows nothing of, and options that it would overrule."""
+        if prior.as_rows(task.y.new_zeros(1, task.generator.latent_dim)) is None:
+            raise ValueError(
+                f"latent_pursuit cannot take the prior {prior!r}, which is no rows of a layer problem; use method='hybrid'"
+            )
+        if self.debias == "gradient":
+            raise ValueError(
+                f"expected debias='piece' or None with the prior {prior!r}, got 'gradient', which descends on the misfit "
+                "alone; leave debias out"
+            )
+        if self.layers.gamma is not None or 0 in (self.layers.layer_problems or {}):
+            named = "gamma" if self.layers.gamma is not None else "a layer problem for layer 0"
+            raise ValueError(f"expected one prior of z, got {prior!r} and {named}; leave one of them out")
 
     def run(self, task: Task, starts: Starts) -> Latents:
         z, reports = pursue(task, self.layers)

@@ -4,9 +4,9 @@
     mid layers    min_{h >= 0} 1/2 |W h + b - h_next|^2_on + lam 1'h,  (W h + b)_off <= 0          eq. (9)
     latent        min_z 1/2 |W z + b - h_1|^2_on + gamma/2 |z|^2,      (W z + b)_off <= 0          eq. (16)
 
-`on` are the entries of the layer above that exceed a threshold, `off` the others. Behind a LeakyReLU every row is on,
-with y / a and weight a^2 where y < 0, and the unknown below a LeakyReLU has any sign. A matrix A makes the image layer's map
-A W_L.
+With a prior on z, R and C stand in the place of gamma (`known_latent`). `on` are the entries of the layer above that exceed
+a threshold, `off` the others. Behind a LeakyReLU every row is on, with y / a and weight a^2 where y < 0, and the unknown
+below a LeakyReLU has any sign. A matrix A makes the image layer's map A W_L.
 
 Without noise lam = 0 and gamma = 0 (gamma = 1e-6 |W_on|^2 where W_on'W_on is singular). With noise of standard deviation
 sigma in a row of weight 1 the layers get lam = sigma (2 log n)^(1/2) max_j |w_j| / 8 and gamma = sigma^2, the level of what
@@ -55,6 +55,7 @@ from ..answer import GIVEN, LayerReport
 from ..options import penalty, tidy, within
 from ..task import Task
 from .evidence import rows_from, weigh_evidence
+from .known_latent import known_latent
 from .reading import before_output, image_map, image_rows, rows_behind, unreadable
 
 IMAGE_LAYERS = ("preactivation", "interval", "activated")
@@ -213,6 +214,8 @@ def pursue(task: Task, settings: LayerOptions) -> tuple[Tensor, list[LayerReport
     if settings.lam is not None or settings.gamma is not None:
         settings = replace(settings, lam=penalty(settings.lam, "lam", task), gamma=penalty(settings.gamma, "gamma", task))
     problem, remark, rows, noise = _image_problem(task, settings)
+    if len(layers) == 1:
+        problem, remark = _knowing(task, rows, noise, problem, remark)
     for index in range(len(layers) - 1, -1, -1):
         solution = solve(problem, settings.solver, tol=settings.tol, on_fail="ignore", force=settings.force)
         below, threshold, noise = _handed_down(layers, index, rows, solution, noise, settings)
@@ -221,7 +224,19 @@ def pursue(task: Task, settings: LayerOptions) -> tuple[Tensor, list[LayerReport
         if below is not None:
             rows = below
             problem, remark = _problem(rows, layers, index - 1, noise, settings)
-    return solution.h, reports
+            if index == 1:
+                problem, remark = _knowing(task, rows, noise, problem, remark)
+    return solution.h if task.prior is None else task.prior.project(solution.h), reports
+
+
+def _knowing(
+    task: Task, rows: Rows, noise: _Noise, problem: AbstractLayerProblem, remark: str
+) -> tuple[AbstractLayerProblem, str]:
+    """The latent's problem with what is known of z, where that can be written as rows and the problem is not the user's."""
+    if task.prior is None or remark == GIVEN:
+        return problem, remark
+    known = known_latent(rows, noise.sigma, task.prior)
+    return (problem, remark) if known is None else (known, f"with {task.prior!r} as rows")
 
 
 def _handed_down(
