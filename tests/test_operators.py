@@ -602,6 +602,18 @@ FAULTS = {
         ValueError, "14 numbers.*one of 41",
     ),
     "mask after mask": (lambda: ci.Composed(torch.ones(4).bool(), torch.ones(4).bool()), ValueError, "pass one & other"),
+    "a function as it is": (
+        lambda: ci.invert(generator(ci.Identity()), normal(2, 16), measurement=F),
+        TypeError, "got function.*Operator",
+    ),
+    "a blur of others": (
+        lambda: as_measurement(ci.Convolution(torch.ones(2, 2), (6, 8)), 42, N),
+        ValueError, "42 numbers, got one of 48; check its shape beside the generator's signal_shape",
+    ),
+    "spectra as signals": (
+        lambda: ci.invert(generator(ci.Identity()), normal(2, 2) + 0j, measurement=ci.FourierRows([1], GREY)),
+        TypeError, "real_form",
+    ),
     "composed of a list": (lambda: ci.Composed([True], torch.ones(1).bool()), TypeError, "outer of Composed.*got list"),
     "functions in a list": (
         lambda: as_measurement(F, 42, N),

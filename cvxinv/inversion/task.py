@@ -280,7 +280,8 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
 
 
 def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    y = read_numbers(y, "signals", device, "fib")
+    cure = "convert it to numbers first, a spectrum by FourierRows.real_form"
+    y = read_numbers(y, "signals", device, "fib", cure)
     if y.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"expected signals in float32 or float64, got {y.dtype}; convert them to the generator's output range, "

@@ -121,7 +121,7 @@ def _ours(kind: type) -> bool:
 def rows_seen(seeing: AbstractMeasurement, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor]:
     """Map and bias of what a measurement that all signals share sees of `W h + b`: as a matrix, if that is not too large."""
     small = W.n <= _MOST_UNKNOWNS and W.n * max(W.m, seeing.length) <= _MOST_ENTRIES
-    return Dense(seeing.push(W.matrix()[None])[0]) if small else SeenMap(seeing, W), seeing.observe(b[None])[0]
+    return Dense(seeing.push(W.matrix()[None])[0].contiguous()) if small else SeenMap(seeing, W), seeing.observe(b[None])[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from .abstract import AbstractMeasurement
 from .entries import Everything, Mask
 from .forms import is_operator, read_dense, read_measurement
 from .matrix import Matrix
-from .sparse import is_sparse
+from .sparse import SparseMatrix, is_sparse
 from .trial import check_sizes, try_out
 
 
@@ -38,8 +38,12 @@ def as_measurement(
         if inner.device != device:
             raise ValueError(f"expected the measurement on {device}, got it on {inner.device}; move it with .to()")
     if seeing.width != d:
-        cure = "check its last axis" if seeing.known or seeing.width != seeing.length else ""
-        cure = cure or f"give {type(seeing).__name__} its width"
+        cure = "check its last axis"
+        if not isinstance(seeing, (Everything, Mask, Matrix, SparseMatrix)):
+            made = seeing.known or seeing.width != seeing.length
+            cure = (
+                "check its shape beside the generator's signal_shape" if made else f"give {type(seeing).__name__} its width"
+            )
         raise ValueError(f"expected a measurement of signals of {d} numbers, got one of {seeing.width}; {cure}")
     if seeing.known:
         _check_count(seeing, N)
@@ -73,7 +77,12 @@ def stands_apart(value: object, d: int) -> bool:
 
 
 def form_of(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one y of what a user means, of signals of `shape`; () where it is flat, of a length still to be read."""
+    """Shape of one y of what a user means, of signals of `shape`; () where it is flat, of a length still to be read.
+
+    Raises TypeError for what means no measurement.
+    """
+    if value is not None and not isinstance(value, (str, Tensor, np.ndarray)) and not is_sparse(value):
+        value = read_measurement(value, torch.device("cpu"), d=prod(shape))
     if not stands_apart(value, prod(shape)):
         return shape
     return value.form if isinstance(value, AbstractMeasurement) else ()

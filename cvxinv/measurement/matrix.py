@@ -45,7 +45,11 @@ class Matrix(AbstractMeasurement):
         return r @ self.A if self.A.ndim == 2 else (r[:, None] @ self.A)[:, 0]
 
     def push(self, J: Tensor) -> Tensor:
-        return self.A @ J
+        if self.A.ndim == 3:
+            return self.A @ J
+        # one product for all signals, and no copy of a Jacobian that lies in the memory column by column
+        N, d, n0 = J.shape
+        return (J.mT.reshape(N * n0, d) @ self.A.T).reshape(N, n0, self.length).mT
 
     def seen(self, N: int) -> Tensor:
         return torch.ones(N, self.length, dtype=torch.bool, device=self.A.device)
