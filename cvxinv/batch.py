@@ -104,8 +104,9 @@ def _per_signal_fields(batch: Batch) -> list[Field]:
 
 def _shared(value: Any, declared: Field) -> bool:
     least = declared.metadata[_KEY]
-    number = value is None or isinstance(value, (int, float))
-    return number or (isinstance(value, Tensor) and isinstance(least, int) and value.ndim < least)
+    # a callable makes what signals need of signals
+    plain = value is None or isinstance(value, (int, float)) or callable(value)
+    return plain or (isinstance(value, Tensor) and isinstance(least, int) and value.ndim < least)
 
 
 def _taken(value: Any, index: Tensor | slice, declared: Field) -> Any:

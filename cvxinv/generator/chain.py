@@ -4,11 +4,12 @@ A `Generator` holds what an inversion needs and nothing else: batch norms are fo
 are flat. `load_generator` (reading.py) makes one from a torch module or a file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,12 @@ class Generator:
     def latent_dim(self) -> int:
         """n0, the number of latent coordinates."""
         return self.layers[0].W.n
+
+    @cached_property
+    def kept(self) -> dict[Hashable, Any]:
+        """What others worked out from this generator once, under keys of theirs; its copies in other types, on other devices
+        and behind other outputs share it."""
+        return {}
 
     @cached_property
     def signal_dim(self) -> int:
@@ -150,7 +157,7 @@ class Generator:
             )
             for layer in self.layers
         )
-        return replace(self, layers=layers)
+        return self._copy(layers)
 
     def with_output(self, output: str | AbstractActivation) -> "Generator":
         """The same generator with another last activation.
@@ -159,7 +166,13 @@ class Generator:
         object.
         """
         last = replace(self.layers[-1], activation=as_activation(output))
-        return replace(self, layers=(*self.layers[:-1], last))
+        return self._copy((*self.layers[:-1], last))
+
+    def _copy(self, layers: tuple[Layer, ...]) -> "Generator":
+        """The same with other layers that compute the same before the output."""
+        there = replace(self, layers=layers)
+        there.__dict__["kept"] = self.kept
+        return there
 
     def sample_latent(
         self, N: int, generator: torch.Generator | None = None, *, device: torch.device | str | None = None

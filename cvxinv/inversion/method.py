@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batch import Batch
 from ..inputs import describe
@@ -156,4 +156,10 @@ def _words(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return f"given for {', '.join(str(k) for k in sorted(value))}"
+    if callable(value):
+        return (
+            f"given: {type(value).__name__ if isinstance(value, nn.Module) else getattr(value, '__name__', describe(value))}"
+        )
+    if isinstance(value, Tensor) and value.ndim == 2:
+        return f"{len(value)} given"
     return f"{len(value)} given" if _holds_arrays(value) else repr(value)

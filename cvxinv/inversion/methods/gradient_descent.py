@@ -5,21 +5,24 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, positive_steps, tidy, within
+from ..steps.given import as_start, begin, check_start
 from ..steps.gradient import STEP_GRID, descend_by_gradient
 from ..steps.newton import Descent
-from ..steps.starts import Starts, nothing_yet, try_starts
+from ..steps.starts import Starts
 from ..task import Task
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GradientDescent(AbstractMethod):
-    """Gradient descent with momentum; the best of its random starts wins.
+    """Gradient descent with momentum; the best of its random starts wins, and of `z0`, where it is given.
 
     max_iter: steps per start. restarts: random starts at most. steps: lengths to choose from, in units of
-    1 / sigma_max(J)^2 of the signal. momentum: in [0, 1). decay: what a step is divided by where it does not help, >= 1.
+    1 / sigma_max(J)^2 of the signal. momentum: in [0, 1). decay: what a step is divided by where it does not help, >= 1. z0:
+    latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "gradient_descent"
@@ -30,17 +33,24 @@ class GradientDescent(AbstractMethod):
     steps: tuple[float, ...] = STEP_GRID
     momentum: float = 0.9
     decay: float = 2.0
+    z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
-        positive(self.restarts, "restarts")
+        positive(self.restarts, "restarts", least=int(self.z0 is None))
         positive(self.max_iter, "max_iter")
         within(self.momentum, "momentum", 0, 1)
         within(self.decay, "decay", 1, float("inf"))
         positive_steps(self.steps)
 
+    def check(self, task: Task) -> None:
+        check_start(self.z0, task)
+
     def run(self, task: Task, starts: Starts) -> Latents:
         def search(part: Task, z: Tensor) -> Descent:
             return descend_by_gradient(part, z, self.max_iter, self.steps, self.momentum, self.decay)
 
-        return try_starts(task, nothing_yet(task), starts, search, count=self.restarts)
+        hunt = begin(task, self.z0, search)
+        hunt.draw(starts, search, count=self.restarts)
+        return hunt.answer()

@@ -1,13 +1,24 @@
-"""`hybrid`: layered start where the layers allow one, then Levenberg-Marquardt from it, then random starts.
+"""`hybrid`: starts of several kinds, each followed by Levenberg-Marquardt, until the signal is explained.
 
-A layered start is convex and needs no luck; Levenberg-Marquardt repairs what a wrong support left; random starts, each the
-best of a hundred latents, are for the signals that neither explains.
+    z0              what the user gives, if anything
+    layered         convex, one layer after the other: needs no luck, where the layers allow one and it is not dear
+    learnt          ridge regression from the generator's own signals (`steps/learnt.py`), a few steps
+    smoothed        smoothed Gauss-Newton from there (`steps/smoothed.py`)
+    learnt 2        as much ridge as shrinks what is doubtful, large damping, through the output and not before it
+    smoothed 2      from the mean latent, from a wider view on
+    squashed        behind a linear output: from the learnt start through a tanh, see `squashed`
+    random          each the best of a hundred latents
+
+What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
+local optimum.
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: random
-starts come first, the prior's centre among the latents, and hops to lower optima near by last (`steps/hops.py`).
+starts come first there where descents are cheap, the prior's centre among the latents, and hops to lower optima near by last
+(`steps/hops.py`).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,22 +29,36 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
+from ..steps.given import as_start, check_start, start_of
 from ..steps.hops import hop
+from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.newton import Descent, descend, descend_through
-from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue
-from ..steps.starts import Starts, nothing_yet, try_starts
+from ..steps.plan import descent_cost, lesson_cost, plan_of
+from ..steps.pursuit import LayerOptions, notes_of, pursue
+from ..steps.reading import before_output, one_sided
+from ..steps.smoothed import SCALES, descend_smoothed, squashed
+from ..steps.starts import Hunt, Starts, nothing_yet
 from ..task import Task
 
 _CANDIDATES = 100  # latents that a random start is the best of
 _MOST_ITERATIONS = 100
+_FEW = 20  # steps that show whether a learnt start leads anywhere
+_SHRINKING = 1e-2  # ridge of the second learnt start
+_WIDE = (1.0, 1.0, 0.7, 0.7)  # scales before those of the smoothed start from nothing
+_DAMPED = 1.0
+_CHEAP = 1e10  # multiplications of descents that leave time for many
+_ALL = 1_000_000
+_LESSON = 20  # descents that may cost less than a lesson for a random start to come before it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Hybrid(AbstractMethod):
-    """Layers, then Levenberg-Marquardt, then random starts for what is not explained; see the module.
+    """Starts of several kinds, each followed by Levenberg-Marquardt, until the signal is explained; see the module.
 
-    layers: what the layers are told. max_iter: steps per start; left out 100, and signals that are not explained go on to
-    a local optimum. restarts: random starts at most, each the best of 100 latents.
+    layers: what the layers are told; told anything, they come first whatever they cost. max_iter: steps per start; left out
+    100, and signals that are not explained go on to a local optimum. restarts: random starts at most, each the best of 100
+    latents. z0: latents to begin with, `(N, n0)` or `(n0,)`, torch or numpy; or an encoder, a callable or module of y, flat
+    `(N, k)` with hidden entries 0, that gives them.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -42,8 +67,10 @@ class Hybrid(AbstractMethod):
     layers: LayerOptions = per_signal(default_factory=LayerOptions)
     max_iter: int | None = None
     restarts: int = 10
+    z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
         positive(self.restarts, "restarts", least=0)
         if self.max_iter is not None:
@@ -51,6 +78,7 @@ class Hybrid(AbstractMethod):
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        check_start(self.z0, task)
         given = self.layers.given() if task.stated else []
         if given:
             raise ValueError(
@@ -59,36 +87,108 @@ class Hybrid(AbstractMethod):
             )
 
     def run(self, task: Task, starts: Starts) -> Latents:
-        limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
-
-        def search(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, limit)
-
-        if task.stated:
-            note = "no layered start: gaussian noise asks for an optimum, which is sought from random starts"
-            found, merit = replace(nothing_yet(task), notes=(note,)), None
+        plan = plan_of(task, self.layers)
+        if self.z0 is None and plan.layers == "first":
+            hunt = Hunt(task, *self._layered(task))
         else:
-            found, merit = self._by_layers(task, limit)
+            hunt = self._without_layers(task, plan.layers == "first")
+        if len(hunt.open):
+            self._search(hunt, starts)
+        if plan.layers == "last":
+            hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         # whoever sets a limit means it
-        found = try_starts(
-            task, found, starts, search, count=max(self.restarts, int(task.stated)), candidates=_CANDIDATES, merit=merit,
-            settle=self.max_iter is None,
-        )  # fmt: skip
-        return replace(found, z=hop(task, found.z)) if task.stated and self.max_iter is None else found
+        if self.max_iter is None:
+            hunt.settle()
+            if task.stated:
+                hunt.z = hop(task, hunt.z)
+        return hunt.answer((plan.note,) if plan.note else ())
 
-    def _by_layers(self, task: Task, limit: int) -> tuple[Latents, Tensor | None]:
-        """The layered latents after Levenberg-Marquardt, and their merit; where no layered start is possible, why."""
-        reason = obstacle(task, self.layers)
-        if reason is not None:
-            return replace(nothing_yet(task), notes=(f"no layered start: {reason}",)), None
+    @property
+    def _limit(self) -> int:
+        return _MOST_ITERATIONS if self.max_iter is None else self.max_iter
+
+    def _without_layers(self, task: Task, layered: bool) -> Hunt:
+        """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
+        hunt = Hunt(task, nothing_yet(task))
+        if self.z0 is not None:
+            z0 = start_of(self.z0, task)
+            hunt.offer("z0", lambda part, index: descend_through(part, z0[index], self._limit))
+        if layered:
+            hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
+        return hunt
+
+    def _search(self, hunt: Hunt, starts: Starts) -> None:
+        """Learnt, smoothed and random starts for what is open."""
+
+        def descent(part: Task, z: Tensor) -> Descent:
+            return descend_through(part, z, self._limit)
+
+        restarts = max(self.restarts, int(hunt.task.stated))
+        early = min(restarts, _drawn_first(hunt.task))
+        hunt.draw(starts, descent, count=early, candidates=_CANDIDATES)
+        if len(hunt.open):
+            for name, search in _computed(hunt, self._limit):
+                hunt.offer(name, search)
+        hunt.draw(starts, descent, count=restarts - early, candidates=_CANDIDATES, first=early)
+
+    def _layered(self, task: Task) -> tuple[Latents, Tensor]:
+        """The layered latents after Levenberg-Marquardt, and their merit."""
         start, reports = pursue(task, self.layers)
-        # small damping first keeps what the layers found; a full run follows where that does not explain the signal
-        found = descend(task, start, 30, FINISH_MU)
-        z, merit = found.z, found.merit
-        open_ = (~task.explained(z, found.misfit)).nonzero()[:, 0]
-        if len(open_):
-            again = descend_through(task.take(open_), start[open_], limit)
-            better = again.merit < merit[open_]
-            z[open_[better]], merit[open_[better]] = again.z[better], again.merit[better]
+        found = _kept_descent(task, start, self._limit)
         spent = torch.zeros(task.N, dtype=torch.long)
-        return Latents(z, ("layered",) * task.N, spent, tuple(reports), notes_of(task, self.layers)), merit
+        used = ("layered",) * task.N
+        return Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit
+
+    def _best_layered(self, task: Task) -> Descent:
+        return _kept_descent(task, pursue(task, self.layers)[0], self._limit)
+
+
+def _drawn_first(task: Task) -> int:
+    """How many random starts come before those that are learnt."""
+    cost = descent_cost(task)
+    if task.stated and cost < _CHEAP:
+        return _ALL
+    # what is learnt serves all signals to come, but one of a small generator has its answer sooner by luck
+    return int(lesson_cost(task) > _LESSON * cost)
+
+
+def _kept_descent(task: Task, start: Tensor, limit: int) -> Descent:
+    """Small damping first keeps what the layers found; a full run follows where that does not explain the signal."""
+    found = descend(task, start, 30, FINISH_MU)
+    open_ = (~task.explained(found.z, found.misfit)).nonzero()[:, 0]
+    if len(open_):
+        again = descend_through(task.take(open_), start[open_], limit)
+        better = again.merit < found.merit[open_]
+        found.put(open_[better], again.take(better))
+    return found
+
+
+def _computed(hunt: Hunt, limit: int) -> list[tuple[str, Callable[[Task, Tensor], Descent]]]:
+    """Starts that are computed from y, in the order in which they are tried."""
+    z = torch.zeros_like(hunt.z)
+    z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
+    lesson = lesson_for(hunt.task)
+    m = lesson.m.to(z)
+
+    def smoothed(part: Task, start: Tensor, scales: tuple[float, ...]) -> Descent:
+        return descend_through(part, descend_smoothed(_inner(part), start, lesson.spread, scales[:limit]), limit)
+
+    def shrunk(part: Task, index: Tensor) -> Descent:
+        return descend(part, learnt_starts(part, _SHRINKING), limit, _DAMPED)
+
+    def through_tanh(part: Task, index: Tensor) -> Descent:
+        other = squashed(part, lesson.size)
+        assert other is not None
+        return descend(part, descend(other, z[index], limit).z, limit)
+
+    tried = [
+        ("learnt start", lambda part, index: descend_through(part, z[index], min(_FEW, limit))),
+        ("smoothed start", lambda part, index: smoothed(part, z[index], SCALES)),
+        ("learnt start 2", shrunk),
+        ("smoothed start 2", lambda part, index: smoothed(part, m.expand_as(z[index]), _WIDE + SCALES)),
+    ]
+    return tried if squashed(hunt.task, lesson.size) is None else [*tried, ("squashed start", through_tanh)]
+
+
+def _inner(task: Task) -> Task:
+    return before_output(task) or one_sided(task) or task

@@ -5,11 +5,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
+from ..steps.given import as_start, begin, check_start
 from ..steps.newton import Descent, descend_through
-from ..steps.starts import Starts, nothing_yet, try_starts
+from ..steps.starts import Starts
 from ..task import Task
 
 _MOST_ITERATIONS = 100
@@ -17,10 +19,10 @@ _MOST_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LevenbergMarquardt(AbstractMethod):
-    """The first random start for every signal, the others while it is not explained.
+    """The first random start for every signal, the others while it is not explained; before them `z0`, where it is given.
 
     max_iter: steps per start; left out 100, and signals that are not explained go on to a local optimum. restarts: random
-    starts at most.
+    starts at most. z0: latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
@@ -28,12 +30,17 @@ class LevenbergMarquardt(AbstractMethod):
 
     max_iter: int | None = None
     restarts: int = 1
+    z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
-        positive(self.restarts, "restarts")
+        positive(self.restarts, "restarts", least=int(self.z0 is None))
         if self.max_iter is not None:
             positive(self.max_iter, "max_iter")
+
+    def check(self, task: Task) -> None:
+        check_start(self.z0, task)
 
     def run(self, task: Task, starts: Starts) -> Latents:
         limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
@@ -41,6 +48,9 @@ class LevenbergMarquardt(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
 
+        hunt = begin(task, self.z0, search)
+        hunt.draw(starts, search, count=self.restarts)
         # whoever sets a limit means it
-        settle = self.max_iter is None
-        return try_starts(task, nothing_yet(task), starts, search, count=self.restarts, settle=settle)
+        if self.max_iter is None:
+            hunt.settle()
+        return hunt.answer()

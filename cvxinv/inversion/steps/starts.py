@@ -1,4 +1,4 @@
-"""Random starts: drawn when they are asked for, tried on the signals that are not explained yet."""
+"""Starts: random latents that are drawn when they are asked for, and the hunt for what is not explained yet."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,53 +41,69 @@ def nothing_yet(task: Task) -> Latents:
     return Latents(z, ("",) * task.N, torch.zeros(task.N, dtype=torch.long))
 
 
-def try_starts(
-    task: Task,
-    found: Latents,
-    starts: Starts,
-    search: Callable[[Task, Tensor], Descent],
-    *,
-    count: int,
-    candidates: int = 1,
-    merit: Tensor | None = None,
-    settle: bool = False,
-) -> Latents:
-    """Go on from `count` random starts at most, with the signals that are not explained; the best z of each is kept.
+class Hunt:
+    """The best latents so far of a task's signals: descents are tried on those that are not explained, the best z is kept.
 
-    search: a descent from latents, of a task. A start is the best by merit of `candidates` latents. merit: `Task.merit` of
-    the latents found so far `(N,)`; None where there are none. settle: lead what is still not explained to a local optimum.
+    found: latents to begin with, and their `Task.merit` `(N,)`; without it they count as nothing. A signal's z, and what is
+    said to have given it, change only where a descent ends lower.
     """
-    used, spent, z = list(found.used or ()), found.starts, found.z.clone()
-    assert spent is not None
-    best = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
-    open_ = _open(task, z, best)
-    for k in range(count):
-        task.progress.reach(1 - len(open_) / task.N)
-        if len(open_) == 0:
-            break
-        part = task.take(open_)
-        new = search(part, _most_promising(part, starts.latents(k * candidates, candidates).to(task.y)))
-        better = new.merit < best[open_]
-        gained = open_[better]
-        z[gained], best[gained] = new.z[better], new.merit[better]
-        spent = spent.index_add(0, open_.cpu(), torch.ones(len(open_), dtype=spent.dtype))
+
+    def __init__(self, task: Task, found: Latents, merit: Tensor | None = None):
+        assert found.starts is not None
+        self.task, self._found, self.z, self._spent = task, found, found.z.clone(), found.starts
+        self._used = list(found.used or ("",) * task.N)
+        self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
+        self.open = self._unexplained()
+
+    def offer(self, name: str, search: Callable[[Task, Tensor], Descent]) -> None:
+        """Try `search` on the open signals; it takes their task and positions. name: to be credited with what it gains."""
+        if len(self.open) == 0:
+            return
+        self._keep(name, search(self.task.take(self.open), self.open))
+        self.task.progress.reach(1 - len(self.open) / self.task.N)
+
+    def draw(
+        self, starts: Starts, search: Callable[[Task, Tensor], Descent], *, count: int, candidates: int = 1, first: int = 0
+    ) -> None:
+        """Random starts number `first` to `first + count - 1`, each the best by merit of `candidates` latents.
+
+        search: a descent from latents, of a task.
+        """
+        for k in range(first, first + count):
+            if len(self.open) == 0:
+                return
+            part = self.task.take(self.open)
+            new = search(part, most_promising(part, starts.latents(k * candidates, candidates).to(self.task.y)))
+            self._spent = self._spent.index_add(0, self.open.cpu(), torch.ones(len(self.open), dtype=self._spent.dtype))
+            self._keep(f"random start {k + 1}", new)
+            self.task.progress.reach((k + 1) / (first + count + 1))
+
+    def settle(self) -> None:
+        """Lead what is still not explained to a local optimum."""
+        if len(self.open):
+            self.z[self.open] = _settled(self.task.take(self.open), self.z[self.open])
+
+    def answer(self, notes: tuple[str, ...] = ()) -> Latents:
+        """What was found, with these notes after those that were there."""
+        return replace(self._found, z=self.z, used=tuple(self._used), starts=self._spent, notes=(*self._found.notes, *notes))
+
+    def _keep(self, name: str, new: Descent) -> None:
+        better = new.merit < self.merit[self.open]
+        gained = self.open[better]
+        self.z[gained], self.merit[gained] = new.z[better], new.merit[better]
         for i in gained.tolist():
-            used[i] = f"random start {k + 1}"
-        task.progress.reach((k + 1) / (count + 1))
-        open_ = _open(task, z, best)
-    if settle and len(open_):
-        z[open_] = _settled(task.take(open_), z[open_])
-    return replace(found, z=z, used=tuple(used), starts=spent)
+            self._used[i] = name
+        self.open = self._unexplained()
+
+    def _unexplained(self) -> Tensor:
+        """Which signals are not explained, or of which nothing is known; positions."""
+        # a merit is the misfit, or the prior adds to it
+        known = self.merit if self.task.prior is None or not self.task.prior.weighed else None
+        met = self.task.explained(self.z, known) & torch.isfinite(self.merit)
+        return (~met & self.task.usable).nonzero()[:, 0]
 
 
-def _open(task: Task, z: Tensor, merit: Tensor) -> Tensor:
-    """Which signals are not explained by `z` of that merit, inf where nothing was tried; positions."""
-    # a merit is the misfit, or the prior adds to it
-    known = merit if task.prior is None or not task.prior.weighed else None
-    return (~(task.explained(z, known) & torch.isfinite(merit)) & task.usable).nonzero()[:, 0]
-
-
-def _most_promising(task: Task, candidates: Tensor) -> Tensor:
+def most_promising(task: Task, candidates: Tensor) -> Tensor:
     """The candidate `(K, n0)` with the smallest merit for each signal, `(N, n0)`."""
     if task.prior is not None:
         candidates = task.prior.project(torch.cat([task.prior.centre(candidates)[None], candidates]))

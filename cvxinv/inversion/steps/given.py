@@ -1,0 +1,92 @@
+"""Starts that a user gives: latents, or an encoder that reads them off what was seen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...inputs import describe, read_numbers
+from ..task import Task
+from .newton import Descent
+from .starts import Hunt, nothing_yet
+
+
+def as_start(z0: object) -> object:
+    """`z0` as it is kept: None, a tensor of one latent `(n0,)` or of one per signal `(N, n0)`, or a callable.
+
+    Raises TypeError or ValueError for anything else.
+    """
+    if z0 is None or callable(z0):
+        return z0
+    if not isinstance(z0, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"expected z0 as latents (n0,) or (N, n0), torch or numpy, or as a callable of y, got {describe(z0)}; "
+            "pass torch.as_tensor(...)"
+        )
+    z = read_numbers(z0, "z0", z0.device if isinstance(z0, Tensor) else torch.device("cpu"), "fi")
+    if z.ndim not in (1, 2):
+        raise ValueError(f"expected z0 of shape (n0,) or (N, n0), got {tuple(z.shape)}; pass flat latents")
+    return z if z.dtype.is_floating_point else z.double()
+
+
+def check_start(z0: object, task: Task) -> None:
+    """Raises ValueError where latents that were given do not fit the task; a callable is asked when it is run."""
+    if isinstance(z0, Tensor):
+        _fitting(z0, task, "z0")
+
+
+def start_of(z0: object, task: Task) -> Tensor:
+    """The latents `(N, n0)` that z0 gives for a task, in its type. Raises TypeError or ValueError where they do not fit."""
+    z = z0 if isinstance(z0, Tensor) else _asked(z0, task)
+    return _fitting(z, task, "z0" if isinstance(z0, Tensor) else "the latents that z0 makes of y")
+
+
+def begin(task: Task, z0: object, search: Callable[[Task, Tensor], Descent]) -> Hunt:
+    """A hunt that has tried `search` from z0, where one was given."""
+    hunt = Hunt(task, nothing_yet(task))
+    if z0 is not None:
+        z = start_of(z0, task)
+        hunt.offer("z0", lambda part, index: search(part, z[index]))
+    return hunt
+
+
+def _asked(encoder: Any, task: Task) -> Tensor:
+    """What a callable makes of y `(N, k)`: in the type y came in, or a module's parameters have."""
+    y = task.y.to(task.born)
+    if isinstance(encoder, nn.Module):
+        weight = next(encoder.parameters(), None)
+        y = y if weight is None or not weight.is_floating_point() else y.to(weight.device, weight.dtype)
+    with torch.no_grad():
+        try:
+            z = encoder(y)
+        except (RuntimeError, IndexError) as error:  # torch's own, of shapes and types that do not meet
+            raise ValueError(
+                f"expected z0 to take y of shape {tuple(y.shape)}, {y.dtype}, got {type(error).__name__}: {error}; wrap it, "
+                "e.g. z0=lambda y: encoder(y.float().reshape(-1, 1, 28, 28))"
+            ) from error
+    if isinstance(z, np.ndarray):
+        z = torch.from_numpy(z)
+    if not isinstance(z, Tensor) or not (z.is_floating_point()):
+        raise TypeError(
+            f"expected z0 to make floating latents of y, got {describe(z)}; of several outputs return the latents alone, "
+            "e.g. z0=lambda y: encoder(y)[0]"
+        )
+    return z
+
+
+def _fitting(z: Tensor, task: Task, what: str) -> Tensor:
+    n0 = task.generator.latent_dim
+    if z.shape not in ((n0,), (task.N, n0)):
+        raise ValueError(
+            f"expected {what} of shape ({task.N}, {n0}) or ({n0},), got {tuple(z.shape)}; pass one latent per signal"
+        )
+    z = z.detach().to(task.y).expand(task.N, n0)
+    bad = (~torch.isfinite(z)).any(1) & task.usable
+    if bool(bad.any()):
+        raise ValueError(
+            f"expected finite latents, got NaN or inf in {what} for signal {int(bad.nonzero()[0])}; "
+            "pass 0 where nothing is known"
+        )
+    return torch.where(torch.isfinite(z), z, torch.zeros_like(z))

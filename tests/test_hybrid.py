@@ -1,0 +1,177 @@
+"""The plan of `hybrid`: which starts it tries in which order, what the user gives, and convolutional generators."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_inversion import error, net, normal, seeded, signals
+from torch import Tensor, nn
+
+import cvxinv as ci
+from cvxinv.generator.chain import Generator
+from cvxinv.inversion.steps.learnt import learnt_starts
+from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of
+from cvxinv.inversion.steps.pursuit import LayerOptions
+from cvxinv.inversion.task import make_task
+
+
+def transposed(n0: int, channels: int, side: int, seed: int = 0, output: nn.Module | None = None) -> Generator:
+    """n0 -> channels x side x side -> 1 x 2 side x 2 side, random weights."""
+    torch.manual_seed(seed)
+    layers = [
+        nn.Linear(n0, 32), nn.ReLU(), nn.Linear(32, channels * side**2), nn.ReLU(), nn.Unflatten(1, (channels, side, side)),
+        nn.ConvTranspose2d(channels, 1, 4, 2, 1),
+    ]  # fmt: skip
+    return ci.load_generator(nn.Sequential(*layers, *([output] if output else [])).double())
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+
+def test_a_dear_layered_start_is_left_out_and_the_answer_is_the_same_as_with_an_entry_hidden():
+    G = transposed(2, 8, 14)
+    z, y = signals(G, 3)
+    for measurement in (None, torch.arange(784) > 0):
+        R = ci.invert(G, y, measurement=measurement)
+        assert error(R.z, z) < 1e-10 and R.layers == ()
+        assert any(note.startswith("no layered start") for note in R.notes)
+    assert any("times a descent" in note and "latent_pursuit" in note for note in ci.invert(G, y).notes)
+
+
+def test_layers_come_first_where_they_are_cheap_or_asked_for():
+    G, small = transposed(2, 8, 14), net((8, 40, 100))
+    dear, cheap = make_task(G, G(normal(2, 2, seed=1))), make_task(small, small(normal(2, 8, seed=1)))
+    assert plan_of(cheap, LayerOptions()).layers == "first" and plan_of(dear, LayerOptions()).layers == "never"
+    assert plan_of(dear, LayerOptions(lam=0.1)).layers == "first"
+    assert plan_of(dear, LayerOptions(tol=1e-4)).layers == "never"
+    assert set(ci.invert(small, cheap.y).used) == {"layered"}
+
+
+def test_predicted_costs_grow_with_what_they_count():
+    """784 rows for 1568 nonnegative unknowns: beyond 1500 unknowns 20,000 m n = 2.5e10 multiplications, and little else."""
+    G = transposed(2, 8, 14)
+    task = make_task(G, G(normal(1, 2, seed=0)))
+    assert layered_cost(task, LayerOptions()) == pytest.approx(20_000 * 784 * 1568, rel=0.05)
+    assert descent_cost(task) == 60 * 2 * (G.work + 784 * 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_answers_do_not_depend_on_chunks(chunk: int):
+    G = transposed(6, 6, 6, output=nn.Tanh())
+    _, y = signals(G, 5)
+    masks = torch.rand(5, 144, generator=seeded(2)) > 0.45
+    for measurement in (None, masks):
+        whole = ci.invert(G, y, measurement=measurement, on_fail="ignore")
+        parts = ci.invert(G, y, measurement=measurement, chunk=chunk, on_fail="ignore")
+        assert torch.allclose(whole.z, parts.z, atol=1e-6) and whole.used == parts.used
+
+
+@pytest.mark.parametrize("output", [None, nn.Tanh(), nn.Sigmoid()], ids=["linear", "tanh", "sigmoid"])
+@pytest.mark.parametrize("hidden", [0.0, 0.45])
+def test_convolutional_generators_are_inverted_without_layers(output: nn.Module | None, hidden: float):
+    G = transposed(12, 12, 6, seed=1, output=output)
+    z, y = signals(G, 10)
+    measurement = torch.rand(144, generator=seeded(2)) >= hidden
+    R = ci.invert(G, y, measurement=measurement, on_fail="ignore")
+    assert int(((R.z - z).norm(dim=1) <= 1e-6 * z.norm(dim=1)).sum()) >= 9
+    assert {name.rstrip(" 0123456789") for name in R.used} <= {
+        "learnt start",
+        "smoothed start",
+        "squashed start",
+        "random start",
+    }
+
+
+def test_a_picture_that_no_latent_explains_ends_in_a_local_optimum():
+    G = transposed(4, 6, 6, output=nn.Sigmoid())
+    y = torch.rand(2, 144, generator=seeded(0), dtype=torch.float64)
+    R = ci.invert(G, y, restarts=2, on_fail="ignore")
+    assert (R.status == "stationary").all() and (R.starts == 2).all()
+
+
+def test_a_prior_keeps_learnt_starts_inside():
+    G = transposed(4, 6, 6)
+    _, y = signals(G, 3)
+    R = ci.invert(G, y, prior=ci.Box(-0.5, 0.5), noise=("gaussian", 0.1), on_fail="ignore", max_iter=30)
+    assert float(R.z.abs().max()) <= 0.5
+    assert float(learnt_starts(make_task(G, y, None, ("gaussian", 0.1), ci.Box(-0.5, 0.5))).abs().max()) <= 0.5
+
+
+# --- z0 -------------------------------------------------------------------------------------------
+
+METHODS: dict[str, dict[str, Any]] = {
+    "hybrid": {},
+    "levenberg_marquardt": {"restarts": 0},
+    "gradient_descent": {"restarts": 0},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["tensor", "numpy", "one", "callable", "module"])
+def test_a_start_that_is_given_is_credited(method: str, kind: str):
+    G = net((3, 30, 40))
+    z, y = signals(G, 1 if kind == "one" else 4)
+    near = z + 1e-3
+    encoder = nn.Linear(40, 3)  # float32
+    with torch.no_grad():
+        encoder.weight.zero_()
+        encoder.bias.copy_(near[0])
+    z0 = {"tensor": near, "numpy": near.numpy(), "one": near[0], "callable": lambda y: near[: len(y)], "module": encoder}[
+        kind
+    ]
+    R = ci.invert(G, y, method, z0=z0, on_fail="ignore", **METHODS[method])
+    assert R.used[0] == "z0" and int(R.starts.sum()) == 0
+    assert (R.z - z)[0].norm() < 1e-2 * z[0].norm()
+    if method == "hybrid":
+        assert R.verdict.explained.all()
+
+
+def test_what_a_given_start_leaves_open_goes_on_to_the_others():
+    G = net((8, 40, 100))
+    z, y = signals(G, 3)
+    start = z.clone()
+    start[1] = 1e3
+    R = ci.invert(G, y, z0=start, chunk=2)
+    assert R.verdict.explained.all() and R.used[0] == R.used[2] == "z0" and R.layers == ()
+
+
+def test_an_encoder_sees_the_signals_flat_with_hidden_entries_0():
+    G, seen, asked = transposed(4, 6, 6), torch.arange(144) > 70, list[Tensor]()
+    _, y = signals(G, 3)
+
+    def encoder(y: Tensor) -> np.ndarray:
+        asked.append(y)
+        return np.zeros((len(y), 4))
+
+    ci.invert(G, y.reshape(3, 1, 12, 12), measurement=seen, z0=encoder, max_iter=1, restarts=0, on_fail="ignore")
+    assert torch.equal(asked[0], torch.where(seen, y, 0.0)) and asked[0].dtype == y.dtype
+
+
+@pytest.mark.parametrize(
+    ("z0", "words"),
+    [
+        (torch.zeros(2, 8), r"z0 of shape \(3, 8\) or \(8,\), got \(2, 8\)"),
+        (torch.zeros(7), r"got \(7,\)"),
+        (torch.full((8,), torch.nan), "finite latents, got NaN or inf in z0 for signal 0"),
+        (torch.zeros(1, 3, 8), "pass flat latents"),
+        ("mean", "expected z0 as latents"),
+        ([[0.0] * 8] * 3, "torch.as_tensor"),
+        (lambda y: (y[:, :8], y[:, :8]), r"encoder\(y\)\[0\]"),
+        (lambda y: y[:, :7], r"the latents that z0 makes of y of shape \(3, 8\)"),
+        (lambda y: y[:, :8] * torch.nan, "NaN or inf in the latents that z0 makes of y"),
+        (nn.Linear(5, 8), r"expected z0 to take y of shape \(3, 100\), torch.float32"),
+    ],
+)  # fmt: skip
+def test_starts_that_do_not_fit_are_refused(z0: Any, words: str):
+    G = net((8, 40, 100))
+    _, y = signals(G, 3)
+    for method in METHODS:
+        with pytest.raises((TypeError, ValueError), match=words):
+            ci.invert(G, y, method, z0=z0)
+
+
+def test_no_start_at_all_is_refused():
+    with pytest.raises(ValueError, match="restarts"):
+        ci.LevenbergMarquardt(restarts=0)
+    assert ci.LevenbergMarquardt(restarts=0, z0=torch.zeros(3)).restarts == 0
