@@ -70,7 +70,8 @@ class Hybrid(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
+        if self.z0 is not None:
+            object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
         positive(self.restarts, "restarts", least=0)
         if self.max_iter is not None:
@@ -78,7 +79,8 @@ class Hybrid(AbstractMethod):
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
-        check_start(self.z0, task)
+        if self.z0 is not None:
+            check_start(self.z0, task)
         given = self.layers.given() if task.stated else []
         if given:
             raise ValueError(
@@ -97,22 +99,18 @@ class Hybrid(AbstractMethod):
         if plan.layers == "last":
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         # whoever sets a limit means it
-        if self.max_iter is None:
+        if self.max_iter is None and len(hunt.open):
             hunt.settle()
-            if task.stated:
-                hunt.z = hop(task, hunt.z)
+        if self.max_iter is None and task.stated:
+            hunt.z = hop(task, hunt.z)
         return hunt.answer((plan.note,) if plan.note else ())
-
-    @property
-    def _limit(self) -> int:
-        return _MOST_ITERATIONS if self.max_iter is None else self.max_iter
 
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
         hunt = Hunt(task, nothing_yet(task))
         if self.z0 is not None:
             z0 = start_of(self.z0, task)
-            hunt.offer("z0", lambda part, index: descend_through(part, z0[index], self._limit))
+            hunt.offer("z0", lambda part, index: descend_through(part, z0[index], _limit(self.max_iter)))
         if layered:
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         return hunt
@@ -121,26 +119,30 @@ class Hybrid(AbstractMethod):
         """Learnt, smoothed and random starts for what is open."""
 
         def descent(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, self._limit)
+            return descend_through(part, z, _limit(self.max_iter))
 
         restarts = max(self.restarts, int(hunt.task.stated))
         early = min(restarts, _drawn_first(hunt.task))
         hunt.draw(starts, descent, count=early, candidates=_CANDIDATES)
         if len(hunt.open):
-            for name, search in _computed(hunt, self._limit):
+            for name, search in _computed(hunt, _limit(self.max_iter)):
                 hunt.offer(name, search)
         hunt.draw(starts, descent, count=restarts - early, candidates=_CANDIDATES, first=early)
 
     def _layered(self, task: Task) -> tuple[Latents, Tensor]:
         """The layered latents after Levenberg-Marquardt, and their merit."""
         start, reports = pursue(task, self.layers)
-        found = _kept_descent(task, start, self._limit)
+        found = _kept_descent(task, start, _limit(self.max_iter))
         spent = torch.zeros(task.N, dtype=torch.long)
         used = ("layered",) * task.N
         return Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit
 
     def _best_layered(self, task: Task) -> Descent:
-        return _kept_descent(task, pursue(task, self.layers)[0], self._limit)
+        return _kept_descent(task, pursue(task, self.layers)[0], _limit(self.max_iter))
+
+
+def _limit(max_iter: int | None) -> int:
+    return _MOST_ITERATIONS if max_iter is None else max_iter
 
 
 def _drawn_first(task: Task) -> int:

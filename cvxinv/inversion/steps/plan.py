@@ -33,6 +33,9 @@ class Plan:
     note: str = ""
 
 
+_FIRST = Plan("first")
+
+
 def plan_of(task: Task, options: LayerOptions) -> Plan:
     """Whether layers come first. It depends on sizes and options alone, so that no signal depends on its neighbours."""
     if task.stated:
@@ -41,10 +44,10 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
     if _surely_small(task) or set(options.given()) - {"tol", "force"}:
-        return Plan("first")
+        return _FIRST
     cost, descent = layered_cost(task, options), descent_cost(task)
     if cost <= max(_SMALL, _WORTH * descent):
-        return Plan("first")
+        return _FIRST
     words = f"a layered start takes about {cost:.0e} multiplications a signal, {cost / descent:.0f} times a descent"
     if cost <= _LAST:
         return Plan("last", f"{words}; it is tried last, where nothing else explains a signal")
