@@ -428,7 +428,7 @@ DOORS: dict[str, Callable[[Tensor], object]] = {
     "matrix": lambda t: ci.invert(G, Y @ A.T, measurement=t(A)),
     "Matrix": lambda t: ci.Matrix(t(A)),
     "noise": lambda t: ci.invert(G, Y, noise=("l2", t(torch.ones(3).double()))),
-    "gamma": lambda t: ci.invert(G, Y, gamma=t(torch.ones(3).double())),
+    "gamma": lambda t: ci.invert(G, Y, "latent_pursuit", gamma=t(torch.ones(3).double())),
 }
 DENSE_ONLY = {
     f"{kind} {door}": (lambda call=call, make=make: call(make), (TypeError, ValueError), (cure,))

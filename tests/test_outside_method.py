@@ -123,7 +123,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.LatentPursuit(debias=None), "latent_pursuit", {"debias": None}),
         (ci.LevenbergMarquardt(restarts=3), "levenberg_marquardt", {"restarts": 3}),
         (ci.GradientDescent(max_iter=40), "gradient_descent", {"max_iter": 40}),
-        (ci.LayeredBasisPursuit(cardinalities=(20,)), "layered_basis_pursuit", {"cardinalities": (20,)}),
+        (ci.LayeredBasisPursuit(lam=1e-6), "layered_basis_pursuit", {"lam": 1e-6}),
         (ci.Oracle(form="layered"), "oracle", {"form": "layered"}),
     ]
     assert {name for _, name, _ in pairs} == set(ci.METHODS)

@@ -244,7 +244,7 @@ def called(G: ci.Generator, method: str, what: str, device: str | torch.device) 
     y = y + NOISE if "noise" in more else y @ A.T if what == "matrix" else y
     if method == "oracle":
         more["truth"] = Z
-    if method == "layered_basis_pursuit":
+    if method == "layered_basis_pursuit" and "noise" in more:
         more["cardinalities"] = (torch.full((3,), 8),)
     if method == "gradient_descent":
         more["max_iter"] = 30

@@ -31,6 +31,7 @@ from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, check_start, start_of
 from ..steps.hops import hop
+from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.plan import descent_cost, lesson_cost, plan_of
@@ -74,11 +75,13 @@ class Hybrid(AbstractMethod):
             object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
         positive(self.restarts, "restarts", least=0)
+        refuse_idle_force(self.layers.force, self.layers.solver)
         if self.max_iter is not None:
             positive(self.max_iter, "max_iter")
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        refuse_idle(self.layers, task, only_a_start=True)
         if self.z0 is not None:
             check_start(self.z0, task)
         given = self.layers.given() if task.stated else []

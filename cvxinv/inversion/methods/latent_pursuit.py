@@ -9,6 +9,7 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..priors import AbstractPrior
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
+from ..steps.idle import refuse_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue, supports
 from ..steps.starts import Starts
 from ..task import Task
@@ -18,7 +19,7 @@ from ..task import Task
 class LatentPursuit(AbstractMethod):
     """The layered inversion, with the debiasing that was asked for.
 
-    layers: what the layers are told. debias: "piece", "gradient" or None. max_iter: steps of the gradient form.
+    layers: what the layers are told. debias: "piece", "gradient" or None. max_iter: steps of it at most.
     """
 
     name: ClassVar[str] = "latent_pursuit"
@@ -32,9 +33,12 @@ class LatentPursuit(AbstractMethod):
         tidy(self)
         check_debias(self.debias)
         positive(self.max_iter, "max_iter")
+        refuse_idle_steps(self.max_iter, self.debias)
+        refuse_idle_force(self.layers.force, self.layers.solver)
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        refuse_idle(self.layers, task, only_a_start=False)
         reason = obstacle(task, self.layers)
         if reason is not None:
             raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")

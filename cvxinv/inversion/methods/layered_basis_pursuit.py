@@ -56,6 +56,7 @@ from ..answer import Latents, LayerReport
 from ..method import AbstractMethod
 from ..options import penalty, positive, tidy, within
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
+from ..steps.idle import raise_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LARGEST_LAYER, LayerOptions, latent_problem
 from ..steps.reading import image_map, mixing, unreadable
 from ..steps.starts import Starts
@@ -176,7 +177,7 @@ class LayeredBasisPursuit(AbstractMethod):
 
     lam: the l1 weight of every layer, one number or `(N,)`; None for that of the noise. support_threshold: as a fraction of
     max |h|, in [0, 1). solver, tol, force: see `solve`. cardinalities: s_1 to s_L, first hidden layer first, each a number
-    or `(N,)`; None for those found. debias: "piece", "gradient" or None. max_iter: steps of the gradient form.
+    or `(N,)`; None for those found. debias: "piece", "gradient" or None. max_iter: steps of it at most.
     """
 
     name: ClassVar[str] = "layered_basis_pursuit"
@@ -197,15 +198,26 @@ class LayeredBasisPursuit(AbstractMethod):
         check_solver(self.solver)
         check_debias(self.debias)
         positive(self.max_iter, "max_iter")
+        refuse_idle_steps(self.max_iter, self.debias)
+        refuse_idle_force(self.force, self.solver)
 
     def check(self, task: Task) -> None:
         penalty(self.lam, "lam", task)
         check_cardinalities(self.cardinalities, task)
+        self._refuse_idle(task)
         reason = no_layered_basis_pursuit(task)
         if reason is not None:
             raise ValueError(
                 f"layered_basis_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'"
             )
+
+    def _refuse_idle(self, task: Task) -> None:
+        if self.cardinalities is not None and (task.noise is None or self.lam is not None):
+            why = "without noise there are no error bounds" if task.noise is None else "with lam= there are no error bounds"
+            raise_idle("cardinalities", self.cardinalities, why)
+        for name in ("lam", "support_threshold"):
+            if getattr(self, name) is not None and task.generator.depth == 1:
+                raise_idle(name, getattr(self, name), "there is no hidden layer")
 
     def run(self, task: Task, starts: Starts) -> Latents:
         options = LayerOptions(

@@ -40,6 +40,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import MOST_ITERATIONS, check_debias, debiased
+from ..steps.idle import refuse_idle_steps
 from ..steps.reading import image_map, image_rows, mixing, unreadable
 from ..steps.starts import Starts
 from ..task import Task
@@ -53,7 +54,7 @@ class Oracle(AbstractMethod):
     """Least squares on given supports, with the debiasing that was asked for.
 
     supports: bool masks `(N, n_i)` of the hidden layers, first first; left out, those of the true latents. form: "joint" or
-    "layered". debias: "piece", "gradient" or None. max_iter: steps of the gradient form; left out 2000.
+    "layered". debias: "piece", "gradient" or None. max_iter: steps of it at most; left out 2000.
     """
 
     name: ClassVar[str] = "oracle"
@@ -68,6 +69,7 @@ class Oracle(AbstractMethod):
         check_choice(self.form, FORMS, "form")
         check_debias(self.debias)
         positive(self.max_iter, "max_iter")
+        refuse_idle_steps(self.max_iter, self.debias)
 
     def told(self, task: Task, truth: Tensor | None) -> "Oracle":
         if self.supports is not None:

@@ -9,6 +9,7 @@ from .newton import descend, extreme_singular_values
 
 DEBIAS = ("piece", "gradient")
 MOST_ITERATIONS = 2000
+_FINISH = 30  # steps of the piece form, which ends in a few
 # the finish starts with so little damping that the first step is the least-squares solution of the piece
 FINISH_MU = 1e-13
 
@@ -22,10 +23,11 @@ def check_debias(how: object) -> None:
 def debiased(task: Task, z: Tensor, masks: list[Tensor], how: str | None, max_iter: int = MOST_ITERATIONS) -> Tensor:
     """`z` after debiasing, where that lowers the stated objective; masks: supports of the hidden layers `(N, n_i)`.
 
-    how: "piece" (least squares on the affine piece of z), "gradient" (the papers'), or None for none.
+    how: "piece" (least squares on the affine piece of z), "gradient" (the papers'), or None for none. max_iter: steps at
+    most; the piece form takes no more than 30.
     """
     if how == "piece":
-        return descend(task, z, max_iter=30, mu=FINISH_MU).z  # accepts no step that raises the merit
+        return descend(task, z, max_iter=min(_FINISH, max_iter), mu=FINISH_MU).z  # accepts no step that raises the merit
     if how is None:
         return z
     found = debias_by_gradient(task, z, masks, max_iter)
