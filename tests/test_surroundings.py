@@ -100,7 +100,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "certify": lambda: [getattr(ci.certify(lasso(), H, None), k) for k in ("objective", "bound", "violation", "holds")],
     "certify in words": lambda: [torch.tensor(list(repr(ci.certify(lasso(), H)).encode()), device="cpu")],
     "provably zero": lambda: [ci.provably_zero(lasso(ALL_ON), ci.Point(H, torch.zeros_like(U)))],
-    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, Y, m, on_fail="ignore", truth=Z, max_iter=30))
+    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, Y, m, on_fail="ignore", truth=Z, **({} if m == "oracle" else {"max_iter": 30})))
        for method in ci.METHODS},
     "invert with noise": lambda: inverted(ci.invert(G, NOISY, noise=("l2", 0.1), on_fail="ignore")),
     "invert with noise, layered": lambda: inverted(
