@@ -68,6 +68,11 @@ def solved(make: Callable[[], ci.AbstractLayerProblem], solver: str = "auto") ->
     return lambda: point(ci.solve(make(), solver, on_fail="ignore", max_iter=300 if solver != "auto" else None))
 
 
+def _few(method: str) -> dict[str, int]:
+    """Few steps, of the methods that take any unasked."""
+    return {} if method == "oracle" else {"max_iter": 30}
+
+
 def written(R: ci.Inversion) -> list[Tensor]:
     """What a result says of itself, as numbers."""
     words = R.explain(0, generator=G) + "".join(line for line in R.summary().split("\n") if " s" not in line[-8:])
@@ -100,7 +105,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "certify": lambda: [getattr(ci.certify(lasso(), H, None), k) for k in ("objective", "bound", "violation", "holds")],
     "certify in words": lambda: [torch.tensor(list(repr(ci.certify(lasso(), H)).encode()), device="cpu")],
     "provably zero": lambda: [ci.provably_zero(lasso(ALL_ON), ci.Point(H, torch.zeros_like(U)))],
-    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, Y, m, on_fail="ignore", truth=Z, **({} if m == "oracle" else {"max_iter": 30})))
+    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, Y, m, on_fail="ignore", truth=Z, **_few(m)))
        for method in ci.METHODS},
     "invert with noise": lambda: inverted(ci.invert(G, NOISY, noise=("l2", 0.1), on_fail="ignore")),
     "invert with noise, layered": lambda: inverted(
