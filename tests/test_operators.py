@@ -637,6 +637,21 @@ def test_functions_of_one_signal_and_of_numpy_have_a_way_in():
         assert seeing.width == 5 and torch.allclose(seeing.observe(x), x @ A.T, rtol=1e-13)
 
 
+def test_modules_are_functions_and_make_no_graph():
+    conv = torch.nn.Conv2d(1, 2, 3, stride=2, bias=False).double()
+    back = torch.nn.ConvTranspose2d(2, 1, 3, stride=2, bias=False, output_padding=(0, 1)).double()
+    back.weight = conv.weight
+    seeing = ci.Operator(
+        lambda x: conv(x.reshape(-1, 1, 7, 6)).flatten(1), lambda r: back(r.reshape(-1, 2, 3, 2)).flatten(1), 12
+    )
+    G, z = generator(ci.Identity()), normal(N, 3, seed=6)
+    y = seeing.observe(G(z))
+    assert seeing.width == 42 and not y.requires_grad and not seeing.adjoint(y).requires_grad
+    assert seeing.observe(G(z).requires_grad_()).requires_grad
+    R = ci.invert(G, y, measurement=seeing)
+    assert torch.allclose(R.z, z, rtol=1e-8, atol=1e-8) and not R.z.requires_grad
+
+
 def test_what_is_made_of_numbers_follows_the_type_of_the_signal():
     x = normal(N, 42)
     for name, seeing in ready(GREY).items():

@@ -81,7 +81,10 @@ Output = Annotated[str | None, typer.Option(help="Last activation in place of th
 MaskFile = Annotated[
     Path | None, typer.Option("--mask", metavar="FILE", help="Bool array, True where seen; or .png, white.")
 ]
-MatrixFile = Annotated[Path | None, typer.Option("--matrix", metavar="FILE", help="A (k, d); SIGNALS then hold y = A x.")]
+MatrixFile = Annotated[
+    Path | None,
+    typer.Option("--matrix", metavar="FILE", help="A (k, d), dense or of scipy.sparse.save_npz; SIGNALS then hold y = A x."),
+]
 HideClipped = Annotated[bool, typer.Option("--hide-clipped", help="PNG: pixels at 0 or 255 count as not seen.")]
 NoiseBound = Annotated[str | None, typer.Option("--noise", metavar="NORM:BOUND", help="l2:0.1 or linf:0.01, signal units.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]

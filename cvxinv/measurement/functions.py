@@ -40,6 +40,7 @@ class Operator(AbstractMeasurement):
                     f"expected {name} as a function of batches, got {_kind(getattr(self, name))}; "
                     "a matrix is a measurement by itself"
                 )
+            object.__setattr__(self, name, _followed(getattr(self, name)))
         if not is_count(self.length):
             raise ValueError(
                 f"expected length as an integer >= 1, got {self.length!r}; say how many entries y has per signal"
@@ -60,6 +61,16 @@ class Operator(AbstractMeasurement):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         return self
+
+
+def _followed(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function, followed by autograd where its input is: weights of a module make no graph of every product."""
+
+    def called(x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return function(x)
+
+    return called
 
 
 class _Product(torch.autograd.Function):
