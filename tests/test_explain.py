@@ -152,6 +152,19 @@ def test_a_misfit_far_above_the_stated_noise_says_how_far():
     assert times == pytest.approx(float(R.verdict.misfit[0]) / 0.05, rel=0.05)
 
 
+def test_layers_that_failed_are_not_credited_with_what_a_descent_found():
+    G = net((8, 30, 60, 100))
+    _, x = signals(G, 6)
+    good = ci.invert(G, x)
+    assert set(good.used) == {"layered"}
+    R = ci.invert(G, x, support_threshold=0.5, on_fail="ignore")  # half the units are called off
+    failed = (R.layer_status == "infeasible").any(1)
+    assert failed.any() and not any(u == "layered" for u, f in zip(R.used, failed, strict=True) if f)
+    assert "descent from the layers" in R.used
+    i = R.used.index("descent from the layers")
+    assert "z came from: descent from the layers" in R.explain(i) and "answers by:" in R.summary()
+
+
 # --- noise, priors --------------------------------------------------------------------------------
 
 

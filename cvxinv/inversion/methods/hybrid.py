@@ -21,10 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...batch import per_signal
+from ...layers.core.certificate import INFEASIBLE, NUMERICAL_ERROR, USER_LIMIT
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
@@ -47,6 +49,7 @@ _FEW = 20  # steps that show whether a learnt start leads anywhere
 _SHRINKING = 1e-2  # ridge of the second learnt start
 _WIDE = (1.0, 1.0, 0.7, 0.7)  # scales before those of the smoothed start from nothing
 _DAMPED = 1.0
+_FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _CHEAP = 1e10  # multiplications of descents that leave time for many
 _ALL = 1_000_000
 _LESSON = 20  # descents that may cost less than a lesson for a random start to come before it
@@ -135,13 +138,15 @@ class Hybrid(AbstractMethod):
     def _layered(self, task: Task) -> tuple[Latents, Tensor]:
         """The layered latents after Levenberg-Marquardt, and their merit."""
         start, reports = pursue(task, self.layers)
-        found = _kept_descent(task, start, _limit(self.max_iter))
+        found, replaced = _kept_descent(task, start, _limit(self.max_iter))
         spent = torch.zeros(task.N, dtype=torch.long)
-        used = ("layered",) * task.N
+        # where a layer failed, or what the layers found was given up, the descent has found z and not they
+        failed = np.any([np.isin(r.solution.status, _FAILED) for r in reports], axis=0) | replaced.cpu().numpy()
+        used = tuple("descent from the layers" if f else "layered" for f in failed)
         return Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit
 
     def _best_layered(self, task: Task) -> Descent:
-        return _kept_descent(task, pursue(task, self.layers)[0], _limit(self.max_iter))
+        return _kept_descent(task, pursue(task, self.layers)[0], _limit(self.max_iter))[0]
 
 
 def _limit(max_iter: int | None) -> int:
@@ -157,15 +162,20 @@ def _drawn_first(task: Task) -> int:
     return int(lesson_cost(task) > _LESSON * cost)
 
 
-def _kept_descent(task: Task, start: Tensor, limit: int) -> Descent:
-    """Small damping first keeps what the layers found; a full run follows where that does not explain the signal."""
+def _kept_descent(task: Task, start: Tensor, limit: int) -> tuple[Descent, Tensor]:
+    """Small damping first keeps what the layers found; a full run follows where that does not explain the signal.
+
+    Also where that run ended lower, bool `(N,)`.
+    """
     found = descend(task, start, 30, FINISH_MU)
+    replaced = torch.zeros_like(found.merit, dtype=torch.bool)
     open_ = (~task.explained(found.z, found.misfit)).nonzero()[:, 0]
     if len(open_):
         again = descend_through(task.take(open_), start[open_], limit)
         better = again.merit < found.merit[open_]
         found.put(open_[better], again.take(better))
-    return found
+        replaced[open_] = better
+    return found, replaced
 
 
 def _computed(hunt: Hunt, limit: int) -> list[tuple[str, Callable[[Task, Tensor], Descent]]]:
