@@ -190,6 +190,59 @@ def test_noise_is_used(folder: Path):
         assert run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--quiet").exit_code == 0
 
 
+def noisy_file() -> np.ndarray:
+    y = np.load("y.npy")
+    e = 0.05 * np.random.default_rng(0).standard_normal(y.shape)
+    np.save("noisy.npy", y + e)
+    return e
+
+
+@pytest.mark.parametrize("prior", ["gaussian:1", "gaussian:2:0.5", "box:-3:3", "ball:5"])
+@pytest.mark.parametrize("noise", ["gaussian:0.05", "auto"])
+def test_noise_and_prior_are_those_of_python(folder: Path, noise: str, prior: str):
+    noisy_file()
+    found = read_json(run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--prior", prior, "--json"))
+    kind, *numbers = prior.split(":")
+    known = {"gaussian": ci.Gaussian, "box": ci.Box, "ball": ci.Ball}[kind](*map(float, numbers))
+    stated = noise if noise == "auto" else ("gaussian", 0.05)
+    expected = ci.invert(ci.load_generator("tiny"), np.load("noisy.npy"), noise=stated, prior=known, on_fail="ignore")
+    assert torch.equal(ci.Inversion.load("out").z, expected.z) and found["settings"]["prior"] == repr(known)
+    assert found["uncertainty"]["estimated"] is (noise == "auto")
+    assert found["uncertainty"]["sigma"] == pytest.approx(expected.uncertainty.sigma.tolist())
+    assert np.allclose(found["uncertainty"]["z_std"], expected.uncertainty.z_std)
+    checked = run("verify", "tiny", "noisy.npy", "out", "--noise", noise, "--prior", prior, "--json")
+    assert read_json(checked)["statuses"] == found["statuses"]
+
+
+@pytest.mark.parametrize("noise", ["gaussian:0.05", "auto"])
+def test_verify_takes_the_noise_of_a_result_and_tells_of_its_prior(folder: Path, noise: str):
+    noisy_file()
+    made = read_json(run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--json"))
+    found = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))
+    assert found["statuses"] == made["statuses"] and np.allclose(found["explained_below"], made["explained_below"])
+    assert any("judged by the noise that out was made with, gaussian" in note for note in found["notes"])
+    assert not any("prior" in note for note in found["notes"])
+    run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--prior", "gaussian:1", "--quiet")
+    notes = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))["notes"]
+    assert any("made with the prior Gaussian(precision=1, mean=0), which is not used here" in note for note in notes)
+
+
+def test_the_table_says_level_and_spread(folder: Path):
+    noisy_file()
+    words = flat(run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", "auto").stdout)
+    assert "uncertainty" in words and "estimated" in words and "standard deviation of z" in words
+    assert "uncertainty" not in run("invert", "tiny", "y.npy", "-o", "out").stdout
+
+
+def test_latents_to_begin_with_are_used_and_credited(folder: Path):
+    found = read_json(run("invert", "tiny", "y.npy", "-o", "out", "--z0", "z.npy", "--json"))
+    assert set(found["used"]) == {"z0"} and found["statuses"] == {"explained": 4}
+    wrong = run("invert", "tiny", "y.npy", "-o", "out", "--z0", "y.npy")
+    assert wrong.exit_code == 2 and "expected" in wrong.stderr
+    wrong = run("invert", "tiny", "y.npy", "-o", "out", "--z0", "z.npy", "--method", "latent_pursuit")
+    assert wrong.exit_code == 2 and "has no option 'z0'" in wrong.stderr
+
+
 def test_float32_rounds_float64_signals_aloud(folder: Path):
     found = read_json(run("invert", "tiny", "y.npy", "-o", "out", "--dtype", "float32", "--json"))
     assert found["versions"]["dtype"] == "torch.float32"
@@ -497,6 +550,13 @@ BAD = [
     ((*INVERT, "--noise", "l2"), "expected --noise as NORM:BOUND, got 'l2'"),
     ((*INVERT, "--noise", "l2:much"), "expected --noise as NORM:BOUND, got 'l2:much'"),
     ((*INVERT, "--noise", "l2:-1"), "must be >= 0"),
+    ((*INVERT, "--prior", "box:-3"), "expected 2 numbers after box in --prior, got 1; pass e.g. --prior box:-3:3"),
+    ((*INVERT, "--prior", "ball"), "expected 1 numbers after ball in --prior, got 0"),
+    ((*INVERT, "--prior", "gaussian:much"), "expected numbers in --prior, got 'gaussian:much'"),
+    ((*INVERT, "--prior", "gauss:1"), "unknown kind of --prior 'gauss': did you mean 'gaussian'?"),
+    ((*INVERT, "--prior", "gaussian:1"), "noise"),
+    ((*INVERT, "--prior", "box:3:-3"), "expected lo <= hi"),
+    ((*INVERT, "--method", "latent_pursuit", "--restarts", "3"), "has no option 'restarts'"),
     ((*INVERT, "--noise", "l2:nan"), "must be >= 0 and finite"),
     ((*INVERT, "--dtype", "float16"), "unknown dtype 'float16': did you mean"),
     ((*INVERT, "--device", "gpu"), "expected a device as cpu, cuda or cuda:1, got 'gpu'"),

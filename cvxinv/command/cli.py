@@ -36,8 +36,10 @@ from ..generator.reading.load import load_generator
 from ..inversion.explain import explain
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert
+from ..inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
+from ..inversion.task import AUTO, NORMS
 from ..inversion.verify import Verdict, verify
 from ..measurement.given import check_given
 from ..pages.inspection import Inspection, inspect_and_sample
@@ -86,7 +88,16 @@ MatrixFile = Annotated[
     typer.Option("--matrix", metavar="FILE", help="A (k, d), dense or of scipy.sparse.save_npz; SIGNALS then hold y = A x."),
 ]
 HideClipped = Annotated[bool, typer.Option("--hide-clipped", help="PNG: pixels at 0 or 255 count as not seen.")]
-NoiseBound = Annotated[str | None, typer.Option("--noise", metavar="NORM:BOUND", help="l2:0.1 or linf:0.01, signal units.")]
+NoiseBound = Annotated[
+    str | None,
+    typer.Option(
+        "--noise", metavar="NORM:BOUND", help="l2:0.1, linf:0.01 or gaussian:0.05 (per entry), signal units; or auto."
+    ),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(metavar="KIND:NUMBER", help="Of z: gaussian:PRECISION[:MEAN], box:LOW:HIGH or ball:RADIUS, latent units."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
@@ -148,6 +159,8 @@ def invert_command(
     matrix: MatrixFile = None,
     hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
+    prior: Prior = None,
+    z0: Annotated[Path | None, typer.Option("--z0", metavar="LATENTS", help="Latents to begin with, latent units.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative tolerance of the layers' certificates.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32, of the arithmetic.")] = "float64",
@@ -180,12 +193,12 @@ def invert_command(
         seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         names = _picture_names(G, signal, png)
         known = None if truth is None else read_latents(truth).to(G.device)
-        options: dict[str, Any] = {
-            name: value for name, value in (("tol", tol), ("restarts", restarts)) if value is not None
-        }
+        first = None if z0 is None else read_latents(z0).to(G.device)
+        given = (("tol", tol), ("restarts", restarts), ("z0", first))
+        options: dict[str, Any] = {name: value for name, value in given if value is not None}
         inversion = invert(
-            G, signal.y, method, measurement=seen, noise=_noise(noise), truth=known, seed=seed, chunk=chunk,
-            progress=False if quiet else None, on_fail="ignore", **options,
+            G, signal.y, method, measurement=seen, noise=_noise(noise), prior=_prior(prior), truth=known, seed=seed,
+            chunk=chunk, progress=False if quiet else None, on_fail="ignore", **options,
         )  # fmt: skip
         outcome.may_write = out
         inversion.save(out)
@@ -217,6 +230,7 @@ def verify_command(
     matrix: MatrixFile = None,
     hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
+    prior: Prior = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's latents in float64: do they explain the signals, and are they determined?"""
@@ -225,8 +239,8 @@ def verify_command(
         signal, z = _signals_for(G, signals), read_latents(latents)
         seen = _measurement(G, mask, matrix)
         seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
-        stated, notes = _as_it_was_made(latents, _noise(noise), seen is not None)
-        verdict = verify(G, signal.y, z, measurement=seen, noise=stated)
+        stated, known, notes = _as_it_was_made(latents, _noise(noise), _prior(prior), seen is not None)
+        verdict = verify(G, signal.y, z, measurement=seen, noise=stated, prior=known)
         notes = [*signal.notes, *notes]
         if as_json:
             _print_json(_verdict_dict(verdict) | {"notes": notes})
@@ -493,36 +507,73 @@ def _check_picture(path: Path) -> None:
     _check_report(path)
 
 
-def _noise(text: str | None) -> tuple[str, float] | None:
-    if text is None:
-        return None
+def _noise(text: str | None) -> tuple[str, float] | str | None:
+    if text is None or text == AUTO:
+        return text
     norm, _, bound = text.partition(":")
-    check_choice(norm, ("l2", "linf"), "norm of --noise")
+    check_choice(norm, (*NORMS, AUTO), "norm of --noise")
     try:
         return norm, float(bound)
     except ValueError as error:
         raise ValueError(f"expected --noise as NORM:BOUND, got {text!r}; pass e.g. --noise l2:0.1") from error
 
 
+_PRIORS: dict[str, tuple[type[AbstractPrior], str, tuple[int, ...]]] = {
+    "gaussian": (Gaussian, "gaussian:1", (1, 2)),
+    "box": (Box, "box:-3:3", (2,)),
+    "ball": (Ball, "ball:5", (1,)),
+}
+
+
+def _prior(text: str | None) -> AbstractPrior | None:
+    if text is None:
+        return None
+    kind, *words = text.split(":")
+    check_choice(kind, tuple(_PRIORS), "kind of --prior")
+    make, example, counts = _PRIORS[kind]
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"expected numbers in --prior, got {text!r}; pass e.g. --prior {example}") from error
+    if len(numbers) not in counts:
+        some = " or ".join(map(str, counts))
+        raise ValueError(f"expected {some} numbers after {kind} in --prior, got {len(numbers)}; pass e.g. --prior {example}")
+    return make(*numbers)
+
+
 def _as_it_was_made(
-    latents: Path, noise: tuple[str, float] | None, seen: bool
-) -> tuple[tuple[str, float] | None, list[str]]:
-    """The noise to judge by, a result folder's own where none is stated; and what is to be known of that folder."""
+    latents: Path, noise: tuple[str, float] | str | None, prior: AbstractPrior | None, seen: bool
+) -> tuple[Any, AbstractPrior | None, list[str]]:
+    """The noise and the prior to judge by, a result folder's own where none is stated; and what is to be known of it."""
     if not latents.is_dir():
-        return noise, []
-    made, notes = Inversion.load(latents), []
+        return noise, prior, []
+    made, notes = Inversion.load(latents), list[str]()
     stored, measured = str(made.settings.get("noise") or ""), str(made.settings.get("measurement"))
-    norm, _, bound = stored.partition(":")
-    if noise is None and bound:
-        noise = norm, float(made.verdict.explained_below[0])  # the words are rounded
+    own = _stored_noise(made)
+    if noise is None and own is not None:
+        noise = own
         notes.append(f"judged by the noise that {latents} was made with, {stored}; --noise states another")
     elif noise is None and stored:
         notes.append(f"{latents} was made with noise ({stored}), which is not used here; state one with --noise")
+    if prior is None and (known := made.settings.get("prior")):
+        notes.append(f"{latents} was made with the prior {known}, which is not used here; state it with --prior")
     check_given(made.settings.get("measurement"), seen or None)
     if not seen and measured in ("Mask", "Matrix"):
         option = "--mask or --hide-clipped" if measured == "Mask" else "--matrix"
         notes.append(f"{latents} was made with {option}, and none is passed here: every entry counts as seen")
-    return noise, notes
+    return noise, prior, notes
+
+
+def _stored_noise(made: Inversion) -> tuple[str, float] | str | None:
+    """The noise of a result, where it is one number for all signals or was estimated for each."""
+    if made.uncertainty is not None and made.uncertainty.estimated:
+        return AUTO
+    norm, _, bound = str(made.settings.get("noise") or "").partition(":")
+    if not bound:
+        return None
+    # the words are rounded
+    exact = made.verdict.explained_below if made.uncertainty is None else made.uncertainty.sigma
+    return norm, float(exact[0])
 
 
 def _checked(file: Path) -> dict[str, Any]:
@@ -611,6 +662,7 @@ def _inversion_dict(
         "used": inversion.used,
         "starts": inversion.starts,
         "layers": layers,
+        "uncertainty": _uncertainty_dict(inversion),
         "snr": {name: value for name, value in inversion.snr.items()},
         "exact_check": rows,
         "seconds": inversion.seconds,
@@ -618,6 +670,14 @@ def _inversion_dict(
         "versions": inversion.versions,
         "notes": [*notes, *inversion.notes],
     }
+
+
+def _uncertainty_dict(inversion: Inversion) -> dict[str, Any] | None:
+    known = inversion.uncertainty
+    if known is None:
+        return None
+    names = ("sigma", "sigma_error", "dof", "z_std")
+    return {"estimated": known.estimated} | {name: getattr(known, name) for name in names}
 
 
 def _median(verdict: Verdict) -> float:
@@ -650,6 +710,8 @@ def _print_inversion(inversion: Inversion, files: dict[str, Path], rows: list[di
     table = _pairs(f"{inversion.method}: {_signal_count(len(inversion))}")
     _add_verdict(table, inversion.verdict)
     _add_answers(table, inversion)
+    if inversion.uncertainty is not None:
+        table.add_row("uncertainty", inversion.uncertainty.summary())
     table.add_row("SNR", _snr_words(inversion))
     table.add_row("seconds", ", ".join(f"{name} {value:.2f}" for name, value in inversion.seconds.items()))
     for note in (*notes, *inversion.notes):
