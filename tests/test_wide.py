@@ -301,3 +301,105 @@ def test_the_judge_and_a_descent_that_is_told_so_stay_in_float64(monkeypatch: py
     assert (verdict.status == R.verdict.status).all() and (verdict.status == "stationary").all()
     with pytest.raises(AssertionError, match="expected float64"):
         descend(make_task(G, y), R.z + 0.1)
+
+
+# --- layers too large for a matrix ----------------------------------------------------------------
+
+
+def large_rows(off: bool = False, noise: float = 0.0) -> tuple[ci.Rows, Tensor]:
+    """4 x 32 x 34 = 4352 unknowns behind a convolution to 6 x 32 x 34 = 6528 rows, and the true h."""
+    W = Conv2d(0.3 * normal(6, 4, 3, 3), (4, 32, 34), padding=(1, 1))
+    h, b = normal(1, W.n, seed=1).relu(), 0.1 * normal(W.m, seed=2)
+    y = W(h) + b + noise * normal(1, W.m, seed=3)
+    return (ci.Rows(W, b, y.relu(), y > 0) if off else ci.Rows(W, b, y, torch.ones_like(y, dtype=torch.bool))), h
+
+
+@pytest.fixture
+def no_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution that becomes a matrix fails the test: 227 MB here."""
+
+    def refuse(_: AbstractMap) -> Tensor:
+        pytest.fail("expected products")
+
+    monkeypatch.setattr(Conv2d, "matrix", refuse)
+
+
+def test_a_large_layer_that_explains_its_data_is_solved_by_conjugate_gradients(no_matrix: None):
+    rows, h = large_rows()
+    solution = ci.solve(ci.NonnegativeLasso(rows, 0.0))
+    assert solution.solver == ("least_squares",) and solution.certificate.holds.all()
+    assert (solution.h - h).norm() <= 1e-10 * h.norm()
+    assert solution.certificate.two_sided.all() and torch.isinf(solution.certificate.scope).all()
+
+
+@pytest.mark.parametrize(("off", "who"), [(False, "fista"), (True, "pdhg")])
+def test_a_large_layer_in_noise_is_certified_by_products_alone(off: bool, who: str, no_matrix: None):
+    rows, _ = large_rows(off, noise=0.05)
+    problem = ci.NonnegativeLasso(rows, 0.3)
+    solution = ci.solve(problem)
+    assert solution.solver == (who,) and solution.certificate.holds.all() and "products alone" in solution.explain()
+    # the optimality conditions, worked out here: W'p + lam is 0 where h > 0 and not below 0 elsewhere
+    slope = rows.W.adjoint(solution.p) + 0.3
+    assert (slope * solution.h).abs().sum() <= 1e-5 * solution.certificate.objective and slope.min() >= -1e-3
+    fit = rows.fit * rows.residual(solution.h)
+    assert (torch.where(rows.on, solution.p - fit, 0.0)).norm() <= 1e-3 * fit.norm()
+
+
+def test_the_judge_counts_the_terms_of_a_row_and_not_its_length():
+    """An optimum of 0 on 6528 rows: with 4352 roundings a row it could not be told from one that is not 0."""
+    rows, h = large_rows()
+    problem = ci.NonnegativeLasso(rows, 0.0)
+    assert ci.certify(problem, ci.Point(h, torch.zeros_like(rows.y))).status[0] == "optimal"
+    way = normal(1, rows.n, seed=9).abs()
+    moved = h + 1e-9 * rows.scale()[:, None] / rows.W(way).norm() * way  # its misfit is 1e-9 s_y
+    assert ci.certify(problem, ci.Point(moved, torch.zeros_like(rows.y))).status[0] != "optimal"
+
+
+@pytest.mark.parametrize(
+    "W",
+    [
+        Conv2d(normal(4, 3, 3, 2), (3, 9, 8), padding=(1, 0)),
+        ConvTranspose2d(normal(3, 2, 4, 4), (3, 5, 6), stride=(2, 2), padding=(1, 1)),
+        ConvTranspose2d(normal(4, 3, 5, 3), (4, 6, 6), stride=(2, 1), groups=2),
+        ConvTranspose2d(normal(2, 3, 3, 2), (2, 6, 7), dilation=(2, 3)),
+    ],
+)
+def test_terms_of_a_convolution_are_the_entries_of_its_fullest_row(W: AbstractMap):
+    assert int((W.matrix() != 0).sum(1).max()) == W.terms < W.n
+
+
+def test_terms_of_sums_that_follow_each_other_add_up():
+    upsampled = Composition(Conv2d(normal(3, 2, 3, 3), (2, 6, 8), padding=(1, 1)), Resampling2d.nearest((2, 3, 4), (2, 2)))
+    assert upsampled.terms == 2 * 9 + 3 + 4  # a kernel of 2 x 3 x 3, after sums over 4 columns and over 3 rows
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_lengths_of_convolutions_need_no_pictures(scale: float, monkeypatch: pytest.MonkeyPatch):
+    for make in (lambda: Conv2d(normal(4, 3, 3, 2), (3, 9, 8), padding=(1, 0), groups=1), channels_last):
+        M, W = make().matrix(), make().scaled(scale)
+        assert "_kept_matrix" not in W.__dict__
+        monkeypatch.setattr(AbstractMap, "_lengths_by_units", lambda _: pytest.fail("expected squares"))
+        assert torch.allclose(W.row_lengths() / scale, M.norm(dim=1), rtol=RTOL)
+        assert torch.allclose(W.column_lengths() / scale, M.norm(dim=0), rtol=RTOL)
+
+
+def test_lengths_of_weights_that_vanish_when_squared_are_found_one_by_one():
+    W = Conv2d(torch.tensor([[[[1.0]]], [[[1e-200]]]], dtype=torch.float64), (1, 2, 2))
+    assert W.row_lengths().tolist() == [1.0] * 4 + [1e-200] * 4
+
+
+def test_layers_beyond_a_dense_solve_say_what_they_would_take():
+    torch.manual_seed(0)
+    G = ci.load_generator(
+        nn.Sequential(nn.Linear(6, 4352), nn.ReLU(), nn.Unflatten(1, (4, 32, 34)), nn.Conv2d(4, 6, 3, padding=1))
+    )
+    z = normal(2, 6)
+    words = (
+        r"layer 1 has 4352 unknowns, more than the 4000 that a dense layer solve takes \(its matrices would be 0.38 GB\); "
+        r"by products alone it may take 0.47 s per signal, which force=True allows"
+    )  # 8 bytes x (4352^2 + 6528 x 4352), 4000 products of 216 x 32 x 34 multiplications at 2e9 per second
+    with pytest.raises(ValueError, match=words):
+        ci.invert(G, G(z), "latent_pursuit")
+    R = ci.invert(G, G(z), "latent_pursuit", force=True)
+    assert R.verdict.explained.all() and (R.z - z).norm() <= 1e-9 * z.norm()
+    assert [r.solution.certificate.holds.all().item() for r in R.layers] == [True, True]

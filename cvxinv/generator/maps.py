@@ -125,6 +125,11 @@ class AbstractMap(ABC):
         return self.m + self.n
 
     @cached_property
+    def terms(self) -> int:
+        """Roundings that one entry of W h may gather: products other than 0 in its sum, in all sums that follow."""
+        return self.n
+
+    @cached_property
     def single(self) -> "AbstractMap":
         """The same map in float32, made at the first call and kept."""
         return self.to(torch.float32)
@@ -208,6 +213,12 @@ class AbstractMap(ABC):
         """Largest singular value of W, computed at the first call and kept, also by `to` where that rounds no weight."""
         return self._kept_norm
 
+    def _with_lengths_of(self, source: "AbstractMap", factor: float) -> Self:
+        """The same, knowing the lengths of rows and columns if `source`, of which it is `factor` times, knows them."""
+        if "_kept_lengths" in source.__dict__ and 1e-30 < abs(factor) < 1e30:
+            self.__dict__["_kept_lengths"] = tuple(x * abs(factor) for x in source._kept_lengths)
+        return self
+
     def _with_norm_of(self, source: "AbstractMap") -> Self:
         """The same, knowing what `source` knows of |W|, if it holds the same numbers: elsewhere, or in a wider type."""
         if "_kept_norm" in source.__dict__ and torch.finfo(self.dtype).bits >= torch.finfo(source.dtype).bits:
@@ -219,6 +230,9 @@ class AbstractMap(ABC):
         if "_kept_matrix" in self.__dict__ or isinstance(self, Dense):
             M = self.matrix()
             return lengths(M, 1), lengths(M, 0)
+        return self._lengths_by_units()
+
+    def _lengths_by_units(self) -> tuple[Tensor, Tensor]:
         # what a vector of the smaller side makes is a row or a column; of the others' squares only sums are kept
         few, many = (self.m, self.n) if self.m < self.n else (self.n, self.m)
         there, across = [torch.zeros(0, dtype=self.dtype, device=self.device)], torch.zeros(many, dtype=self.dtype)
@@ -226,7 +240,7 @@ class AbstractMap(ABC):
         for units in _units(self, few):
             block = self.adjoint(units) if self.m < self.n else self(units)
             there.append(lengths(block, 1))
-            across = torch.hypot(across, lengths(block, 0))
+            across = lengths(torch.stack([across, lengths(block, 0)]), 0)
         return (torch.cat(there), across) if self.m < self.n else (across, torch.cat(there))
 
     def row_lengths(self) -> Tensor:
@@ -318,6 +332,21 @@ def syrk(M: Tensor) -> Tensor:
     return torch.from_numpy(A.T @ A)
 
 
+def _squares(weight: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Squares of the weights in units of the square of `unit`, float64; None where one that is not 0 would vanish."""
+    wide = weight.double()
+    unit = wide.abs().amax().clamp(min=torch.finfo(torch.float64).tiny)
+    square = (wide / unit).square()
+    return (None if bool(((square == 0) & (wide != 0)).any()) else square), unit
+
+
+def _lengths_of(squares: AbstractMap, unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths of rows and columns, in units of `unit`, float64, from the map of the squares of the entries."""
+    ones = (torch.ones(1, size, dtype=squares.dtype, device=squares.device) for size in (squares.n, squares.m))
+    rows, columns = squares(next(ones))[0], squares.adjoint(next(ones))[0]
+    return rows.clamp(min=0).sqrt() * unit, columns.clamp(min=0).sqrt() * unit
+
+
 def _by_products(W: AbstractMap) -> Tensor:
     """W as a matrix, from its products with the unit vectors of its smaller side, in blocks of some pictures."""
     if W.m < W.n:
@@ -379,6 +408,15 @@ class _Convolution(AbstractMap):
     def device(self) -> torch.device:
         return self.weight.device
 
+    @cached_property
+    def _kept_lengths(self) -> tuple[Tensor, Tensor]:
+        # every entry of W is one entry of the kernel or 0, so that the map of their squares is a convolution too
+        square, unit = _squares(self.weight)
+        if square is None:
+            return self._lengths_by_units()
+        rows, columns = _lengths_of(replace(self, weight=square), unit)
+        return rows.to(self.dtype), columns.to(self.dtype)
+
     def magnitude(self) -> "_Convolution":
         return replace(self, weight=self.weight.abs())
 
@@ -407,6 +445,13 @@ class ConvTranspose2d(_Convolution):
     @cached_property
     def work(self) -> int:
         return self.weight.numel() * prod(self.shape_in[1:])
+
+    @cached_property
+    def terms(self) -> int:
+        # of a kernel, those taps that are a multiple of the stride apart; with dilation all of them
+        (kh, kw), spread = self.weight.shape[2:], self.dilation == (1, 1)
+        taps = -(-kh // self.stride[0]) * -(-kw // self.stride[1]) if spread else kh * kw
+        return min(self.n, len(self.weight) // self.groups * taps)
 
     @cached_property
     def _folds(self) -> bool:
@@ -463,6 +508,10 @@ class Conv2d(_Convolution):
     @cached_property
     def work(self) -> int:
         return self.weight.numel() * prod(self.shape_out[1:])
+
+    @cached_property
+    def terms(self) -> int:
+        return min(self.n, self.weight[0].numel())
 
     @cached_property
     def _transposed(self) -> tuple[Tensor, tuple[int, int]] | None:
@@ -587,6 +636,10 @@ class Resampling2d(AbstractMap):
     def work(self) -> int:
         return self.channels * (self.columns.numel() * self.rows.shape[1] + self.rows.numel() * len(self.columns))
 
+    @cached_property
+    def terms(self) -> int:
+        return self.rows.shape[1] + self.columns.shape[1]
+
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return (self.rows @ (h.reshape(-1, *self.shape_in) @ self.columns.T)).flatten(1)
@@ -594,6 +647,15 @@ class Resampling2d(AbstractMap):
     @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return (self.rows.T @ (p.reshape(-1, *self.shape_out) @ self.columns)).flatten(1)
+
+    @cached_property
+    def _kept_lengths(self) -> tuple[Tensor, Tensor]:
+        # every entry of W is a product of one entry of each side, or 0
+        (rows, one), (columns, other) = _squares(self.rows), _squares(self.columns)
+        if rows is None or columns is None:
+            return self._lengths_by_units()
+        found = _lengths_of(replace(self, rows=rows, columns=columns), one * other)
+        return found[0].to(self.dtype), found[1].to(self.dtype)
 
     def magnitude(self) -> "Resampling2d":
         return replace(self, rows=self.rows.abs(), columns=self.columns.abs())
@@ -674,6 +736,10 @@ class Composition(_Outside):
     def widest(self) -> int:
         return max(self.outer.widest, self.inner.widest)
 
+    @cached_property
+    def terms(self) -> int:
+        return self.outer.terms + self.inner.terms
+
     def __call__(self, h: Tensor) -> Tensor:
         return self.outer(self.inner(h))
 
@@ -684,7 +750,7 @@ class Composition(_Outside):
         return Composition(self.outer.magnitude(), self.inner.magnitude())
 
     def scaled(self, factor: float) -> "Composition":
-        return Composition(self.outer, self.inner.scaled(factor))
+        return Composition(self.outer, self.inner.scaled(factor))._with_lengths_of(self, factor)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Composition":
         return Composition(self.outer.to(dtype, device), self.inner.to(dtype, device))._with_norm_of(self)
@@ -715,6 +781,10 @@ class Stretched(_Outside):
     @cached_property
     def widest(self) -> int:
         return self.inner.widest
+
+    @cached_property
+    def terms(self) -> int:
+        return self.inner.terms + 2
 
     def __call__(self, h: Tensor) -> Tensor:
         v = self.inner(h if self.columns is None else h * self.columns)

@@ -23,10 +23,12 @@ A point that meets its bounds and lacks a bound on the objective gets multiplier
 (`multipliers`): after the first method, after those that may leave p open, and at the end.
 
 Methods with an n x n matrix per signal are left out beyond `LARGEST_NEWTON` unknowns (twice as many for bounds), where
-first-order methods stand alone. After the first method on a bound, and at the end, a p that proves infeasibility is looked
-for, and checked by the judge: a first-order method would spend its budget on what has no answer. Problems that weigh |h| are
-given to methods that want h >= 0 in their two halves (`signed`), but for a Lasso with lam = 0, whose halves have no unique
-answer. Judged is h in the problem itself: of a proof that holds for the halves the search may still be on.
+first-order methods stand alone; where W has over `LARGEST_FACTOR` rows and unknowns, those that make no matrix of it: FISTA,
+or with off rows and bounds PDHG, without polish. After the first method on a bound, and at the end, a p that proves
+infeasibility is looked for, and checked by the judge: a first-order method would spend its budget on what has no answer.
+Problems that weigh |h| are given to methods that want h >= 0 in their two halves (`signed`), but for a Lasso with lam = 0,
+whose halves have no unique answer. Judged is h in the problem itself: of a proof that holds for the halves the search may
+still be on.
 
 `polish=False` reaches the methods; steps that are exact solves themselves (1, 2) remain.
 """
@@ -53,6 +55,7 @@ from .first_order.fista import FISTA
 from .first_order.graph_admm import GraphADMM
 from .first_order.pdhg import PDHG
 from .infeasible import find_ray, vertex
+from .least_squares import LARGEST_FACTOR
 from .loop import at_zero, complete_left, is_exact, offer, polish_left, run, without_dust
 from .newton.interior_point import OPENING, InteriorPoint
 from .newton.root_finding import RootFinding
@@ -69,6 +72,7 @@ _CASCADE: dict[str, tuple[tuple[type[AbstractSolver], str], ...]] = {
     "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
     "curved": ((FISTA, "not convex: a stationary point"),),
 }
+_PRODUCTS = "W is too large for a matrix: products alone"
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _SHORT, _SHORTEST = 2000, 300  # iterations: what a first-order method has not got by then it will not get
 _LARGEST_SIMPLEX = 200_000  # numbers in W up to which a linear program is handed to the simplex method
@@ -175,6 +179,7 @@ class _Cascade:
         self.last = (torch.arange(problem.N), problem)
         self.split = problem.absolute and problem.n <= LARGEST_NEWTON
         unknowns = problem.n * (2 if self.split else 1)
+        self.large = min(problem.n, problem.rows.m) > LARGEST_FACTOR
         self.small = unknowns <= LARGEST_NEWTON * (2 if problem.form != "quadratic" else 1)
 
     def run(self) -> Answer:
@@ -207,7 +212,7 @@ class _Cascade:
         if problem.form == "ball":
             self.equalities()
         bounded = problem.form in ("ball", "interval")
-        for number, (method, why) in enumerate(_CASCADE[problem.form]):
+        for number, (method, why) in enumerate(self.cascade()):
             if not self.small and method.needs_float64:
                 continue
             left = self.open()
@@ -234,6 +239,12 @@ class _Cascade:
             self.completed()
             self.rays()
             self.last_of_all()
+
+    def cascade(self) -> tuple[tuple[type[AbstractSolver], str], ...]:
+        """The methods in their order; where W is too large for a matrix, one that needs none."""
+        if not self.large or self.problem.form == "curved":
+            return _CASCADE[self.problem.form]
+        return ((PDHG if FISTA.refuses(self.problem) else FISTA, _PRODUCTS),)
 
     # --- which signals ---
 
@@ -294,7 +305,11 @@ class _Cascade:
             return
         limit = self.max_iter if self.max_iter is not None else min(method.max_iter, most)
         with self.step(method.name, why, left):
-            self.merge(left, run(method(), self.part(left), tol=self.tol, max_iter=limit, polish=self.polish), method.name)
+            self.merge(
+                left,
+                run(method(), self.part(left), tol=self.tol, max_iter=limit, polish=self.polish and not self.large),
+                method.name,
+            )
 
     def ask_interior_point(self, problem: AbstractLayerProblem, why: str, left: Tensor) -> None:
         """The same with the interior point on a `problem` that stands for the signals `left`, or for their two halves."""
@@ -431,6 +446,8 @@ class _Cascade:
 
     def rays(self) -> None:
         """Where h = 0 breaks a bound and nothing was found: is there a p that proves that nothing can be?"""
+        if self.large:
+            return
         left, certificate = self.open(), self.reached.certificate
         # of what cannot be met every h breaks some bound by more than is allowed
         far = (certificate.violation > certificate.allowed_violation)[left]

@@ -8,6 +8,9 @@ W_on'W_on, shared by all signals where all have the same on rows, is refined aga
 costs no digits. The signs of rounding errors, which lead active-set rounds in circles on such data, are not looked at:
 unknowns between -1e-11 and 0 (in units of s_y / |W|) become 0, and then the rows are looked at.
 
+Beyond `LARGEST_FACTOR` unknowns there is no factor and no matrix: conjugate gradients solve W_on'W_on x = v by products, and
+where W_on lacks rank find the shortest solution.
+
 Layers of a generator whose output was read without noise are such data. Everything else is left to other methods.
 Source: Aberdam, Simon, Elad (2020), Corollary 2 for lam -> 0; the zero-residual argument is elementary.
 """
@@ -25,7 +28,10 @@ from ..layers.core.rows import Rows, weighted_gram
 from ..memory import room
 from .solver import AbstractSolver
 
+LARGEST_FACTOR = 4000  # unknowns beyond which a Gram matrix and its factor take over a quarter of a gigabyte
 _REFINEMENTS = 3
+_ROUNDS, _LEFT = 400, 1e-9  # conjugate gradients: most iterations of one solve, and what it may leave of |v|
+_NEAR = 1e-4  # misfit, in units of s_y, from which more of them are worth while
 _MET = 1e-11  # misfit and signs that count as met, in units of s_y: a tenth of what the judge takes for exact
 _BYTES = 100_000_000  # factors that are held at once
 _SMALLEST = 32  # unknowns from which LAPACK one by one beats a batch of torch's, on a CPU
@@ -89,7 +95,9 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
     solve, definite = _factorised(rows)
     h = solve(rows.W.adjoint(rows.target))
     last, moving = h.abs().amax(1), definite
-    for _ in range(_REFINEMENTS):
+    if rows.n > LARGEST_FACTOR:  # what so many iterations did not bring near, or cannot be met, is for other methods
+        moving = moving & (rows.residual(h).norm(dim=1) <= _NEAR)
+    for _ in range(_REFINEMENTS if bool(moving.any()) else 0):
         step = solve(rows.W.adjoint(rows.residual(h)))
         h = torch.where(moving[:, None], h - step, h)
         size = step.abs().amax(1)
@@ -107,6 +115,8 @@ def _solve(problem: AbstractLayerProblem) -> tuple[Tensor, Tensor]:
 
 def _factorised(rows: Rows) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """What solves W_on'W_on x = v for `v` `(N, n)`, and for whom: bool `(N,)`, where W_on has full column rank."""
+    if rows.n > LARGEST_FACTOR:
+        return lambda v: by_products(rows, v), torch.ones(rows.N, dtype=torch.bool, device=rows.y.device)
     if not rows.alike and rows.n >= _SMALLEST and rows.y.device.type == "cpu":
         return _one_by_one(rows)
     L, definite = spd_factor(rows.shared_gram[None] if rows.alike else weighted_gram(rows.W, rows.fit))
@@ -134,3 +144,20 @@ def _one_by_one(rows: Rows) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         return torch.from_numpy(out)
 
     return solve, torch.tensor([L is not None for L in factors])
+
+
+def by_products(rows: Rows, v: Tensor) -> Tensor:
+    """x with W_on'W_on x = v for `v` `(N, n)`, by conjugate gradients: two products with W per iteration, no matrix."""
+    x, left = torch.zeros_like(v), v.clone()
+    way, before = left, left.square().sum(1, keepdim=True)
+    enough = _LEFT**2 * before
+    for _ in range(_ROUNDS):
+        pushed = torch.where(rows.on, rows.W(way), 0.0)
+        bent = pushed.square().sum(1, keepdim=True)
+        step = torch.where((bent > 0) & (before > enough), before / torch.where(bent > 0, bent, 1.0), 0.0)
+        x, left = x + step * way, left - step * rows.W.adjoint(pushed)
+        now = torch.where(step > 0, left.square().sum(1, keepdim=True), before)
+        if bool(((now <= enough) | (step == 0)).all()):
+            break
+        way, before = left + now / before.clamp(min=torch.finfo(v.dtype).tiny) * way, now
+    return x

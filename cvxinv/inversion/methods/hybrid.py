@@ -78,12 +78,12 @@ class Hybrid(AbstractMethod):
             object.__setattr__(self, "z0", as_start(self.z0))
         tidy(self)
         positive(self.restarts, "restarts", least=0)
-        refuse_idle_force(self.layers.force, self.layers.solver)
         if self.max_iter is not None:
             positive(self.max_iter, "max_iter")
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        refuse_idle_force(self.layers.force, self.layers.solver, task)
         refuse_idle(self.layers, task, only_a_start=True)
         if self.z0 is not None:
             check_start(self.z0, task)

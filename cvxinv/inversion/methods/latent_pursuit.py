@@ -34,10 +34,10 @@ class LatentPursuit(AbstractMethod):
         check_debias(self.debias)
         positive(self.max_iter, "max_iter")
         refuse_idle_steps(self.max_iter, self.debias)
-        refuse_idle_force(self.layers.force, self.layers.solver)
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
+        refuse_idle_force(self.layers.force, self.layers.solver, task)
         refuse_idle(self.layers, task, only_a_start=False)
         reason = obstacle(task, self.layers)
         if reason is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...solvers.known import torch_solver
 from ..task import Task
 from .debias import MOST_ITERATIONS
-from .pursuit import LayerOptions, image_form, obstacle
+from .pursuit import LARGEST_LAYER, LayerOptions, image_form, obstacle, too_large
 
 _LEAVE = "leave it out"
 _MAP = "pass prior=cvxinv.Gaussian(gamma) with noise=('gaussian', sigma), which weighs |z|^2 in the answer itself"
@@ -42,10 +42,13 @@ def refuse_idle_steps(max_iter: int, debias: str | None) -> None:
         raise_idle("max_iter", max_iter, "with debias=None no step is taken", cure)
 
 
-def refuse_idle_force(force: bool, solver: object) -> None:
-    """Raises ValueError for force=True where no CVXPY solver is named."""
-    if force and not (isinstance(solver, str) and solver != "auto" and torch_solver(solver) is None):
-        raise_idle("force", force, "it runs CVXPY calls that are predicted to take long, and none is asked for")
+def refuse_idle_force(force: bool, solver: object, task: Task | None = None) -> None:
+    """Raises ValueError for force=True where no CVXPY solver is named, and no layer of the task is too large without it."""
+    if not force or (isinstance(solver, str) and solver != "auto" and torch_solver(solver) is None):
+        return
+    if task is None or not too_large(task):
+        also = "" if task is None else f", and no layer has over {LARGEST_LAYER} unknowns"
+        raise_idle("force", force, f"it runs CVXPY calls that are predicted to take long, and none is asked for{also}")
 
 
 def _said(settings: LayerOptions) -> dict[str, Any]:

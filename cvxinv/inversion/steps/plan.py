@@ -17,7 +17,7 @@ from ...generator.maps import Dense
 from ...solvers.openings import LARGEST_NEWTON
 from ..task import Task
 from .learnt import samples
-from .pursuit import LayerOptions, image_form, obstacle
+from .pursuit import LayerOptions, image_form, obstacle, too_large
 
 _STEPS = 60
 _SMALL = 1e10  # multiplications that are always worth a start that needs no luck: a few seconds at worst
@@ -43,7 +43,7 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     reason = obstacle(task, options)
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
-    if _surely_small(task) or set(options.given()) - {"tol", "force"}:
+    if _surely_small(task) or set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
         return _FIRST
     cost, descent = layered_cost(task, options), descent_cost(task)
     if cost <= max(_SMALL, _WORTH * descent):

@@ -48,6 +48,7 @@ from ...layers.gaussian_latent import GaussianLatent
 from ...layers.interval_basis_pursuit import IntervalBasisPursuit
 from ...layers.nonnegative_lasso import NonnegativeLasso
 from ...solvers.known import torch_solver
+from ...solvers.least_squares import LARGEST_FACTOR
 from ...solvers.openings import LARGEST_NEWTON
 from ...solvers.solve import Solution, check_choice, check_solver, solve
 from ...solvers.solver import AbstractSolver
@@ -60,7 +61,9 @@ from .reading import before_output, image_map, image_rows, rows_behind, unreadab
 
 IMAGE_LAYERS = ("preactivation", "interval", "activated")
 _DEVIATIONS = 4.0  # standard deviations that gaussian noise is taken to stay within, where an image layer wants bounds
-LARGEST_LAYER = 4000  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
+LARGEST_LAYER = LARGEST_FACTOR  # unknowns: beyond this the dense matrix of a layer and its Gram matrix do not fit
+_PRODUCTS = 2000  # iterations that a layer by products alone may take: of conjugate gradients all, of PDHG a tenth
+_SPEED = 2e9  # what a core multiplies in one, in float64 convolutions (decision 0021)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +71,9 @@ class LayerOptions(Batch):
     """What a layered inversion may be told.
 
     lam: l1 weight of the image and mid layers, gamma: prior precision of the latent; one number or `(N,)`; None for those
-    of the module. support_threshold: as a fraction of max h, in [0, 1). solver, tol, force: see `solve`. image_layer: how
-    the image layer is read behind a curved output such as tanh or PLU, one of `IMAGE_LAYERS`; None for that of the module.
+    of the module. support_threshold: as a fraction of max h, in [0, 1). solver, tol, force: see `solve`; with force
+    layers of over 4,000 unknowns are solved too, by products alone. image_layer: how the image layer is read behind a curved
+    output such as tanh or PLU, one of `IMAGE_LAYERS`; None for that of the module.
     layer_problems: for some layers, by index, 0 the latent's, what makes the layer problem of its rows; it sees a chunk of
     the signals, and the image layer's y in output units behind a curved output.
     """
@@ -189,10 +193,25 @@ def obstacle(task: Task, settings: LayerOptions | None = None) -> str | None:
         if seen < needed and index not in chosen:
             kind = "unknowns of any sign" if free else "nonnegative unknowns, about half of them nonzero"
             return f"layer {index} has {seen} seen rows for {n} {kind}: at least {needed} are needed"
-        if n > LARGEST_LAYER:
-            return f"layer {index} has {n} unknowns, more than the {LARGEST_LAYER} that a dense layer solve takes"
+        if n > LARGEST_LAYER and not settings.force:
+            return f"layer {index} has {n} unknowns, {_by_products(layers[index].W)}"
         seen = n
     return None
+
+
+def too_large(task: Task) -> bool:
+    """Whether a layer has more unknowns than a dense solve takes."""
+    return any(layer.W.n > LARGEST_LAYER for layer in task.generator.layers)
+
+
+def _by_products(W: AbstractMap) -> str:
+    """What a layer takes that is too large for a dense solve, in words."""
+    dense, seconds = 8 * (W.n * W.n + W.m * W.n), 2 * _PRODUCTS * W.work / _SPEED
+    return (
+        f"more than the {LARGEST_LAYER} that a dense layer solve takes (its matrices would be {dense / 1e9:.2g} GB); by "
+        f"products alone it may take {seconds:.2g} s per signal, which force=True allows (of hybrid, "
+        "layers=LayerOptions(force=True))"
+    )
 
 
 def _seen(task: Task, settings: LayerOptions) -> int:
@@ -354,9 +373,12 @@ def _chosen_problem(rows: Rows, index: int, settings: LayerOptions) -> AbstractL
 
 def _lam(rows: Rows, noise: _Noise) -> Tensor:
     """The level of what noise alone correlates with a column, over 8, `(N,)`."""
-    M = rows.W.matrix()
-    same = bool((rows.fit[rows.on] == 1).all())
-    column = M.norm(dim=0).amax() if same else (rows.fit @ M.square()).amax(1).sqrt()
+    if bool((rows.fit[rows.on] == 1).all()):
+        column = rows.W.column_lengths().amax()
+    elif rows.n > LARGEST_LAYER:  # no matrix is made of it: at most so long
+        column = rows.fit.amax(1).sqrt() * rows.W.column_lengths().amax()
+    else:
+        column = (rows.fit @ rows.W.matrix().square()).amax(1).sqrt()
     return noise.sigma * column * (2 * log(max(rows.n, 2))) ** 0.5 / 8
 
 

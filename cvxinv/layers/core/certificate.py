@@ -287,15 +287,22 @@ class _Reading:
         lost = doubt + reach * ((2 * self.objective).sqrt() + reach)
         # an optimum next to 0 is one to rounding: whether it is next enough must not be left to an estimate of that
         open_ = ((self.objective <= self.allowed) & (self.objective + lost > self.allowed)).nonzero()[:, 0]
-        if len(open_) and rows.m * problem.n <= LARGEST:
+        if len(open_):
             lost[open_] = (self._precise(open_) - self.objective[open_]).clamp(min=0) + doubt[open_]
         return lost
 
     def _precise(self, index: Tensor) -> Tensor:
-        """The most that the objective can be, `(len(index),)`, from products of twice the precision."""
+        """The most that the objective can be, `(len(index),)`, from products of twice the precision, or row by row.
+
+        A W that is too large for the former is mostly a convolution, whose rows are short.
+        """
         part, h = self.problem.take(index), self.h[index]
         rows = part.rows
-        r, reach = precise_residual(rows.W.matrix(), h, rows.b, rows.y)
+        if rows.m * part.n <= LARGEST:
+            r, reach = precise_residual(rows.W.matrix(), h, rows.b, rows.y)
+        else:
+            r, size = rows.residual(h, self.v[index]), rows.W.magnitude()(h.abs()) + rows.b.abs() + rows.y.abs()
+            reach = rounding(rows.W.terms + 2, h.dtype) * size
         most = (rows.fit * (r.abs() + reach).square()).sum(1) / 2
         return most + (part.linear * h.abs()).sum(1) + (part.quadratic * h.square()).sum(1) / 2
 
