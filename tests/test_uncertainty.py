@@ -1,7 +1,7 @@
 """What can be said of an answer in gaussian noise: covariances, the noise's level, and `noise="auto"`."""
 
 from dataclasses import dataclass, replace
-from math import cos, sin, sqrt
+from math import cos, exp, sin, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -180,13 +180,13 @@ def test_intervals_take_normal_quantiles_for_stated_noise_and_students_for_estim
         assert below.item() == pytest.approx(-q, abs=1e-5) and above.item() == pytest.approx(q, abs=1e-5)
 
 
-def test_behind_a_bent_output_intervals_hold_both_readings():
-    """ReLU at u = 0 +- q: the entry is 0 +- q to first order and 0 .. q through the output."""
-    q = 1.959964
-    _, (low, high) = flat(False, ci.ReLU()).intervals()
-    assert low.item() == pytest.approx(-q, abs=1e-5) and high.item() == pytest.approx(q, abs=1e-5)
-    off = replace(flat(False, ci.ReLU()), signal_std=torch.zeros(1, 1).double())  # as it is of an entry that is cut
-    assert off.intervals()[1][1].item() == pytest.approx(q, abs=1e-5) and off.intervals()[1][0].item() == 0
+def test_intervals_of_the_signal_pass_through_its_output():
+    """u = 0 +- q behind a ReLU: an entry that is cut may be anything up to q, and never below 0."""
+    cut = replace(flat(False, ci.ReLU()), signal_std=torch.zeros(1, 1).double())
+    _, (low, high) = cut.intervals()
+    assert low.item() == 0 and high.item() == pytest.approx(1.959964, abs=1e-5)
+    _, (low, high) = flat(False, ci.Sigmoid()).intervals()
+    assert low.item() == pytest.approx(1 / (1 + exp(1.959964)), abs=1e-6) and low + high == pytest.approx(1)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 95, -0.5, True, "0.95", float("nan")])

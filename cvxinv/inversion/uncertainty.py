@@ -88,10 +88,10 @@ class Uncertainty(Batch):
     def intervals(self, level: float = 0.95) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Intervals that hold each coordinate of z, and each entry of the signal, with probability `level`.
 
-        Returns (low, high) of z, `(N, n0)` each, and of the signal, `(N, d)` each. They are mean +- q std, q the quantile of
-        the normal distribution where sigma was stated, and of Student's t with k - dof degrees of freedom where it was
-        estimated. Behind a bent output phi they are the hull of G(z) +- q std and of phi(u +- q std of u), u = before: both
-        are right to first order, and what a saturated entry may be only the second one knows.
+        Returns (low, high) of z, `(N, n0)` each, and of the signal, `(N, d)` each. They are z +- q std, and phi(u +- q std)
+        with the signal u = `before` and what its output activation phi makes of it: an entry that phi saturates is not as
+        certain as its slope there says. q is the quantile of the normal distribution where sigma was stated, and of
+        Student's t with k - dof degrees of freedom where it was estimated.
 
         Raises ValueError for a level that is not in (0, 1), and where `output` is not known.
         """
@@ -105,16 +105,12 @@ class Uncertainty(Batch):
         return (self.z - q * self.z_std, self.z + q * self.z_std), self._of_signal(q)
 
     def _of_signal(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = self.before - q * self.before_std, self.before + q * self.before_std
         if self.output is None:
             raise ValueError(
                 "expected the output activation, got None, as files cannot name a class of your own; set it, "
                 "dataclasses.replace(uncertainty, output=YourActivation())"
             )
-        if self.output.linear:
-            return low, high
-        phi, x = self.output, self.output(self.before)
-        return torch.minimum(phi(low), x - q * self.signal_std), torch.maximum(phi(high), x + q * self.signal_std)
+        return self.output(self.before - q * self.before_std), self.output(self.before + q * self.before_std)
 
     def one(self) -> "Uncertainty":
         """The same without the batch axis on what stands beside z and the signal, for a single signal."""
