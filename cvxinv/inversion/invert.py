@@ -144,7 +144,7 @@ def _run(task: Task, method: AbstractMethod, starts: Starts) -> Latents:
         its = method if index is None else method.take(index)
         return _checked(its.run(part, starts), part, method)
 
-    return find(task, search) if estimated(task) else search(task, None)
+    return find(task, search, method.refine) if estimated(task) else search(task, None)
 
 
 def _checked(found: object, task: Task, method: AbstractMethod) -> Latents:

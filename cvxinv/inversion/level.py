@@ -3,7 +3,7 @@
 1. A first level, half of what the generator's own samples spread by, says when a search is over. The method runs as if it
    were stated.
 2. The level is estimated at the optimum found (`uncertainty`). Where a prior is weighed by it, a warm descent and another
-   estimate follow until it stands.
+   estimate follow until it stands. Then the method leads z on at that level, if it can (`AbstractMethod.refine`).
 3. Where what is left is doubted (`doubts`) although the first level ended the search, the method runs once more, for a
    quarter of the level found, so that it goes on to its other starts. The answer of the lower level is kept. Of a signal of
    less than 200 entries a wrong optimum shows less surely: there what noise would leave once in ten times is searched again.
@@ -69,20 +69,23 @@ def check_level(task: Task) -> None:
     )
 
 
-def find(task: Task, search: Callable[[Task, Tensor | None], Latents]) -> Latents:
-    """Latents of a task whose level is to be estimated; see the module. search: a method's run, of the task's signals at the
-    positions that stand beside it, None for all of them."""
+def find(task: Task, search: Callable[[Task, Tensor | None], Latents], refine: Callable[[Task, Tensor], Tensor]) -> Latents:
+    """Latents of a task whose level is to be estimated; see the module.
+
+    search: a method's run, of the task's signals at the positions that stand beside it, None for all of them. refine: how it
+    leads latents on at the level that a task has.
+    """
     first = _with(task, first_level(task))
     found = search(first, None)
     ended = first.explained(found.z) & task.usable
-    z, level = _settled(first, found.z)
+    z, level = _settled(first, found.z, refine)
     worth = torch.where(task.seen < _FEW, _WORTH, _RARE)
     again = (ended & (odds(_with(task, level), z) < worth)).nonzero()[:, 0]
     if len(again) == 0:
         return replace(found, z=z)
     part = _with(task.take(again), _LOWER * level[again])
     second = search(part, again)
-    z_second, lower = _settled(part, second.z)
+    z_second, lower = _settled(part, second.z, refine)
     better = lower < (1 - _STANDS) * level[again]
     z[again[better]] = z_second[better]
     return _credited(replace(found, z=z), second, again, better)
@@ -224,7 +227,13 @@ def _samples(task: Task, offset: bool = False) -> Tensor:
     return task.measurement.push(x.T.expand(count, -1, -1))
 
 
-def _settled(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
+def _settled(task: Task, z: Tensor, refine: Callable[[Task, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """z led on at its own level, and the level there; under a weighed prior the two that belong together."""
+    z, level = _balanced(task, z)
+    return _balanced(task, refine(_with(task, level), z))
+
+
+def _balanced(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
     """The level at z, and where a prior is weighed by it the optimum and the level that belong together; z, level."""
     level = _bound(at_level(task, z)).clone()
     if task.prior is None or not task.prior.weighed:

@@ -54,6 +54,13 @@ class AbstractMethod(Batch, ABC):
         get any z.
         """
 
+    def refine(self, task: Task, z: Tensor) -> Tensor:
+        """Latents `(N, n0)` led on from what `run` found, where noise="auto" has estimated the level that `task` now has.
+
+        Left out, they stay as they are.
+        """
+        return z
+
 
 def as_method(method: object, options: Mapping[str, Any], known: Mapping[str, type[AbstractMethod]]) -> AbstractMethod:
     """The method that is meant: by the name of one of `known`, with its options, or an object that holds them.

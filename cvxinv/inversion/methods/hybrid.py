@@ -111,6 +111,10 @@ class Hybrid(AbstractMethod):
             hunt.z = hop(task, hunt.z)
         return hunt.answer((plan.note,) if plan.note else ())
 
+    def refine(self, task: Task, z: Tensor) -> Tensor:
+        z = descend(task, z, _limit(self.max_iter)).z
+        return hop(task, z) if self.max_iter is None else z
+
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
         hunt = Hunt(task, nothing_yet(task))

@@ -10,7 +10,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.given import as_start, begin, check_start
-from ..steps.newton import Descent, descend_through
+from ..steps.newton import Descent, descend, descend_through
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -54,3 +54,6 @@ class LevenbergMarquardt(AbstractMethod):
         if self.max_iter is None:
             hunt.settle()
         return hunt.answer()
+
+    def refine(self, task: Task, z: Tensor) -> Tensor:
+        return descend(task, z, _MOST_ITERATIONS if self.max_iter is None else self.max_iter).z
