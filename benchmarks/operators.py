@@ -130,8 +130,9 @@ def layers(G: ci.Generator, y: Tensor, seeing: ci.AbstractMeasurement, A: object
     same = bool((mine.layer_status == other.layer_status).all())
     far, size = [0.0], y.square().sum(1)
     for a, b in zip(mine.layers, other.layers, strict=True):
-        pairs = [(getattr(r.solution.certificate, what) for r in (a, b)) for what in ("objective", "bound")]
-        far += [float(((p - q).abs() / size).max()) for p, q in pairs]
+        claims = a.solution.certificate, b.solution.certificate
+        for p, q in (tuple(c.objective for c in claims), tuple(c.bound for c in claims)):
+            far.append(float(((p - q).abs() / size).max()))
         if not torch.allclose(a.solution.h, b.solution.h, rtol=1e-6, atol=1e-6 * float(a.solution.h.abs().max())):
             break
     return {

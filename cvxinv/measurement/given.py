@@ -38,13 +38,9 @@ def as_measurement(
         if inner.device != device:
             raise ValueError(f"expected the measurement on {device}, got it on {inner.device}; move it with .to()")
     if seeing.width != d:
-        cure = "check its last axis"
-        if not isinstance(seeing, (Everything, Mask, Matrix, SparseMatrix)):
-            made = seeing.known or seeing.width != seeing.length
-            cure = (
-                "check its shape beside the generator's signal_shape" if made else f"give {type(seeing).__name__} its width"
-            )
-        raise ValueError(f"expected a measurement of signals of {d} numbers, got one of {seeing.width}; {cure}")
+        raise ValueError(
+            f"expected a measurement of signals of {d} numbers, got one of {seeing.width}; {_cure_of_width(seeing)}"
+        )
     if seeing.known:
         _check_count(seeing, N)
         return seeing
@@ -81,11 +77,11 @@ def form_of(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
 
     Raises TypeError for what means no measurement.
     """
-    if value is not None and not isinstance(value, (str, Tensor, np.ndarray)) and not is_sparse(value):
-        value = read_measurement(value, torch.device("cpu"), d=prod(shape))
-    if not stands_apart(value, prod(shape)):
-        return shape
-    return value.form if isinstance(value, AbstractMeasurement) else ()
+    if isinstance(value, AbstractMeasurement):
+        return value.form if stands_apart(value, prod(shape)) else shape
+    if value is None or isinstance(value, (str, Tensor, np.ndarray)) or is_sparse(value) or is_operator(value):
+        return () if stands_apart(value, prod(shape)) else shape
+    return read_measurement(value, torch.device("cpu"), d=prod(shape)).form  # raises
 
 
 def check_given(made: object, given: object) -> None:
@@ -116,6 +112,14 @@ def _given_tensors(seeing: AbstractMeasurement) -> Iterator[Tensor]:
             yield from _given_tensors(value)
         elif isinstance(value, Tensor) and name not in made:
             yield value
+
+
+def _cure_of_width(seeing: AbstractMeasurement) -> str:
+    if isinstance(seeing, (Everything, Mask, Matrix, SparseMatrix)):
+        return "check its last axis"
+    if seeing.known or seeing.width != seeing.length:
+        return "check its shape beside the generator's signal_shape"
+    return f"give {type(seeing).__name__} its width"
 
 
 def _check_count(seeing: AbstractMeasurement, N: int) -> None:
