@@ -90,8 +90,9 @@ def _kernel(task: Task, lesson: Lesson, ridge: float) -> tuple[Tensor, Tensor]:
         return lesson.X.double(), torch.diag(lesson.sizes)
     lam = ridge * lesson.sizes.mean()
     rows = lesson.X[: min(_MOST, int((lesson.sizes > lam).sum()))]
-    first = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-    rows = task.measurement.take(first).to(torch.float64).observe(rows.double())
+    # pushed like a Jacobian: a matrix of one signal would be copied for each of them
+    first = torch.zeros(1, dtype=torch.long, device=rows.device)
+    rows = task.measurement.take(first).to(torch.float64).push(rows.double().T[None])[0].T
     return rows, rows @ rows.T
 
 
