@@ -695,3 +695,46 @@ def test_written_pictures_give_the_signals_back_to_half_a_step(tmp_path: Path):
     back, names, _ = png.read_pictures(folder, G)
     assert names == ["a.png", "b.png", "c.png"] and float((back - x).abs().max()) <= 1 / 255 * (1 + 1e-9)
     assert sorted(p.name for p in folder.iterdir()) == names
+
+
+# --- noise, priors, uncertainty -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [36, 30])
+@pytest.mark.parametrize("noise", ["auto", ("gaussian", 0.05)])
+def test_level_intervals_and_deviations_are_on_the_page(tmp_path: Path, d: int, noise: object):
+    G = generator(d=d)
+    z = latents(G, 5)
+    y = G(z) + 0.05 * torch.randn(5, d, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    R = ci.invert(G, y, noise=noise, prior=ci.Gaussian(1.0), on_fail="ignore")
+    text = write(tmp_path, R, y=y, generator=G, truth=z)
+    page = Page(text)
+    assert R.uncertainty.summary() in page.text and "Prior on z: Gaussian(precision=1, mean=0)" in page.text
+    charts = [str(a["aria-label"]) for t, a in page.tags if t == "svg" and a.get("role") == "img"]
+    assert [f"z of signal {i} with 95% intervals" in charts for i in range(5)] == [True] * 5
+    (low, high), _ = R.uncertainty.intervals()
+    for i in range(5):  # the numbers that a pointer shows are the intervals
+        assert f"coordinate 1: {float(R.z[i, 1]):.3g}, {float(low[i, 1]):.3g} to {float(high[i, 1]):.3g}" in page.text
+    assert ("estimated from what each fit leaves over" in page.text) is (noise == "auto")
+    assert {"z found", "true z"} <= set(page.words)
+    alts = [str(alt) for alt in page.attributes("img", "alt")]
+    assert sum(alt.startswith("standard deviation of signal") for alt in alts) == (5 if d == 36 else 0)
+    assert ("recovered +- 2 standard deviations" in page.text) is (d == 30)
+    assert not re.search(r"\b(nan|inf)\b", page.text)
+
+
+def test_without_a_level_there_is_no_section_of_it(tmp_path: Path, digits):
+    G, y, mask, inversion = digits
+    page = Page(write(tmp_path, inversion, y=y, generator=G, measurement=mask))
+    assert "Noise and uncertainty" not in page.text and "standard deviation" not in page.text
+
+
+def test_open_directions_are_drawn_as_open(tmp_path: Path):
+    G = generator()
+    z = latents(G, 2)
+    mask = torch.arange(36) < 2  # two numbers for three latents
+    R = ci.invert(G, G(z), noise=("gaussian", 0.01), measurement=mask, on_fail="ignore")
+    for result in (R, ci.Inversion.load(R.save(tmp_path / "out")), ci.invert(G, G(z)[0], noise=("gaussian", 0.01))):
+        page = Page(write(tmp_path, result, generator=G))
+        assert ("open: nothing limits it" in page.text) is (len(result) == 2)
+        assert not re.search(r"\b(nan|inf)\b", page.text)

@@ -32,6 +32,7 @@ re-estimation of the noise is the fixed point.
 """
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -121,10 +122,11 @@ class Uncertainty(Batch):
         """Level and spread in one line, medians over the signals."""
         sigma, z_std = (float(v.nanmedian()) for v in (self.sigma, self.z_std))
         error = f" +- {float(self.sigma_error.nanmedian()):.2g}, estimated" if self.estimated else ", stated"
+        spread = f"{z_std:.2g}" if isfinite(z_std) else "without limit"
         unknown, open_ = int(self.sigma.isnan().sum()), int((self.open > 0).sum())
         tail = f"; no level for {unknown}, where too few entries were seen" if unknown else ""
         tail += f"; open directions of z for {open_}" if open_ else ""
-        return f"noise per entry: median {sigma:.4g}{error}; standard deviation of z: median {z_std:.2g}{tail}"
+        return f"noise per entry: median {sigma:.4g}{error}; standard deviation of z: median {spread}{tail}"
 
     def __repr__(self) -> str:
         return f"Uncertainty of {len(self)} signals: {self.summary()}"

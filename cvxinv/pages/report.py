@@ -26,6 +26,7 @@ from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import data_uri, output_range, picture_shape
+from .spreads import spread_part
 from .svg import (
     BLACK,
     BLUE,
@@ -78,7 +79,8 @@ _LAYER_MARKS = {
 
 @dataclass(frozen=True, eq=False)
 class _Page:
-    """What a page is made of, on the CPU with a batch axis. shown: positions of the signals that are drawn."""
+    """What a page is made of, on the CPU with a batch axis. shown: positions of the signals that are drawn; truth: true
+    signals, true_z: their latents."""
 
     inversion: Inversion
     signal: Tensor
@@ -87,6 +89,7 @@ class _Page:
     generator: Generator | None
     measurement: AbstractMeasurement
     truth: Tensor | None
+    true_z: Tensor | None
     snr: dict[str, Tensor]
     words: list[Explanation]
     shown: list[int]
@@ -136,11 +139,11 @@ def _page(
     if y is not None:
         check_given(inversion.settings.get("measurement"), measurement)
     observed = None if y is None else _observed(y, seeing, N)
-    x, values = _truth(inversion, generator, truth)
+    z, x, values = _truth(inversion, generator, truth)
     words = explain(inversion, list(range(N)), generator)
     signal = inversion.signal.detach().cpu().double().reshape(N, d)
     hidden = [h.detach().cpu().double().reshape(N, -1) for h in inversion.hidden]
-    return _Page(inversion, signal, hidden, observed, generator, seeing, x, values, words, _shown(words, most))
+    return _Page(inversion, signal, hidden, observed, generator, seeing, x, z, values, words, _shown(words, most))
 
 
 def _observed(y: object, seeing: AbstractMeasurement, N: int) -> Tensor:
@@ -153,10 +156,12 @@ def _observed(y: object, seeing: AbstractMeasurement, N: int) -> Tensor:
     return value.reshape(N, seeing.length)
 
 
-def _truth(inversion: Inversion, generator: Generator | None, truth: object) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The true signals, and SNRs: the inversion's own where it has them."""
+def _truth(
+    inversion: Inversion, generator: Generator | None, truth: object
+) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
+    """The true latents and signals, and SNRs: the inversion's own where it has them."""
     if truth is None:
-        return None, inversion.snr
+        return None, None, inversion.snr
     if generator is None:
         raise ValueError("expected generator= with truth=, got none; true signals are the generator's at the true latents")
     N, G = len(inversion), generator.to(torch.float64, "cpu")
@@ -166,12 +171,12 @@ def _truth(inversion: Inversion, generator: Generator | None, truth: object) -> 
         raise ValueError(f"expected the true latents of shape ({N}, {G.latent_dim}), got {tuple(z.shape)}")
     z = z.reshape(N, -1)
     if inversion.snr:
-        return G(z), inversion.snr
+        return z, G(z), inversion.snr
     found = [inversion.z, *inversion.hidden, inversion.signal]
     names = ["z", *(f"hidden {k}" for k in range(1, G.depth)), "signal"]
     true = [z, *G.hidden(z), G(z)]
     values = {n: snr(t, f.detach().cpu().double().reshape(N, -1)) for n, t, f in zip(names, true, found, strict=True)}
-    return true[-1], values
+    return z, true[-1], values
 
 
 def _shown(words: list[Explanation], most: int) -> list[int]:
@@ -197,6 +202,7 @@ def _render(page: _Page) -> str:
         left_out=len(page.inversion) - len(page.shown),
         snr=_snr_part(page),
         misfit=_misfit_part(page),
+        spread=spread_part(page.inversion, page.shown, page.charted, page.true_z),
         layers=_layer_part(page),
         supports=_support_part(page),
         singular=_singular_part(page),
@@ -314,12 +320,14 @@ def _cards(page: _Page) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Drawing:
     """How signals are drawn. shape: (channels, height, width), None for curves. low, high: values that are white and black
-    (black and white of colour pictures); span: difference of full colour; signal units."""
+    (black and white of colour pictures); span: difference of full colour; deviation: the standard deviation that is black, 0
+    where none is known; signal units."""
 
     shape: tuple[int, int, int] | None
     low: float
     high: float
     span: float
+    deviation: float = 0.0
 
     @staticmethod
     def of(page: _Page, shape: tuple[int, int, int] | None) -> "_Drawing":
@@ -329,7 +337,15 @@ class _Drawing:
         )
         found = [difference for i in page.shown if (difference := _difference(page, i))]
         span = max([float(one[0].abs().nan_to_num(0.0).max()) for one in found] + [_FINEST * (high - low)])
-        return _Drawing(shape, low, high, span)
+        known = _Drawing._std(page)[page.shown]
+        good = known[torch.isfinite(known)]
+        return _Drawing(shape, low, high, span, float(good.max()) if len(good) else 0.0)
+
+    @staticmethod
+    def _std(page: _Page) -> Tensor:
+        """Standard deviations of the signals, `(N, d)`; NaN where nothing is known."""
+        known = page.inversion.uncertainty
+        return torch.full_like(page.signal, torch.nan) if known is None else known.signal_std.reshape(page.signal.shape)
 
     def caption(self, page: _Page) -> str:
         against = "recovered minus true" if page.truth is not None else "recovered minus observed, where that was seen"
@@ -341,6 +357,8 @@ class _Drawing:
         words += f"Values from {self.low:.3g} ({ends[0]}) to {self.high:.3g} ({ends[1]}), clipped outside. "
         if page.y is not None and page.measurement.pixelwise:
             words += "Striped pixels were not seen. "
+        if self.deviation > 0:
+            words += f"Standard deviation of the signal: from 0 (white) to {self.deviation:.2g} (black), signal units. "
         if page.y is None and page.truth is None:
             return words
         return (
@@ -361,6 +379,11 @@ class _Drawing:
         out.append(self._picture("recovered", f"recovered signal {i}", self._values(page.signal[i]), everything))
         if page.truth is not None:
             out.append(self._picture("true", f"true signal {i}", self._values(page.truth[i]), everything))
+        if self.deviation > 0 and bool(torch.isfinite(self._std(page)[i]).all()):
+            std = self._std(page)[i] / self.deviation
+            text = f"standard deviation of signal {i}, at most {float(std.max()) * self.deviation:.2g} signal units"
+            rgb = (255 * (1 - std.clamp(0, 1).reshape(self.shape).mean(0)[..., None].expand(-1, -1, 3)).numpy()).round()
+            out.append(self._picture("deviation", text, rgb, everything))
         if found := _difference(page, i):
             text = f"difference of signal {i}, at most {float(found[0].abs().nan_to_num(0.0).max()):.2g} signal units"
             out.append(self._picture("difference", text, self._colours(found[0]), found[1], _FAINT))
@@ -438,6 +461,14 @@ def _signal_curve(page: _Page, i: int) -> str:
     marks, keys = [], [Mark("dash", ORANGE, "recovered")]
     hidden = [] if seen is None else (~seen).nonzero()[:, 0].tolist()
     marks += [plane.box(k - 0.5, plane.y.low, k + 0.5, plane.y.high, GREY, 0.25) for k in hidden]
+    if page.inversion.uncertainty is not None:
+        std = page.inversion.uncertainty.signal_std.reshape(page.signal.shape)[i].tolist()
+        marks += [
+            plane.box(k - 0.5, v - 2 * s, k + 0.5, v + 2 * s, ORANGE, 0.3)
+            for k, (v, s) in enumerate(zip(recovered, std, strict=True))
+            if isfinite(s)
+        ]
+        keys.append(Mark("square", ORANGE, "recovered +- 2 standard deviations"))
     if true:
         marks.append(plane.line(list(enumerate(true)), GREY, 4))
         keys.append(Mark("dash", GREY, "true"))
