@@ -32,6 +32,11 @@ def keep_near(f: Facts) -> list[str]:
     return [f"where latents are known to be N(0, I): {where}prior=cvxinv.Gaussian(1.0){noise}"]
 
 
+def less_noise(f: Facts) -> str:
+    """What narrows z."""
+    return "less noise, or more entries seen" if f.gaussian else "a smaller noise bound, if it is justified"
+
+
 def try_on(f: Facts) -> list[str]:
     """More starts."""
     words = f"if the signal is in the generator's range: {more_starts(f)}"

@@ -28,7 +28,7 @@ from ..layers.core.certificate import (
 )
 from ..surroundings import undisturbed
 from . import verify
-from .advice import accept, finite, keep_near, more_iterations, more_starts, other_solver, try_on
+from .advice import accept, finite, keep_near, less_noise, more_iterations, more_starts, other_solver, try_on
 from .facts import Facts, gather
 
 if TYPE_CHECKING:
@@ -120,11 +120,7 @@ def _explained(f: Facts) -> Explanation:
     if _error(f) > _ROUGH * f.size_of_z:
         noisy = f.setting("noise") is not None
         what = "the stated noise leaves z open" if noisy else "the generator is too ill-conditioned for this precision"
-        advice = (
-            ["a smaller noise bound, if it is justified", *keep_near(f)]
-            if noisy
-            else ["signals in float64; more seen entries"]
-        )
+        advice = [less_noise(f), *keep_near(f)] if noisy else ["signals in float64; more seen entries"]
         verdict = f"G(z) can be trusted, z only roughly: {what}"
         return _put(f, SIGNAL_ONLY, "signal" if noisy else "generator", verdict, reasons, advice)
     what = "what was seen, up to what counts as its noise" if _estimated(f) else "what was seen"
