@@ -15,7 +15,7 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.task import make_task
-from cvxinv.measurement.abstract import SeenMap, rows_seen
+from cvxinv.measurement.abstract import SeenMap, rows_seen, settled
 from cvxinv.measurement.given import as_measurement
 from cvxinv.measurement.trial import try_out
 
@@ -376,14 +376,15 @@ def test_matrices_of_one_signal_each_are_inverted_and_refused_by_layers():
 
 def test_a_layer_that_is_too_large_for_a_matrix_is_seen_without_one():
     blur, W, b = ALL["blur, zeros, 2 axes"], ci.Dense(normal(42, 12)), normal(42)
-    small, bias = rows_seen(blur, W, b)
-    large = SeenMap(blur, W)
+    large, bias = rows_seen(blur, W, b)
+    small = settled(large)
     h, p = normal(N, 12, seed=1), normal(N, 42, seed=2)
     assert isinstance(small, ci.Dense) and torch.allclose(bias, blur.observe(b[None])[0])
     assert torch.allclose(large(h), small(h)) and torch.allclose(large.adjoint(p), small.adjoint(p))
     assert torch.allclose(large.matrix(), small.matrix()) and large.to(torch.float32).dtype == torch.float32
     wide = ci.ConvTranspose2d(normal(64, 1, 4, 4), (64, 14, 14), stride=(2, 2), padding=(1, 1))  # 12,544 unknowns
-    assert isinstance(ci.Convolution(normal(3, 3), (28, 28)).through(wide, normal(784))[0], SeenMap)
+    seen = ci.Convolution(normal(3, 3), (28, 28)).through(wide, normal(784))[0]
+    assert isinstance(large, SeenMap) and settled(seen) is seen and settled(W) is W
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here, and need for none that pretends")

@@ -119,9 +119,13 @@ def _ours(kind: type) -> bool:
 
 
 def rows_seen(seeing: AbstractMeasurement, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor]:
-    """Map and bias of what a measurement that all signals share sees of `W h + b`: as a matrix, if that is not too large."""
-    small = W.n <= _MOST_UNKNOWNS and W.n * max(W.m, seeing.length) <= _MOST_ENTRIES
-    return Dense(seeing.push(W.matrix()[None])[0].contiguous()) if small else SeenMap(seeing, W), seeing.observe(b[None])[0]
+    """Map and bias of what a measurement that all signals share sees of `W h + b`; no product is made yet."""
+    return SeenMap(seeing, W), seeing.observe(b[None])[0]
+
+
+def settled(W: AbstractMap) -> AbstractMap:
+    """What is seen of a map as a matrix, if that is not too large; other maps as they are."""
+    return Dense(W.matrix()) if isinstance(W, SeenMap) and W.small else W
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +151,11 @@ class SeenMap(AbstractMap):
     def device(self) -> torch.device:
         return self.inner.device
 
+    @property
+    def small(self) -> bool:
+        """Whether layers see it as a matrix."""
+        return self.n <= _MOST_UNKNOWNS and self.n * max(self.inner.m, self.m) <= _MOST_ENTRIES
+
     def __call__(self, h: Tensor) -> Tensor:
         return self.seeing.observe(self.inner(h))
 
@@ -155,3 +164,6 @@ class SeenMap(AbstractMap):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "SeenMap":
         return SeenMap(self.seeing.to(dtype, device), self.inner.to(dtype, device))
+
+    def make_matrix(self) -> Tensor:
+        return self.seeing.push(self.inner.matrix()[None])[0].contiguous() if self.small else super().make_matrix()

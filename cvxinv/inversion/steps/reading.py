@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...generator.activations import AbstractActivation
 from ...generator.maps import AbstractMap
+from ...measurement.abstract import settled
 from ...measurement.entries import Mask
 from ..task import Noise, Task
 
@@ -77,7 +78,8 @@ def image_map(task: Task) -> tuple[AbstractMap, Tensor]:
     """
     if task.image is None:
         raise ValueError(f"expected a measurement that makes one map of the image layer, got {unreadable(task)}")
-    return task.image
+    W, b = task.image
+    return settled(W), b
 
 
 def image_rows(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
