@@ -97,6 +97,7 @@ def tied_step(task: Task, H: Tensor, view: View, slope: Slope) -> Step:
         rate = _rates(task, view, d)
         near = u.abs() <= _AHEAD * rate.abs()
         crossed = torch.where(u > 0, rate < 0, rate > 0) & near & (slope.kappa > 0) & ~kept
+        crossed = crossed & (crossed.sum(1, keepdim=True) <= _MOST)
         if not bool(crossed.any()):
             break
         order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))
