@@ -12,8 +12,8 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.gradient import gradient
-from cvxinv.inversion.steps.hops import hop
 from cvxinv.inversion.steps.newton import descend
+from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import Task, make_task
 
@@ -213,14 +213,14 @@ def test_the_limit_of_gaussian_noise_is_its_length_in_999_of_1000_draws():
         assert 0.998 < share < 0.9997
 
 
-def test_hops_end_no_higher_and_often_lower():
+def test_softened_kinks_lead_no_higher_and_often_lower():
     G = net((8, 60, 100), seed=2)
     _, task = noisy_task(G, ci.Gaussian(), N=20, sigma=0.8)
     ends = descend(task, torch.zeros(20, 8).double())
-    better = hop(task, ends.z)
+    better = lower(task, ends.z)
     assert (objective(task, better) <= objective(task, ends.z)).all()
     assert int((objective(task, better) < objective(task, ends.z) * (1 - 1e-7)).sum()) >= 2
-    again = torch.cat([hop(task.take(torch.tensor([i])), ends.z[i : i + 1]) for i in (0, 7, 19)])
+    again = torch.cat([lower(task.take(torch.tensor([i])), ends.z[i : i + 1]) for i in (0, 7, 19)])
     assert torch.allclose(again, better[[0, 7, 19]], atol=1e-9)
 
 

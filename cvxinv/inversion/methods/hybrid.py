@@ -13,8 +13,8 @@ What comes first is a matter of predicted cost (`steps/plan.py`). The best z of 
 local optimum.
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: random
-starts come first there where descents are cheap, the prior's centre among the latents, and hops to lower optima near by last
-(`steps/hops.py`).
+starts come first there where descents are cheap, the prior's centre among the latents, and lower optima near by are sought
+last (`steps/softened.py`).
 """
 
 from collections.abc import Callable
@@ -32,7 +32,6 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, check_start, start_of
-from ..steps.hops import hop
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.newton import Descent, descend, descend_through
@@ -40,6 +39,7 @@ from ..steps.plan import descent_cost, lesson_cost, plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided
 from ..steps.smoothed import SCALES, descend_smoothed, squashed
+from ..steps.softened import lower
 from ..steps.starts import Hunt, Starts, nothing_yet
 from ..task import Task
 
@@ -108,7 +108,7 @@ class Hybrid(AbstractMethod):
         if self.max_iter is None and len(hunt.open):
             hunt.settle()
         if self.max_iter is None and task.stated:
-            hunt.z = hop(task, hunt.z)
+            hunt.z = lower(task, hunt.z)
         return hunt.answer((plan.note,) if plan.note else ())
 
     def refine(self, task: Task, z: Tensor) -> Tensor:

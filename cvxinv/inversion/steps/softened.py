@@ -1,0 +1,85 @@
+"""From one local optimum of the stated objective to a lower one near by: by way of the objective with its kinks softened.
+
+Noise bends the objective at every kink, so that an optimum has others around it, a little higher or lower, at about the
+distance that the noise leaves open. Softened, each hidden unit is what it is on average over latents near z,
+
+    E phi(u + w n) = a u + (1 - a) (u Phi(u / w) + w Phi'(u / w)),     n standard normal, a the leak,
+
+Phi the normal distribution and w = `tau` sigma |L^-1 a_u|, L L' = J'J + sigma^2 R'', the standard deviation of u where z has
+`tau` of its own under the posterior's Gaussian approximation. The kinks' small optima are gone from it, and its optimum, a
+few steps of known curvature away, lies in the middle of them. A descent on the objective itself goes on from there, and
+counts where it ends lower.
+
+Source: the homotopy of Mobahi and Fisher, "On the link between Gaussian homotopy continuation and convex envelopes" (2015),
+on the hidden units instead of the objective.
+"""
+
+from math import pi, sqrt
+
+import torch
+from torch import Tensor
+
+from ..task import Task
+from .kinked import Place, curvature, descend_kinked, kinks_matter
+
+TAUS = (0.3, 0.6)
+_STEPS = 6  # on the softened objective, and as many more in the end as it takes
+_MOST = 30
+_MU = 1e-9  # damping at first: what is near needs none
+_LEAST = 1e-12  # of the curvature's mean diagonal, added to it
+
+
+def lower(task: Task, z: Tensor) -> Tensor:
+    """The lowest optimum that is found by way of softened objectives, from the optimum `z` `(N, n0)`."""
+    if not kinks_matter(task):
+        return z
+    best, merit, H = z.clone(), task.merit(z), curvature(task, z)
+    for tau in TAUS:
+        parts = [_softly(task.take(block), best[block], H[block], tau) for block in task.blocks()]
+        end = descend_kinked(task, Place.at(task, torch.cat(parts), _MU, H), _MOST)
+        gained = end.view.merit < merit
+        best[gained], merit[gained], H[gained] = end.view.z[gained], end.view.merit[gained], end.H[gained]
+    return best
+
+
+def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:
+    """Steps on the softened objective, with the curvature that is known."""
+    assert task.noise is not None  # kinks matter under stated noise only
+    L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(_LEAST * torch.diagonal(H, dim1=-2, dim2=-1)))
+    widths = _widths(task, z, L, tau * task.noise.bound)
+    start = z
+    for _ in range(_STEPS):
+        z = z - torch.cholesky_solve(_slope(task, z, widths)[..., None], L)[..., 0]
+    return torch.where((torch.isfinite(z).all(1) & (info == 0))[:, None], z, start)
+
+
+def _widths(task: Task, z: Tensor, L: Tensor, size: Tensor) -> list[Tensor]:
+    """w of the units of each hidden layer, `(N, m)`."""
+    found, h = [], z
+    columns = torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
+    for layer in task.generator.layers[:-1]:
+        u, rows = layer.W(h) + layer.b, columns.reshape(-1, layer.W.n)
+        columns = layer.W(rows).reshape(len(z), z.shape[1], -1)  # (N, n0, m)
+        found.append(size[:, None] * torch.linalg.solve_triangular(L, columns, upper=False).norm(dim=1))
+        columns, h = columns * layer.activation.derivative(u)[:, None], layer.activation(u)
+    return found
+
+
+def _slope(task: Task, z: Tensor, widths: list[Tensor]) -> Tensor:
+    """Gradient of the softened objective, `(N, n0)`."""
+    layers, h, slopes = task.generator.layers, z, []
+    for layer, w in zip(layers[:-1], widths, strict=True):
+        assert layer.activation.slopes is not None  # hidden layers are kinked
+        u, (low, high) = layer.W(h) + layer.b, layer.activation.slopes
+        t = u / w.clamp(min=torch.finfo(z.dtype).tiny)
+        above = (1 + torch.erf(t / sqrt(2))) / 2
+        slopes.append(low + (high - low) * above)
+        h = low * u + (high - low) * (u * above + w * torch.exp(-t * t / 2) / sqrt(2 * pi))
+    u = layers[-1].W(h) + layers[-1].b
+    back = task.measurement.adjoint(task.residual(layers[-1].activation(u))) * layers[-1].activation.derivative(u)
+    for layer, slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
+        back = layer.W.adjoint(back) * slope
+    back = layers[0].W.adjoint(back)
+    if task.prior is not None and task.prior.weighed and task.noise is not None:
+        back = back + task.noise.bound[:, None] ** 2 * task.prior.gradient(z)
+    return back
