@@ -12,9 +12,9 @@
 What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
 local optimum.
 
-Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: random
-starts come first there where descents are cheap, the prior's centre among the latents, and lower optima near by are sought
-last (`steps/softened.py`).
+Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: the learnt
+start comes first there, the prior's centre is among the latents of a random one, and lower optima near by are sought last
+(`steps/softened.py`).
 """
 
 from collections.abc import Callable
@@ -50,8 +50,6 @@ _SHRINKING = 1e-2  # ridge of the second learnt start
 _WIDE = (1.0, 1.0, 0.7, 0.7)  # scales before those of the smoothed start from nothing
 _DAMPED = 1.0
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
-_CHEAP = 1e10  # multiplications of descents that leave time for many
-_ALL = 1_000_000
 _LESSON = 20  # descents that may cost less than a lesson for a random start to come before it
 
 
@@ -83,16 +81,16 @@ class Hybrid(AbstractMethod):
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
-        refuse_idle_force(self.layers.force, self.layers.solver, task)
-        refuse_idle(self.layers, task, only_a_start=True)
-        if self.z0 is not None:
-            check_start(self.z0, task)
         given = self.layers.given() if task.stated else []
         if given:
             raise ValueError(
                 f"expected no options of layers under gaussian noise, got {', '.join(given)}: hybrid takes no layered start "
                 "there, and they would have no effect; state what is known of z as prior=, or use method='latent_pursuit'"
             )
+        refuse_idle_force(self.layers.force, self.layers.solver, task)
+        refuse_idle(self.layers, task, only_a_start=True)
+        if self.z0 is not None:
+            check_start(self.z0, task)
 
     def run(self, task: Task, starts: Starts) -> Latents:
         plan = plan_of(task, self.layers)
@@ -159,11 +157,9 @@ def _limit(max_iter: int | None) -> int:
 
 def _drawn_first(task: Task) -> int:
     """How many random starts come before those that are learnt."""
-    cost = descent_cost(task)
-    if task.stated and cost < _CHEAP:
-        return _ALL
-    # what is learnt serves all signals to come, but one of a small generator has its answer sooner by luck
-    return int(lesson_cost(task) > _LESSON * cost)
+    # what is learnt serves all signals to come, but one of a small generator has its answer sooner by luck; not so in
+    # noise, which a learnt start averages: it is nearer to the optimum, and to a lower one
+    return 0 if task.stated else int(lesson_cost(task) > _LESSON * descent_cost(task))
 
 
 def _kept_descent(task: Task, start: Tensor, limit: int) -> tuple[Descent, Tensor]:
@@ -186,7 +182,7 @@ def _computed(hunt: Hunt, limit: int) -> list[tuple[str, Callable[[Task, Tensor]
     """Starts that are computed from y, in the order in which they are tried."""
     z = torch.zeros_like(hunt.z)
     z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
-    lesson = lesson_for(hunt.task)
+    lesson, few = lesson_for(hunt.task), limit if hunt.task.stated else min(_FEW, limit)
     m = lesson.m.to(z)
 
     def smoothed(part: Task, start: Tensor, scales: tuple[float, ...]) -> Descent:
@@ -201,7 +197,7 @@ def _computed(hunt: Hunt, limit: int) -> list[tuple[str, Callable[[Task, Tensor]
         return descend(part, descend(other, z[index], limit).z, limit)
 
     tried = [
-        ("learnt start", lambda part, index: descend_through(part, z[index], min(_FEW, limit))),
+        ("learnt start", lambda part, index: descend_through(part, z[index], few)),
         ("smoothed start", lambda part, index: smoothed(part, z[index], SCALES)),
         ("learnt start 2", shrunk),
         ("smoothed start 2", lambda part, index: smoothed(part, m.expand_as(z[index]), _WIDE + SCALES)),

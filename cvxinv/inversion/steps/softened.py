@@ -24,8 +24,9 @@ from .kinked import Place, curvature, descend_kinked, kinks_matter
 
 TAUS = (0.3, 0.6)
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
-_MOST = 30
+_MOST = 60
 _MU = 1e-9  # damping at first: what is near needs none
+_SAME = 1e-9  # of the merit: ends closer than that are one
 _LEAST = 1e-12  # of the curvature's mean diagonal, added to it
 
 
@@ -34,11 +35,18 @@ def lower(task: Task, z: Tensor) -> Tensor:
     if not kinks_matter(task):
         return z
     best, merit, H = z.clone(), task.merit(z), curvature(task, z)
+    left = torch.arange(task.N, device=z.device)
     for tau in TAUS:
-        parts = [_softly(task.take(block), best[block], H[block], tau) for block in task.blocks()]
-        end = descend_kinked(task, Place.at(task, torch.cat(parts), _MU, H), _MOST)
-        gained = end.view.merit < merit
-        best[gained], merit[gained], H[gained] = end.view.z[gained], end.view.merit[gained], end.H[gained]
+        part, start, near = task.take(left), best[left], H[left]
+        soft = [_softly(part.take(block), start[block], near[block], tau) for block in part.blocks()]
+        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST)
+        change = end.view.merit / merit[left] - 1
+        gained = change < -_SAME
+        where = left[gained]
+        best[where], merit[where], H[where] = end.view.z[gained], end.view.merit[gained], end.H[gained]
+        left = left[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
+        if len(left) == 0:
+            break
     return best
 
 
