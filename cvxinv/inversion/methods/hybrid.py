@@ -111,7 +111,7 @@ class Hybrid(AbstractMethod):
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
         z = descend(task, z, _limit(self.max_iter)).z
-        return hop(task, z) if self.max_iter is None else z
+        return lower(task, z) if self.max_iter is None else z
 
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
