@@ -178,7 +178,7 @@ def test_a_prior_is_worth_more_than_least_squares_in_noise():
     free = ci.invert(G, y, noise=("gaussian", 0.5), on_fail="ignore")
     known = ci.invert(G, y, noise=("gaussian", 0.5), prior=ci.Gaussian(), on_fail="ignore")
     away = [float((R.z - z).norm(dim=1).median()) for R in (free, known)]
-    assert away[1] < 0.7 * away[0]
+    assert away[1] < 0.8 * away[0]
     assert float((free.verdict.misfit - known.verdict.misfit).median()) < 0, "least squares fits the noise too"
     assert "Gaussian(precision=1, mean=0)" in str(known.settings["prior"]) and "prior" not in free.settings
 
