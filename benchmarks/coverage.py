@@ -175,7 +175,7 @@ def cells(arguments: argparse.Namespace) -> dict[str, object]:
     """What is to be measured: a key, and how."""
     found: dict[str, object] = {}
     shares = [share for share in SHARES if arguments.noise is None or share == arguments.noise]
-    few, many = (40, 60) if arguments.quick else (200, arguments.signals)
+    few, many = (20, min(60, arguments.signals)) if arguments.quick else (200, arguments.signals)
     for name, G in generators(arguments, DENSE if arguments.all else COVERED).items() if arguments.part != "levels" else ():
         for share in shares:
             for prior in (False, True):

@@ -256,6 +256,18 @@ def test_every_measurement_is_inverted_as_its_matrix_is(tmp_path: Path):
         assert row["layers"].get("alike", True) and row["layers"].get("z off", 0) < 1e-8, name
 
 
+def test_what_is_said_of_noisy_signals_is_counted(tmp_path: Path):
+    run_script(ROOT / "benchmarks" / "coverage.py", "--quick", "--noise", "0.05", "--signals", "20", "--out", str(tmp_path))
+    rows = json.loads((tmp_path / "coverage_cpu.json").read_text())["results"]
+    words = (tmp_path / "coverage_cpu.md").read_text()
+    assert len(rows) == 7 and "Share of the truth" in words and (tmp_path / "coverage_cpu.png").exists()
+    for key, row in rows.items():
+        if key.startswith("coverage"):
+            assert 0.85 < row["of_z"][5] <= 1 and 0.85 < row["of_signal"][5] <= 1 and row["of_z"][0] < 0.65, key
+        else:
+            assert 0.9 < row["median"] < 1.1 and row["explained"] > 17, key
+
+
 def test_launches_are_counted_and_bounded(tmp_path: Path):
     run_script(ROOT / "benchmarks" / "launches.py", "--quick", "--only", "auto", "--out", str(tmp_path))
     record = json.loads((tmp_path / "launches_quick.json").read_text())
