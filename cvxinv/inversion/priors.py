@@ -86,7 +86,7 @@ class AbstractPrior(Batch, ABC):
         or `(N, n0, n0)` each.
 
         g: the gradient of f at z, which -g pushes against the border. The bend is the curvature of the active constraint
-        times its multiplier, in the units of f.
+        times its multiplier, in the units of f. Left out, C counts as everything.
         """
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         return eye, torch.zeros_like(eye)

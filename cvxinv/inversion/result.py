@@ -171,7 +171,9 @@ def task_words(task: Task) -> dict[str, Any]:
     if task.noise is not None:
         low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
         noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
-        noise = f"{task.noise.norm}, estimated: {low:.4g} to {high:.4g}" if task.noise.estimated else noise
+        if task.noise.estimated:
+            ends = dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))
+            noise = f"{task.noise.norm}, estimated: {' to '.join(ends)}"
     name = str(task.generator.description.get("name", "a module"))
     prior = {} if task.prior is None else {"prior": repr(task.prior)}
     return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": name}
