@@ -268,6 +268,14 @@ def test_what_is_said_of_noisy_signals_is_counted(tmp_path: Path):
             assert 0.9 < row["median"] < 1.1 and row["explained"] > 17, key
 
 
+def test_normal_equations_are_measured_by_every_way(tmp_path: Path):
+    run_script(ROOT / "benchmarks" / "jacobians.py", "--quick", "--out", str(tmp_path))
+    record = json.loads((tmp_path / "jacobians_quick.json").read_text())
+    assert [row["columns"]["chosen"] for row in record["rows"]] == ["single", "columns"]
+    assert all(row[way]["seconds"] > 0 for row in record["rows"] for way in ("columns", "single", "blocks", "krylov"))
+    assert "dense 20-400-784" in (tmp_path / "jacobians_quick.md").read_text()
+
+
 def test_launches_are_counted_and_bounded(tmp_path: Path):
     run_script(ROOT / "benchmarks" / "launches.py", "--quick", "--only", "auto", "--out", str(tmp_path))
     record = json.loads((tmp_path / "launches_quick.json").read_text())

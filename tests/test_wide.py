@@ -260,6 +260,30 @@ def test_the_way_follows_cost_memory_and_latents(monkeypatch: pytest.MonkeyPatch
     assert ne.ways_of(task) == ("krylov", "blocks", "blocks")
 
 
+def test_what_is_unusual_about_the_steps_is_said_with_the_answer(monkeypatch: pytest.MonkeyPatch):
+    G = dcgan()
+    y = G(normal(1, 6))
+    assert not [note for note in ci.invert(G, y, "levenberg_marquardt", on_fail="ignore").notes if "Gauss-Newton" in note]
+    monkeypatch.setattr(ne, "_CHEAP", 0)
+    for method in ("levenberg_marquardt", "hybrid"):
+        R = ci.invert(G, y, method, on_fail="ignore", restarts=1)
+        (note,) = [note for note in R.notes if "Gauss-Newton" in note]
+        assert "Jacobians in float32" in note and "the last steps, in float64" in note and note in R.explain(0, generator=G)
+    monkeypatch.setattr(ne, "_MANY", 1)
+    monkeypatch.setattr(ne, "_HELD", 0)
+    first, second = ne.notes_of_ways(make_task(G, y))
+    assert "Krylov spaces" in first and "by blocks of columns" in second and "9.8e-05 GB" in second
+
+
+def test_blocks_of_signals_count_what_is_held_of_each(monkeypatch: pytest.MonkeyPatch):
+    G = dcgan()  # 6 -> 2 x 32 x 32 = 2048 numbers
+    task = make_task(G, G(normal(9, 6)))
+    each = 8 * 6 * (6 + 2 * 2048)  # J before and behind the measurement, and H
+    for room, sizes in ((each, [1] * 9), (4 * each, [4, 4, 1]), (20 * each, [9])):
+        monkeypatch.setattr("cvxinv.inversion.task._BLOCK_BYTES", {"cpu": room})
+        assert [len(block) for block in task.blocks()] == sizes
+
+
 @pytest.mark.parametrize("ways", [("single",) * 2, ("krylov", "single"), ("krylov", "krylov"), ("blocks", "blocks")])
 def test_a_descent_ends_at_the_same_place_by_every_way(ways: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
     G = dcgan(12)

@@ -12,6 +12,7 @@ from ..layers.core.problem import AbstractLayerProblem
 from ..solvers.solve import Solution
 
 GIVEN = "layer problem given"  # remark of a layer whose problem is the user's
+STEPS = "Gauss-Newton steps: "  # how a note begins that says how they were computed
 
 
 @dataclass(frozen=True, eq=False, repr=False)

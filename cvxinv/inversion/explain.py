@@ -29,6 +29,7 @@ from ..layers.core.certificate import (
 from ..surroundings import undisturbed
 from . import verify
 from .advice import accept, finite, keep_near, less_noise, more_iterations, more_starts, other_solver, try_on
+from .answer import STEPS
 from .facts import Facts, gather
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _explain_one(f: Facts) -> Explanation:
 
 
 def _explained(f: Facts) -> Explanation:
-    reasons = [_misfit_words(f), *_objective_words(f), _singular_words(f), _way_words(f)]
+    reasons = [_misfit_words(f), *_objective_words(f), _singular_words(f), _way_words(f), *_step_words(f)]
     if f.setting("noise") is not None and f.size <= f.allowed < inf:
         reasons.append(f"the stated noise allows an l2 misfit of {f.allowed:.3g}, and |y| is {f.size:.3g}")
         little = "little: the stated noise, over all entries," if f.largest else "nothing: the stated noise"
@@ -145,7 +146,7 @@ def _undetermined(f: Facts) -> tuple[str, str, list[str]]:
 
 
 def _not_explained(f: Facts) -> Explanation:
-    reasons = [_misfit_words(f), *_objective_words(f), *_reach_words(f), _singular_words(f), _way_words(f)]
+    reasons = [_misfit_words(f), *_objective_words(f), *_reach_words(f), _singular_words(f), _way_words(f), *_step_words(f)]
     reasons += [*_layer_words(f), *_sparsity_words(f)]
     near = f.share <= _MOST
     found = f"G(z) is the nearest signal found, misfit {_percent(f.share)} of |y|"
@@ -272,6 +273,10 @@ def _way_words(f: Facts) -> str:
     used, spent = f.inversion.used[f.index], int(f.inversion.starts[f.index])
     tried = f"; {spent} random start{' was' if spent == 1 else 's were'} tried" if spent else ""
     return f"z came from: {used or 'nothing'}{tried}"
+
+
+def _step_words(f: Facts) -> list[str]:
+    return [note for note in f.inversion.notes if note.startswith(STEPS)]
 
 
 def _layer_words(f: Facts) -> list[str]:

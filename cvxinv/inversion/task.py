@@ -182,15 +182,17 @@ class Task(Batch):
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Positions of all signals, in blocks whose Jacobians fit the work space."""
-        widest = self.measurement.length + sum([layer.W.m for layer in self.generator.layers[-2:]])
-        bytes_each = self.y.element_size() * widest * self.generator.latent_dim
+        # the Jacobian before and behind the measurement, and its Gram matrix; pictures on their way have a room of their own
+        n0, wide = self.generator.latent_dim, self.measurement.length + self.generator.signal_dim
+        bytes_each = self.y.element_size() * n0 * (n0 + wide)
         size = max(1, _BLOCK_BYTES.get(self.y.device.type, _BLOCK_BYTES["cpu"]) // bytes_each)
         return torch.arange(self.N, device=self.y.device).split(size)
 
     def chunk_size(self) -> int:
         """Signals at a time whose Jacobians and Gram matrices fit the work space of a chunk."""
         n0, layers = self.generator.latent_dim, self.generator.layers
-        jacobian = 8 * n0 * (self.measurement.length + 2 * max([layer.W.m for layer in layers]))
+        # of the normal equations H, its damped copy and its factor
+        jacobian = 8 * n0 * (self.measurement.length + 2 * max([layer.W.m for layer in layers]) + 3 * n0)
         grams = 8 * sum([min(layer.W.n, 1500) ** 2 for layer in layers])
         return max(1, room(self.y.device, _MEMORY) // max(1, jacobian, grams))
 

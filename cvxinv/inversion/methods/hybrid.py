@@ -35,6 +35,7 @@ from ..steps.given import as_start, check_start, start_of
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.newton import Descent, descend, descend_through
+from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import descent_cost, lesson_cost, plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided
@@ -107,7 +108,7 @@ class Hybrid(AbstractMethod):
             hunt.settle()
         if self.max_iter is None and task.stated:
             hunt.z = lower(task, hunt.z)
-        return hunt.answer((plan.note,) if plan.note else ())
+        return hunt.answer((*((plan.note,) if plan.note else ()), *notes_of_ways(task)))
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
         z = descend(task, z, _limit(self.max_iter)).z

@@ -11,6 +11,7 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.given import as_start, begin, check_start
 from ..steps.newton import Descent, descend, descend_through
+from ..steps.normal_equations import notes_of_ways
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -53,7 +54,7 @@ class LevenbergMarquardt(AbstractMethod):
         # whoever sets a limit means it
         if self.max_iter is None:
             hunt.settle()
-        return hunt.answer()
+        return hunt.answer(notes_of_ways(task))
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
         return descend(task, z, _MOST_ITERATIONS if self.max_iter is None else self.max_iter).z

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ...generator.maps import syrk
 from ...generator.piece import Piece
+from ..answer import STEPS
 from ..task import Task
 
 ROUGH = 1e-3  # of |y|: a misfit above it is far from its end
@@ -65,6 +66,19 @@ def ways_of(task: Task) -> Ways:
         return Ways(end, end, end)
     near = "single" if held else end
     return Ways("krylov" if G.latent_dim >= _MANY else near, near, end)
+
+
+def notes_of_ways(task: Task) -> tuple[str, ...]:
+    """What a descent says of its steps where they are not the usual ones."""
+    ways = ways_of(task)
+    far = {
+        "single": "Jacobians in float32; gradients, and the last steps, in float64",
+        "krylov": "on Krylov spaces of the gradient, without the Jacobian; the last ones in float64",
+    }
+    size = 8 * task.generator.signal_dim * task.generator.latent_dim / 1e9
+    held = f"J'J by blocks of columns, as a signal's J would take {size:.2g} GB"
+    words = filter(None, (far.get(ways.far, ""), held if ways.end == "blocks" else ""))
+    return tuple(f"{STEPS}{each}" for each in words)
 
 
 def normal_equations(task: Task, z: Tensor, misfit: Tensor, mu: Tensor, ending: Tensor) -> Equations:
