@@ -97,7 +97,7 @@ def timed(G: ci.Generator, N: int, **options: object) -> str:
 # --- noise, priors, words -------------------------------------------------------------------------
 
 
-@row("a bound, or a prior", 'noise=("l2", b): z error 2.0 at |z| 2.7; gamma= did nothing and said nothing')
+@row("a bound, or a prior", 'a VAE of 64 entries, noise=("l2", b): z error 2.0 at |z| 2.7; gamma= did nothing')
 def map_or_bound() -> str:
     G, _, _ = load_shipped()
     z, y = sampled(G, 40, 0.3)
