@@ -3,8 +3,8 @@
 Behind a ReLU the objective f bends at u_j(z) = 0, u_j the value of hidden unit j before its activation: to first order its
 slope jumps by kappa_j a_j there, a_j the gradient of u_j, kappa_j = (1 - leak) df/dh_j and h_j the unit's output. With
 kappa_j > 0 the bend is upwards, whichever side z is on: a step that ends beyond it lands where the next one leads back, and
-a descent that knows no piece but its own creeps along the kink. Of the kinks that the plain step crosses, the first `_MOST`
-with kappa_j > 0 enter the model, which stays convex:
+a descent that knows no piece but its own creeps along the kink. Kinks with kappa_j > 0 that the plain step crosses, where
+they are no more than one step keeps, enter the model, which stays convex:
 
     minimise over d   1/2 d'H d + g'd + sum_j kappa_j max(v_j + b_j'd, 0),      v_j = -|u_j|,  b_j = a_j or -a_j
 
@@ -30,7 +30,7 @@ from ...lengths import lengths
 from ..minimisers import box_minimiser
 from ..task import Task
 
-_MOST = 16  # kinks that one step keeps
+_KEPT = (16, 64)  # kinks that one step keeps, least and most; in between as many as there are latents, which n0 kinks fix
 _AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
 _RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
 
@@ -93,15 +93,16 @@ def tied_step(task: Task, H: Tensor, view: View, slope: Slope) -> Step:
     L, info = torch.linalg.cholesky_ex(H)
     g, u, d = slope.g, torch.cat(view.u[:-1], 1), -_solve(L, slope.g)
     kept, bent = torch.zeros_like(u, dtype=torch.bool), torch.zeros_like(d[:, 0])
+    most = min(max(_KEPT[0], d.shape[1]), _KEPT[1], u.shape[1])
     for _ in range(2):
         rate = _rates(task, view, d)
         near = u.abs() <= _AHEAD * rate.abs()
         crossed = torch.where(u > 0, rate < 0, rate > 0) & near & (slope.kappa > 0) & ~kept
-        crossed = crossed & (crossed.sum(1, keepdim=True) <= _MOST)
+        crossed = crossed & (crossed.sum(1, keepdim=True) <= most)
         if not bool(crossed.any()):
             break
         order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))
-        first, index = order.topk(min(_MOST, order.shape[1]), dim=1, largest=False)
+        first, index = order.topk(most, dim=1, largest=False)
         there = torch.isfinite(first)
         kept = torch.zeros_like(kept).scatter(1, index, there)
         kappa = torch.where(there, slope.kappa.gather(1, index), 0.0)
