@@ -338,6 +338,19 @@ def test_noise_alone_is_not_explained_and_a_signal_below_its_noise_is_said_to_be
     assert (R.status == "explained").sum() >= 5 and any("more than half" in note for note in R.notes)
 
 
+@pytest.mark.parametrize("prior", [ci.Box(-1.0, 1.0), ci.Ball(1.8)])
+def test_a_set_that_the_truth_is_not_in_is_no_noise(prior):
+    """On the border the misfit is what pulls z outwards, which the columns of J carry."""
+    z, y, sigma = noisy(NET, 200, 0.05)
+    inside = (prior.project(z) - z).abs().amax(1) < 1e-12 if isinstance(prior, ci.Ball) else (z.abs() <= 1).all(1)
+    right = quietly(NET, y[inside], "levenberg_marquardt", noise="auto", prior=prior, restarts=3)
+    assert right.verdict.explained.double().mean() > 0.9
+    assert abs((right.uncertainty.sigma / sigma[inside]).median() - 1) < 0.06
+    wrong = quietly(NET, y[~inside][:30], "levenberg_marquardt", noise="auto", prior=prior, restarts=3)
+    far = wrong.uncertainty.sigma > 1.5 * sigma[~inside][:30]
+    assert far.sum() > 10 and (wrong.status[far.numpy()] == "explained").sum() <= 1
+
+
 def test_an_offset_is_no_noise():
     _, y, _ = noisy(NET, 6, 0.02)
     low = quietly(NET, y, "levenberg_marquardt", noise="auto", restarts=6)

@@ -9,7 +9,7 @@
    less than 200 entries a wrong optimum shows less surely: there what noise would leave once in ten times is searched again.
 
 *What the estimate can say.* Whatever z is, its residual fits the level that was estimated from it: a length refutes nothing
-here. Two things can, and `explained` asks for both:
+here. What can, `explained` asks for:
 
 - G(z) takes more off |y|^2 than it could off noise: |y|^2 - |r|^2 > sigma^2 times the 99.9 % quantile of chi-squared of q,
   as all signals of a generator lie near a space of q directions, in which noise has no more than that;
@@ -25,7 +25,9 @@ here. Two things can, and `explained` asks for both:
   where the samples differ without following them: N(0, diag(r_i^2)) leaves T = |Q'r|^2 distributed as sum_j lambda_j chi^2_1
   with the eigenvalues of M = Q' diag(r_i^2) Q, near tr M / nu times chi^2 of nu = (tr M)^2 / |M|_F^2 degrees of freedom
   (Satterthwaite), and T must be as rare as F, both without the constant: what is rounded to 0 is biased. Larger errors that
-  are as uneven are a model's more often than noise.
+  are as uneven are a model's more often than noise;
+- where z is held at the border of a prior's set, r within the columns of J is what pushes it there: an F test too, of as
+  many degrees of freedom as directions are held.
 
 A model error that no sample of the generator resembles, and that is smaller than the signal, counts as noise: no test on a
 single signal can tell. A residual within the signal's own precision is no noise at all, and explained as without a
@@ -160,7 +162,23 @@ def _odds(task: Task, z: Tensor) -> Tensor:
             rare[index], q[index] = _likelihood(task.take(index), r[index], J[index], uneven)
     gain, level = task.size.square() - misfit.square(), misfit.square() / task.seen.clamp(min=1)
     evident = gain > level * torch.as_tensor(chi2.isf(_RARE, q.clamp(min=1).cpu().numpy()), device=z.device)
+    rare = torch.minimum(rare, _pushed(task, z, r, J))
     return torch.where(precise, 1.0, torch.where(evident, rare, 0.0))
+
+
+def _pushed(task: Task, z: Tensor, r: Tensor, J: Tensor) -> Tensor:
+    """How often noise pushes z as hard against the border of the prior's set, `(N,)`; 1 where nothing holds it."""
+    if task.prior is None or task.prior.weighed:
+        return torch.ones_like(r[:, 0])
+    from scipy.stats import f
+
+    free, _ = task.prior.tangent(z, (J.mT @ r[..., None])[..., 0])
+    basis, rank = _range(J)
+    held = (z.shape[1] - torch.diagonal(free.expand(len(z), -1, -1), dim1=1, dim2=2).sum(1)).round()
+    along, rest = (basis.mT @ r[..., None]).square().sum((1, 2)), task.seen - rank
+    F = (along / held.clamp(min=1)) / ((r.square().sum(1) - along).clamp(min=SMALLEST) / rest.clamp(min=1))
+    rare = f.sf(F.cpu().numpy(), held.clamp(min=1).cpu().numpy(), rest.clamp(min=1).cpu().numpy())
+    return torch.where((held > 0) & (rest > 0), torch.as_tensor(rare, device=F.device), 1.0)
 
 
 def _likelihood(task: Task, r: Tensor, J: Tensor, uneven: bool) -> tuple[Tensor, Tensor]:
