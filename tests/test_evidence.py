@@ -100,6 +100,30 @@ def test_a_statement_far_above_the_noise_is_not_believed_of_the_image_and_one_be
         assert torch.allclose(s[0], expected * torch.linalg.inv(W.T @ W).diagonal().sqrt(), rtol=1e-9)
 
 
+def test_without_a_matrix_the_errors_are_those_of_normal_columns(monkeypatch: pytest.MonkeyPatch):
+    """400 rows, 200 columns of normal numbers: off by no more than their spread, and the same units are on."""
+    W = torch.randn(400, 200, generator=seeded(0)).double()
+    true = (torch.randn(2, 200, generator=seeded(1)).double()).clamp(min=0)
+    y = true @ W.T + 0.3 * torch.randn(2, 400, generator=seeded(2)).double()
+    rows = ci.Rows(ci.Dense(W), torch.zeros(400, dtype=torch.float64), y, torch.ones(2, 400, dtype=torch.bool))
+    lam, sigma, least = torch.full((3, 2), 0.3, dtype=torch.float64) * torch.tensor([[1.0], [1.0], [1e-9]]).double()
+    h = ci.solve(ci.NonnegativeLasso(rows, 0.3)).h
+    exact = weigh_evidence(rows, h, lam, sigma, least, image=True)
+    monkeypatch.setattr("cvxinv.inversion.steps.evidence.LARGEST_FACTOR", 10)
+    monkeypatch.setattr("cvxinv.inversion.steps.evidence._least_squares", lambda *a: pytest.fail("a matrix was factored"))
+    bare = weigh_evidence(rows, h, lam, sigma, least, image=True)
+    assert 0.7 < float((bare.s / exact.s).min()) and float((bare.s / exact.s).max()) < 1.4
+    assert float((bare.v - exact.v).abs().max()) < float(exact.s.max())
+    same = (bare.h > bare.threshold) == (exact.h > exact.threshold)
+    assert float(same.double().mean()) > 0.97
+    few = ci.Rows(
+        ci.Dense(torch.eye(200).double()[:90]), torch.zeros(90).double(), y[:, :90], torch.ones(2, 90, dtype=torch.bool)
+    )
+    blind = weigh_evidence(few, h, lam, sigma, least, image=True)
+    assert not (blind.h > blind.threshold).any() and not blind.off.any(), "as many unknowns as rows leave nothing sure"
+    assert all(torch.isfinite(part).all() for part in rows_from(blind))
+
+
 # --- what it does to the layers -------------------------------------------------------------------
 
 

@@ -20,6 +20,9 @@ Odds of 9 and more count as on, of 1/9 and less as off. Between, and wherever s_
 is neither: a row that must not exceed 0 although it does makes that layer infeasible, and a missing row costs little. The on
 rows fit v, weighed by 1 / s_j^2.
 
+Of a layer of over 4,000 unknowns no matrix is made: there (H^-1)_jj and 1 / q_j are m / (|w_j|^2 (m - |S| - 1)), their mean
+over columns of independent normal numbers, |w_j|^2 takes the mean weight, and H^-1 1 is the diagonal.
+
 sigma is what was stated, and at the image layer at most what the residual shows, |r| / (m - |S|)^(1/2): the statement is
 often only a bound. Further down it is at least that, because there wrong rows add to what noise did.
 """
@@ -32,6 +35,7 @@ from torch import Tensor
 
 from ...batch import Batch, per_signal
 from ...layers.core.rows import Rows
+from ...solvers.least_squares import LARGEST_FACTOR
 
 SURE = 9.0  # odds from which a unit counts as on, and below whose inverse as off
 _FEWEST = 10  # rows beyond the unknowns from which a residual tells what the noise is
@@ -86,13 +90,16 @@ def weigh_evidence(rows: Rows, h: Tensor, lam: Tensor, sigma: Tensor, least: Ten
     sigma: standard deviation of a row of weight 1, `(N,)`; least: what the solver leaves open in h, `(N,)`; image: whether
     the rows are the image layer's.
     """
-    M, root = rows.W.matrix(), rows.fit.sqrt()
-    v, s = torch.zeros_like(h), torch.zeros_like(h)
-    r = rows.residual(h)
-    for i in range(rows.N):
-        seen = root[i] > 0
-        A, on = root[i, seen, None] * M[seen], h[i] > least[i]
-        v[i], s[i] = _least_squares(A, root[i, seen] * r[i, seen], h[i], on, lam[i], sigma[i], image)
+    if rows.n > LARGEST_FACTOR:
+        v, s = _by_products(rows, h, lam, sigma, least, image)
+    else:
+        M, root = rows.W.matrix(), rows.fit.sqrt()
+        v, s = torch.zeros_like(h), torch.zeros_like(h)
+        r = rows.residual(h)
+        for i in range(rows.N):
+            seen = root[i] > 0
+            A, on = root[i, seen, None] * M[seen], h[i] > least[i]
+            v[i], s[i] = _least_squares(A, root[i, seen] * r[i, seen], h[i], on, lam[i], sigma[i], image)
     held = h * (h > least[:, None])
     scale = (held.square().sum(1) / (held > 0).sum(1).clamp(min=1)).sqrt()
     return Evidence(h, v, torch.hypot(s, least[:, None]).clamp(min=torch.finfo(h.dtype).tiny), scale)
@@ -121,6 +128,22 @@ def _least_squares(
     q = torch.maximum(size - inside, 1e-10 * size).clamp(min=torch.finfo(h.dtype).tiny)
     v[~on], s[~on] = -(without.T @ r) / q, torch.hypot(sigma / q.sqrt(), lam / q)
     return v, s
+
+
+def _by_products(rows: Rows, h: Tensor, lam: Tensor, sigma: Tensor, least: Tensor, image: bool) -> tuple[Tensor, Tensor]:
+    """v and s, `(N, n)` each, by products with W alone; see the module."""
+    on, m = h > least[:, None], rows.on.sum(1)
+    left = (m - on.sum(1) - 1).clamp(min=0).to(h)[:, None]
+    r = rows.residual(h)
+    lengths = rows.W.column_lengths().square() * rows.fit.mean(1, keepdim=True)
+    inverse = m.to(h)[:, None] / (
+        lengths.clamp(min=torch.finfo(h.dtype).tiny) * left
+    )  # infinite where no row is left over: nothing is known
+    shown = ((rows.fit * r**2).sum(1) / left[:, 0].clamp(min=1)).sqrt()
+    shown = torch.where(left[:, 0] >= _FEWEST, torch.minimum(sigma, shown) if image else torch.maximum(sigma, shown), sigma)
+    s, shrunk = shown[:, None] * inverse.sqrt(), lam[:, None] * inverse.nan_to_num(posinf=0.0)
+    away = -rows.W.adjoint(rows.fit * r) * inverse.nan_to_num(posinf=0.0)
+    return torch.where(on, h + shrunk, away), torch.where(on, s, torch.hypot(s, shrunk))
 
 
 def rows_from(evidence: Evidence) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
