@@ -15,11 +15,12 @@ from N(0, I), gaussian noise of 1, 5 and 20 % of each signal's root mean square 
 
 z: median of |z found - z| / |z|. worse, better: signals whose objective at MAP's answer is above, or below, Adam's by more
 than 1e-6 of it, and the largest excess. Milliseconds are process time of one thread, per signal, of the whole call of
-`invert`: its judge's verdict and the covariances are in it. The generator is inverted once before, so that what is kept with
-it is there.
+`invert`: its judge's verdict and the covariances are in it. A run adds its rows to those of the folder `--out`. The
+generator is inverted once before, so that what is kept with it is there.
 """
 
 import argparse
+import json
 import os
 import time
 from math import sqrt
@@ -149,19 +150,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if not begin("cpu"):
         return
-    N, steps, results = (8, 200, {}) if arguments.quick else (arguments.signals, STEPS, {})
-    record: dict = {"circumstances": circumstances("cpu"), "results": results}
-    known = generators(arguments)
+    if not arguments.quick and "CVXINV_DATA" not in os.environ:
+        print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
+        return
+    N, steps = (8, 200) if arguments.quick else (arguments.signals, STEPS)
+    record: dict = {"circumstances": circumstances("cpu"), "results": _before(arguments.out)}
+    known, results = generators(arguments), record["results"]
+    said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
     with tqdm(total=len(known) * len(SHARES)) as bar:
         for name, G in known.items():
             for share in SHARES:
                 bar.set_description(f"{name[:20]}, {share:.0%}")
-                results[f"{name}; {share:.0%}"] = measure(G, N, share, steps)
+                row = measure(G, N, share, steps)
+                results[f"{name}; {share:.0%}"] = row | {"commit": record["circumstances"]["commit"]}
+                if arguments.out is not None:
+                    text = f"# Noise with a prior\n\n{said}\n\n{table(results).markdown()}"
+                    write(arguments.out, "noise_cpu", record | load_after(record), text)
                 bar.update()
-    shown = table(results)
-    print(shown.markdown())
-    if arguments.out is not None:
-        write(arguments.out, "noise_cpu", record | load_after(record), f"{__doc__}\n{shown.markdown()}")
+    print(table(results).markdown())
+
+
+def _before(folder: Path | None) -> dict:
+    path = None if folder is None else folder / "noise_cpu.json"
+    return json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
 
 
 if __name__ == "__main__":
