@@ -5,9 +5,10 @@
     learnt          ridge regression from the generator's own signals (`steps/learnt.py`), a few steps
     smoothed        smoothed Gauss-Newton from there (`steps/smoothed.py`)
     learnt 2        as much ridge as shrinks what is doubtful, large damping, through the output and not before it
-    smoothed 2      from the mean latent, from a wider view on
+    smoothed 2      from the mean latent, from a wider view on, slowly
     squashed        behind a linear output: from the learnt start through a tanh, see `squashed`
-    random          each the best of a hundred latents
+    smoothed 3, 4   from the best z so far
+    random          from the best of a hundred latents, every other time also smoothed from one
 
 What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
 local optimum.
@@ -39,7 +40,7 @@ from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import descent_cost, lesson_cost, plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided
-from ..steps.smoothed import SCALES, descend_smoothed, squashed
+from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import lower
 from ..steps.starts import Hunt, Starts, nothing_yet
 from ..task import Task
@@ -48,9 +49,11 @@ _CANDIDATES = 100  # latents that a random start is the best of
 _MOST_ITERATIONS = 100
 _FEW = 20  # steps that show whether a learnt start leads anywhere
 _SHRINKING = 1e-2  # ridge of the second learnt start
-_WIDE = (1.0, 1.0, 0.7, 0.7)  # scales before those of the smoothed start from nothing
+_SHORT = 40  # steps of a start after the first ones; what gets furthest is led to its end when all have been tried
+_HOPS = 2
 _DAMPED = 1.0
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
+_DESCENT = "descent from the layers"
 _LESSON = 20  # descents that may cost less than a lesson for a random start to come before it
 
 
@@ -59,9 +62,9 @@ class Hybrid(AbstractMethod):
     """Starts of several kinds, each followed by Levenberg-Marquardt, until the signal is explained; see the module.
 
     layers: what the layers are told; told anything, they come first whatever they cost. max_iter: steps per start; left out
-    100, and signals that are not explained go on to a local optimum. restarts: random starts at most, each the best of 100
-    latents. z0: latents to begin with, `(N, n0)` or `(n0,)`, torch or numpy; or an encoder, a callable or module of y, flat
-    `(N, k)` with hidden entries 0, that gives them.
+    100, and signals that are not explained go on to a local optimum. restarts: random starts at most. z0: latents to begin
+    with, `(N, n0)` or `(n0,)`, torch or numpy; or an encoder, a callable or module of y, flat `(N, k)` with hidden entries
+    0, that gives them.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -96,7 +99,7 @@ class Hybrid(AbstractMethod):
     def run(self, task: Task, starts: Starts) -> Latents:
         plan = plan_of(task, self.layers)
         if self.z0 is None and plan.layers == "first":
-            hunt = Hunt(task, *self._layered(task))
+            hunt = self._layered(task)
         else:
             hunt = self._without_layers(task, plan.layers == "first")
         if len(hunt.open):
@@ -126,30 +129,48 @@ class Hybrid(AbstractMethod):
 
     def _search(self, hunt: Hunt, starts: Starts) -> None:
         """Learnt, smoothed and random starts for what is open."""
+        limit, task = _limit(self.max_iter), hunt.task
 
-        def descent(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, _limit(self.max_iter))
+        def plain(part: Task, z: Tensor) -> Descent:
+            return descend_through(part, z, limit)
 
-        restarts = max(self.restarts, int(hunt.task.stated))
-        early = min(restarts, _drawn_first(hunt.task))
-        hunt.draw(starts, descent, count=early, candidates=_CANDIDATES)
+        def shorter(part: Task, z: Tensor) -> Descent:
+            return descend_through(part, z, limit if task.stated else min(_SHORT, limit))
+
+        def wide_from(z: Tensor) -> Callable[[Task, Tensor], Descent]:
+            search = _smoothly(task, each(WIDE, 4), min(_SHORT, limit))
+            return lambda part, index: search(part, z.to(part.y).repeat(part.N, 1))
+
+        restarts = max(self.restarts, int(task.stated))
+        early = min(restarts, _drawn_first(task))
+        hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
         if len(hunt.open):
-            for name, search in _computed(hunt, _limit(self.max_iter)):
-                hunt.offer(name, search)
-        hunt.draw(starts, descent, count=restarts - early, candidates=_CANDIDATES, first=early)
+            _compute(hunt, limit)
+        for k in range(early, restarts):
+            hunt.draw(starts, shorter, count=1, candidates=_CANDIDATES, first=k)
+            # the wide view leads on from any latent; pictures that are far from all signals are better met without it
+            if k % 2 and len(hunt.open) and not task.stated:
+                hunt.offer(f"random start {k + 1}", wide_from(starts.latents(k * _CANDIDATES)))
 
-    def _layered(self, task: Task) -> tuple[Latents, Tensor]:
-        """The layered latents after Levenberg-Marquardt, and their merit."""
+    def _layered(self, task: Task) -> Hunt:
+        """The hunt from the layered latents, with their reports."""
         start, reports = pursue(task, self.layers)
-        found, replaced = _kept_descent(task, start, _limit(self.max_iter))
-        spent = torch.zeros(task.N, dtype=torch.long)
+        # small damping first keeps what the layers found; a full run follows where that does not explain the signal
+        found = descend(task, start, 30, FINISH_MU)
         # where a layer failed, or what the layers found was given up, the descent has found z and not they
-        failed = np.any([np.isin(r.solution.status, _FAILED) for r in reports], axis=0) | replaced.cpu().numpy()
-        used = tuple("descent from the layers" if f else "layered" for f in failed)
-        return Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit
+        failed = np.any([np.isin(r.solution.status, _FAILED) for r in reports], axis=0)
+        used, spent = tuple(_DESCENT if f else "layered" for f in failed), torch.zeros(task.N, dtype=torch.long)
+        hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit)
+        if len(hunt.open):
+            hunt.offer(_DESCENT, lambda part, index: descend_through(part, start[index], _limit(self.max_iter)))
+        return hunt
 
     def _best_layered(self, task: Task) -> Descent:
-        return _kept_descent(task, pursue(task, self.layers)[0], _limit(self.max_iter))[0]
+        start, limit = pursue(task, self.layers)[0], _limit(self.max_iter)
+        kept, again = descend(task, start, 30, FINISH_MU), descend_through(task, start, limit)
+        better = (again.merit < kept.merit).nonzero()[:, 0]
+        kept.put(better, again.take(better))
+        return kept
 
 
 def _limit(max_iter: int | None) -> int:
@@ -163,48 +184,39 @@ def _drawn_first(task: Task) -> int:
     return 0 if task.stated else int(lesson_cost(task) > _LESSON * descent_cost(task))
 
 
-def _kept_descent(task: Task, start: Tensor, limit: int) -> tuple[Descent, Tensor]:
-    """Small damping first keeps what the layers found; a full run follows where that does not explain the signal.
-
-    Also where that run ended lower, bool `(N,)`.
-    """
-    found = descend(task, start, 30, FINISH_MU)
-    replaced = torch.zeros_like(found.merit, dtype=torch.bool)
-    open_ = (~task.explained(found.z, found.misfit)).nonzero()[:, 0]
-    if len(open_):
-        again = descend_through(task.take(open_), start[open_], limit)
-        better = again.merit < found.merit[open_]
-        found.put(open_[better], again.take(better))
-        replaced[open_] = better
-    return found, replaced
-
-
-def _computed(hunt: Hunt, limit: int) -> list[tuple[str, Callable[[Task, Tensor], Descent]]]:
-    """Starts that are computed from y, in the order in which they are tried."""
-    z = torch.zeros_like(hunt.z)
+def _compute(hunt: Hunt, limit: int) -> None:
+    """Starts that are computed from y, in turn: later ones take longer, and fewer signals need them."""
+    lesson, z = lesson_for(hunt.task), torch.zeros_like(hunt.z)
     z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
-    lesson, few = lesson_for(hunt.task), limit if hunt.task.stated else min(_FEW, limit)
-    m = lesson.m.to(z)
-
-    def smoothed(part: Task, start: Tensor, scales: tuple[float, ...]) -> Descent:
-        return descend_through(part, descend_smoothed(_inner(part), start, lesson.spread, scales[:limit]), limit)
+    m, stated = lesson.m.to(z), hunt.task.stated
+    few, short = (limit, limit) if stated else (min(_FEW, limit), min(_SHORT, limit))
+    near = _smoothly(hunt.task, each(NEAR, 2), limit)
+    wide, slow = (_smoothly(hunt.task, each(scales, 4), short) for scales in (WIDE, NEAR))
 
     def shrunk(part: Task, index: Tensor) -> Descent:
-        return descend(part, learnt_starts(part, _SHRINKING), limit, _DAMPED)
+        return descend(part, learnt_starts(part, _SHRINKING), short, _DAMPED)
 
     def through_tanh(part: Task, index: Tensor) -> Descent:
         other = squashed(part, lesson.size)
         assert other is not None
-        return descend(part, descend(other, z[index], limit).z, limit)
+        return descend(part, descend(other, z[index], short).z, short)
 
-    tried = [
-        ("learnt start", lambda part, index: descend_through(part, z[index], few)),
-        ("smoothed start", lambda part, index: smoothed(part, z[index], SCALES)),
-        ("learnt start 2", shrunk),
-        ("smoothed start 2", lambda part, index: smoothed(part, m.expand_as(z[index]), _WIDE + SCALES)),
-    ]
-    return tried if squashed(hunt.task, lesson.size) is None else [*tried, ("squashed start", through_tanh)]
+    hunt.offer("learnt start", lambda part, index: descend_through(part, z[index], few))
+    hunt.offer("smoothed start", lambda part, index: near(part, z[index]))
+    hunt.offer("learnt start 2", shrunk)
+    hunt.offer("smoothed start 2", lambda part, index: wide(part, m.expand_as(z[index])))
+    if squashed(hunt.task, lesson.size) is not None:
+        hunt.offer("squashed start", through_tanh)
+    for k in range(_HOPS):
+        hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]))
 
 
-def _inner(task: Task) -> Task:
-    return before_output(task) or one_sided(task) or task
+def _smoothly(task: Task, scales: tuple[float, ...], limit: int) -> Callable[[Task, Tensor], Descent]:
+    """A descent that begins with smoothed steps; as many as a start may take."""
+    spread = lesson_for(task).spread
+
+    def search(part: Task, z: Tensor) -> Descent:
+        z = descend_smoothed(before_output(part) or one_sided(part) or part, z, scales[:limit], spread)
+        return descend_through(part, z, limit)
+
+    return search

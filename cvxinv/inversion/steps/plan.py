@@ -43,7 +43,11 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     reason = obstacle(task, options)
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
-    if _surely_small(task) or set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
+    layers = task.generator.layers
+    n, m = max([layer.W.n for layer in layers]), max([layer.W.m for layer in layers])
+    # no reading of these sizes makes a layered start dear: what most generators are asked, and cheaply
+    small = n <= LARGEST_NEWTON and len(layers) * 40 * max(m, n) * n * n <= _SMALL
+    if small or set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
         return _FIRST
     cost, descent = layered_cost(task, options), descent_cost(task)
     if cost <= max(_SMALL, _WORTH * descent):
@@ -52,13 +56,6 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     if cost <= _LAST:
         return Plan("last", f"{words}; it is tried last, where nothing else explains a signal")
     return Plan("never", f"no layered start: {words}; method='latent_pursuit' makes it")
-
-
-def _surely_small(task: Task) -> bool:
-    """Whether no reading of sizes makes a layered start dear; what most generators are asked, and cheaply."""
-    layers = task.generator.layers
-    n, m = max([layer.W.n for layer in layers]), max([layer.W.m for layer in layers])
-    return n <= LARGEST_NEWTON and len(layers) * 40 * max(m, n) * n * n <= _SMALL
 
 
 def descent_cost(task: Task) -> float:

@@ -4,8 +4,8 @@
 
 t the mean diagonal of J_s'J_s. By Stein's lemma J_s is the slope of the linear regression of G(z + s u) on s u: what a
 wide view of G says of its course, where J itself knows one of many small affine pieces. s falls from half a standard
-deviation of the latents to a twentieth, and Levenberg-Marquardt ends it. No step is refused: a descent at large s may have
-to go uphill to leave a basin that the wide view does not see.
+deviation of the latents, or a whole one, to a twentieth, and Levenberg-Marquardt ends it. No step is refused: a descent at
+large s may have to go uphill to leave a basin that the wide view does not see.
 
 J_s is not sampled but worked out layer by layer. The value of a unit before its activation is taken as normal around u_j(z)
 with standard deviation s |a_j|, a_j its gradient under the slopes below, and its slope as the mean over that,
@@ -30,13 +30,19 @@ from ...generator.activations import AbstractActivation, Tanh
 from ...generator.chain import Generator, Layer
 from ..task import Task
 
-SCALES = (0.5, 0.5, 0.35, 0.35, 0.25, 0.25, 0.15, 0.15, 0.1, 0.1, 0.05, 0.05)  # in standard deviations of a latent
+NEAR = (0.5, 0.35, 0.25, 0.15, 0.1, 0.05)  # scales from a start that knows something, in standard deviations of a latent
+WIDE = (1.0, 0.7, *NEAR)  # from one that knows nothing
 _MU = 1e-4
 _BYTES = 100_000_000  # of the columns of a block of signals at the widest layer
 _SIZES = (1e-12, 1e12)  # of |y|: beyond, squares leave float32
 
 
-def descend_smoothed(task: Task, z: Tensor, spread: float = 1.0, scales: tuple[float, ...] = SCALES) -> Tensor:
+def each(scales: tuple[float, ...], times: int) -> tuple[float, ...]:
+    """Each scale so many times: the slower they fall, the surer the end."""
+    return tuple(s for s in scales for _ in range(times))
+
+
+def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEAR, 2), spread: float = 1.0) -> Tensor:
     """Smoothed Gauss-Newton from `z` `(N, n0)`, a step for each of `scales` times `spread`; where it gets lost, z."""
     low, high = _SIZES
     fits = bool(((task.size < high) & ((task.size > low) | (task.size == 0))).all())
