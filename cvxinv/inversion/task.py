@@ -137,7 +137,7 @@ class Task(Batch):
         """|A G(z) - y| in the l2 norm, `(N,)`."""
         return lengths(self.residual(self.generator(z)))
 
-    @property
+    @cached_property
     def stated(self) -> bool:
         """Whether there is an objective whose optimum is asked for: gaussian noise was stated."""
         return self.noise is not None and self.noise.norm == "gaussian"
@@ -182,6 +182,8 @@ class Task(Batch):
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Positions of all signals, in blocks whose Jacobians fit the work space."""
+        if self.N == 1:
+            return (torch.zeros(1, dtype=torch.long, device=self.y.device),)
         # the Jacobian before and behind the measurement, and its Gram matrix; pictures on their way have a room of their own
         n0, wide = self.generator.latent_dim, self.measurement.length + self.generator.signal_dim
         bytes_each = self.y.element_size() * n0 * (n0 + wide)

@@ -85,14 +85,16 @@ class Hybrid(AbstractMethod):
 
     def check(self, task: Task) -> None:
         self.layers.check(task)
-        given = self.layers.given() if task.stated else []
-        if given:
+        given = self.layers.given()
+        if given and task.stated:
             raise ValueError(
                 f"expected no options of layers under gaussian noise, got {', '.join(given)}: hybrid takes no layered start "
                 "there, and they would have no effect; state what is known of z as prior=, or use method='latent_pursuit'"
             )
-        refuse_idle_force(self.layers.force, self.layers.solver, task)
-        refuse_idle(self.layers, task, only_a_start=True)
+        if self.layers.force:
+            refuse_idle_force(self.layers.force, self.layers.solver, task)
+        if given:
+            refuse_idle(self.layers, task, only_a_start=True)
         if self.z0 is not None:
             check_start(self.z0, task)
 
@@ -158,8 +160,8 @@ class Hybrid(AbstractMethod):
         # small damping first keeps what the layers found; a full run follows where that does not explain the signal
         found = descend(task, start, 30, FINISH_MU)
         # where a layer failed, or what the layers found was given up, the descent has found z and not they
-        failed = np.any([np.isin(r.solution.status, _FAILED) for r in reports], axis=0)
-        used, spent = tuple(_DESCENT if f else "layered" for f in failed), torch.zeros(task.N, dtype=torch.long)
+        failed = np.asarray(np.isin([r.solution.status for r in reports], _FAILED)).any(axis=0).tolist()
+        used, spent = tuple([_DESCENT if f else "layered" for f in failed]), torch.zeros(task.N, dtype=torch.long)
         hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit)
         if len(hunt.open):
             hunt.offer(_DESCENT, lambda part, index: descend_through(part, start[index], _limit(self.max_iter)))

@@ -60,7 +60,7 @@ class Ways(NamedTuple):
 def ways_of(task: Task) -> Ways:
     """The ways of this generator, as it is seen."""
     G = task.generator
-    held = 8 * max(G.signal_dim, task.measurement.length) * G.latent_dim <= _HELD
+    held = 8 * max(G.signal_dim, task.y.shape[1]) * G.latent_dim <= _HELD
     end = "columns" if held else "blocks"
     if task.y.dtype != torch.float64 or G.latent_dim * G.work < _CHEAP:
         return Ways(end, end, end)
@@ -78,7 +78,7 @@ def notes_of_ways(task: Task) -> tuple[str, ...]:
     size = 8 * task.generator.signal_dim * task.generator.latent_dim / 1e9
     held = f"J'J by blocks of columns, as a signal's J would take {size:.2g} GB"
     words = filter(None, (far.get(ways.far, ""), held if ways.end == "blocks" else ""))
-    return tuple(f"{STEPS}{each}" for each in words)
+    return tuple([f"{STEPS}{each}" for each in words])
 
 
 def normal_equations(task: Task, z: Tensor, misfit: Tensor, mu: Tensor, ending: Tensor) -> Equations:

@@ -13,6 +13,8 @@ start that takes a thousand descents from one that takes ten.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...generator.maps import Dense
 from ...solvers.openings import LARGEST_NEWTON
 from ..task import Task
@@ -44,7 +46,7 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
     layers = task.generator.layers
-    n, m = max([layer.W.n for layer in layers]), max([layer.W.m for layer in layers])
+    n, m = np.array([(layer.W.n, layer.W.m) for layer in layers]).max(0).tolist()
     # no reading of these sizes makes a layered start dear: what most generators are asked, and cheaply
     small = n <= LARGEST_NEWTON and len(layers) * 40 * max(m, n) * n * n <= _SMALL
     if small or set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
