@@ -160,7 +160,7 @@ class Hybrid(AbstractMethod):
         # small damping first keeps what the layers found; a full run follows where that does not explain the signal
         found = descend(task, start, 30, FINISH_MU)
         # where a layer failed, or what the layers found was given up, the descent has found z and not they
-        failed = np.asarray(np.isin([r.solution.status for r in reports], _FAILED)).any(axis=0).tolist()
+        failed = [np.isin(column, _FAILED).any() for column in np.stack([r.solution.status for r in reports]).T]
         used, spent = tuple([_DESCENT if f else "layered" for f in failed]), torch.zeros(task.N, dtype=torch.long)
         hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit)
         if len(hunt.open):
