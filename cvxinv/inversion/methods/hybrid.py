@@ -37,7 +37,7 @@ from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
-from ..steps.plan import descent_cost, lesson_cost, plan_of
+from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided
 from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
@@ -54,7 +54,7 @@ _HOPS = 2
 _DAMPED = 1.0
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "descent from the layers"
-_LESSON = 20  # descents that may cost less than a lesson for a random start to come before it
+_LITTLE = 1e8  # multiplications of a Jacobian: a descent with less takes less time than a learnt start is worth
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -181,9 +181,10 @@ def _limit(max_iter: int | None) -> int:
 
 def _drawn_first(task: Task) -> int:
     """How many random starts come before those that are learnt."""
-    # what is learnt serves all signals to come, but one of a small generator has its answer sooner by luck; not so in
-    # noise, which a learnt start averages: it is nearer to the optimum, and to a lower one
-    return 0 if task.stated else int(lesson_cost(task) > _LESSON * descent_cost(task))
+    # a small generator has its answer sooner by luck; not so in noise, which a learnt start averages: it is nearer to the
+    # optimum, and to a lower one
+    G = task.generator
+    return int(not task.stated and G.latent_dim * G.work < _LITTLE)
 
 
 def _compute(hunt: Hunt, limit: int) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 from ...generator.maps import Dense
 from ...solvers.openings import LARGEST_NEWTON
 from ..task import Task
-from .learnt import samples
 from .pursuit import LayerOptions, image_form, obstacle, too_large
 
 _STEPS = 60
@@ -64,12 +63,6 @@ def descent_cost(task: Task) -> float:
     """Multiplications of the descents of a signal."""
     n0 = task.generator.latent_dim
     return float(_STEPS * n0 * (task.generator.work + task.measurement.length * n0))
-
-
-def lesson_cost(task: Task) -> float:
-    """Multiplications of what is learnt of a generator, once for all signals."""
-    S, G = samples(task.generator), task.generator
-    return float(S * G.work + S * S * G.signal_dim + 10 * S**3)
 
 
 def layered_cost(task: Task, options: LayerOptions) -> float:
