@@ -161,7 +161,8 @@ class Hybrid(AbstractMethod):
         found = descend(task, start, 30, FINISH_MU)
         # where a layer failed, or what the layers found was given up, the descent has found z and not they
         failed = [np.isin(column, _FAILED).any() for column in np.stack([r.solution.status for r in reports]).T]
-        used, spent = tuple([_DESCENT if f else "layered" for f in failed]), torch.zeros(task.N, dtype=torch.long)
+        by = [_DESCENT if f and u else "layered" for f, u in zip(failed, task.usable.tolist(), strict=True)]
+        used, spent = tuple(by), torch.zeros(task.N, dtype=torch.long)
         hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit)
         if len(hunt.open):
             hunt.offer(_DESCENT, lambda part, index: descend_through(part, start[index], _limit(self.max_iter)))
