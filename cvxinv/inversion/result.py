@@ -39,7 +39,7 @@ class Inversion(Batch):
     z: `(N, n0)`; hidden: G's hidden layers at z, `(N, n_i)` each; signal: G(z), `(N, d)` (for a single signal without
     the batch axis). verdict: `verify`'s word per signal: status, misfit, determined. layers: per-layer problems,
     solutions and certificates of the layered start, image layer first; empty where it was not used. used: what gave
-    each z, such as "layered", "descent from the layers" where these failed, "learnt start" or "random start k". starts:
+    each z, such as "layered", "layers and a descent" where these failed, "learnt start" or "random start k". starts:
     random starts spent per signal. snr: dB per quantity, where the truth was given. seconds: wall time of the parts.
     settings, versions: what was asked for, and what ran. uncertainty: of z and of the signal, and the noise's level; where
     gaussian noise was stated or its level estimated, else None.

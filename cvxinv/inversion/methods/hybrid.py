@@ -53,7 +53,7 @@ _SHORT = 40  # steps of a start after the first ones; what gets furthest is led 
 _HOPS = 2
 _DAMPED = 1.0
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
-_DESCENT = "descent from the layers"
+_DESCENT = "layers and a descent"
 _LITTLE = 1e8  # multiplications of a Jacobian: a descent with less takes less time than a learnt start is worth
 
 

@@ -1,7 +1,6 @@
 """Options of the layered methods that would change nothing for a task: they are refused, so that nobody counts on them."""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from ..task import Task
 from .debias import MOST_ITERATIONS
 from .pursuit import LARGEST_LAYER, LayerOptions, image_form, obstacle, too_large
 
+_USUAL = LayerOptions()
 _LEAVE = "leave it out"
 _MAP = "pass prior=cvxinv.Gaussian(gamma) with noise=('gaussian', sigma), which weighs |z|^2 in the answer itself"
 
@@ -20,7 +20,13 @@ def refuse_idle(settings: LayerOptions, task: Task, *, only_a_start: bool) -> No
 
     only_a_start: whether the layers' answer is where a descent on the signal itself begins.
     """
-    said = _said(settings)
+    said = dict[str, Any]()
+    for name, value in vars(
+        settings
+    ).items():  # no function of its own: this is asked of every call, and mostly finds nothing
+        usual = vars(_USUAL)[name]
+        if value is not usual and (isinstance(value, Tensor) or value != usual):
+            said[name] = value
     if not said:
         return
     if only_a_start and "gamma" in said:
@@ -49,12 +55,6 @@ def refuse_idle_force(force: bool, solver: object, task: Task | None = None) -> 
     if task is None or not too_large(task):
         also = "" if task is None else f", and no layer has over {LARGEST_LAYER} unknowns"
         raise_idle("force", force, f"it runs CVXPY calls that are predicted to take long, and none is asked for{also}")
-
-
-def _said(settings: LayerOptions) -> dict[str, Any]:
-    """The options that differ from their defaults."""
-    found = {f.name: (getattr(settings, f.name), f.default) for f in fields(settings) if f.default is not MISSING}
-    return {name: value for name, (value, usual) in found.items() if isinstance(value, Tensor) or value != usual}
 
 
 def _idle(settings: LayerOptions, task: Task) -> Iterator[tuple[str, str]]:

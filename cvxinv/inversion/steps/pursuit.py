@@ -101,10 +101,12 @@ class LayerOptions(Batch):
 
     def check(self, task: Task) -> None:
         """Raises TypeError or ValueError for what does not fit the task."""
-        penalty(self.lam, "lam", task)
-        penalty(self.gamma, "gamma", task)
-        _check_layer_problems(self.layer_problems, task)
-        if task.measurement.pixelwise:
+        for name, value in (("lam", self.lam), ("gamma", self.gamma)):
+            if value is not None:
+                penalty(value, name, task)
+        if self.layer_problems is not None:
+            _check_layer_problems(self.layer_problems, task)
+        if self.image_layer is not None and task.measurement.pixelwise:
             image_form(task, self)  # refuses an image_layer that does not apply
 
 
@@ -268,6 +270,8 @@ def _handed_down(
     phi, (W, b), h = layers[index - 1].activation, (layers[index - 1].W, layers[index - 1].b), solution.h
     if not noise.stated or phi.leaks or settings.support_threshold is not None:
         below = _movable(Rows(W, b, *rows_behind(phi, h, threshold)))
+        if not noise.stated:
+            return below, threshold, noise
         count = below.on.sum(1).clamp(min=1).to(h)
         return below, threshold, replace(noise, sigma=noise.relative * below.scale() / count.sqrt())
     there = (noise.sigma > 0).nonzero()[:, 0]
@@ -402,13 +406,13 @@ def support_threshold(solution: Solution, settings: LayerOptions) -> Tensor:
     top = solution.h.amax(1).clamp(min=0)
     if settings.support_threshold is not None:
         return settings.support_threshold * top
-    exact = torch.as_tensor([s == OPTIMAL for s in solution.status]) & solution.polished
+    exact = torch.from_numpy(solution.status == OPTIMAL) & solution.polished
     return torch.where(exact.to(top.device), torch.full_like(top, 1e-6), 1e-3) * top
 
 
 def notes_of(task: Task, settings: LayerOptions) -> tuple[str, ...]:
     """What a layered start says of the way it read the output."""
-    if task.generator.depth - 1 in (settings.layer_problems or {}):
+    if task.generator.layers[-1].activation.linear or task.generator.depth - 1 in (settings.layer_problems or {}):
         return ()
     phi = type(task.generator.layers[-1].activation).__name__
     words = {
