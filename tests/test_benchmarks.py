@@ -257,10 +257,12 @@ def test_every_measurement_is_inverted_as_its_matrix_is(tmp_path: Path):
 
 
 def test_what_is_said_of_noisy_signals_is_counted(tmp_path: Path):
-    run_script(ROOT / "benchmarks" / "coverage.py", "--quick", "--noise", "0.05", "--signals", "20", "--out", str(tmp_path))
-    rows = json.loads((tmp_path / "coverage_cpu.json").read_text())["results"]
-    words = (tmp_path / "coverage_cpu.md").read_text()
-    assert len(rows) == 7 and "Share of the truth" in words and (tmp_path / "coverage_cpu.png").exists()
+    run_script(
+        ROOT / "benchmarks" / "error_bars.py", "--quick", "--noise", "0.05", "--signals", "20", "--out", str(tmp_path)
+    )
+    rows = json.loads((tmp_path / "error_bars_cpu.json").read_text())["results"]
+    words = (tmp_path / "error_bars_cpu.md").read_text()
+    assert len(rows) == 7 and "Share of the truth" in words and (tmp_path / "error_bars_cpu.png").exists()
     for key, row in rows.items():
         if key.startswith("coverage"):
             assert 0.85 < row["of_z"][5] <= 1 and 0.85 < row["of_signal"][5] <= 1 and row["of_z"][0] < 0.65, key

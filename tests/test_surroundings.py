@@ -281,7 +281,7 @@ GIVEN: dict[str, Callable[[Callable[[Tensor], Any]], list[Tensor]]] = {
         ci.invert(G, t(NOISY), "latent_pursuit", lam=t(torch.tensor(0.01).double()), gamma=t(0.1 * torch.ones(3).double()),
                   on_fail="ignore")
     ),
-    "invert a matrix": lambda t: inverted(ci.invert(G, t(Y @ W[:20, :30].T), measurement=t(W[:20, :30]), on_fail="ignore")),
+    "invert a matrix": lambda t: inverted(ci.invert(G, t(Y @ W[:28, :30].T), measurement=t(W[:28, :30]), on_fail="ignore")),
     "verify": lambda t: [ci.verify(G, t(NOISY), t(Z)).misfit, ci.verify(G, t(NOISY), t(Z)).sigma_min],
 }  # fmt: skip
 

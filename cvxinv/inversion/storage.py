@@ -109,8 +109,12 @@ def _spec(inversion: "Inversion") -> dict[str, Any]:
         "status": inversion.status.tolist(),
         "used": list(inversion.used),
         "layers": [_layer_spec(report) for report in inversion.layers],
-        "uncertainty": None if inversion.uncertainty is None else {"output": _output_words(inversion.uncertainty.output)},
-    }
+    } | _uncertainty_spec(inversion.uncertainty)
+
+
+def _uncertainty_spec(uncertainty: Uncertainty | None) -> dict[str, Any]:
+    """Nothing where there is none, as in files of earlier versions."""
+    return {} if uncertainty is None else {"uncertainty": {"output": _output_words(uncertainty.output)}}
 
 
 def _layer_spec(report: LayerReport) -> dict[str, Any]:

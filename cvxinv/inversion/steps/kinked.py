@@ -68,7 +68,7 @@ def _stepped(task: Task, at: Place) -> tuple[Place, Tensor]:
     d, gain = tied_step(task, at.H + torch.diag_embed(damping.expand_as(at.view.z)), at.view, at.slope)
     view, before = View.at(task, at.view.z + d), at.view.merit
     better = view.merit < before
-    settled, gained = gain <= SETTLED * before**2, (before**2 - view.merit**2) / (2 * gain)
+    settled, gained = gain < SETTLED * before**2, (before**2 - view.merit**2) / (2 * gain)
     if not better.all():
         view.put(~better, at.view.take(~better))
     served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)

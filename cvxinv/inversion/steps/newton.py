@@ -116,7 +116,7 @@ class _State(Batch):
         small = merit > self.merit * (1 - 1e-12)
         idle = torch.where(better & small, self.idle + 1, torch.where(better, 0, self.idle))
         mu = torch.where(better, (self.mu / 5).clamp(min=_SMALLEST_MU), self.mu * 4)
-        mu = torch.where(gain <= SETTLED * self.merit**2, torch.inf, mu)
+        mu = torch.where(gain < SETTLED * self.merit**2, torch.inf, mu)
         z = torch.where(better[:, None], trial, self.z)
         misfit, merit = torch.where(better, misfit, self.misfit), torch.where(better, merit, self.merit)
         return _State(self.task, z, misfit, merit, mu, idle, self.H, self.g, better, self.exact)

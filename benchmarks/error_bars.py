@@ -1,8 +1,8 @@
 """Whether what is said of noisy signals is true: intervals that hold the truth, and levels estimated by noise="auto".
 
-    python benchmarks/coverage.py --out benchmarks/results           # all of it: half an hour
-    python benchmarks/coverage.py --quick                            # small, on the shipped digits: to see that it runs
-    python benchmarks/coverage.py --part levels --only csinva        # one part, generators whose name holds this
+    python benchmarks/error_bars.py --out benchmarks/results           # all of it: half an hour
+    python benchmarks/error_bars.py --quick                            # small, on the shipped digits: to see that it runs
+    python benchmarks/error_bars.py --part levels --only csinva        # one part, generators whose name holds this
 
 Data: trained dense generators of the folder CVXINV_DATA as they were trained, latents drawn from N(0, I), gaussian noise of
 1, 5 and 20 % of each signal's root mean square in every entry. Everything by hybrid with its defaults.
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="coverage of all dense generators, not of two")
     parser.add_argument("--signals", type=int, default=1000, help="per row of coverage")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=None, help="folder for coverage_cpu.json, .md and .png")
+    parser.add_argument("--out", type=Path, default=None, help="folder for error_bars_cpu.json, .md and .png")
     arguments = parser.parse_args()
     begin("cpu")
     if not arguments.quick and "CVXINV_DATA" not in os.environ:
@@ -214,12 +214,12 @@ def main() -> None:
     if arguments.out is not None:
         said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
         text = "\n".join(["# What is said of noisy signals", "", said, *(table.markdown() for table in found)])
-        write(arguments.out, "coverage_cpu", record, text)
-        draw(record["results"], arguments.out / "coverage_cpu.png")
+        write(arguments.out, "error_bars_cpu", record, text)
+        draw(record["results"], arguments.out / "error_bars_cpu.png")
 
 
 def _before(folder: Path | None) -> dict:
-    path = None if folder is None else folder / "coverage_cpu.json"
+    path = None if folder is None else folder / "error_bars_cpu.json"
     return json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
 
 
