@@ -215,16 +215,23 @@ def test_noise_and_prior_are_those_of_python(folder: Path, noise: str, prior: st
 
 
 @pytest.mark.parametrize("noise", ["gaussian:0.05", "auto"])
-def test_verify_takes_the_noise_of_a_result_and_tells_of_its_prior(folder: Path, noise: str):
+def test_verify_takes_noise_and_prior_of_a_result(folder: Path, noise: str):
     noisy_file()
     made = read_json(run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--json"))
     found = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))
     assert found["statuses"] == made["statuses"] and np.allclose(found["explained_below"], made["explained_below"])
     assert any("judged by the noise that out was made with, gaussian" in note for note in found["notes"])
     assert not any("prior" in note for note in found["notes"])
-    run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--prior", "gaussian:1", "--quiet")
-    notes = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))["notes"]
-    assert any("made with the prior Gaussian(precision=1, mean=0), which is not used here" in note for note in notes)
+    made = read_json(
+        run("invert", "tiny", "noisy.npy", "-o", "out", "--noise", noise, "--prior", "gaussian:3:0.1", "--json")
+    )
+    found = read_json(run("verify", "tiny", "noisy.npy", "out", "--json"))
+    assert found["statuses"] == made["statuses"]
+    words = "judged by the prior that out was made with, Gaussian(precision=3, mean=0.1)"
+    assert any(words in note for note in found["notes"])
+    # a Gaussian prior weighs nothing against a bound
+    notes = read_json(run("verify", "tiny", "noisy.npy", "out", "--noise", "l2:9", "--json"))["notes"]
+    assert any("not used here is the prior" in note for note in notes)
 
 
 def test_the_table_says_level_and_spread(folder: Path):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.inversion.minimisers import box_minimiser
-from cvxinv.inversion.priors import AbstractPrior
+from cvxinv.inversion.priors import AbstractPrior, prior_in_words
 from cvxinv.inversion.task import make_task
 
 
@@ -230,3 +230,16 @@ def test_a_prior_of_the_users_own_needs_little():
     r, J = task.linearize(R.z)
     slope = (J.mT @ r[..., None])[..., 0] / 0.01 + R.z / (1 + R.z**2).sqrt()
     assert R.verdict.explained.all() and float(slope.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("prior", [ci.Gaussian(1 / 3, 0.1), ci.Gaussian(2.0), ci.Box(-1e-9, torch.inf), ci.Ball(10 / 3)])
+def test_a_prior_of_numbers_is_read_from_its_words(prior: ci.AbstractPrior):
+    again = prior_in_words(repr(prior))
+    assert type(again) is type(prior) and all(vars(again)[name] == value for name, value in vars(prior).items())
+
+
+@pytest.mark.parametrize(
+    "words", ["", "Gaussian(precision=(3,) given, mean=0)", "Own(a=1)", "Ball(radius=-1)", "Ball(size=1)"]
+)
+def test_other_words_are_no_prior(words: str):
+    assert prior_in_words(words) is None

@@ -36,7 +36,7 @@ from ..generator.reading.load import load_generator
 from ..inversion.explain import explain
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert
-from ..inversion.priors import AbstractPrior, Ball, Box, Gaussian
+from ..inversion.priors import AbstractPrior, Ball, Box, Gaussian, prior_in_words
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
 from ..inversion.task import AUTO, NORMS
@@ -556,7 +556,11 @@ def _as_it_was_made(
     elif noise is None and stored:
         notes.append(f"{latents} was made with noise ({stored}), which is not used here; state one with --noise")
     if prior is None and (known := made.settings.get("prior")):
-        notes.append(f"{latents} was made with the prior {known}, which is not used here; state it with --prior")
+        own_prior = prior_in_words(known)
+        usable = own_prior is not None and not (own_prior.weighed and isinstance(noise, tuple) and noise[0] != "gaussian")
+        prior = own_prior if usable else None
+        how = "judged by" if usable else "not used here is"
+        notes.append(f"{how} the prior that {latents} was made with, {known}; --prior states another")
     check_given(made.settings.get("measurement"), seen or None)
     if not seen and measured in ("Mask", "Matrix"):
         option = "--mask or --hide-clipped" if measured == "Mask" else "--matrix"

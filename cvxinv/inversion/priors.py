@@ -256,7 +256,18 @@ class Ball(AbstractPrior):
         return ball_minimiser(H, g, z, self.radius)
 
     def __repr__(self) -> str:
-        return f"Ball(radius={self.radius:g})"
+        return f"Ball(radius={_number(self.radius)})"
+
+
+def prior_in_words(words: str) -> AbstractPrior | None:
+    """The prior whose `repr` this is, where it holds numbers alone; None for others, and for those of the user's own."""
+    kind, _, rest = words.partition("(")
+    known: dict[str, type[AbstractPrior]] = {each.__name__: each for each in (Gaussian, Box, Ball)}
+    try:
+        numbers = {name: float(value) for name, _, value in (part.partition("=") for part in rest[:-1].split(", "))}
+        return known[kind](**numbers)
+    except (KeyError, TypeError, ValueError):  # tensors are not kept
+        return None
 
 
 def as_prior(prior: object, n0: int, dtype: torch.dtype, device: torch.device) -> AbstractPrior | None:
@@ -332,4 +343,9 @@ def _words(value: object) -> str:
     value = _tensor(value)
     first = value.reshape(-1)[0]
     same = value.ndim < 2 and bool((value == first).all())
-    return f"{float(first):g}" if same else f"{tuple(value.shape)} given"
+    return _number(float(first)) if same else f"{tuple(value.shape)} given"
+
+
+def _number(value: float) -> str:
+    """Short where that says all of it."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
