@@ -94,7 +94,9 @@ def main() -> None:
     Console(width=160).print(table)
     if arguments.out is not None:
         lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS), *(" | ".join(cells(r)) for r in record["rows"])]
-        write(arguments.out, "wide", record, "\n".join(f"| {line} |" for line in lines))
+        head = (__doc__ or "").split("\n\n")[2].strip()
+        table_text = "\n".join(f"| {line} |" for line in lines)
+        write(arguments.out, "wide_cpu", record, f"# Wide and convolutional generators\n\n{head}\n\n{table_text}\n")
 
 
 if __name__ == "__main__":

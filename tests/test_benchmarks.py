@@ -8,6 +8,7 @@ import growth
 import layers
 import pytest
 import torch
+import wide
 from contest import Row, point_of, solve_peer
 from layer_cases import Case, cases
 from measuring import Seconds, Verdict, flops, judge, kkt, plain
@@ -268,6 +269,17 @@ def test_what_is_said_of_noisy_signals_is_counted(tmp_path: Path):
             assert 0.85 < row["of_z"][5] <= 1 and 0.85 < row["of_signal"][5] <= 1 and row["of_z"][0] < 0.65, key
         else:
             assert 0.9 < row["median"] < 1.1 and row["explained"] > 17, key
+
+
+def test_what_hybrid_finds_is_counted():
+    G = ci.load_generator(ROOT / "cvxinv" / "shipped" / "mnist_gan").to(torch.float64)
+    for hidden in (0.0, 0.45):
+        found = wide.measure(G, 2, hidden)
+        assert (found["found"], found["of"], found["explained"], found["determined"]) == (2, 2, 2, 2)
+        assert 0 < found["median"] <= found["worst"] and sum(found["used"].values()) == 2
+    assert wide.is_wide(G) is False and len(wide.cells(found | {"generator": "", "output": "", "seen": ""})) == len(
+        wide.COLUMNS
+    )
 
 
 def test_normal_equations_are_measured_by_every_way(tmp_path: Path):
