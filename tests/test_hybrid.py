@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.learnt import learnt_starts
+from cvxinv.inversion.steps.misled import misleads
 from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of
 from cvxinv.inversion.steps.pursuit import LayerOptions
 from cvxinv.inversion.task import make_task
@@ -175,3 +176,39 @@ def test_no_start_at_all_is_refused():
     with pytest.raises(ValueError, match="restarts"):
         ci.LevenbergMarquardt(restarts=0)
     assert ci.LevenbergMarquardt(restarts=0, z0=torch.zeros(3)).restarts == 0
+
+
+# --- learnt starts that lead astray -------------------------------------------------------------
+
+
+def bias_free(seed: int) -> Generator:
+    """A net without biases, whose rays from 0 have basins of their own."""
+    first, last = normal(12, 4, seed=seed), normal(40, 12, seed=seed + 100)
+    layers = tuple(
+        ci.Layer(ci.Dense(W), torch.zeros(len(W)).double(), phi) for W, phi in ((first, ci.ReLU()), (last, ci.Identity()))
+    )
+    return ci.Generator(layers, (40,), {})
+
+
+def test_whether_learnt_starts_lead_astray_is_tried_once():
+    G = ci.Generator((ci.Layer(ci.Dense(normal(30, 4, seed=1)), normal(30, seed=2), ci.Identity()),), (30,), {})
+    assert not misleads(G), "an affine generator has one optimum"
+    astray = next(G for G in map(bias_free, range(20)) if misleads(G))
+    (key,) = [key for key in astray.kept if key[0] == "misled"]
+    astray.kept[key] = False
+    assert not misleads(astray) and not misleads(astray.to(torch.float32)), "kept, and shared with copies"
+    wide = transposed(64, 256, 14)
+    assert not misleads(wide) and wide.kept[next(key for key in wide.kept if key[0] == "misled")] is False
+
+
+def test_where_learnt_starts_lead_astray_more_starts_end_lower():
+    G = next(G for G in map(bias_free, range(20)) if misleads(G))
+    (key,) = [key for key in G.kept if key[0] == "misled"]
+    z = normal(40, 4, seed=3)
+    y = G(z) + 0.1 * normal(40, 40, seed=4)
+    task = make_task(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0))
+    merits = []
+    for more in (True, False):
+        G.kept[key] = more
+        merits.append(task.merit(ci.invert(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0), on_fail="ignore").z))
+    assert bool((merits[0] <= merits[1] * (1 + 1e-9)).all()) and bool((merits[0] < merits[1] * (1 - 1e-4)).any())

@@ -14,8 +14,8 @@ What comes first is a matter of predicted cost (`steps/plan.py`). The best z of 
 local optimum.
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: the learnt
-start comes first there, the prior's centre is among the latents of a random one, and lower optima near by are sought last
-(`steps/softened.py`).
+start comes first there, with the three after it for every signal where learnt starts lead astray (`steps/misled.py`), the
+prior's centre is among the latents of a random one, and lower optima near by are sought last (`steps/softened.py`).
 """
 
 from collections.abc import Callable
@@ -35,6 +35,7 @@ from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, check_start, start_of
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
+from ..steps.misled import DEAR, misleads
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
@@ -54,7 +55,6 @@ _HOPS = 2
 _DAMPED = 1.0
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
-_LITTLE = 1e8  # multiplications of a Jacobian: a descent with less takes less time than a learnt start is worth
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,7 +185,7 @@ def _drawn_first(task: Task) -> int:
     # a small generator has its answer sooner by luck; not so in noise, which a learnt start averages: it is nearer to the
     # optimum, and to a lower one
     G = task.generator
-    return int(not task.stated and G.latent_dim * G.work < _LITTLE)
+    return int(not task.stated and G.latent_dim * G.work < DEAR)
 
 
 def _compute(hunt: Hunt, limit: int) -> None:
@@ -205,10 +205,11 @@ def _compute(hunt: Hunt, limit: int) -> None:
         assert other is not None
         return descend(part, descend(other, z[index], short).z, short)
 
+    everyone = hunt.open if stated and misleads(hunt.task.generator) else None
     hunt.offer("learnt start", lambda part, index: descend_through(part, z[index], few))
-    hunt.offer("smoothed start", lambda part, index: near(part, z[index]))
-    hunt.offer("learnt start 2", shrunk)
-    hunt.offer("smoothed start 2", lambda part, index: wide(part, m.expand_as(z[index])))
+    hunt.offer("smoothed start", lambda part, index: near(part, z[index]), everyone)
+    hunt.offer("learnt start 2", shrunk, everyone)
+    hunt.offer("smoothed start 2", lambda part, index: wide(part, m.expand_as(z[index])), everyone)
     if squashed(hunt.task, lesson.size) is not None:
         hunt.offer("squashed start", through_tanh)
     for k in range(_HOPS):

@@ -55,8 +55,13 @@ class Hunt:
         self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
         self.open = self._unexplained()
 
-    def offer(self, name: str, search: Callable[[Task, Tensor], Descent]) -> None:
-        """Try `search` on the open signals; it takes their task and positions. name: to be credited with what it gains."""
+    def offer(self, name: str, search: Callable[[Task, Tensor], Descent], index: Tensor | None = None) -> None:
+        """Try `search` on the open signals; it takes their task and positions. name: to be credited with what it gains.
+
+        index: on those at these positions, explained or not.
+        """
+        if index is not None:
+            self.open = index
         if len(self.open) == 0:
             return
         self._keep(name, search(self.task.take(self.open), self.open))

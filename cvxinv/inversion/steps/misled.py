@@ -1,0 +1,45 @@
+"""Whether learnt starts lead astray: tried once, on signals of the generator's own.
+
+A few latents z_j of its distribution give y_j = G(z_j) + noise of `_SHARE` of each signal. A descent from the learnt start
+that ends higher than one from z_j by more than `_HIGHER` of the merit has ended in another basin. Where that happens at
+all, a signal may be explained by a latent that is not its best one: noise hides a difference that is small beside
+chi-square's spread.
+"""
+
+import torch
+
+from ...generator.chain import Generator
+from ...measurement.entries import Everything
+from ..task import Noise, Task
+from .learnt import learnt_starts
+from .newton import descend
+
+_TRIED = 48
+_SHARE = 0.01
+_HIGHER = 1e-2
+_STEPS = 100
+_SEED = 0x7E57
+DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
+
+
+def misleads(generator: Generator) -> bool:
+    """Whether another start is worth its time where an optimum is asked for; False for generators that are dear."""
+    phi = generator.layers[-1].activation
+    key = ("misled", type(phi), repr(phi))
+    if key not in generator.kept:
+        generator.kept[key] = generator.latent_dim * generator.work < DEAR and _tried(generator.to(torch.float64))
+    return bool(generator.kept[key])
+
+
+def _tried(G: Generator) -> bool:
+    source = torch.Generator().manual_seed(_SEED)
+    z = G.sample_latent(_TRIED, source)
+    x = G(z)
+    sigma = _SHARE * x.norm(dim=1) / G.signal_dim**0.5
+    usable = sigma > 0
+    if not bool(usable.any()):
+        return False
+    noise = torch.randn(x.shape, generator=source, dtype=x.dtype, device="cpu").to(x.device)
+    task = Task(G, x + sigma[:, None] * noise, Everything(G.signal_dim), Noise("gaussian", sigma), usable).take(usable)
+    found, near = descend(task, learnt_starts(task), _STEPS), descend(task, z[usable], _STEPS)
+    return bool((found.merit > (1 + _HIGHER) * near.merit).any())
