@@ -688,7 +688,7 @@ def _padded(size: int, before: int, after: int, mode: str) -> Tensor:
         ) from error
 
 
-class _Outside(AbstractMap):
+class AroundMap(AbstractMap):
     """What stands around a map `inner`, takes what that takes, and lives where that lives."""
 
     inner: AbstractMap
@@ -707,7 +707,7 @@ class _Outside(AbstractMap):
 
 
 @dataclass(frozen=True, eq=False)
-class Composition(_Outside):
+class Composition(AroundMap):
     """`outer` after `inner`, where no activation stands between them and neither is dense."""
 
     outer: AbstractMap
@@ -763,7 +763,7 @@ class Composition(_Outside):
 
 
 @dataclass(frozen=True, eq=False)
-class Stretched(_Outside):
+class Stretched(AroundMap):
     """diag(`rows`) W diag(`columns`) for a map W that is not kept as a matrix; None stands for ones."""
 
     inner: AbstractMap

@@ -63,7 +63,7 @@ _SAME = 1e-10  # eigenvalues of the samples' Gram matrix below this share of the
 def check_level(task: Task) -> None:
     """Raises ValueError where no level can be estimated of any signal: too few entries were seen to have some left over."""
     n0 = task.generator.latent_dim
-    if not estimated(task) or (task.prior is not None and task.prior.weighed) or (task.seen > n0).any():
+    if not estimated(task) or task.weighed or (task.seen > n0).any():
         return
     raise ValueError(
         f"expected more than n0 = {n0} entries seen of some signal to estimate its noise from, got {int(task.seen.max())} "
@@ -254,7 +254,7 @@ def _settled(task: Task, z: Tensor, refine: Callable[[Task, Tensor], Tensor]) ->
 def _balanced(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
     """The level at z, and where a prior is weighed by it the optimum and the level that belong together; z, level."""
     level = _bound(at_level(task, z)).clone()
-    if task.prior is None or not task.prior.weighed:
+    if not task.weighed:
         return z, level
     z, left = z.clone(), torch.arange(task.N, device=z.device)
     for _ in range(_ROUNDS):

@@ -149,9 +149,26 @@ class Task(Batch):
         misfit: that of z, `(N,)`, where it is known.
         """
         misfit = self.misfit(z) if misfit is None else misfit
-        if self.prior is None or not self.prior.weighed or self.noise is None:
+        if self.prior is None or self.noise is None or not self.prior.weighed:
             return misfit
         return torch.hypot(misfit, self.noise.bound * (2 * self.prior.value(z)).sqrt())
+
+    @property
+    def weighed(self) -> bool:
+        """Whether a prior is weighed against the misfit, so that it has a part in gradients and curvatures."""
+        return self.prior is not None and self.noise is not None and self.prior.weighed
+
+    def prior_gradient(self, z: Tensor) -> Tensor:
+        """sigma^2 R'(z), what the prior adds to J'r, `(N, n0)`; 0 where none is weighed."""
+        if self.prior is None or self.noise is None or not self.prior.weighed:
+            return torch.zeros_like(z)
+        return self.noise.bound[:, None] ** 2 * self.prior.gradient(z)
+
+    def prior_curvature(self, z: Tensor) -> Tensor:
+        """sigma^2 R''(z), what the prior adds to J'J, `(N, n0, n0)` or what adds to that; 0 where none is weighed."""
+        if self.prior is None or self.noise is None or not self.prior.weighed:
+            return torch.zeros_like(z[:, :, None])
+        return self.noise.bound[:, None, None] ** 2 * self.prior.curvature(z)
 
     def explained(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
         """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives.
@@ -175,10 +192,12 @@ class Task(Batch):
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
         x, J = self.generator.linearize(z)
-        J = self.measurement.push(J)
-        if self.cut is not None:
-            J = J * ~(self.cut & (self.measurement.observe(x) <= 0))[..., None]
-        return self.residual(x), J
+        J, still = self.measurement.push(J), self.still(x)
+        return self.residual(x), J if still is None else J * ~still[..., None]
+
+    def still(self, x: Tensor) -> Tensor | None:
+        """Entries that do not move with the signals `x`, cut and not above 0, bool `(N, k)`; None where none is cut."""
+        return None if self.cut is None else self.cut & (self.measurement.observe(x) <= 0)
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Positions of all signals, in blocks whose Jacobians fit the work space."""

@@ -182,7 +182,7 @@ def _level(task: Task, z: Tensor) -> Tensor:
     r, J = task.linearize(z)
     misfit, k = lengths(r), task.seen.to(r)
     sigma = misfit / k.sqrt()
-    for _ in range(_ROUNDS if task.prior is not None and task.prior.weighed else 1):
+    for _ in range(_ROUNDS if task.weighed else 1):
         # where nothing is left any level will do: the prior counts for nothing, or nothing else does
         dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J).dof
         before, sigma = sigma, misfit / torch.where(k - dof >= 1, k - dof, torch.nan).sqrt()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, differs
-from ..generator.maps import AbstractMap, Dense
+from ..generator.maps import AbstractMap, AroundMap, Dense
 
 _MOST_UNKNOWNS, _MOST_ENTRIES = 4096, 50_000_000  # of the matrix of an image layer that is made where it is seen
 
@@ -129,27 +129,15 @@ def settled(W: AbstractMap) -> AbstractMap:
 
 
 @dataclass(frozen=True, eq=False)
-class SeenMap(AbstractMap):
+class SeenMap(AroundMap):
     """What a measurement `seeing` that all signals share sees of what a map `inner` gives, without a matrix of either."""
 
     seeing: AbstractMeasurement
     inner: AbstractMap
 
-    @property
-    def n(self) -> int:
-        return self.inner.n
-
-    @property
+    @cached_property
     def m(self) -> int:
         return self.seeing.length
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @cached_property
-    def device(self) -> torch.device:
-        return self.inner.device
 
     @property
     def small(self) -> bool:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ...generator.piece import Piece
 from ...solvers.solve import check_choice
 from ..task import Task
 from .newton import descend, extreme_singular_values
@@ -64,6 +65,7 @@ class _Frozen:
             low, _ = layer.activation.slopes
             ones = torch.ones(mask.shape, dtype=task.y.dtype, device=task.y.device)
             self.slopes.append(torch.where(mask, ones, low * ones))
+        self.piece = Piece(tuple(layer.W for layer in layers), (*self.slopes, None), task.N)
 
     def _before_output(self, z: Tensor) -> Tensor:
         h = z
@@ -73,19 +75,10 @@ class _Frozen:
         return last.W(h) + last.b
 
     def gradient(self, z: Tensor) -> Tensor:
-        layers = self.task.generator.layers
-        u, phi = self._before_output(z), layers[-1].activation
+        u, phi = self._before_output(z), self.task.generator.layers[-1].activation
         back = self.task.measurement.adjoint(self.task.residual(phi(u))) * phi.derivative(u)
-        back = layers[-1].W.adjoint(back)
-        for layer, slope in zip(reversed(layers[:-1]), reversed(self.slopes), strict=True):
-            back = layer.W.adjoint(back * slope)
-        return back
+        return self.piece.pull(back[:, None])[:, 0]
 
     def jacobian(self) -> Tensor:
         """Jacobian of what is seen before the output activation, `(N, k, n0)`; output slopes are at most 1."""
-        N, n0 = self.task.N, self.task.generator.latent_dim
-        columns = torch.eye(n0, dtype=self.task.y.dtype, device=self.task.y.device).expand(N, n0, n0)
-        for layer, slope in zip(self.task.generator.layers[:-1], self.slopes, strict=True):
-            columns = layer.W(columns.reshape(N * n0, -1)).reshape(N, n0, -1) * slope[:, None]
-        out = self.task.generator.layers[-1].W(columns.reshape(N * n0, -1)).reshape(N, n0, -1)
-        return self.task.measurement.push(out.mT)
+        return self.task.measurement.push(self.piece.jacobian())

@@ -23,18 +23,10 @@ _TOLD = 20  # iterations between two words to the bar
 
 def gradient(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
     """Misfit `(N,)` and the gradient of 1/2 misfit^2 + sigma^2 R `(N, n0)`: one pass forward, one back."""
-    layers, h, slopes = task.generator.layers, z, []
-    for layer in layers:
-        u = layer.W(h) + layer.b
-        h = layer.activation(u)
-        slopes.append(layer.activation.derivative(u))
-    r = task.residual(h)
-    back = task.measurement.adjoint(r)
-    for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
-        back = layer.W.adjoint(back * slope)
-    if task.prior is not None and task.prior.weighed and task.noise is not None:
-        back = back + task.noise.bound[:, None] ** 2 * task.prior.gradient(z)
-    return r.norm(dim=1), back
+    x, piece = task.generator.piece(z)
+    r = task.residual(x)
+    back = piece.pull(task.measurement.adjoint(r)[:, None])[:, 0]
+    return r.norm(dim=1), back + task.prior_gradient(z) if task.weighed else back
 
 
 def descend_by_gradient(

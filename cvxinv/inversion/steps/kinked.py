@@ -90,11 +90,4 @@ def kinks_matter(task: Task) -> bool:
 
 def curvature(task: Task, z: Tensor) -> Tensor:
     """H of the stated objective's piece at z, in float32's precision where that holds it, `(N, n0, n0)`."""
-    return rough_gram(task, z) + prior_curvature(task, z)
-
-
-def prior_curvature(task: Task, z: Tensor) -> Tensor:
-    """sigma^2 R'' at z, `(N, n0, n0)` or what adds to that, 0 where no prior is weighed."""
-    if task.prior is None or not task.prior.weighed or task.noise is None:
-        return torch.zeros_like(z[:, :, None])
-    return task.noise.bound[:, None, None] ** 2 * task.prior.curvature(z)
+    return rough_gram(task, z) + task.prior_curvature(z)

@@ -28,7 +28,7 @@ from torch import Tensor
 from ...batch import Batch, per_signal
 from ..minimisers import free_minimiser
 from ..task import Task
-from .kinked import SETTLED, Place, descend_kinked, kinks_matter, prior_curvature
+from .kinked import SETTLED, Place, descend_kinked, kinks_matter
 from .normal_equations import normal_equations
 from .reading import before_output, one_sided
 from .ties import Step
@@ -141,9 +141,9 @@ def _equations(state: _State) -> tuple[Tensor, Tensor]:
     """Curvature H and gradient g of the stated objective's piece, signal^2 units."""
     task, z = state.task, state.z
     H, g = normal_equations(task, z, state.misfit, state.mu, (state.idle > 0) | state.exact)
-    if task.prior is None or not task.prior.weighed or task.noise is None:
+    if not task.weighed:
         return H, g
-    return H + prior_curvature(task, z), g + task.noise.bound[:, None] ** 2 * task.prior.gradient(z)
+    return H + task.prior_curvature(z), g + task.prior_gradient(z)
 
 
 def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3) -> Descent:

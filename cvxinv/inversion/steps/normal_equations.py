@@ -222,17 +222,15 @@ class _Seen:
     """What the measurement makes of Jacobians: `push` of `(N, d, k)`, and `pull` of `(N, k, length)` all the way to z."""
 
     def __init__(self, task: Task, x: Tensor):
-        self.measurement, self.cut = task.measurement, None
-        if task.cut is not None:
-            self.cut = task.cut & (task.measurement.observe(x) <= 0)
+        self.measurement, self.still = task.measurement, task.still(x)
 
     def push(self, J: Tensor) -> Tensor:
         J = self.measurement.push(J)
-        return J if self.cut is None else J * ~self.cut[..., None]
+        return J if self.still is None else J * ~self.still[..., None]
 
     def pull(self, piece: Piece, r: Tensor) -> Tensor:
         N, k, length = r.shape
-        r = r if self.cut is None else r * ~self.cut[:, None]
+        r = r if self.still is None else r * ~self.still[:, None]
         each = torch.arange(N, device=r.device)[:, None].expand(N, k).reshape(-1)
         back = self.measurement.take(each).adjoint(r.reshape(N * k, length).double())
         return piece.pull(back.reshape(N, k, -1).to(r.dtype))

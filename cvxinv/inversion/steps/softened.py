@@ -87,7 +87,4 @@ def _slope(task: Task, z: Tensor, widths: list[Tensor]) -> Tensor:
     back = task.measurement.adjoint(task.residual(layers[-1].activation(u))) * layers[-1].activation.derivative(u)
     for layer, slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
         back = layer.W.adjoint(back) * slope
-    back = layers[0].W.adjoint(back)
-    if task.prior is not None and task.prior.weighed and task.noise is not None:
-        back = back + task.noise.bound[:, None] ** 2 * task.prior.gradient(z)
-    return back
+    return layers[0].W.adjoint(back) + task.prior_gradient(z)

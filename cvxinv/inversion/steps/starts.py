@@ -103,7 +103,7 @@ class Hunt:
     def _unexplained(self) -> Tensor:
         """Which signals are not explained, or of which nothing is known; positions."""
         # a merit is the misfit, or the prior adds to it
-        known = self.merit if self.task.prior is None or not self.task.prior.weighed else None
+        known = None if self.task.weighed else self.merit
         met = self.task.explained(self.z, known) & torch.isfinite(self.merit)
         return (~met & self.task.usable).nonzero()[:, 0]
 

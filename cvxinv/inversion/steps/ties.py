@@ -82,9 +82,7 @@ class Slope(Batch):
             phi = layers[k - 1].activation
             assert phi.slopes is not None  # hidden layers are kinked
             kappa.insert(0, (phi.slopes[1] - phi.slopes[0]) * back)
-        g = layers[0].W.adjoint(back * view.slopes[0])
-        if task.prior is not None and task.prior.weighed and task.noise is not None:
-            g = g + task.noise.bound[:, None] ** 2 * task.prior.gradient(view.z)
+        g = layers[0].W.adjoint(back * view.slopes[0]) + task.prior_gradient(view.z)
         return cls(g, torch.cat(kappa, 1))
 
 
