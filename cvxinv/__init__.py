@@ -12,6 +12,7 @@ from .errors import (
     UnsolvedError,
     UnsupportedLayerError,
 )
+from .generator.abstract import AbstractGenerator
 from .generator.activations import PLU, AbstractActivation, Identity, LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
 from .generator.chain import Generator, Layer
 from .generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
@@ -65,6 +66,7 @@ __all__ = [
     "PLU",
     "SOLVERS",
     "AbstractActivation",
+    "AbstractGenerator",
     "AbstractLayerProblem",
     "AbstractMap",
     "AbstractMeasurement",

@@ -4,17 +4,17 @@ A `Generator` holds what an inversion needs and nothing else: batch norms are fo
 are flat. `load_generator` (reading.py) makes one from a torch module or a file.
 """
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..inputs import describe, plain_number, plain_tensor, weights
+from ..inputs import describe, weights
+from .abstract import AbstractGenerator
 from .activations import AbstractActivation, as_activation, check_facts
 from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map
 from .piece import Piece
@@ -40,7 +40,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Generator:
+class Generator(AbstractGenerator):
     """A chain of layers from latents `(N, n0)` to flat signals `(N, d)`.
 
     `signal_shape` is the shape of one signal, for pictures; `description` is what the file said about the
@@ -48,9 +48,9 @@ class Generator:
     the reading was compared with; it is empty for a plain module.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field()
     signal_shape: tuple[int, ...]
-    description: dict
+    description: dict = field()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -69,50 +69,53 @@ class Generator:
             )
 
     @cached_property
-    def latent_dim(self) -> int:
+    def latent_dim(self) -> int:  # type: ignore[override]
         """n0, the number of latent coordinates."""
         return self.layers[0].W.n
-
-    @cached_property
-    def kept(self) -> dict[Hashable, Any]:
-        """What others worked out from this generator once, under keys of theirs; its copies in other types, on other devices
-        and behind other outputs share it."""
-        return {}
 
     @cached_property
     def signal_dim(self) -> int:
         """d, the number of entries of a signal."""
         return self.layers[-1].W.m
 
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layers)
+    @cached_property
+    def output(self) -> AbstractActivation:  # type: ignore[override]
+        """The last activation."""
+        return self.layers[-1].activation
 
     @cached_property
     def work(self) -> int:
-        """Multiplications that one signal takes, or one column of a Jacobian."""
         return sum(layer.W.work for layer in self.layers)
 
     @cached_property
-    def dtype(self) -> torch.dtype:
+    def widest(self) -> int:
+        return max([layer.W.m for layer in self.layers])
+
+    @cached_property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Floating type of weights, latents and signals."""
         return self.layers[0].W.dtype
 
     @cached_property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where the weights are."""
         return self.layers[0].W.device
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Signals of latents: `(N, n0)` to `(N, d)`, or `(n0,)` to `(d,)`."""
-        return self.layers[-1].activation(self.preactivations(z)[-1])
+        return self.output(self.preactivations(z)[-1])
+
+    def values(self, z: Tensor) -> Tensor:
+        return self(z)
 
     def hidden(self, z: Tensor) -> list[Tensor]:
-        """Hidden layers after their activation, first to last, `(N, m)` each; the output is not among
-        them."""
         pairs = zip(self.layers[:-1], self.preactivations(z)[:-1], strict=True)
         return [layer.activation(u) for layer, u in pairs]
+
+    def passed(self, z: Tensor) -> list[Tensor]:
+        return [layer.activation(u) for layer, u in zip(self.layers, self.preactivations(z), strict=True)]
+
+    def before_output(self, z: Tensor) -> Tensor:
+        return self.preactivations(z)[-1]
 
     def preactivations(self, z: Tensor) -> list[Tensor]:
         """`W h + b` of every layer, the last included, `(N, m)` each."""
@@ -123,15 +126,11 @@ class Generator:
             h = layer.activation(u)
         return values
 
-    def linearize(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Tensor]:
-        """Signals `(N, d)` and their Jacobian `(N, d, n0)` on the affine piece of each latent (ReLU'(0) = 0).
+    def pull(self, z: Tensor, r: Tensor) -> Tensor:
+        return self.piece(z)[1].pull(r[:, None])[:, 0]
 
-        With `before_output` both are those of the last layer before its activation. Columns are pushed forward in blocks;
-        the first layer's are shared by the whole batch.
-        """
-        x, piece = self.piece(z, before_output)
-        J = piece.jacobian()
-        return (x, J) if z.ndim == 2 else (x[0], J[0])
+    def push(self, z: Tensor, v: Tensor) -> Tensor:
+        return self.piece(z)[1].push(v[:, None])[:, 0]
 
     def piece(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Piece]:
         """Signals `(N, d)`, as `linearize` gives them, and the affine pieces of z, to multiply by their Jacobians."""
@@ -174,34 +173,6 @@ class Generator:
         there.__dict__["kept"] = self.kept
         return there
 
-    def sample_latent(
-        self, N: int, generator: torch.Generator | None = None, *, device: torch.device | str | None = None
-    ) -> Tensor:
-        """Latents `(N, n0)` of the described distribution, standard normal where nothing is said.
-
-        They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device, and put on
-        `device`; left out, the generator's.
-
-        Raises: ValueError for a distribution other than normal and uniform, and for a source of another device.
-        """
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(
-                f"expected a torch.Generator on the CPU, where latents are drawn on every device, got one on "
-                f"{generator.device}; use torch.Generator().manual_seed(...)"
-            )
-        N = plain_number(N)  # type: ignore[assignment]
-        if isinstance(N, bool) or not isinstance(N, int) or N < 0:
-            raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
-        latent, place = self.description.get("latent", {}), self.device if device is None else device
-        kind = latent.get("distribution", "normal")
-        if kind == "normal":
-            return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(place)
-        if kind != "uniform":
-            raise ValueError(f"expected a normal or uniform latent, got {kind!r}; draw the latents yourself")
-        low, high = latent.get("low", 0.0), latent.get("high", 1.0)
-        unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
-        return (low + (high - low) * unit).to(place)
-
     def __repr__(self) -> str:
         name, label, check = (self.description.get(key) for key in ("name", "label", "conversion_check"))
         head = f"Generator{f' {name}' if name else ''}{'' if label is None else f', label {label}'}"
@@ -209,21 +180,6 @@ class Generator:
         lines = [f"  {i}: {_words(layer.W)}, {layer.activation!r}" for i, layer in enumerate(self.layers)]
         lines += [] if check is None else [f"  {check}"]
         return "\n".join([f"{head}, {str(self.dtype).removeprefix('torch.')}, {self.device}", *lines])
-
-    def _batch(self, z: Tensor) -> Tensor:
-        n0 = self.latent_dim
-        if not isinstance(z, Tensor):
-            raise TypeError(f"expected z as a torch tensor, got {describe(z)}; use torch.as_tensor(...)")
-        if z.layout != torch.strided or z.is_nested or z.is_complex():
-            plain_tensor(z, "z")  # refuses it; gradients of z go through a generator
-        if z.ndim not in (1, 2) or z.shape[-1] != n0:
-            raise ValueError(f"expected z of shape (N, {n0}) or ({n0},), got {tuple(z.shape)}; pass flat latents")
-        if z.dtype != self.dtype or z.device != self.device:
-            raise ValueError(
-                f"expected z in {self.dtype} on {self.device}, got {z.dtype} on {z.device}; "
-                "convert z with z.to(...), or the generator with its own to(dtype, device)"
-            )
-        return z.reshape(-1, n0).resolve_neg()
 
 
 def factors(W: AbstractMap) -> list[AbstractMap]:

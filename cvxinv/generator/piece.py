@@ -7,22 +7,80 @@ any number of vectors per latent. The Jacobian itself is J times the unit vector
 `BLOCK_BYTES` of pictures are held at a time, a few times over.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .maps import AbstractMap, Dense
 
+if TYPE_CHECKING:
+    from .abstract import AbstractGenerator
+
 # what the widest layer of one block of vectors may take: pictures that stay in a processor's cache, on a device many at once
 BLOCK_BYTES = {"cpu": 16_000_000, "cuda": 500_000_000}
 _KEPT_NUMBERS = 8_000_000  # of a first layer, whose columns are the same for all latents, kept as a matrix
 
 
+class AbstractPiece(ABC):
+    """What multiplies by the Jacobians J of N latents, `(d, n0)` each.
+
+    N: number of latents. n: n0, the number of latent coordinates. m: d, the number of entries of a signal.
+    """
+
+    N: int
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """n0, the number of latent coordinates."""
+
+    @property
+    @abstractmethod
+    def m(self) -> int:
+        """d, the number of entries of a signal."""
+
+    @property
+    @abstractmethod
+    def single(self) -> "AbstractPiece":
+        """The same in float32."""
+
+    @abstractmethod
+    def push(self, v: Tensor) -> Tensor:
+        """J v for `v` `(N, k, n0)`, k vectors per latent, `(N, k, d)`."""
+
+    @abstractmethod
+    def pull(self, r: Tensor) -> Tensor:
+        """J' r for `r` `(N, k, d)`, `(N, k, n0)`."""
+
+    @abstractmethod
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Columns `start` to `stop - 1` of J, as rows, `(N, stop - start, d)`."""
+
+    @abstractmethod
+    def blocks(self) -> list[tuple[int, int]]:
+        """Ends of the blocks of vectors whose pictures are pushed at a time."""
+
+    def jacobian(self) -> Tensor:
+        """J, `(N, d, n0)`; a view of its transpose, which is what is in the memory."""
+        first, *others = self.blocks()
+        found = self.columns(*first)
+        if not others:
+            return found.mT
+        out = found.new_empty(self.N, self.n, self.m)
+        out[:, : first[1]] = found
+        for start, stop in others:
+            out[:, start:stop] = self.columns(start, stop)
+        return out.mT
+
+
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """The affine pieces of N latents.
+class Piece(AbstractPiece):
+    """The affine pieces of N latents of a chain.
 
     maps: of the layers, first to last. slopes: of their activations, `(N, m)` each, or None where that is 1 everywhere.
     """
@@ -33,12 +91,10 @@ class Piece:
 
     @property
     def n(self) -> int:
-        """n0, the number of latent coordinates."""
         return self.maps[0].n
 
     @property
     def m(self) -> int:
-        """d, the number of entries of a signal."""
         return self.maps[-1].m
 
     @property
@@ -48,29 +104,16 @@ class Piece:
         return replace(self, maps=tuple(W.single for W in self.maps), slopes=slopes)
 
     def push(self, v: Tensor) -> Tensor:
-        """J v for `v` `(N, k, n0)`, k vectors per latent, `(N, k, d)`."""
         for W, slope in zip(self.maps, self.slopes, strict=True):
             v = _apply(W, v) if slope is None else _apply(W, v) * slope[:, None]
         return v
 
     def pull(self, r: Tensor) -> Tensor:
-        """J' r for `r` `(N, k, d)`, `(N, k, n0)`."""
         for W, slope in zip(reversed(self.maps), reversed(self.slopes), strict=True):
             r = _apply(W, r if slope is None else r * slope[:, None], back=True)
         return r
 
-    def jacobian(self) -> Tensor:
-        """J, `(N, d, n0)`; a view of its transpose, which is what is in the memory."""
-        spans = self.blocks()
-        if len(spans) == 1:
-            return self.columns(*spans[0]).mT
-        out = torch.empty(self.N, self.n, self.m, dtype=self.maps[0].dtype, device=self.maps[0].device)
-        for start, stop in spans:
-            out[:, start:stop] = self.columns(start, stop)
-        return out.mT
-
     def columns(self, start: int, stop: int) -> Tensor:
-        """Columns `start` to `stop - 1` of J, as rows, `(N, stop - start, d)`."""
         W = self.maps[0]
         v = W.weight.T[None, start:stop] if isinstance(W, Dense) else _unit_columns(W, start, stop)
         for index, slope in enumerate(self.slopes):
@@ -82,18 +125,105 @@ class Piece:
         return v.expand(self.N, -1, -1)
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Ends of the blocks of vectors whose pictures are pushed at a time."""
         n, most = self.maps[0].n, _room(self.maps[0]) // (self.N * max(map(attrgetter("widest"), self.maps)))
-        if most >= n:
-            return [(0, n)]
-        # of one size, or nearly: a last one of a few vectors would cost as much time as a large one
-        size = -(-n // -(-n // max(1, most)))
-        return [(start, min(start + size, n)) for start in range(0, n, size)]
+        return [(0, n)] if most >= n else spans(n, most)
+
+
+def spans(n: int, most: int) -> list[tuple[int, int]]:
+    """Ends of blocks of at most `most` of n vectors, of one size or nearly: a last one of a few costs as much time."""
+    size = -(-n // -(-n // max(1, most)))
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+@dataclass(frozen=True, eq=False)
+class PointPiece(AbstractPiece):
+    """The Jacobians of a generator at latents `z` `(N, n0)`, by its own products with one vector per latent.
+
+    forwards: whether it pushes; one that only pulls gives J by its rows, d pulls of each latent.
+    """
+
+    of: "AbstractGenerator"
+    z: Tensor
+    forwards: bool
+
+    @property
+    def N(self) -> int:  # type: ignore[override]
+        return len(self.z)
+
+    @property
+    def n(self) -> int:
+        return self.of.latent_dim
+
+    @property
+    def m(self) -> int:
+        return self.of.signal_dim
+
+    @property
+    def single(self) -> "PointPiece":
+        return PointPiece(self.of.to(torch.float32), self.z.float(), self.forwards)
+
+    def push(self, v: Tensor) -> Tensor:
+        if not self.forwards:
+            return v @ self._rows.mT
+        k = v.shape[1]
+        parts = (
+            [self._pushed(v[:, start:stop]) for start, stop in spans(k, self._most)]
+            if k
+            else [v.new_empty(self.N, 0, self.m)]
+        )
+        return torch.cat(parts, 1)
+
+    def pull(self, r: Tensor) -> Tensor:
+        k = r.shape[1]
+        parts = (
+            [self._pulled(r[:, start:stop]) for start, stop in spans(k, self._most)]
+            if k
+            else [r.new_empty(self.N, 0, self.n)]
+        )
+        return torch.cat(parts, 1)
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        if not self.forwards:
+            return self._rows.mT[:, start:stop]
+        return self._pushed(_units(self.z, self.n, start, stop))
+
+    def blocks(self) -> list[tuple[int, int]]:
+        return spans(self.n, self._most if self.forwards else self.n)
+
+    @cached_property
+    def _most(self) -> int:
+        """Vectors per latent that go through at a time."""
+        return max(1, _room_of(self.z) // (self.N * self.of.widest))
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        parts = [self._pulled(_units(self.z, self.m, start, stop)) for start, stop in spans(self.m, self._most)]
+        return torch.cat(parts, 1)
+
+    def _pushed(self, v: Tensor) -> Tensor:
+        return self.of.push(self._each(v.shape[1]), v.flatten(0, 1)).unflatten(0, v.shape[:2])
+
+    def _pulled(self, r: Tensor) -> Tensor:
+        return self.of.pull(self._each(r.shape[1]), r.flatten(0, 1)).unflatten(0, r.shape[:2])
+
+    def _each(self, k: int) -> Tensor:
+        return self.z[:, None].expand(-1, k, -1).flatten(0, 1)
+
+
+def _units(like: Tensor, size: int, start: int, stop: int) -> Tensor:
+    """Unit vectors `start` to `stop - 1` of `size` numbers, for each of N latents, `(N, stop - start, size)`."""
+    units = torch.zeros(stop - start, size, dtype=like.dtype, device=like.device)
+    units.diagonal(start).fill_(1)
+    return units.expand(len(like), -1, -1)
 
 
 def _room(W: AbstractMap) -> int:
     """Numbers that the widest layer of one block may take."""
     return 8 * BLOCK_BYTES.get(W.device.type, BLOCK_BYTES["cpu"]) // torch.finfo(W.dtype).bits
+
+
+def _room_of(z: Tensor) -> int:
+    return BLOCK_BYTES.get(z.device.type, BLOCK_BYTES["cpu"]) // z.element_size()
 
 
 def _unit_columns(W: AbstractMap, start: int, stop: int) -> Tensor:

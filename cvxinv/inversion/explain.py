@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..inputs import describe
 from ..layers.core.certificate import (
     INFEASIBLE,
@@ -69,7 +69,7 @@ class Explanation:
 
 
 @undisturbed
-def explain(inversion: "Inversion", positions: list[int], generator: Generator | None = None) -> list[Explanation]:
+def explain(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None = None) -> list[Explanation]:
     """Explain the signals at `positions`; `Inversion.explain` is the short way for one.
 
     generator: the one that was inverted, for the facts that need it. Raises IndexError for positions that are not there,

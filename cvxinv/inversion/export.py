@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..check_inversion import ACTIVATIONS
+from ..generator.abstract import AbstractGenerator
 from ..generator.activations import in_files
-from ..generator.chain import Generator, Layer
+from ..generator.chain import Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import check_given
@@ -27,7 +28,11 @@ SUFFIX = ".certificate.json"
 
 
 def export_inversion(
-    inversion: "Inversion", folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None
+    inversion: "Inversion",
+    folder: str | Path,
+    generator: AbstractGenerator,
+    y: Tensor | np.ndarray,
+    measurement: object = None,
 ) -> Path:
     """Write the claims on an inversion into a folder: one file for `verify`'s, one for each layer problem.
 
@@ -35,6 +40,11 @@ def export_inversion(
     earlier export into the folder go. Returns the folder. Raises ValueError as `layer_claims`; OSError where
     nothing can be written.
     """
+    if not generator.layers:
+        raise ValueError(
+            f"expected a generator whose layers are known, got {generator.kind}: `cvxinv check` computes the signals again "
+            "by itself, from layers; judge it with cvxinv.verify(generator, y, inversion.z)"
+        )
     check_given(inversion.settings.get("measurement"), measurement)
     words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
     # of gaussian noise the claim is that the misfit is within what it explains, in l2; an optimum is not claimed there

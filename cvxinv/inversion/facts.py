@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..layers.core.certificate import certify
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
@@ -110,7 +110,7 @@ class Facts:
         return [r for r in self.inversion.layers if r.solution.status[self.index] in statuses]
 
 
-def gather(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[Facts]:
+def gather(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None) -> list[Facts]:
     """The facts of the signals at `positions`. Raises ValueError for a generator of other sizes."""
     N = len(inversion)
     z = inversion.z.reshape(N, -1).double()
@@ -129,7 +129,7 @@ def gather(inversion: "Inversion", positions: list[int], generator: Generator | 
     ]  # fmt: skip
 
 
-def _check_sizes(generator: Generator | None, z: Tensor, inversion: "Inversion") -> None:
+def _check_sizes(generator: AbstractGenerator | None, z: Tensor, inversion: "Inversion") -> None:
     if generator is None:
         return
     expected, got = (z.shape[1], inversion.signal.shape[-1]), (generator.latent_dim, generator.signal_dim)
@@ -137,10 +137,10 @@ def _check_sizes(generator: Generator | None, z: Tensor, inversion: "Inversion")
         raise ValueError(f"expected the generator that was inverted, (n0, d) = {expected}, got one of {got}; pass that one")
 
 
-def _reach(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[float]:
+def _reach(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None) -> list[float]:
     """A certified lower bound on every latent's misfit, signal units; 0 where there is none."""
     nothing = [0.0] * len(positions)
-    if generator is None or not inversion.layers or not generator.layers[-1].activation.linear:
+    if generator is None or not inversion.layers or not generator.output.linear:
         return nothing
     problem, solution = inversion.layers[0].problem, inversion.layers[0].solution
     if not isinstance(problem, NonnegativeLasso | GaussianLatent) or inversion.layers[0].remark.startswith(GIVEN):
@@ -152,12 +152,12 @@ def _reach(inversion: "Inversion", positions: list[int], generator: Generator | 
     return (2 * judged.bound.nan_to_num(0.0).clamp(min=0) * sure).sqrt().tolist()
 
 
-def _seen(inversion: "Inversion", positions: list[int], generator: Generator | None) -> list[int | None]:
+def _seen(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None) -> list[int | None]:
     """How many entries were seen, as far as the inversion still knows."""
     if inversion.settings.get("measurement") in (None, "Everything"):
         return [inversion.signal.shape[-1]] * len(positions)
     image = inversion.layers[0] if inversion.layers else None
-    plain = generator is not None and generator.layers[-1].activation.linear
+    plain = generator is not None and generator.output.linear
     if image is None or image.problem is None or image.remark.startswith(GIVEN) or not plain:
         return [None] * len(positions)  # rows behind an activation may be fewer than the entries seen
     return [int(image.problem.rows.on[i].sum()) for i in positions]
@@ -167,16 +167,15 @@ def _without_penalty(problem: NonnegativeLasso | GaussianLatent) -> NonnegativeL
     return replace(problem, lam=0.0) if isinstance(problem, NonnegativeLasso) else replace(problem, gamma=0.0)
 
 
-def _at_the_latents(generator: Generator | None, z: Tensor) -> list[tuple[int | None, float | None]]:
+def _at_the_latents(generator: AbstractGenerator | None, z: Tensor) -> list[tuple[int | None, float | None]]:
     """Rank of the Jacobian of the whole signal, and share of saturated outputs, per latent."""
     if generator is None:
         return [(None, None)] * len(z)
     G = generator.to(torch.float64)
-    phi = G.layers[-1].activation
+    phi = G.output
     found: list[tuple[int | None, float | None]] = []
     for one in z.nan_to_num(0.0).to(G.device)[:, None]:
         values = torch.linalg.svdvals(G.linearize(one)[1][0])
-        slope = phi.derivative(G.preactivations(one)[-1])
-        flat = float((slope < _FLAT).double().mean()) if phi.saturates else 0.0
+        flat = float((phi.derivative(G.before_output(one)) < _FLAT).double().mean()) if phi.saturates else 0.0
         found.append((int((values > _RANK * values[0]).sum()), flat))
     return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvergenceWarning, UnsolvedError
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..inputs import describe, plain_number, read_numbers
 from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement.given import form_of
@@ -31,7 +31,7 @@ from .verify import EXPLAINED_WORD, judge
 
 @undisturbed
 def invert(
-    generator: Generator,
+    generator: AbstractGenerator,
     y: Tensor | np.ndarray,
     method: str | AbstractMethod = "hybrid",
     *,
@@ -104,7 +104,7 @@ def _refuse_prior(method: AbstractMethod, task: Task) -> None:
 
 
 def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:
-    if not isinstance(generator, Generator) or (isinstance(y, Tensor) and y.is_nested):
+    if not isinstance(generator, AbstractGenerator) or (isinstance(y, Tensor) and y.is_nested):
         return False  # refused by `make_task`
     shape = form_of(measurement, tuple(generator.signal_shape))
     return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
@@ -175,8 +175,8 @@ def _result(
     verdict = judge(task, z)  # on z as it is given back, rounding included
     notes = level_notes(task, verdict.explained, verdict.misfit)
     clean = torch.nan_to_num(z).to(torch.float64)
-    blank, passed = (~task.usable)[:, None], zip(task.generator.layers, task.generator.preactivations(clean), strict=True)
-    *hidden, signal = [torch.where(blank, torch.nan, layer.activation(u)) for layer, u in passed]
+    blank = (~task.usable)[:, None]
+    *hidden, signal = [torch.where(blank, torch.nan, h) for h in task.generator.passed(clean)]
     return Inversion(
         z, tuple(h.to(dtype) for h in hidden), signal.to(dtype), method, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),

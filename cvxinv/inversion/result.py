@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, each_per_signal, per_signal, shared
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..layers.core.certificate import OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
 from ..lengths import lengths
 from ..surroundings import undisturbed
@@ -110,7 +110,9 @@ class Inversion(Batch):
         return Inversion(**load_fields(folder))
 
     @undisturbed
-    def export(self, folder: str | Path, generator: Generator, y: Tensor | np.ndarray, measurement: object = None) -> Path:
+    def export(
+        self, folder: str | Path, generator: AbstractGenerator, y: Tensor | np.ndarray, measurement: object = None
+    ) -> Path:
         """Write what is claimed, and all that it takes to check it, into a folder for `cvxinv check`; returns the folder.
 
         One file for the latents, one for each layer problem. generator, y, measurement: as `invert` took them. Raises
@@ -152,7 +154,7 @@ class Inversion(Batch):
         ended = np.isin(self.layer_status, (OPTIMAL, OPTIMAL_INACCURATE, STATIONARY)).all(1)
         return int((~ended & (self.status == EXPLAINED_WORD)).sum())
 
-    def explain(self, i: int = 0, *, generator: Generator | None = None) -> str:
+    def explain(self, i: int = 0, *, generator: AbstractGenerator | None = None) -> str:
         """Signal i in words: can z be trusted, and if not, is it the signal, the generator or the solver; what to do.
 
         generator: the one that was inverted; with it more can be said, e.g. how many directions of z are open, or a proof

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal, shared
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator, check_generator
 from ..generator.maps import AbstractMap
 from ..inputs import read_amount, read_numbers
 from ..lengths import lengths
@@ -81,7 +81,7 @@ class Task(Batch):
     cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar.
     """
 
-    generator: Generator
+    generator: AbstractGenerator
     y: Tensor = per_signal()
     measurement: AbstractMeasurement = per_signal()
     noise: Noise | None = per_signal()
@@ -125,6 +125,8 @@ class Task(Batch):
     @cached_property
     def image(self) -> tuple[AbstractMap, Tensor] | None:
         """Map and bias of the image layer as it is seen, before its activation; None where that is no one map."""
+        if not self.generator.layers:
+            return None
         last = self.generator.layers[-1]
         return self.measurement.through(last.W, last.b)
 
@@ -211,10 +213,10 @@ class Task(Batch):
 
     def chunk_size(self) -> int:
         """Signals at a time whose Jacobians and Gram matrices fit the work space of a chunk."""
-        n0, layers = self.generator.latent_dim, self.generator.layers
+        n0 = self.generator.latent_dim
         # of the normal equations H, its damped copy and its factor
-        jacobian = 8 * n0 * (self.measurement.length + 2 * max([layer.W.m for layer in layers]) + 3 * n0)
-        grams = 8 * sum([min(layer.W.n, 1500) ** 2 for layer in layers])
+        jacobian = 8 * n0 * (self.measurement.length + 2 * self.generator.widest + 3 * n0)
+        grams = 8 * sum([min(layer.W.n, 1500) ** 2 for layer in self.generator.layers])
         return max(1, room(self.y.device, _MEMORY) // max(1, jacobian, grams))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Task":
@@ -225,7 +227,7 @@ class Task(Batch):
 
 
 def make_task(
-    generator: Generator,
+    generator: AbstractGenerator,
     y: Tensor | np.ndarray,
     measurement: object = None,
     noise: object = None,
@@ -235,10 +237,12 @@ def make_task(
 
     Raises TypeError or ValueError that say what was expected, what came, and the cure.
     """
-    if not isinstance(generator, Generator):
+    if not isinstance(generator, AbstractGenerator):
         raise TypeError(
             f"expected a Generator, got {type(generator).__name__}; read it with cvxinv.load_generator(...) first"
         )
+    if not generator.layers:
+        check_generator(generator)
     _refuse_constant(generator)
     y = _signals(y, generator.device)
     d = generator.signal_dim
@@ -315,7 +319,7 @@ def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
     return y
 
 
-def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
+def _flat(y: Tensor, generator: AbstractGenerator, measurement: object) -> Tensor:
     """`(N, k)` from one signal or a batch, flat or in the shape of the picture that was seen."""
     shape = form_of(measurement, tuple(generator.signal_shape))
     d = prod(shape) if shape else (y.shape or (0,))[-1]
@@ -337,7 +341,7 @@ def _flat(y: Tensor, generator: Generator, measurement: object) -> Tensor:
     )
 
 
-def _refuse_constant(generator: Generator) -> None:
+def _refuse_constant(generator: AbstractGenerator) -> None:
     for index, layer in enumerate(generator.layers):
         if layer.W.norm() == 0.0:
             raise ValueError(

@@ -205,7 +205,7 @@ def _of_block(task: Task, z: Tensor) -> Uncertainty:
     fine, sigma = torch.isfinite(z).all(1) & task.usable, task.noise.bound
     clean = torch.where(fine[:, None], z, torch.zeros_like(z))
     u, Ju = task.generator.linearize(clean, before_output=True)
-    phi = task.generator.layers[-1].activation
+    phi = task.generator.output
     Jx = Ju * phi.derivative(u)[..., None]
     J, r = task.measurement.push(Jx), task.residual(phi(u))
     found = spread(task, clean, sigma, r, J)

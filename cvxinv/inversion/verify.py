@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
@@ -77,7 +77,7 @@ class Verdict(Batch):
 
 @undisturbed
 def verify(
-    generator: Generator,
+    generator: AbstractGenerator,
     y: Tensor | np.ndarray,
     z: Tensor | np.ndarray,
     *,

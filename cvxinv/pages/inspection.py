@@ -283,7 +283,7 @@ def _pursuit_words(G: Generator, z: Tensor) -> str:
     task = make_task(G, G(z))
     reason, inner = obstacle(task), before_output(task)
     if reason is None:
-        through = "" if inner is None else f", read before its {type(G.layers[-1].activation).__name__}"
+        through = "" if inner is None else f", read before its {type(G.output).__name__}"
         return f"latent pursuit: every layer is a convex problem that can be solved, with a certificate{through}"
     return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
 

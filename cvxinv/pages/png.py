@@ -59,7 +59,7 @@ def output_range(generator: Generator) -> tuple[float, float] | None:
         and said[0] < said[1]
     ):
         return float(said[0]), float(said[1])
-    ends = generator.layers[-1].activation.range
+    ends = generator.output.range
     return ends if all(map(isfinite, ends)) else None
 
 
@@ -132,7 +132,7 @@ def at_the_ends(y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
 def _clipping_note(y: Tensor, generator: Generator) -> list[str]:
     """A picture holds nothing outside the output range; what a generator has there came back as 0 or 255."""
     low, high = output_range(generator) or (0.0, 1.0)
-    bottom, top = generator.layers[-1].activation.range
+    bottom, top = generator.output.range
     black, white = at_the_ends(y, generator)
     ends = [(bottom < low, black, "0"), (top > high, white, "255")]
     open_ends = [(at, word) for beyond, at, word in ends if beyond]

@@ -40,7 +40,7 @@ from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
-from ..steps.reading import before_output, one_sided
+from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import lower
 from ..steps.starts import Hunt, Starts, nothing_yet
@@ -84,8 +84,10 @@ class Hybrid(AbstractMethod):
             positive(self.max_iter, "max_iter")
 
     def check(self, task: Task) -> None:
-        self.layers.check(task)
         given = self.layers.given()
+        if given:
+            refuse_unlayered(f"hybrid with {given[0]}=, an option of its layered start,", task)
+        self.layers.check(task)
         if given and task.stated:
             raise ValueError(
                 f"expected no options of layers under gaussian noise, got {', '.join(given)}: hybrid takes no layered start "

@@ -11,6 +11,7 @@ from ..priors import AbstractPrior
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
 from ..steps.idle import refuse_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LayerOptions, notes_of, obstacle, pursue, supports
+from ..steps.reading import refuse_unlayered
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -36,6 +37,7 @@ class LatentPursuit(AbstractMethod):
         refuse_idle_steps(self.max_iter, self.debias)
 
     def check(self, task: Task) -> None:
+        refuse_unlayered(self.name, task)
         self.layers.check(task)
         refuse_idle_force(self.layers.force, self.layers.solver, task)
         refuse_idle(self.layers, task, only_a_start=False)

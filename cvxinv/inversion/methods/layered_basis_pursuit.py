@@ -58,7 +58,7 @@ from ..options import penalty, positive, tidy, within
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
 from ..steps.idle import raise_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LARGEST_LAYER, LayerOptions, latent_problem
-from ..steps.reading import image_map, mixing, unreadable
+from ..steps.reading import image_map, mixing, refuse_unlayered, unreadable
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -202,6 +202,7 @@ class LayeredBasisPursuit(AbstractMethod):
         refuse_idle_force(self.force, self.solver)
 
     def check(self, task: Task) -> None:
+        refuse_unlayered(self.name, task)
         penalty(self.lam, "lam", task)
         check_cardinalities(self.cardinalities, task)
         self._refuse_idle(task)
@@ -298,7 +299,7 @@ def check_cardinalities(cardinalities: object, task: Task) -> None:
 
 
 def _read_image(task: Task) -> _Image:
-    phi, (W, b) = task.generator.layers[-1].activation, image_map(task)
+    phi, (W, b) = task.generator.output, image_map(task)
     seen, y = task.measurement.seen(task.N).to(task.y.device), task.y
     eps, notes = torch.zeros_like(task.size), []
     if task.noise is not None:

@@ -41,7 +41,7 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import MOST_ITERATIONS, check_debias, debiased
 from ..steps.idle import refuse_idle_steps
-from ..steps.reading import image_map, image_rows, mixing, unreadable
+from ..steps.reading import image_map, image_rows, mixing, refuse_unlayered, unreadable
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -77,6 +77,7 @@ class Oracle(AbstractMethod):
         return self if truth is None else replace(self, supports=supports_of(task, truth))
 
     def check(self, task: Task) -> None:
+        refuse_unlayered(self.name, task)
         if self.supports is None:
             raise ValueError(
                 "the oracle needs the supports of the hidden layers, got neither supports= nor truth=; pass bool masks "

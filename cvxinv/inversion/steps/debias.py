@@ -75,7 +75,7 @@ class _Frozen:
         return last.W(h) + last.b
 
     def gradient(self, z: Tensor) -> Tensor:
-        u, phi = self._before_output(z), self.task.generator.layers[-1].activation
+        u, phi = self._before_output(z), self.task.generator.output
         back = self.task.measurement.adjoint(self.task.residual(phi(u))) * phi.derivative(u)
         return self.piece.pull(back[:, None])[:, 0]
 

@@ -15,7 +15,7 @@ does not shrink by half or more: a kernel of their seen entries costs `_MOST`^2 
 be afforded. Signals with one mask share one kernel.
 
 The lesson, samples and principal directions, does not depend on signals or measurement. It is worked out once, in blocks,
-and kept with the generator and its copies (`Generator.kept`): (S d + S n0) float32 numbers for each f that was used.
+and kept with the generator and its copies (`AbstractGenerator.kept`): (S d + S n0) float32 numbers for each f that was used.
 
 Source: Hoerl, Kennard (1970), ridge regression; Saunders, Gammerman, Vovk (1998), its dual form.
 """
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...generator.abstract import AbstractGenerator
 from ...generator.activations import AbstractActivation
-from ...generator.chain import Generator
 from ..task import Task
 
 RIDGE = 1e-4  # of the mean diagonal of the kernel
@@ -65,7 +65,7 @@ def learnt_starts(task: Task, ridge: float = RIDGE) -> Tensor:
     """The latents that ridge regression reads off the signals, `(N, n0)`."""
     straight = _straightens(task)
     lesson = lesson_of(task.generator, straight)
-    f = straightened(task.generator.layers[-1].activation, task.y) if straight else task.y
+    f = straightened(task.generator.output, task.y) if straight else task.y
     z, kinds = torch.empty(task.N, task.generator.latent_dim, dtype=task.y.dtype, device=task.y.device), _kinds(task)
     for kind in range(int(kinds.max()) + 1):
         index = (kinds == kind).nonzero()[:, 0]
@@ -119,7 +119,7 @@ def _kinds(task: Task) -> Tensor:
 # --- the lesson -----------------------------------------------------------------------------------
 
 
-def lesson_of(generator: Generator, straight: bool) -> Lesson:
+def lesson_of(generator: AbstractGenerator, straight: bool) -> Lesson:
     """What is learnt of a generator's signals, or of them before an invertible output; worked out once and kept."""
     key = _key(generator, straight)
     if key not in generator.kept:
@@ -128,7 +128,7 @@ def lesson_of(generator: Generator, straight: bool) -> Lesson:
     return kept if kept.X.device == generator.device else _moved(kept, generator.device)
 
 
-def samples(generator: Generator) -> int:
+def samples(generator: AbstractGenerator) -> int:
     """S, how many signals a lesson takes."""
     least, most = _SAMPLES
     wanted = min(max(least, _PER_LATENT * generator.latent_dim), most)
@@ -140,17 +140,17 @@ def lesson_for(task: Task) -> Lesson:
     return lesson_of(task.generator, _straightens(task))
 
 
-def _key(generator: Generator, straight: bool) -> tuple[object, ...]:
-    phi = generator.layers[-1].activation
+def _key(generator: AbstractGenerator, straight: bool) -> tuple[object, ...]:
+    phi = generator.output
     return "lesson", straight, type(phi), repr(phi)
 
 
-def _learn(generator: Generator, straight: bool) -> Lesson:
+def _learn(generator: AbstractGenerator, straight: bool) -> Lesson:
     Z = generator.sample_latent(samples(generator), torch.Generator().manual_seed(_SEED))
-    phi = generator.layers[-1].activation
+    phi = generator.output
 
-    def made(by: Generator, z: Tensor) -> Tensor:
-        u = by.preactivations(z.to(by.dtype))[-1]
+    def made(by: AbstractGenerator, z: Tensor) -> Tensor:
+        u = by.before_output(z.to(by.dtype))
         return u.clamp(*_ends(phi, u)) if straight else phi(u)
 
     first = made(generator, Z[:_BLOCK])
@@ -183,7 +183,7 @@ def _moved(lesson: Lesson, device: torch.device) -> Lesson:
 
 def _straightens(task: Task) -> bool:
     """Whether the regression reads signals before their output."""
-    phi = task.generator.layers[-1].activation
+    phi = task.generator.output
     return phi.curved and phi.invertible and task.measurement.pixelwise and task.noise is None
 
 

@@ -8,7 +8,7 @@ chi-square's spread.
 
 import torch
 
-from ...generator.chain import Generator
+from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
 from ..task import Noise, Task
 from .learnt import learnt_starts
@@ -22,16 +22,16 @@ _SEED = 0x7E57
 DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
 
 
-def misleads(generator: Generator) -> bool:
+def misleads(generator: AbstractGenerator) -> bool:
     """Whether another start is worth its time where an optimum is asked for; False for generators that are dear."""
-    phi = generator.layers[-1].activation
+    phi = generator.output
     key = ("misled", type(phi), repr(phi))
     if key not in generator.kept:
         generator.kept[key] = generator.latent_dim * generator.work < DEAR and _tried(generator.to(torch.float64))
     return bool(generator.kept[key])
 
 
-def _tried(G: Generator) -> bool:
+def _tried(G: AbstractGenerator) -> bool:
     source = torch.Generator().manual_seed(_SEED)
     z = G.sample_latent(_TRIED, source)
     x = G(z)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ...generator.maps import syrk
-from ...generator.piece import Piece
+from ...generator.piece import AbstractPiece
 from ..answer import STEPS
 from ..task import Task
 
@@ -228,7 +228,7 @@ class _Seen:
         J = self.measurement.push(J)
         return J if self.still is None else J * ~self.still[..., None]
 
-    def pull(self, piece: Piece, r: Tensor) -> Tensor:
+    def pull(self, piece: AbstractPiece, r: Tensor) -> Tensor:
         N, k, length = r.shape
         r = r if self.still is None else r * ~self.still[:, None]
         each = torch.arange(N, device=r.device)[:, None].expand(N, k).reshape(-1)

@@ -296,7 +296,7 @@ def _weight_of(problem: AbstractLayerProblem | None) -> Tensor:
 def _image_problem(task: Task, settings: LayerOptions) -> tuple[AbstractLayerProblem, str, Rows, _Noise]:
     """The problem of the image layer, what is to be said of it, its rows as they are read, and their noise."""
     layers, (W, b), form = task.generator.layers, image_map(task), image_form(task, settings)
-    index, phi = len(layers) - 1, type(task.generator.layers[-1].activation).__name__
+    index, phi = len(layers) - 1, type(task.generator.output).__name__
     rows = _movable(Rows(W, b, *image_rows(task)))
     noise = _image_noise(task, rows)
     if form == "direct":
@@ -412,9 +412,9 @@ def support_threshold(solution: Solution, settings: LayerOptions) -> Tensor:
 
 def notes_of(task: Task, settings: LayerOptions) -> tuple[str, ...]:
     """What a layered start says of the way it read the output."""
-    if task.generator.layers[-1].activation.linear or task.generator.depth - 1 in (settings.layer_problems or {}):
+    if task.generator.output.linear or task.generator.depth - 1 in (settings.layer_problems or {}):
         return ()
-    phi = type(task.generator.layers[-1].activation).__name__
+    phi = type(task.generator.output).__name__
     words = {
         "preactivation": f"layers solved on the signal before its {phi}, where that is well conditioned",
         "interval": f"image layer solved with bounds that each entry sets on the signal before its {phi}",

@@ -18,7 +18,7 @@ def before_output(task: Task) -> Task | None:
     Entries where phi is too flat to carry the signal's precision (slope of phi below 1e-6, or 1e-2 with noise) are
     hidden. A measurement that mixes entries acts on the signal and cannot be moved through phi.
     """
-    phi = task.generator.layers[-1].activation
+    phi = task.generator.output
     if not (phi.curved and phi.invertible and task.measurement.pixelwise):
         return None
     inside = phi.inside(task.y)
@@ -42,23 +42,39 @@ def one_sided(task: Task) -> Task | None:
     It has the same solutions, and a pixel that should be on pulls also where the current z leaves it off, which the ReLU
     itself would not let it.
     """
-    if not (task.generator.layers[-1].activation.cuts and task.measurement.pixelwise):
+    if not (task.generator.output.cuts and task.measurement.pixelwise):
         return None
     return replace(task, generator=task.generator.with_output("identity"), cut=task.y <= 0)
 
 
 def mixing(task: Task) -> str | None:
     """What mixes entries of the signal behind an output activation, where no layer can be read, in words; or None."""
-    phi, seeing = task.generator.layers[-1].activation, task.measurement
+    phi, seeing = task.generator.output, task.measurement
     if phi.linear or seeing.pixelwise:
         return None
     what = "a measurement matrix" if seeing.name == "Matrix" else f"the measurement {seeing.name}"
     return f"{what} acts on the signal behind its {type(phi).__name__}"
 
 
+def unlayered(task: Task) -> str | None:
+    """What the generator is where no layers of it can be solved, one after the other, or None."""
+    return None if task.generator.layers else task.generator.kind
+
+
+def refuse_unlayered(method: str, task: Task) -> None:
+    """Raises ValueError for a method that goes through layers where there are none that can be solved."""
+    if (got := unlayered(task)) is not None:
+        raise ValueError(
+            f"{method} cannot invert this: expected a generator whose layers are known and can be solved one after the "
+            f"other, got {got}; use method='hybrid', 'levenberg_marquardt' or 'gradient_descent'"
+        )
+
+
 def unreadable(task: Task) -> str | None:
     """Why the image layer cannot be read before its activation and as rows, or None."""
-    phi = task.generator.layers[-1].activation
+    if (reason := unlayered(task)) is not None:
+        return f"it is {reason}"
+    phi = task.generator.output
     if mixing(task) is not None:
         return f"{mixing(task)}; the layered methods take it for an identity output only"
     if phi.curved and not phi.invertible:
@@ -88,7 +104,7 @@ def image_rows(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     weight: the squared slope of the activation, so that the misfit is, to first order, the output's. Raises ValueError
     where it is `unreadable`.
     """
-    phi = task.generator.layers[-1].activation
+    phi = task.generator.output
     seen = task.measurement.seen(task.N).to(task.y.device)
     y, none, ones = task.y, torch.zeros_like(seen), torch.ones_like(task.y)
     if phi.linear:

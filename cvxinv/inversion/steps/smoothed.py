@@ -26,6 +26,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...generator.abstract import AbstractGenerator
 from ...generator.activations import AbstractActivation, Tanh
 from ...generator.chain import Generator, Layer
 from ..task import Task
@@ -47,8 +48,7 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
     low, high = _SIZES
     fits = bool(((task.size < high) & ((task.size > low) | (task.size == 0))).all())
     part, found = (task.to(torch.float32) if fits else task), z.clone()
-    widest = max(layer.W.m for layer in task.generator.layers)
-    block = max(1, _BYTES // (part.y.element_size() * task.generator.latent_dim * widest))
+    block = max(1, _BYTES // (part.y.element_size() * task.generator.latent_dim * task.generator.widest))
     for index in torch.arange(task.N, device=z.device).split(block):
         some, at = part.take(index), z[index].to(part.y)
         for scale in scales:
@@ -69,8 +69,10 @@ def _step(task: Task, z: Tensor, s: float) -> Tensor:
     return z - torch.where((info == 0)[:, None], d, torch.zeros_like(d))
 
 
-def smoothed_jacobian(generator: Generator, z: Tensor, s: float, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Signals `(N, d)` of `z`, and J_s there, `(N, d, n0)`; `cut` as in `Task`, entries that count where they exceed 0."""
+    if not generator.layers:
+        return generator.linearize(z)
     N, n0 = z.shape
     h, columns = z, torch.eye(n0, dtype=z.dtype, device=z.device)[None]
     for layer in generator.layers:
@@ -99,6 +101,8 @@ def squashed(task: Task, size: float) -> Task | None:
     square of an entry: entries that are far off pull less than in the squares, which leads past optima that a few of them
     hold.
     """
+    if not isinstance(task.generator, Generator):
+        return None
     last = task.generator.layers[-1]
     if not (last.activation.linear and task.measurement.pixelwise and task.cut is None and task.noise is None):
         return None

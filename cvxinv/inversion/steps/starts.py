@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...generator.chain import Generator
+from ...generator.abstract import AbstractGenerator
 from ...lengths import lengths
 from ..answer import Latents
 from ..task import Task
@@ -23,7 +23,7 @@ class Starts:
     They come from a stream of their own: latents that a user drew with the same small seed are never among them.
     """
 
-    def __init__(self, generator: Generator, seed: int = 0):
+    def __init__(self, generator: AbstractGenerator, seed: int = 0):
         self._generator, self._source = generator, torch.Generator().manual_seed(seed ^ _STREAM)
         self._drawn: list[Tensor] = []
 
