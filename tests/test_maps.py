@@ -7,7 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvxinv.generator.maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from cvxinv.generator.maps import (
+    AbstractMap,
+    Composition,
+    Conv2d,
+    Conv3d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Dense,
+    Resampling2d,
+    Sparse,
+)  # fmt: skip
 
 RTOL = 1e-12  # float64 roundings of sums of at most a few hundred terms
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -33,6 +43,16 @@ MAPS: dict[str, Callable[[], AbstractMap]] = {
     "transposed, output padding": lambda: ConvTranspose2d(
         normal(2, 3, 3, 3), (2, 3, 4), stride=(2, 3), padding=(1, 0), output_padding=(1, 2)
     ),
+    "volumes": lambda: Conv3d(normal(3, 2, 2, 3, 2), (2, 3, 5, 4), stride=(1, 2, 1), padding=(0, 1, 1)),
+    "volumes, groups, dilation": lambda: Conv3d(normal(4, 1, 2, 2, 3), (2, 4, 3, 5), dilation=(2, 1, 2), groups=2),
+    "transposed volumes": lambda: ConvTranspose3d(
+        normal(2, 3, 2, 3, 2), (2, 2, 3, 2), stride=(2, 1, 2), padding=(0, 1, 0), output_padding=(1, 0, 1)
+    ),
+    "transposed volumes, groups": lambda: ConvTranspose3d(normal(4, 1, 2, 2, 2), (4, 2, 2, 1), groups=2, dilation=(1, 2, 1)),
+    "selection": lambda: Sparse.selection(torch.tensor([3, -1, 0, 3, 5, 1]), (2, 3), (3, 2)),
+    "diagonal": lambda: Sparse.diagonal(normal(6), (6,)),
+    "sums of three": lambda: Sparse(torch.arange(27).reshape(9, 3) * 5 % 7, normal(9, 3), (7,), (3, 3)),
+    "sums with one twice": lambda: Sparse(torch.tensor([[0, 0], [1, 0]]), normal(2, 2).abs(), (3,), (2,)),
     "zero padding": lambda: Resampling2d.padding((2, 3, 4), (1, 2, 0, 3)),
     "replicate padding": lambda: Resampling2d.padding((2, 3, 4), (1, 2, 5, 3), "replicate"),
     "reflect padding": lambda: Resampling2d.padding((2, 3, 4), (1, 3, 2, 0), "reflect"),

@@ -454,13 +454,6 @@ BAD: dict[str, tuple[list, dict, tuple, type[Exception], str]] = {
         UnsupportedLayerError,
         r"node sm \(Softmax\) of .*net\.onnx",
     ),
-    "hidden tanh": (
-        [node("Gemm", "x", "W"), node("Tanh"), node("Gemm", "x", "V")],
-        {**ONE, "V": normal(8, 3)},
-        FLAT,
-        UnsupportedLayerError,
-        r"node n1 \(Tanh\).*at the output only",
-    ),
     "skip": (
         [node("Gemm", "x", "W"), node("Relu"), node("Add", "x", "x1")],
         ONE,

@@ -8,29 +8,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import inf
-from typing import ClassVar
+from math import inf, isfinite, pi, prod
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inputs import describe
 
+_LINEAR_FROM = 50.0  # of a softplus: above, log(1 + e^u) is u in float64
+_GELU_CUBE = 0.044715  # Hendrycks and Gimpel, 2016, section 2
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
 
 class AbstractActivation(ABC):
-    """A nondecreasing function of one number, and what is known of it.
+    """A function of one number, nondecreasing unless it says otherwise, and what is known of it.
 
     A class of your own needs `name`, `__call__` and `derivative`; `range` where its values have ends; `inverse` where it has
-    one. That is all it takes to stand at the output: the other facts have defaults that claim nothing. With `slopes` it may
-    stand behind a hidden layer too. Make it a frozen dataclass whose fields are its numbers.
+    one; `monotone = False` where it falls somewhere. That is all it takes: the other facts have defaults that claim nothing.
+    Layered methods take it at the output, and behind a hidden layer with `slopes` only; the methods that search for z do so
+    everywhere. Make it a frozen dataclass whose fields are its numbers.
 
     name: a word of its own, for messages and files. range: lowest and highest value; the ends may be out of reach. slopes:
     `(a, 1.0)` for u where u > 0 and a u elsewhere, 0 <= a <= 1; None for anything else. torch_modules, onnx_ops: by which
     names the readers know it. parameter_names: what files and torch modules call the numbers, in the order of the fields.
+    elementwise: each value depends on its own number alone.
     """
 
     name: ClassVar[str]
     range: ClassVar[tuple[float, float]] = (-inf, inf)
+    monotone: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     torch_modules: ClassVar[tuple[str, ...]] = ()
     onnx_ops: ClassVar[tuple[str, ...]] = ()
     parameter_names: ClassVar[tuple[str, ...]] = ()
@@ -65,12 +74,45 @@ class AbstractActivation(ABC):
         return None
 
     @property
-    def parameters(self) -> dict[str, float]:
+    def pieces(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Where it has kinks, ascending, and the slopes before, between and behind them; None: it is no chain of lines."""
+        return None if self.slopes is None or self.linear else ((0.0,), self.slopes)
+
+    @property
+    def mirrored(self) -> "AbstractActivation | None":
+        """The activation that is -phi(-u) at u, so that -phi(u) is it at -u; None: there is none by a name."""
+        return None
+
+    @property
+    def parts(self) -> tuple["AbstractActivation", float, float]:
+        """phi, s and t of s phi(u) + t, which it is; where it rescales none, itself, 1 and 0."""
+        return self, 1.0, 0.0
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], int]:
+        """Where it is not elementwise: shape of a signal, and the axis along which entries depend on each other."""
+        raise ValueError(f"expected an activation of groups, got {self!r}, which is elementwise; ask for nothing")
+
+    @property
+    def unit(self) -> float:
+        """Of what size its values and slopes are, 1 unless it rescales another."""
+        return 1.0
+
+    def keeps(self, ends: tuple[float, float]) -> bool:
+        """Whether it changes no number between these two ends."""
+        return self.kinked and ends[0] >= 0
+
+    def jacobian(self, u: Tensor) -> "Tensor | Coupled":
+        """Its Jacobian at `u` `(N, m)`: the derivative where it is elementwise."""
+        return self.derivative(u)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
         """The numbers that it takes to make it again, by their names, in the order of docs/checking.md."""
         return {name: vars(self)[f.name] for name, f in zip(self.parameter_names, fields(self), strict=False)}  # type: ignore
 
     @classmethod
-    def of(cls, *numbers: float) -> "AbstractActivation":
+    def of(cls, *numbers: Any) -> "AbstractActivation":
         """The activation of these numbers, in the order of `parameter_names`. Raises: ValueError for wrong ones."""
         return cls(*numbers)
 
@@ -187,7 +229,7 @@ class LeakyReLU(AbstractActivation):
         return self.slope, 1.0
 
     @classmethod
-    def of(cls, *numbers: float) -> AbstractActivation:
+    def of(cls, *numbers: Any) -> AbstractActivation:
         """With a slope of 0 it is the ReLU."""
         (slope,) = numbers
         if not isinstance(slope, int | float) or not 0 <= slope < 1:
@@ -222,6 +264,10 @@ class Tanh(AbstractActivation):
     def inverse(self, y: Tensor) -> Tensor:
         return y.atanh()
 
+    @property
+    def mirrored(self) -> AbstractActivation:
+        return self
+
     def curvature(self, y: Tensor) -> Tensor:
         # |phi'^2 + phi'' (phi - t)| with |phi''| <= 4 / 3^(3/2)
         return 1 + 0.7699 * (1 + y)
@@ -244,6 +290,10 @@ class Sigmoid(AbstractActivation):
 
     def inverse(self, y: Tensor) -> Tensor:
         return y.logit()
+
+    @property
+    def mirrored(self) -> AbstractActivation:
+        return Rescaled(self, 1.0, -1.0)
 
     def curvature(self, y: Tensor) -> Tensor:
         # as behind tanh, with |phi''| <= 1 / (6 3^(1/2))
@@ -282,8 +332,452 @@ class PLU(AbstractActivation):
         lower = torch.maximum((y - self.c) / self.a + self.c, y)
         return torch.minimum((y + self.c) / self.a - self.c, lower)
 
+    @property
+    def pieces(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return (-self.c, self.c), (self.a, 1.0, self.a)
+
+    @property
+    def mirrored(self) -> AbstractActivation:
+        return self
+
     def curvature(self, y: Tensor) -> Tensor:
         return torch.ones_like(y)
+
+
+@dataclass(frozen=True)
+class Softsign(AbstractActivation):
+    """u / (1 + |u|), with values in (-1, 1)."""
+
+    name: ClassVar[str] = "softsign"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    torch_modules: ClassVar[tuple[str, ...]] = ("Softsign",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Softsign",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u / (1 + u.abs())
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (1 + u.abs()).square().reciprocal()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.where(y.abs() <= 1, y / (1 - y.abs()), torch.nan)
+
+    @property
+    def mirrored(self) -> AbstractActivation:
+        return self
+
+
+@dataclass(frozen=True)
+class Softplus(AbstractActivation):
+    """log(1 + exp(`beta` u)) / `beta`, with values above 0; beta > 0."""
+
+    beta: float = 1.0
+
+    name: ClassVar[str] = "softplus"
+    range: ClassVar[tuple[float, float]] = (0.0, inf)
+    torch_modules: ClassVar[tuple[str, ...]] = ("Softplus",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Softplus",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("beta",)
+
+    def __post_init__(self) -> None:
+        _positive(self.beta, "a Softplus beta")
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return F.softplus(u, self.beta, _LINEAR_FROM)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (self.beta * u).sigmoid()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y + torch.log(-torch.expm1(-self.beta * y)) / self.beta
+
+
+@dataclass(frozen=True)
+class ELU(AbstractActivation):
+    """u where u > 0, `alpha` (e^u - 1) elsewhere, alpha > 0; the derivative at 0 is `alpha`."""
+
+    alpha: float = 1.0
+
+    name: ClassVar[str] = "elu"
+    torch_modules: ClassVar[tuple[str, ...]] = ("ELU",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Elu",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    def __post_init__(self) -> None:
+        _positive(self.alpha, "an ELU alpha")
+
+    @property
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
+        return -self.alpha, inf
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return _exponential(u, self.alpha, 1.0)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return torch.where(u > 0, torch.ones_like(u), self.alpha * u.clamp(max=0).exp())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.where(y > 0, y, torch.log1p(y.clamp(max=0) / self.alpha))
+
+
+@dataclass(frozen=True)
+class CELU(AbstractActivation):
+    """u where u > 0, `alpha` (e^(u / alpha) - 1) elsewhere, alpha > 0."""
+
+    alpha: float = 1.0
+
+    name: ClassVar[str] = "celu"
+    torch_modules: ClassVar[tuple[str, ...]] = ("CELU",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Celu",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    def __post_init__(self) -> None:
+        _positive(self.alpha, "a CELU alpha")
+
+    @property
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
+        return -self.alpha, inf
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return _exponential(u, self.alpha, 1 / self.alpha)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (u.clamp(max=0) / self.alpha).exp()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.where(y > 0, y, self.alpha * torch.log1p(y.clamp(max=0) / self.alpha))
+
+
+@dataclass(frozen=True)
+class SELU(AbstractActivation):
+    """s u where u > 0, s a (e^u - 1) elsewhere, with the two numbers s, a of Klambauer et al., 2017; derivative s a at 0."""
+
+    name: ClassVar[str] = "selu"
+    range: ClassVar[tuple[float, float]] = (-_SELU_SCALE * _SELU_ALPHA, inf)
+    torch_modules: ClassVar[tuple[str, ...]] = ("SELU",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Selu",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return _SELU_SCALE * _exponential(u, _SELU_ALPHA, 1.0)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return _SELU_SCALE * torch.where(u > 0, torch.ones_like(u), _SELU_ALPHA * u.clamp(max=0).exp())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        y = y / _SELU_SCALE
+        return torch.where(y > 0, y, torch.log1p(y.clamp(max=0) / _SELU_ALPHA))
+
+
+@dataclass(frozen=True)
+class GELU(AbstractActivation):
+    """u Phi(u), Phi the normal distribution; with `approximate` "tanh" that of Hendrycks and Gimpel, 2016. Not monotone."""
+
+    approximate: str = "none"
+
+    name: ClassVar[str] = "gelu"
+    range: ClassVar[tuple[float, float]] = (-0.17005, inf)  # its least values: -0.169971 and, approximated, -0.170041
+    monotone: ClassVar[bool] = False
+    torch_modules: ClassVar[tuple[str, ...]] = ("GELU",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Gelu",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("approximate",)
+
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(
+                f"expected a GELU approximate of 'none' or 'tanh', got {self.approximate!r}; pass one of the two"
+            )
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return F.gelu(u, approximate=self.approximate)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        if self.approximate == "none":
+            return torch.special.ndtr(u) + u * torch.exp(-u.square() / 2) / (2 * pi) ** 0.5
+        t = torch.tanh((2 / pi) ** 0.5 * (u + _GELU_CUBE * u**3))
+        return (1 + t) / 2 + u * (1 - t.square()) / 2 * (2 / pi) ** 0.5 * (1 + 3 * _GELU_CUBE * u.square())
+
+
+@dataclass(frozen=True)
+class SiLU(AbstractActivation):
+    """u / (1 + e^-u), also called swish. Not monotone."""
+
+    name: ClassVar[str] = "silu"
+    range: ClassVar[tuple[float, float]] = (-0.27847, inf)  # its least value is -0.278465
+    monotone: ClassVar[bool] = False
+    torch_modules: ClassVar[tuple[str, ...]] = ("SiLU",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Swish",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return F.silu(u)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return u.sigmoid() * (1 + u * (-u).sigmoid())
+
+
+@dataclass(frozen=True)
+class Mish(AbstractActivation):
+    """u tanh(log(1 + e^u)). Not monotone."""
+
+    name: ClassVar[str] = "mish"
+    range: ClassVar[tuple[float, float]] = (-0.30885, inf)  # its least value is -0.308843
+    monotone: ClassVar[bool] = False
+    torch_modules: ClassVar[tuple[str, ...]] = ("Mish",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Mish",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u * F.softplus(u, 1.0, _LINEAR_FROM).tanh()
+
+    def derivative(self, u: Tensor) -> Tensor:
+        t = F.softplus(u, 1.0, _LINEAR_FROM).tanh()
+        return t + u * (1 - t.square()) * u.sigmoid()
+
+
+@dataclass(frozen=True)
+class Hardswish(AbstractActivation):
+    """u min(max(u + 3, 0), 6) / 6; its derivative is 0 at -3 and 1 at 3. Not monotone."""
+
+    name: ClassVar[str] = "hardswish"
+    range: ClassVar[tuple[float, float]] = (-0.375, inf)
+    monotone: ClassVar[bool] = False
+    torch_modules: ClassVar[tuple[str, ...]] = ("Hardswish",)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("HardSwish",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u * (u + 3).clamp(0, 6) / 6
+
+    def derivative(self, u: Tensor) -> Tensor:
+        between = (2 * u + 3) / 6
+        return torch.where(u <= -3, torch.zeros_like(u), torch.where(u >= 3, torch.ones_like(u), between))
+
+
+@dataclass(frozen=True)
+class Clamp(AbstractActivation):
+    """min(max(u, `low`), `high`): Hardtanh, ReLU6, clip; one end may be infinite. The derivative at both ends is 0.
+
+    A value at an end says that u lies at or beyond it and no more: its inverse there is infinite.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+
+    name: ClassVar[str] = "clamp"
+    torch_modules: ClassVar[tuple[str, ...]] = ("Hardtanh", "ReLU6")
+    parameter_names: ClassVar[tuple[str, ...]] = ("min_val", "max_val")
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"expected a Clamp with low < high, got {self.low} and {self.high}; pass both ends in order")
+        if self.high == inf and self.low in (0, -inf):
+            raise ValueError(f"expected a Clamp that is no ReLU and no identity, got {self}; use Clamp.of(...)")
+
+    @classmethod
+    def of(cls, *numbers: Any) -> AbstractActivation:
+        """None stands for an end that is not there; from 0 without an upper end it is the ReLU."""
+        low, high = (side if end is None else end for end, side in zip(numbers, (-inf, inf), strict=True))
+        if high == inf and low in (0, -inf):
+            return ReLU() if low == 0 else Identity()
+        return cls(float(low), float(high))
+
+    @property
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
+        return self.low, self.high
+
+    @property
+    def pieces(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        ends = ((self.low, 0.0), (self.high, 0.0))
+        there = [isfinite(end) for end, _ in ends]
+        kinks = tuple(end for end, _ in ends if isfinite(end))
+        return kinks, (*([0.0] if there[0] else []), 1.0, *([0.0] if there[1] else []))
+
+    @property
+    def mirrored(self) -> AbstractActivation:
+        return Clamp.of(-self.high, -self.low)
+
+    def keeps(self, ends: tuple[float, float]) -> bool:
+        return self.low <= ends[0] and ends[1] <= self.high
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u.clamp(self.low, self.high)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return ((u > self.low) & (u < self.high)).to(u.dtype)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        u = torch.where(y == self.low, -inf, torch.where(y == self.high, inf, y))
+        return torch.where((y < self.low) | (y > self.high), torch.nan, u)
+
+
+@dataclass(frozen=True)
+class Hardsigmoid(AbstractActivation):
+    """min(max(`alpha` u + `beta`, 0), 1), alpha > 0; the derivative at both ends is 0, its inverse there infinite."""
+
+    alpha: float = 1 / 6
+    beta: float = 0.5
+
+    name: ClassVar[str] = "hardsigmoid"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("HardSigmoid",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("alpha", "beta")
+
+    def __post_init__(self) -> None:
+        _positive(self.alpha, "a Hardsigmoid alpha")
+
+    @property
+    def pieces(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return (-self.beta / self.alpha, (1 - self.beta) / self.alpha), (0.0, self.alpha, 0.0)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return (self.alpha * u + self.beta).clamp(0, 1)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        v = self.alpha * u + self.beta
+        return self.alpha * ((v > 0) & (v < 1)).to(u.dtype)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return (Clamp(0.0, 1.0).inverse(y) - self.beta) / self.alpha
+
+
+@dataclass(frozen=True)
+class Exp(AbstractActivation):
+    """e^u, with values above 0."""
+
+    name: ClassVar[str] = "exp"
+    range: ClassVar[tuple[float, float]] = (0.0, inf)
+    onnx_ops: ClassVar[tuple[str, ...]] = ("Exp",)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u.exp()
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return u.exp()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.log()
+
+
+@dataclass(frozen=True)
+class Rescaled(AbstractActivation):
+    """`scale` phi(u) + `shift` for another activation phi, scale > 0: (tanh u + 1) / 2, 255 sigmoid u.
+
+    Where scale is negative, `Rescaled.of` turns phi and says how the layer before it turns.
+    """
+
+    activation: AbstractActivation
+    scale: float
+    shift: float
+
+    name: ClassVar[str] = "rescaled"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.activation, AbstractActivation) or type(self.activation) is Rescaled:
+            raise TypeError(f"expected an activation to rescale, got {self.activation!r}; pass e.g. cvxinv.Tanh()")
+        _positive(self.scale, "a scale")
+        if not isfinite(self.shift):
+            raise ValueError(f"expected a finite shift, got {self.shift}; pass one number")
+
+    @property
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
+        low, high = self.activation.range
+        return self.scale * low + self.shift, self.scale * high + self.shift
+
+    @property
+    def monotone(self) -> bool:  # type: ignore[override]
+        return self.activation.monotone
+
+    @property
+    def elementwise(self) -> bool:  # type: ignore[override]
+        return self.activation.elementwise
+
+    @property
+    def parts(self) -> tuple[AbstractActivation, float, float]:
+        return self.activation, self.scale, self.shift
+
+    @property
+    def unit(self) -> float:
+        return self.scale * self.activation.unit
+
+    @property
+    def saturates(self) -> bool:
+        return self.activation.saturates
+
+    @property
+    def pieces(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        if self.activation.pieces is None:
+            return None
+        kinks, slopes = self.activation.pieces
+        return kinks, tuple(self.scale * slope for slope in slopes)
+
+    @cached_property
+    def invertible(self) -> bool:
+        return self.activation.invertible
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return self.scale * self.activation(u) + self.shift
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return self.scale * self.activation.derivative(u)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return self.activation.inverse((y - self.shift) / self.scale)
+
+    def curvature(self, y: Tensor) -> Tensor | None:
+        inner = self.activation.curvature((y + abs(self.shift)) / self.scale)
+        return None if inner is None else self.scale**2 * inner
+
+
+@dataclass(frozen=True)
+class Softmax(AbstractActivation):
+    """exp(u) divided by its sum along `axis` of a signal of `shape`: not elementwise, and at the output only.
+
+    Its Jacobian diag(p) - p p' in each group is given by `jacobian`; `derivative` is the diagonal of it.
+    """
+
+    shape: tuple[int, ...]
+    axis: int = 0
+
+    name: ClassVar[str] = "softmax"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    elementwise: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not 0 <= self.axis < len(self.shape):
+            raise ValueError(f"expected a softmax along an axis of {self.shape}, got {self.axis}; count from 0")
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return self._grouped(u).softmax(-2).reshape(u.shape)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        p = self(u)
+        return p * (1 - p)
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], int]:
+        return self.shape, self.axis
+
+    def jacobian(self, u: Tensor) -> "Coupled":
+        return Coupled(self._grouped(self(u)))
+
+    def _grouped(self, u: Tensor) -> Tensor:
+        """`(..., before, axis, after)`."""
+        before, size, after = prod(self.shape[: self.axis]), self.shape[self.axis], prod(self.shape[self.axis + 1 :])
+        return u.reshape(*u.shape[:-1], before, size, after)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupled:
+    """The Jacobian of a softmax, diag(p) - p p' in each group: `p` is `(N, before, group, after)`. It is symmetric."""
+
+    p: Tensor
+
+    def times(self, v: Tensor) -> Tensor:
+        """It times `(N, k, d)`, k vectors for each of N latents."""
+        p, grouped = self.p[:, None], v.reshape(*v.shape[:2], *self.p.shape[1:])  # (N or 1, k, before, group, after)
+        return (p * (grouped - (p * grouped).sum(-2, keepdim=True))).flatten(2)
+
+    def float(self) -> "Coupled":
+        """In float32."""
+        return Coupled(self.p.float())
 
 
 class PLUModule(nn.Module):
@@ -312,25 +806,52 @@ class PLUModule(nn.Module):
         return f"a={self.a}, c={self.c}"
 
 
-KINDS: tuple[type[AbstractActivation], ...] = (Identity, ReLU, LeakyReLU, Tanh, Sigmoid, PLU)
+KINDS: tuple[type[AbstractActivation], ...] = (
+    Identity, ReLU, LeakyReLU, Tanh, Sigmoid, PLU, Clamp, Hardsigmoid, Softsign, Softplus, ELU, CELU, SELU, Exp,
+    GELU, SiLU, Mish, Hardswish,
+)  # fmt: skip
+
+
+def rescaled(activation: AbstractActivation, scale: float, shift: float) -> AbstractActivation | None:
+    """`scale` psi(u) + `shift` as one activation, psi the `activation`; for scale < 0 that of -u. None: there is none."""
+    if scale == 0:
+        return None
+    turned = activation if scale > 0 else activation.mirrored
+    if turned is None:
+        return None
+    inner, s, t = turned.parts
+    s, t = abs(scale) * s, abs(scale) * t + shift
+    return inner if (s, t) == (1.0, 0.0) else Rescaled(inner, s, t)
+
+
+def _positive(value: float, what: str) -> None:
+    if not (isinstance(value, int | float) and 0 < value < inf):
+        raise ValueError(f"expected {what} > 0, got {value}; pass a finite one")
+
+
+def _exponential(u: Tensor, alpha: float, rate: float) -> Tensor:
+    """u where u > 0, `alpha` (e^(`rate` u) - 1) elsewhere."""
+    return torch.where(u > 0, u, alpha * torch.expm1(rate * u.clamp(max=0)))
 
 
 def in_files(activation: AbstractActivation) -> bool:
-    """Whether files can name it: one of `KINDS`, and no class of the same name."""
-    return type(activation) in KINDS
+    """Whether files can name it, rescaled or not: one of `KINDS`, and no class of the same name, or a softmax."""
+    return type(activation.parts[0]) in (*KINDS, Softmax)
 
 
 def all_kinds(base: type[AbstractActivation] = AbstractActivation) -> Iterator[type[AbstractActivation]]:
-    """Every class of activation that there is, the package's own first."""
+    """Every elementwise class of activation that there is, the package's own first."""
     for kind in base.__subclasses__():
-        yield kind
-        yield from all_kinds(kind)
+        if kind is not Softmax:
+            yield kind
+            yield from all_kinds(kind)
 
 
 def check_facts(activation: AbstractActivation, where: str) -> None:
     """Raises TypeError or ValueError for facts that no activation can have; where: how the message calls it."""
+    activation, *_ = activation.parts
     kind = type(activation)
-    if kind in KINDS:
+    if kind in (*KINDS, Softmax):
         return
     if not isinstance(getattr(activation, "name", None), str) or not activation.name:
         raise TypeError(f'expected {where} with a name, got {kind.__name__} without; write name = "softplus" in its class')
@@ -364,8 +885,9 @@ def _check_values(activation: AbstractActivation, where: str) -> None:
                 )
     y, slope = values.values()
     low, high = activation.range
+    falls = (y.diff() < 0).any() | (slope < 0).any()
     wrong = {
-        "nondecreasing, with a derivative >= 0": (y.diff() < 0).any() | (slope < 0).any(),
+        "nondecreasing, with a derivative >= 0, or monotone = False": falls if activation.monotone else falls & False,
         "with the slope of its values as derivative": (slope - _slope(activation, u, slope)).abs().amax() > 1e-3,
         f"with values in its range {activation.range}": (y < low).any() | (y > high).any(),
     }

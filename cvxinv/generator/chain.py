@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..inputs import describe, weights
 from .abstract import AbstractGenerator
-from .activations import AbstractActivation, as_activation, check_facts
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d, check_map
+from .activations import AbstractActivation, Coupled, as_activation, check_facts
+from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Resampling2d, check_map
 from .piece import Piece
 
 
@@ -84,6 +84,19 @@ class Generator(AbstractGenerator):
         return self.layers[-1].activation
 
     @cached_property
+    def first_curved(self) -> int | None:
+        """The first hidden layer whose activation is neither ReLU nor LeakyReLU (nor another with `slopes`), so that the
+        network before its output is no piecewise affine map that layered methods could take apart; None where there is none.
+        """
+        hidden = enumerate(self.layers[:-1])
+        return next((index for index, layer in hidden if not layer.activation.kinked), None)
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether all hidden layers have a ReLU, a LeakyReLU or another activation with `slopes` behind them."""
+        return self.first_curved is None
+
+    @cached_property
     def work(self) -> int:
         return sum(layer.W.work for layer in self.layers)
 
@@ -134,11 +147,11 @@ class Generator(AbstractGenerator):
 
     def piece(self, z: Tensor, before_output: bool = False) -> tuple[Tensor, Piece]:
         """Signals `(N, d)`, as `linearize` gives them, and the affine pieces of z, to multiply by their Jacobians."""
-        h, slopes, last = self._batch(z), list[Tensor | None](), len(self.layers) - 1
+        h, slopes, last = self._batch(z), list[Tensor | Coupled | None](), len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             u = layer.W(h) + layer.b  # (N, m)
             as_it_is = layer.activation.linear or (before_output and index == last)
-            slopes.append(None if as_it_is else layer.activation.derivative(u))
+            slopes.append(None if as_it_is else layer.activation.jacobian(u))
             h = u if as_it_is else layer.activation(u)
         return h, Piece(self._maps, tuple(slopes), len(h))
 
@@ -188,13 +201,7 @@ def factors(W: AbstractMap) -> list[AbstractMap]:
 
 
 def _weights(W: AbstractMap) -> list[Tensor]:
-    return [weight for factor in factors(W) for weight in _own_weights(factor)]
-
-
-def _own_weights(W: AbstractMap) -> list[Tensor]:
-    if isinstance(W, Resampling2d):
-        return [W.rows, W.columns]
-    return [W.weight if isinstance(W, Dense | Conv2d | ConvTranspose2d) else W.matrix()]
+    return [weight for factor in factors(W) for weight in factor.numbers]
 
 
 def _check_layer(index: int, layer: Layer, dtype: torch.dtype, device: torch.device) -> None:
@@ -229,10 +236,10 @@ def _check_chain(layers: Sequence[Layer]) -> None:
                 f"expected layers[{index + 1}].W to take {layer.W.m} numbers, which layers[{index}].W gives, "
                 f"got one that takes {after.W.n}; pass maps whose sizes meet"
             )
-        if not layer.activation.kinked:
+        if layer.activation.linear or not layer.activation.elementwise:
             raise ValueError(
-                f"expected ReLU or LeakyReLU behind the hidden layers[{index}], got {layer.activation!r}; "
-                "other activations can stand at the output only"
+                f"expected ReLU or LeakyReLU behind the hidden layers[{index}], or another elementwise activation, got "
+                f"{layer.activation!r}; multiply two maps without one between them, and put a softmax at the output only"
             )
 
 

@@ -3,6 +3,9 @@
 Linear maps and batch norms that no activation separates are multiplied out, in the precision that they come in (the readers
 use float64). A batch norm in front of a zero-padded convolution leaves a bias that depends on the position, W(shift), as the
 padding is not shifted; hence every bias is one number per output.
+
+What stands behind the last activation goes before it where it can, and else makes a layer of its own (`behind`); activations
+of several lines in hidden layers, and the largest of a window, are written with ReLUs (`rewriting`). Both are exact.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,12 +16,12 @@ from torch import Tensor
 
 from ..errors import UnsupportedLayerError
 from . import ops
-from .activations import AbstractActivation, Identity
+from .activations import AbstractActivation, Identity, ReLU, Softmax
+from .behind import before_activation
 from .chain import Generator, Layer
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Dense, Resampling2d
-
-# a product with a dense factor is multiplied out up to this many entries (32 MB in float64)
-_DENSE_ENTRIES = 4_000_000
+from .composing import compose, diagonal_map, scale_map
+from .maps import AbstractMap, Composition, Sparse
+from .rewriting import Lines, largest_rounds, lines_of, of_leaks
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +35,8 @@ class _Affine:
 def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = None) -> Generator:
     """The generator that ops make of a latent of `shape`.
 
-    Raises: ValueError, with the op's place, for an op that does not fit the signal; UnsupportedLayerError for an activation
-    without a map before it, and for a hidden one that is neither ReLU nor LeakyReLU.
+    Raises: ValueError, with the op's place, for an op that does not fit the signal; UnsupportedLayerError for a generator
+    without maps, for a softmax that is not at the output, and for what would take too many ReLU units.
     """
     chain = _Chain(tuple(shape))
     for place, op in steps:
@@ -46,52 +49,64 @@ def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = 
 
 @dataclass
 class _Chain:
-    """Ops folded so far; `shape` is that of one signal behind them. A diagonal that no map has taken yet is pending, too."""
+    """Ops folded so far; `shape` is that of one signal behind them. A diagonal that no map has taken yet is pending, too.
+
+    `notes`: what was folded into which layer, in words.
+    """
 
     shape: ops.Shape
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     pending: ops.Diagonal | _Affine | None = None
+    notes: dict[int, list[str]] = field(default_factory=dict)
 
     def append(self, op: ops.AbstractOp, place: str) -> None:
         """Fold one op in. Raises: MisfitError, UnsupportedLayerError."""
         if isinstance(op, ops.AbstractMapOp):
-            *before, last = op.maps(self.shape)
-            for W in before:
-                self._add_map(W, torch.zeros(W.m, dtype=W.dtype), op.composed)
-            self._add_map(last, op.offset(last.shapes[1]), op.composed)
+            self._add_map_op(op)
         elif isinstance(op, ops.AbstractDiagonal):
             self._add_diagonal(*op.numbers(self.shape))
+            self._note("batch norm" if isinstance(op, ops.BatchNorm) else "scale and shift")
         elif isinstance(op, ops.Reshape):
             self.shape = op.shape_after(self.shape)
         elif isinstance(op, ops.Activation):
             self._add_activation(op.activation, place)
+        elif isinstance(op, ops.Softmax):
+            self._add_softmax(op, place)
+        elif isinstance(op, ops.LeakyUnits):
+            self._add_leaks(op.numbers(self.shape), place)
+        elif isinstance(op, ops.MaxPool):
+            self._add_largest(*op.windows(self.shape), place)
         else:
             raise TypeError(f"expected an op that can be folded, got {type(op).__name__} in {place}; choose its label first")
 
     def finish(self, description: dict[str, Any]) -> Generator:
-        """The generator. Raises: UnsupportedLayerError for a hidden activation other than ReLU, LeakyReLU."""
+        """The generator. Raises: UnsupportedLayerError."""
+        if self.pending is not None and self.layers:
+            self._put_before_activation()
         if self.pending is not None:
             self._close(Identity(), "the output")
         if not self.layers:
             raise UnsupportedLayerError(
                 "expected at least one linear map, got none; pass a generator with a Linear or a convolution"
             )
-        for layer, place in zip(self.layers[:-1], self.places[:-1], strict=True):
-            if not layer.activation.kinked:
-                raise UnsupportedLayerError(
-                    f"expected ReLU or LeakyReLU between two maps, got {place}; {layer.activation!r} can "
-                    "stand at the output only: retrain with ReLU, or pass the network from there on"
-                )
-        return Generator(tuple(self.layers), self.shape, description)
+        return Generator(tuple(self._rewritten()), self.shape, description)
 
-    def _add_map(self, W: AbstractMap, b: Tensor, as_factor: bool) -> None:
+    def _add_map_op(self, op: ops.AbstractMapOp) -> None:
+        *before, last = op.maps(self.shape)
+        for W in before:
+            self._add_map(W, torch.zeros(W.m, dtype=W.dtype), op.composed)
+        self._add_map(last, op.offset(last.shapes[1]), op.composed)
+
+    def _add_map(self, W: AbstractMap, b: Tensor, as_factor: bool = False) -> None:
         """Append W h + b with `b` of shape `(m,)`; `as_factor` keeps it apart from the map before it."""
         before, self.shape = self.pending, W.shapes[1]
+        if isinstance(W, Sparse) and W.trivial and not (as_factor or bool(b.any())):
+            return
         if before is None:
             self.pending = _Affine(W, b)
         elif isinstance(before, ops.Diagonal):
-            self.pending = _Affine(_scale(W, before.scale, rows=False), b + W(before.shift[None])[0])
+            self.pending = _Affine(scale_map(W, before.scale, rows=False), b + W(before.shift[None])[0])
         else:
             product = Composition(W, before.W) if as_factor else compose(W, before.W)
             self.pending = _Affine(product, b + W(before.b[None])[0])
@@ -105,69 +120,88 @@ class _Chain:
         elif isinstance(before, ops.Diagonal):
             self.pending = ops.Diagonal(scale=scale * before.scale, shift=scale * before.shift + shift)
         else:
-            self.pending = _Affine(_scale(before.W, scale, rows=True), scale * before.b + shift)
+            self.pending = _Affine(scale_map(before.W, scale, rows=True), scale * before.b + shift)
 
     def _add_activation(self, activation: AbstractActivation, place: str) -> None:
         """Append an activation; it closes a layer."""
         if activation.linear:
             return
+        if self.pending is None and self.layers and activation.keeps(self.layers[-1].activation.range):
+            return  # a clamp of what lies between its ends
         if self.pending is None:
-            where = "another activation" if self.layers else "the latent itself"
-            raise UnsupportedLayerError(
-                f"expected a linear map before {place}, got {where}; remove the activation or put a map before it"
-            )
+            self._add_diagonal(*(make(self.shape, dtype=torch.float64) for make in (torch.ones, torch.zeros)))
         self._close(activation, place)
+
+    def _add_softmax(self, op: ops.Softmax, place: str) -> None:
+        if not 0 <= op.axis < len(self.shape):
+            raise ops.MisfitError(f"an axis of the signal's shape {self.shape}", op.axis)
+        self._add_activation(Softmax(self.shape, op.axis), place)
+
+    def _add_leaks(self, slopes: Tensor, place: str) -> None:
+        """Append u or slope u; see `rewriting`."""
+        one = of_leaks(slopes)
+        if one is not None:
+            self._add_activation(one, place)
+            return
+        self._add_lines(Lines.leaking(slopes), place)
+
+    def _add_lines(self, lines: Lines, place: str) -> None:
+        """Append a chain of lines in each number, as ReLU units and what sums them."""
+        shape = self.shape
+        self._add_map(*lines.units(shape))
+        self._add_activation(ReLU(), place)
+        self._add_map(*lines.sums(shape))
+
+    def _add_largest(self, index: Tensor, shape: ops.Shape, place: str) -> None:
+        """Append the largest of each window, by rounds of pairs."""
+        if index.shape[1] == 1:
+            self._add_map_op(ops.Select(index=index, shape=shape))
+            return
+        for units, sums in largest_rounds(index, self.shape, shape, self._nonnegative(), place):
+            self._add_map(units, torch.zeros(units.m, dtype=units.dtype))
+            self._add_activation(ReLU(), place)
+            self._add_map(sums, torch.zeros(sums.m, dtype=sums.dtype))
+
+    def _nonnegative(self) -> bool:
+        """Whether no number of the signal here can be below 0."""
+        return self.pending is None and bool(self.layers) and self.layers[-1].activation.range[0] >= 0
 
     def _close(self, activation: AbstractActivation, place: str) -> None:
         pending, self.pending = self.pending, None
         if isinstance(pending, ops.Diagonal):
-            pending = _Affine(_diagonal_map(pending.scale), pending.shift)
+            pending = _Affine(diagonal_map(pending.scale, self.shape), pending.shift)
         assert pending is not None
+        if self.layers and not self.layers[-1].activation.elementwise:
+            raise UnsupportedLayerError(
+                f"expected a softmax at the output, got one before {place}; leave out what follows it"
+            )
         self.layers.append(Layer(pending.W, pending.b, activation))
         self.places.append(place)
 
+    def _put_before_activation(self) -> None:
+        """Put what is pending behind the last activation before it, where that changes no value."""
+        pending = self.pending
+        if isinstance(pending, ops.Diagonal):
+            pending = _Affine(Sparse.diagonal(pending.scale, self.shape), pending.shift)
+        assert pending is not None
+        if (put := before_activation(self.layers[-1], pending.W, pending.b)) is not None:
+            self.layers[-1], self.pending = put, None
 
-def compose(outer: AbstractMap, inner: AbstractMap) -> AbstractMap:
-    """`outer` after `inner`: one map where both resample, or one is dense and the product small; else a Composition."""
-    if isinstance(outer, Dense) and isinstance(inner, Dense):
-        return Dense(outer.weight @ inner.weight)
-    if isinstance(outer, Resampling2d) and isinstance(inner, Resampling2d) and outer.shape_in == inner.shape_out:
-        return Resampling2d(outer.rows @ inner.rows, outer.columns @ inner.columns, inner.channels)
-    if outer.m * inner.n <= _DENSE_ENTRIES:
-        if isinstance(outer, Dense):
-            return Dense(inner.adjoint(outer.weight))
-        if isinstance(inner, Dense):
-            return Dense(outer(inner.weight.T).T.contiguous())
-    return Composition(outer, inner)
+    def _rewritten(self) -> list[Layer]:
+        """The layers, with hidden activations of several lines written with ReLUs."""
+        layers, done = list(self.layers), list[Layer]()
+        while len(layers) > 1:
+            first, second, *rest = layers
+            lines = None if first.activation.kinked else lines_of(first.activation, first.W.m)
+            if lines is None:
+                done.append(first)
+                layers = [second, *rest]
+                continue
+            shape = first.W.shapes[1]
+            (R, r), (C, c) = lines.units(shape), lines.sums(shape)
+            done.append(Layer(compose(R, first.W), R(first.b[None])[0] + r, ReLU()))
+            layers = [replace(second, W=compose(second.W, C), b=second.W(c[None])[0] + second.b), *rest]
+        return [*done, *layers]
 
-
-def _diagonal_map(scale: Tensor) -> AbstractMap:
-    if scale.numel() ** 2 <= _DENSE_ENTRIES:
-        return Dense(torch.diag(scale))
-    # one 1 x 1 convolution per number: a diagonal without its zeros
-    return Conv2d(scale.reshape(-1, 1, 1, 1), (scale.numel(), 1, 1), groups=scale.numel())
-
-
-def _scale(W: AbstractMap, scale: Tensor, rows: bool) -> AbstractMap:
-    """diag(`scale`) W, or W diag(`scale`) where not `rows`; what it can take into its weights a map takes."""
-    if isinstance(W, Dense):
-        return Dense(W.weight * (scale[:, None] if rows else scale))
-    if isinstance(W, Composition):
-        outer, inner = (_scale(W.outer, scale, rows), W.inner) if rows else (W.outer, _scale(W.inner, scale, rows))
-        return Composition(outer, inner)
-    shape = W.shapes[1 if rows else 0]
-    channels = ops.per_channel(scale, shape[0])
-    if isinstance(W, Conv2d | ConvTranspose2d) and channels is not None:
-        return replace(W, weight=_scaled_kernel(W, channels, first_axis=isinstance(W, Conv2d) == rows))
-    if isinstance(W, Resampling2d) and channels is not None:
-        # it commutes with what is done in each channel
-        return Composition(W, Conv2d(channels.reshape(-1, 1, 1, 1), W.shape_in, groups=channels.numel()))
-    return compose(_diagonal_map(scale), W) if rows else compose(W, _diagonal_map(scale))
-
-
-def _scaled_kernel(W: Conv2d | ConvTranspose2d, channels: Tensor, first_axis: bool) -> Tensor:
-    """The kernel with its first axis, or its second one, scaled; the second counts within a group."""
-    if first_axis:
-        return W.weight * channels.reshape(-1, 1, 1, 1)
-    grouped = W.weight.reshape(W.groups, -1, *W.weight.shape[1:])
-    return (grouped * channels.reshape(W.groups, 1, -1, 1, 1)).reshape(W.weight.shape)
+    def _note(self, words: str) -> None:
+        self.notes.setdefault(len(self.layers), []).append(words)

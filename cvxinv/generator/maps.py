@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input
+from torch.nn.grad import conv2d_input, conv3d_input
 
 from ..inputs import describe, weights
 from ..lengths import lengths
@@ -113,6 +113,11 @@ class AbstractMap(ABC):
     def matrix(self) -> Tensor:
         """W as a dense `(m, n)` tensor, made at the first call and kept."""
         return self._kept_matrix
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        """The floating tensors that it is made of: the matrix, where a class does not say."""
+        return (self.matrix(),)
 
     @cached_property
     def work(self) -> int:
@@ -323,6 +328,10 @@ class Dense(AbstractMap):
     def make_matrix(self) -> Tensor:
         return self.weight
 
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
+
 
 def syrk(M: Tensor) -> Tensor:
     """M'M. On the CPU numpy forms half of it: it notices that both factors are the same."""
@@ -364,28 +373,32 @@ def _units(W: AbstractMap, size: int) -> Iterator[Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Convolution(AbstractMap):
-    """Common part of the two convolutions: picture shapes and the dense matrix.
+    """Common part of the convolutions: picture shapes and the dense matrix.
 
-    `shape_in`, `shape_out` are (channels, height, width).
+    `shape_in`, `shape_out` are (channels, height, width), or (channels, depth, height, width).
     """
 
     weight: Tensor
-    shape_in: tuple[int, int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
+    shape_in: tuple[int, ...]
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    output_padding: tuple[int, int] = (0, 0)
-    shape_out: tuple[int, int, int] = field(init=False)
+    output_padding: tuple[int, ...] = (0, 0)
+    shape_out: tuple[int, ...] = field(init=False)
+
+    axes: ClassVar[tuple[str, ...]] = ("height", "width")
 
     def _check(self) -> None:
         object.__setattr__(self, "weight", weights(self.weight, "a weight"))
-        if self.weight.ndim != 4:
-            raise ValueError(f"expected a weight of four axes, got {describe(self.weight)}; pass a kernel of pictures")
-        if len(self.shape_in) != 3 or min(*self.shape_in, *self.weight.shape) < 1:
+        n = len(self.axes)
+        if self.weight.ndim != n + 2:
+            words = {2: "four", 3: "five"}[n]
+            raise ValueError(f"expected a weight of {words} axes, got {describe(self.weight)}; pass a kernel of pictures")
+        if len(self.shape_in) != n + 1 or min(*self.shape_in, *self.weight.shape) < 1:
             raise ValueError(
-                f"expected shape_in as (channels, height, width), and a weight with entries, got {tuple(self.shape_in)} and "
-                f"{describe(self.weight)}; leave out what holds nothing"
+                f"expected shape_in as (channels, {', '.join(self.axes)}), and a weight with entries, got "
+                f"{tuple(self.shape_in)} and {describe(self.weight)}; leave out what holds nothing"
             )
 
     @property
@@ -426,6 +439,10 @@ class _Convolution(AbstractMap):
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "_Convolution":
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
         return self if weight is self.weight else replace(self, weight=weight)._with_norm_of(self)
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -542,6 +559,226 @@ class Conv2d(_Convolution):
 
 
 @dataclass(frozen=True, eq=False)
+class Conv3d(_Convolution):
+    """Convolution of volumes with zero padding; `weight` is (channels out, channels in / groups, depth, height, width)."""
+
+    stride: tuple[int, ...] = (1, 1, 1)
+    padding: tuple[int, ...] = (0, 0, 0)
+    dilation: tuple[int, ...] = (1, 1, 1)
+    output_padding: tuple[int, ...] = (0, 0, 0)
+
+    axes: ClassVar[tuple[str, ...]] = ("depth", "height", "width")
+
+    def __post_init__(self) -> None:
+        self._check()
+        probe = self._product(torch.zeros(1, *self.shape_in, dtype=self.dtype, device=self.device))
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _product(self, volume: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv3d(volume, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    @cached_property
+    def work(self) -> int:
+        return self.weight.numel() * prod(self.shape_out[1:])
+
+    @cached_property
+    def terms(self) -> int:
+        return min(self.n, self.weight[0].numel())
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        return self._product(h.reshape(-1, *self.shape_in)).flatten(1)
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        volume = p.reshape(-1, *self.shape_out)
+        shape, place = (len(volume), *self.shape_in), (self.stride, self.padding, self.dilation, self.groups)
+        with _ieee_convolution():
+            return conv3d_input(shape, self.weight, volume, *place).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose3d(_Convolution):
+    """Transposed convolution of volumes; `weight` is (channels in, channels out / groups, depth, height, width)."""
+
+    stride: tuple[int, ...] = (1, 1, 1)
+    padding: tuple[int, ...] = (0, 0, 0)
+    dilation: tuple[int, ...] = (1, 1, 1)
+    output_padding: tuple[int, ...] = (0, 0, 0)
+
+    axes: ClassVar[tuple[str, ...]] = ("depth", "height", "width")
+
+    def __post_init__(self) -> None:
+        self._check()
+        probe = self._product(torch.zeros(1, *self.shape_in, dtype=self.dtype, device=self.device))
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+
+    def _product(self, volume: Tensor) -> Tensor:
+        place: Any = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        with _ieee_convolution():
+            return F.conv_transpose3d(volume, self.weight, None, *place)
+
+    @cached_property
+    def work(self) -> int:
+        return self.weight.numel() * prod(self.shape_in[1:])
+
+    @cached_property
+    def terms(self) -> int:
+        return min(self.n, len(self.weight) // self.groups * prod(self.weight.shape[2:]))
+
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        return self._product(h.reshape(-1, *self.shape_in)).flatten(1)
+
+    @exact_products
+    def adjoint(self, p: Tensor) -> Tensor:
+        volume, place = p.reshape(-1, *self.shape_out), (self.stride, self.padding, self.dilation, self.groups)
+        with _ieee_convolution():
+            return F.conv3d(volume, self.weight, None, *place).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse(AbstractMap):
+    """Each output a weighted sum of a few inputs: y_j = sum_k `weight`[j, k] h[`index`[j, k]].
+
+    `index` (m, k) int64 points into the flat input of `shape_in`; where a weight is 0 it points anywhere. k = 1 makes crops,
+    permutations, flips, repetitions, diagonals; with more, differences and sums of a few numbers. The shapes say how
+    the signal is seen on both sides, and no more.
+    """
+
+    index: Tensor
+    weight: Tensor
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", weights(self.weight, "a weight"))
+        if self.weight.ndim != 2 or self.index.shape != self.weight.shape or self.index.dtype != torch.int64:
+            raise ValueError(
+                f"expected a weight (m, k) and an int64 index of its shape, got {describe(self.weight)} and "
+                f"{describe(self.index)}; pass one row per output"
+            )
+        if len(self.weight) != prod(self.shape_out) or min(self.weight.shape[1], *self.shape_in, *self.shape_out) < 1:
+            raise ValueError(
+                f"expected rows for an output of shape {tuple(self.shape_out)}, got {len(self.weight)} for an input "
+                f"{tuple(self.shape_in)}; leave out what holds nothing"
+            )
+        if int(self.index.min()) < 0 or int(self.index.max()) >= self.n:
+            raise ValueError(
+                f"expected an index from 0 to {self.n - 1}, got {int(self.index.min())} to {int(self.index.max())}; "
+                "give a weight of 0 to what is no input"
+            )
+
+    @classmethod
+    def selection(
+        cls, index: Tensor, shape_in: tuple[int, ...], shape_out: tuple[int, ...], dtype: torch.dtype = torch.float64
+    ) -> "Sparse":
+        """Output j is input `index`[j], or 0 where that is -1."""
+        index = index.reshape(-1, 1)
+        return cls(index.clamp(min=0), (index >= 0).to(dtype), tuple(shape_in), tuple(shape_out))
+
+    @classmethod
+    def diagonal(cls, scale: Tensor, shape: tuple[int, ...]) -> "Sparse":
+        """Every number times its own, `(prod(shape),)`."""
+        index = torch.arange(scale.numel(), device=scale.device)
+        return cls(index[:, None], scale.reshape(-1, 1), tuple(shape), tuple(shape))
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape_in, self.shape_out
+
+    @cached_property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @cached_property
+    def m(self) -> int:
+        return len(self.weight)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    @cached_property
+    def work(self) -> int:
+        return self.weight.numel()
+
+    @cached_property
+    def widest(self) -> int:
+        return self.n + self.m + self.weight.numel()
+
+    @cached_property
+    def terms(self) -> int:
+        return self.weight.shape[1]
+
+    @cached_property
+    def _back(self) -> tuple[Tensor, Tensor]:
+        """Index and weight of the transposed map, `(n, k')`: no sum whose order could change from run to run."""
+        used = self.weight.reshape(-1) != 0
+        source, weight = self.index.reshape(-1)[used], self.weight.reshape(-1)[used]
+        row = torch.arange(self.m, device=self.device).repeat_interleave(self.index.shape[1])[used]
+        order = source.argsort(stable=True)
+        source, weight, row = source[order], weight[order], row[order]
+        count = torch.bincount(source, minlength=self.n)
+        place = torch.arange(len(source), device=self.device) - (count.cumsum(0) - count)[source]
+        index = torch.zeros(self.n, max(1, int(count.max())), dtype=torch.int64, device=self.device)
+        table = torch.zeros(index.shape, dtype=self.dtype, device=self.device)
+        index[source, place], table[source, place] = row, weight
+        return index, table
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return _gathered(h, self.index, self.weight)
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        return _gathered(p, *self._back)
+
+    def magnitude(self) -> "Sparse":
+        return replace(self, weight=self.weight.abs())
+
+    def scaled(self, factor: float) -> "Sparse":
+        return replace(self, weight=self.weight * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Sparse":
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        if weight is self.weight:
+            return self
+        return replace(self, index=self.index.to(weight.device), weight=weight)._with_norm_of(self)
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
+
+    def make_matrix(self) -> Tensor:
+        table = torch.zeros(self.m, self.n, dtype=self.dtype, device=self.device)
+        return table.scatter_add_(1, self.index, self.weight)
+
+    @cached_property
+    def trivial(self) -> bool:
+        """Whether it gives every number back, at most in another shape."""
+        one = self.m == self.n and self.terms == 1 and bool((self.weight == 1).all())
+        return one and bool((self.index[:, 0] == torch.arange(self.m, device=self.device)).all())
+
+    def after(self, inner: "Sparse") -> "Sparse":
+        """This map behind `inner`, as one."""
+        index = inner.index[self.index].flatten(1)
+        weight = (self.weight[:, :, None] * inner.weight[self.index]).flatten(1)
+        return Sparse(index, weight, inner.shape_in, self.shape_out)
+
+
+def _gathered(h: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """sum_k weight[j, k] h[index[j, k]] for each row of `h`, term by term, so that no more than one is held."""
+    total = h[:, index[:, 0]] * weight[:, 0]
+    for k in range(1, index.shape[1]):
+        total = total + h[:, index[:, k]] * weight[:, k]
+    return total
+
+
+@dataclass(frozen=True, eq=False)
 class Resampling2d(AbstractMap):
     """Y = `rows` X `columns`' in each of `channels` pictures X: padding, cropping, upsampling.
 
@@ -601,6 +838,10 @@ class Resampling2d(AbstractMap):
             torch.arange(size, device="cpu").repeat_interleave(k) for size, k in zip(shape_in[1:], scale, strict=True)
         )
         return cls.picking(shape_in, rows, columns, dtype)
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        return self.rows, self.columns
 
     @property
     def shape_in(self) -> tuple[int, int, int]:
@@ -807,7 +1048,7 @@ class Stretched(AroundMap):
         return Stretched(inner, *sides)._with_norm_of(self)
 
 
-_KINDS = (Dense, ConvTranspose2d, Conv2d, Resampling2d)
+_KINDS = (Dense, ConvTranspose2d, Conv2d, Conv3d, ConvTranspose3d, Sparse, Resampling2d)
 
 
 def check_map(W: AbstractMap, where: str) -> None:

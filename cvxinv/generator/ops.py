@@ -16,14 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .activations import AbstractActivation
-from .maps import AbstractMap, Conv2d, ConvTranspose2d, Dense, Resampling2d
+from .maps import AbstractMap, Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d, Dense, Resampling2d, Sparse
+
+_DENSE_ENTRIES = 4_000_000  # a matrix with zeros in it is written out up to this many entries (32 MB in float64)
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]  # height and width
+Triple = tuple[int, int, int]  # depth, height and width
 # tensors in files, with their number of axes
 Numbers = Annotated[Tensor, None]
 Vector = Annotated[Tensor, 1]
 Matrix = Annotated[Tensor, 2]
+Indices = Annotated[Tensor, "integers"]
 
 
 class MisfitError(Exception):
@@ -140,16 +144,9 @@ class Convolution(AbstractMapOp, names=("conv2d",), saves=Conv2d):
         if self.channels() != before[0] or self.groups < 1 or self.weight.shape[0] % self.groups:
             raise MisfitError(f"a weight for {before[0]} channels", f"{tuple(self.weight.shape)} with groups={self.groups}")
         if self.padding_mode == "zeros":
-            return (self._map(before, self.padding),)
+            return (_convolution(self, before, self.padding),)
         pads = Resampling2d.padding(before, (across, across, down, down), self.padding_mode)
-        return pads, self._map(pads.shape_out, (0, 0))
-
-    def _map(self, shape: tuple[int, int, int], padding: Pair) -> AbstractMap:
-        kind: Any = self.saves
-        try:
-            return kind(self.weight, shape, self.stride, padding, self.dilation, self.groups, self.output_padding)
-        except RuntimeError as error:
-            raise MisfitError("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
+        return pads, _convolution(self, pads.shape_out, (0, 0))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -160,6 +157,117 @@ class TransposedConvolution(Convolution, names=("conv_transpose2d",), saves=Conv
 
     def channels(self) -> int:
         return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Convolution3d(AbstractMapOp, names=("conv3d",), saves=Conv3d):
+    """A convolution of volumes (channels, depth, height, width) with zero padding."""
+
+    weight: Annotated[Tensor, 5]
+    stride: Triple = (1, 1, 1)
+    padding: Triple = (0, 0, 0)
+    dilation: Triple = (1, 1, 1)
+    output_padding: Triple = (0, 0, 0)
+    groups: int = 1
+
+    def channels(self) -> int:
+        """How many channels it takes."""
+        return self.weight.shape[1] * self.groups
+
+    def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
+        if len(shape) != 4:
+            raise MisfitError("an input (channels, depth, height, width)", f"{shape} (put a reshape before it)")
+        if self.channels() != shape[0] or self.groups < 1 or self.weight.shape[0] % self.groups:
+            raise MisfitError(f"a weight for {shape[0]} channels", f"{tuple(self.weight.shape)} with groups={self.groups}")
+        return (_convolution(self, shape, self.padding),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TransposedConvolution3d(Convolution3d, names=("conv_transpose3d",), saves=ConvTranspose3d):
+    """A transposed convolution of volumes."""
+
+    def channels(self) -> int:
+        return self.weight.shape[0]
+
+
+def _convolution(op: "Convolution | Convolution3d", shape: Shape, padding: Shape) -> AbstractMap:
+    """The map that a convolution's op `saves`. Raises: MisfitError where its numbers do not fit each other."""
+    kind: Any = op.saves
+    try:
+        return kind(op.weight, shape, op.stride, padding, op.dilation, op.groups, op.output_padding)
+    except RuntimeError as error:
+        raise MisfitError("stride, padding, ... that fit the weight", str(error).splitlines()[0]) from error
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RowwiseLinear(AbstractMapOp):
+    """A matrix `weight` (out, in) on the last axis of a signal (..., in), with a bias (out,): what nn.Linear does."""
+
+    weight: Matrix
+
+    def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
+        (out, n), (*before, last) = self.weight.shape, shape
+        if last != n:
+            raise MisfitError(f"a weight (out, {last}), a matrix for the last axis", tuple(self.weight.shape))
+        rows = prod(before)
+        if rows == 1:
+            return (*_seen_as((n,), shape), Dense(self.weight), *_seen_as((*before, out), (out,)))
+        if rows * out * rows * n <= _DENSE_ENTRIES:
+            one = torch.kron(torch.eye(rows, dtype=self.weight.dtype), self.weight)
+            return (*_seen_as((rows * n,), shape), Dense(one), *_seen_as((*before, out), (rows * out,)))
+        there = torch.arange(rows * n).reshape(rows, n).T
+        back = torch.arange(rows * out).reshape(out, rows).T
+        return (
+            Sparse.selection(there, shape, (n, rows, 1)), Conv2d(self.weight[:, :, None, None], (n, rows, 1)),
+            Sparse.selection(back, (out, rows, 1), (*before, out)),
+        )  # fmt: skip
+
+    def offset(self, shape: Shape) -> Tensor:
+        if self.bias is None or self.bias.numel() == prod(shape):
+            return super().offset(shape)
+        if self.bias.shape != shape[-1:]:
+            raise MisfitError(f"a bias of shape {shape[-1:]}", tuple(self.bias.shape))
+        return self.bias.expand(shape).reshape(-1)
+
+
+def _seen_as(shape: Shape, before: Shape) -> tuple[AbstractMap, ...]:
+    """The same numbers in another shape, as a map; none where they are in it."""
+    return () if shape == before else (Sparse.selection(torch.arange(prod(shape)), before, shape),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Select(AbstractMapOp):
+    """Output j of the flat signal is input `index`[j], or 0 where that is -1: whatever only moves numbers.
+
+    `index` is (prod(shape),) int64 and points into the flat signal before, `shape` is that of the signal behind.
+    """
+
+    index: Indices
+    shape: Shape
+
+    def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
+        index, n = self.index.reshape(-1), prod(shape)
+        if index.numel() != prod(self.shape) or index.numel() == 0:
+            raise MisfitError(f"an index of {prod(self.shape)} numbers", index.numel())
+        if int(index.min()) < -1 or int(index.max()) >= n:
+            raise MisfitError(f"an index from -1 to {n - 1}", f"{int(index.min())} to {int(index.max())}")
+        return (Sparse.selection(index, shape, self.shape),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sums(AbstractMapOp, names=("sparse",), saves=Sparse):
+    """Each output of `shape_out` a sum of a few inputs, `weight` (out, k) times those that `index` (out, k) names."""
+
+    index: Indices
+    weight: Matrix
+    shape_out: Shape
+
+    def maps(self, shape: Shape) -> tuple[AbstractMap, ...]:
+        try:
+            return (Sparse(self.index, self.weight, shape, self.shape_out),)
+        except ValueError as error:
+            expected, got = str(error).removeprefix("expected ").split("; ")[0].split(", got ")
+            raise MisfitError(expected, got) from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -231,7 +339,7 @@ class AbstractDiagonal(AbstractOp, ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BatchNorm(AbstractDiagonal, names=("batch_norm1d", "batch_norm2d")):
+class BatchNorm(AbstractDiagonal, names=("batch_norm1d", "batch_norm2d", "batch_norm3d")):
     """A batch norm in eval mode, tensors (channels,); without `weight` and `bias` they are ones and zeros."""
 
     running_mean: Vector
@@ -283,6 +391,68 @@ class Activation(AbstractOp):
     """A nonlinearity; files know it by its own name."""
 
     activation: AbstractActivation
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LeakyUnits(AbstractOp):
+    """u where u > 0, slope times u elsewhere, with any real slope of each channel or of each number: what PReLU does."""
+
+    slopes: Numbers
+
+    def numbers(self, shape: Shape) -> Tensor:
+        """One slope per number of a signal of `shape`. Raises: MisfitError."""
+        if self.slopes.numel() == 1:
+            return self.slopes.reshape(1).expand(prod(shape))
+        if self.slopes.numel() not in (shape[0], prod(shape)):
+            raise MisfitError(f"1, {shape[0]} or {prod(shape)} slopes", self.slopes.numel())
+        return per_output(self.slopes, shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaxPool(AbstractOp):
+    """The largest number of each window of pictures (channels, height, width), as nn.MaxPool2d takes it."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+
+    def windows(self, shape: Shape) -> tuple[Tensor, Shape]:
+        """Index `(out, k)` of each window's numbers in the flat signal, -1 beyond the edge, and the shape behind.
+
+        Raises: MisfitError.
+        """
+        channels, height, width = picture(shape)
+        try:
+            probe = F.max_pool2d(torch.zeros(1, 1, height, width), *self._place(), self.ceil_mode)
+        except RuntimeError as error:
+            raise MisfitError("kernel, stride, padding, ... that fit the picture", str(error).splitlines()[0]) from error
+        rows, columns = (
+            torch.arange(out)[:, None] * stride - padding + torch.arange(kernel) * dilation
+            for out, kernel, stride, padding, dilation in zip(
+                probe.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        rows, columns = rows[:, None, :, None], columns[None, :, None, :]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        one = torch.where(inside, rows * width + columns, -1).flatten(2)  # (height out, width out, k)
+        first = torch.arange(channels)[:, None, None, None] * height * width
+        index = torch.where(one < 0, -1, first + one)
+        return index.flatten(0, 2), (channels, *probe.shape[2:])
+
+    def _place(self) -> tuple[Pair, Pair, Pair, Pair]:
+        return self.kernel, self.stride, self.padding, self.dilation
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return self.windows(shape)[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Softmax(AbstractOp, names=("softmax",)):
+    """A softmax along `axis` of the signal's shape, 0 being the channels; at the output only."""
+
+    axis: int = 0
 
 
 def picture(shape: Shape) -> tuple[int, int, int]:

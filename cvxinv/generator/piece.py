@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .activations import Coupled
 from .maps import AbstractMap, Dense
 
 if TYPE_CHECKING:
@@ -82,11 +83,12 @@ class AbstractPiece(ABC):
 class Piece(AbstractPiece):
     """The affine pieces of N latents of a chain.
 
-    maps: of the layers, first to last. slopes: of their activations, `(N, m)` each, or None where that is 1 everywhere.
+    maps: of the layers, first to last. slopes: of their activations, `(N, m)` each, or None where that is 1 everywhere; of a
+    softmax the Jacobian.
     """
 
     maps: tuple[AbstractMap, ...]
-    slopes: tuple[Tensor | None, ...]
+    slopes: tuple[Tensor | Coupled | None, ...]
     N: int
 
     @property
@@ -105,12 +107,12 @@ class Piece(AbstractPiece):
 
     def push(self, v: Tensor) -> Tensor:
         for W, slope in zip(self.maps, self.slopes, strict=True):
-            v = _apply(W, v) if slope is None else _apply(W, v) * slope[:, None]
+            v = _sloped(_apply(W, v), slope)
         return v
 
     def pull(self, r: Tensor) -> Tensor:
         for W, slope in zip(reversed(self.maps), reversed(self.slopes), strict=True):
-            r = _apply(W, r if slope is None else r * slope[:, None], back=True)
+            r = _apply(W, _sloped(r, slope), back=True)
         return r
 
     def columns(self, start: int, stop: int) -> Tensor:
@@ -120,8 +122,7 @@ class Piece(AbstractPiece):
             W = self.maps[index]
             if index:
                 v = W(v) if isinstance(W, Dense) else _apply(W, v)
-            if slope is not None:
-                v = v * slope[:, None]
+            v = _sloped(v, slope)
         return v.expand(self.N, -1, -1)
 
     def blocks(self) -> list[tuple[int, int]]:
@@ -215,6 +216,13 @@ def _units(like: Tensor, size: int, start: int, stop: int) -> Tensor:
     units = torch.zeros(stop - start, size, dtype=like.dtype, device=like.device)
     units.diagonal(start).fill_(1)
     return units.expand(len(like), -1, -1)
+
+
+def _sloped(v: Tensor, slope: Tensor | Coupled | None) -> Tensor:
+    """`(N, k, m)` vectors times the Jacobian of an activation, which is symmetric; one set of vectors serves all latents."""
+    if slope is None:
+        return v
+    return v * slope[:, None] if isinstance(slope, Tensor) else slope.times(v)
 
 
 def _room(W: AbstractMap) -> int:

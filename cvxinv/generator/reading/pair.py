@@ -2,9 +2,11 @@
 fields."""
 
 from dataclasses import MISSING, Field, fields
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import torch
 from torch import Tensor
 
 from ...errors import UnsupportedLayerError
@@ -14,7 +16,21 @@ from ..activations import KINDS, AbstractActivation, in_files
 from ..chain import Generator, factors
 from ..folding import fold
 from ..maps import AbstractMap
-from ..ops import OPS, AbstractMapOp, AbstractOp, Activation, Embedding, Pair, Place, Reshape, Shape, per_channel
+from ..ops import (
+    OPS,
+    AbstractMapOp,
+    AbstractOp,
+    Activation,
+    Diagonal,
+    Embedding,
+    Pair,
+    Place,
+    Reshape,
+    Shape,
+    Softmax,
+    Triple,
+    per_channel,
+)  # fmt: skip
 from .labels import fixed_label, no_label
 
 _FORMAT = "cvxinv generator format"
@@ -80,8 +96,19 @@ def ops_of(generator: Generator) -> list[AbstractOp]:
                 f"expected an activation that files know ({known}), got {layer.activation!r}; "
                 "save generator.with_output('identity') and load it with load_generator(path, output=...)"
             )
-        if not layer.activation.linear:
-            ops.append(Activation(layer.activation))
+        ops += _activation_ops(layer.activation, shape)
+    return ops
+
+
+def _activation_ops(activation: AbstractActivation, shape: Shape) -> list[AbstractOp]:
+    phi, scale, shift = activation.parts
+    if not phi.elementwise:
+        (grouped, axis) = phi.groups
+        return [*([] if grouped == shape else [Reshape(shape=grouped)]), Softmax(axis=axis)]
+    ops: list[AbstractOp] = [] if phi.linear else [Activation(phi)]
+    if (scale, shift) != (1.0, 0.0):
+        scales, shifts = (torch.full(shape[:1], number, dtype=torch.float64) for number in (scale, shift))
+        ops.append(Diagonal(scale=scales, shift=shifts))
     return ops
 
 
@@ -104,7 +131,11 @@ def _short_bias(b: Tensor, shape: Shape) -> Tensor:
 def entry_of(op: AbstractOp, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What is written of an op: its entry, and its tensors under names that begin with `key`."""
     if isinstance(op, Activation):
-        return {"op": op.activation.name, **op.activation.parameters}, {}
+        numbers = op.activation.parameters
+        return {
+            "op": op.activation.name,
+            **{key: None if value in (inf, -inf) else value for key, value in numbers.items()},
+        }, {}
     entry: dict[str, Any] = {"op": op.names[0]}
     tensors: dict[str, Tensor] = {}
     for field in fields(op):
@@ -199,11 +230,15 @@ class _Entry:
             return self._word(name, get_args(kind))
         return self._number(name) if kind is float else self._integers(name, kind, about or 0)
 
-    def _tensor(self, name: str, axes: int | None) -> Tensor:
+    def _tensor(self, name: str, axes: int | str | None) -> Tensor:
         key = self._key(name)
         if key not in self.tensors:
             raise self.place.wrong(f"a tensor {key}", "none")
         tensor = self.tensors.pop(key)
+        if axes == "integers":
+            if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+                raise self.place.wrong(f"integers in {key}", f"{tensor.dtype}")
+            return tensor.long()
         if not tensor.is_floating_point() or axes not in (None, tensor.ndim):
             words = "" if axes is None else f" of {axes} axes"
             raise self.place.wrong(f"a floating {key}{words}", f"{tensor.dtype}, {tuple(tensor.shape)}")
@@ -220,6 +255,13 @@ class _Entry:
             raise self.place.wrong(f"a number {name!r}", f"{value!r}")
         return float(value)
 
+    def _parameter(self, kind: type[AbstractActivation], name: str) -> Any:
+        """A number of an activation, or a word where one stands by default; null for an end that is not there."""
+        open_ended = kind.name == "clamp" and name in self.entry and self.entry[name] is None
+        if open_ended or isinstance(self.entry.get(name), str):
+            return self.entry[name]
+        return self._number(name)
+
     def _word(self, name: str, known: tuple[str, ...]) -> str:
         word = self.entry[name]
         if word not in known:
@@ -229,12 +271,14 @@ class _Entry:
         return word
 
     def _integers(self, name: str, kind: Any, least: int) -> Any:
-        """One integer, two (or one for both), or a whole shape, as `kind` says; all of them >= `least`."""
+        """One integer, two or three (or one for all), or a whole shape, as `kind` says; all of them >= `least`."""
         value: Any = self.entry.get(name)
-        given = [value] if kind is int else [value, value] if kind == Pair and isinstance(value, int) else value
+        count = {Pair: 2, Triple: 3}.get(kind)
+        given = [value] if kind is int else [value] * count if count and isinstance(value, int) else value
         whole = isinstance(given, list) and all(isinstance(v, int) and v >= least for v in given)
-        if not whole or (kind == Pair and len(given) != 2):
+        if not whole or count not in (None, len(given)):
             words = {int: "an integer", Pair: f"one integer >= {least} or two" if least else "an integer or two"}
+            words |= {Triple: "an integer or three"}
             raise self.place.wrong(f"{name} as {words.get(kind, 'a list of integers')}", f"{value!r}")
         return given[0] if kind is int else tuple(given)
 
@@ -245,7 +289,7 @@ class _Entry:
                 f"expected an op of docs/format.md, got {self.place.words}, which is unknown; "
                 "build the generator without it, or save the part of it that does without"
             )
-        numbers = [self._number(name) for name in kind.parameter_names]
+        numbers = [self._parameter(kind, name) for name in kind.parameter_names]
         try:
             return kind.of(*numbers)
         except ValueError as error:

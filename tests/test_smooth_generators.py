@@ -1,0 +1,225 @@
+"""Ops that make no plain ReLU chain: smooth hidden layers, lines written with ReLUs, what follows the last activation."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import cvxinv as ci
+from cvxinv.generator import ops
+from cvxinv.generator.activations import LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
+from cvxinv.generator.folding import fold
+
+RTOL = 1e-12  # float64 roundings of sums of some tens of terms
+PLACE = ops.Place("a test", "correct it")
+
+PAIRS: list[tuple[ci.AbstractActivation, Callable[[Tensor], Tensor]]] = [
+    (Tanh(), torch.tanh),
+    (Sigmoid(), torch.sigmoid),
+    (ci.ELU(0.7), nn.ELU(0.7)),
+    (ci.CELU(0.5), nn.CELU(0.5)),
+    (ci.SELU(), nn.SELU()),
+    (ci.GELU(), nn.GELU()),
+    (ci.GELU("tanh"), nn.GELU("tanh")),
+    (ci.SiLU(), nn.SiLU()),
+    (ci.Mish(), nn.Mish()),
+    (ci.Hardswish(), nn.Hardswish()),
+    (ci.Softplus(2.0), nn.Softplus(2.0)),
+    (ci.Softsign(), nn.Softsign()),
+    (ci.Exp(), torch.exp),
+    (ci.Clamp(-0.5, 0.8), nn.Hardtanh(-0.5, 0.8)),
+    (ci.Clamp.of(0, 6), nn.ReLU6()),
+    (ci.Clamp.of(None, 0.25), lambda u: u.clamp(max=0.25)),
+    (ci.Hardsigmoid(0.25, 0.5), lambda u: (0.25 * u + 0.5).clamp(0, 1)),
+    (ci.PLU(0.2, 0.5), PLUModule(0.2, 0.5)),
+]  # fmt: skip
+ALL = pytest.mark.parametrize(("phi", "function"), PAIRS, ids=[repr(phi) for phi, _ in PAIRS])
+LINES = [phi for phi, _ in PAIRS if phi.pieces is not None]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def linear(m: int, n: int, seed: int = 0) -> ops.Linear:
+    return ops.Linear(weight=normal(m, n, seed=seed) / n**0.5, bias=normal(m, seed=seed + 1))
+
+
+def applied(op: ops.Linear, z: Tensor) -> Tensor:
+    return F.linear(z, op.weight, op.bias)
+
+
+def folded(*steps: ops.AbstractOp, n: int = 4) -> ci.Generator:
+    return fold([(PLACE, step) for step in steps], (n,))
+
+
+def assert_computes(G: ci.Generator, function: Callable[[Tensor], Tensor], rtol: float = RTOL) -> None:
+    """Values of batches of 0, 1 and many latents, and Jacobians against autograd."""
+    z = normal(7, G.latent_dim, seed=9)
+    x = function(z).flatten(1)
+    for part in (slice(0, 0), slice(0, 1), slice(None)):
+        assert torch.allclose(G(z[part]), x[part], rtol=rtol, atol=rtol * float(x.abs().max()))
+    J = torch.stack([torch.autograd.functional.jacobian(lambda t: function(t[None]).flatten(), v) for v in z])
+    values, ours = G.linearize(z)
+    assert torch.equal(values, G(z)) and torch.allclose(ours, J, rtol=1e-7, atol=1e-7 * float(J.abs().max()))
+    piece, v, r = G.piece(z)[1], normal(7, 2, G.latent_dim, seed=8), normal(7, 3, G.signal_dim, seed=7)
+    assert torch.allclose(piece.push(v), v @ ours.mT, rtol=1e-9, atol=1e-9 * float(J.abs().max()))
+    assert torch.allclose(piece.pull(r), r @ ours, rtol=1e-9, atol=1e-9 * float(J.abs().max()))
+    single = G.to(torch.float32)
+    assert torch.allclose(single(z.float()).double(), x, rtol=1e-4, atol=1e-5 * float(x.abs().max()))
+
+
+@ALL
+def test_an_activation_is_read_behind_hidden_layers_and_at_the_output(phi: ci.AbstractActivation, function: Callable):
+    a, b = linear(9, 4), linear(6, 9, seed=3)
+    G = folded(a, ops.Activation(phi), b, ops.Activation(phi))
+    assert_computes(G, lambda z: function(applied(b, function(applied(a, z)))))
+    assert G.piecewise_linear == (phi.pieces is not None)
+    assert (G.first_curved is None) == G.piecewise_linear
+
+
+@ALL
+def test_the_facts_of_an_activation_agree_with_its_values(phi: ci.AbstractActivation, function: Callable):
+    u = torch.linspace(-5, 5, 401, dtype=torch.float64)
+    y, (low, high) = phi(u), phi.range
+    assert bool((y >= low).all() & (y <= high).all()) and bool((y.diff() >= -1e-15).all()) == phi.monotone
+    v = (u + 1e-3).requires_grad_()
+    (slope,) = torch.autograd.grad(function(v).sum(), v)
+    assert torch.allclose(phi.derivative(v.detach()), slope, rtol=1e-6, atol=1e-6)
+    if phi.invertible:
+        inside = phi.inside(y)
+        assert inside.any() and torch.allclose(phi.inverse(y)[inside], u[inside], rtol=1e-9, atol=1e-7)
+        beyond = torch.tensor([low - 1, high + 1]).double()
+        assert not phi.inside(beyond[beyond.isfinite()]).any()
+    if phi.mirrored is not None:
+        assert torch.allclose(phi.mirrored(u), -phi(-u), rtol=1e-12, atol=1e-15)
+    single = phi(u.float())
+    assert single.dtype == torch.float32 and torch.allclose(single.double(), y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("phi", LINES, ids=repr)
+def test_lines_are_written_with_relus_exactly_also_at_their_kinks(phi: ci.AbstractActivation):
+    kinks, slopes = phi.pieces
+    assert len(slopes) == len(kinks) + 1
+    one = torch.eye(1, dtype=torch.float64)
+    steps = [ops.Linear(weight=one), ops.Activation(phi), ops.Linear(weight=one), ops.Activation(Tanh())]
+    G = folded(*steps, n=1)
+    z = torch.cat([torch.tensor(kinks).double(), torch.linspace(-8, 8, 65).double()])[:, None]
+    assert all(layer.activation.kinked for layer in G.layers[:-1])
+    assert torch.allclose(G(z), phi(z).tanh(), rtol=RTOL, atol=RTOL)
+
+
+def test_leaky_units_of_any_slopes():
+    a, b, slopes = linear(8, 4), linear(5, 8, seed=3), torch.tensor([-1.0, 0.0, 0.25, 1.0, 2.0, 0.1, -0.2, 0.3]).double()
+    G = folded(a, ops.LeakyUnits(slopes=slopes), b)
+    assert_computes(G, lambda z: applied(b, torch.where(applied(a, z) > 0, applied(a, z), slopes * applied(a, z))))
+    assert G.piecewise_linear
+    one = folded(a, ops.LeakyUnits(slopes=torch.tensor([0.25])), b)
+    assert one.layers[0].activation == LeakyReLU(0.25)
+    two = torch.tensor([0.5, -2.0]).double()
+    image = folded(a, ops.Reshape(shape=(2, 2, 2)), ops.LeakyUnits(slopes=two), b)
+    assert_computes(image, lambda z: applied(b, F.prelu(applied(a, z).reshape(-1, 2, 4), two).flatten(1)))
+
+
+POOLS = {
+    "halves": {"kernel": (2, 2), "stride": (2, 2)},
+    "overlapping, padded": {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)},
+    "uneven, ceiling": {"kernel": (2, 3), "stride": (2, 2), "ceil_mode": True},
+    "dilated": {"kernel": (2, 2), "stride": (1, 2), "dilation": (2, 1)},
+    "single": {"kernel": (1, 1), "stride": (2, 2)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("relu", [True, False], ids=["behind a ReLU", "of any sign"])
+@pytest.mark.parametrize("name", POOLS)
+def test_max_pooling_is_written_with_relus_exactly(name: str, relu: bool):
+    a, pool = linear(60, 4), POOLS[name]
+    names = {"kernel": "kernel_size"}
+    function = nn.MaxPool2d(**{names.get(key, key): value for key, value in pool.items()})
+
+    def reference(z: Tensor) -> Tensor:
+        u = applied(a, z).reshape(-1, 2, 6, 5)
+        return function(u.relu() if relu else u)
+
+    steps = [a, *([ops.Activation(ReLU())] if relu else []), ops.Reshape(shape=(2, 6, 5)), ops.MaxPool(**pool)]
+    G = folded(*steps)
+    assert_computes(G, reference)
+    assert G.piecewise_linear and G.signal_shape == tuple(reference(normal(1, 4)).shape[1:])
+
+
+def test_too_large_a_pooling_is_refused_with_its_number():
+    big = ops.Linear(weight=torch.ones(1, 1).double()), ops.Select(index=torch.zeros(900 * 900).long(), shape=(1, 900, 900))
+    with pytest.raises(ci.errors.UnsupportedLayerError, match=r"300,000 ReLU units, got [\d,]+ in a test"):
+        folded(*big, ops.MaxPool(kernel=(3, 3), stride=(1, 1)), n=1)
+
+
+def test_rows_and_volumes():
+    a, q = linear(60, 4), nn.Linear(5, 7).double().requires_grad_(False)
+    rows = ops.RowwiseLinear(weight=q.weight, bias=q.bias)
+    G = folded(a, ops.Reshape(shape=(3, 4, 5)), ops.Activation(ReLU()), rows, ops.Softmax(axis=1))
+    assert_computes(G, lambda z: q(applied(a, z).relu().reshape(-1, 3, 4, 5)).softmax(2))
+    c, t = nn.Conv3d(2, 3, (2, 3, 2), padding=(0, 1, 0)).double(), nn.ConvTranspose3d(3, 2, 3, stride=2).double()
+    for part in (c, t):
+        part.requires_grad_(False)
+    G = folded(
+        a, ops.Reshape(shape=(2, 2, 3, 5)), ops.Activation(ReLU()),
+        ops.Convolution3d(weight=c.weight, bias=c.bias, padding=(0, 1, 0)), ops.Activation(ci.SiLU()),
+        ops.TransposedConvolution3d(weight=t.weight, bias=t.bias, stride=(2, 2, 2)),
+    )  # fmt: skip
+    assert_computes(G, lambda z: t(F.silu(c(applied(a, z).relu().reshape(-1, 2, 2, 3, 5)))))
+
+
+SCALES = {
+    "one scale": (torch.tensor([0.5]), torch.tensor([0.5])),
+    "falling": (torch.tensor([-255.0]), torch.tensor([255.0])),
+    "per channel": (torch.tensor([0.3, 2.0]), torch.tensor([0.1, -0.4])),
+    "both signs": (torch.tensor([0.3, -2.0]), torch.tensor([0.0, 0.0])),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+@ALL
+def test_a_scale_and_shift_behind_the_last_activation(phi: ci.AbstractActivation, function: Callable, name: str):
+    a, b, (scale, shift) = linear(7, 4), linear(8, 7, seed=3), (side.double() for side in SCALES[name])
+    steps = [a, ops.Activation(ReLU()), b, ops.Activation(phi), ops.Reshape(shape=(2, 4))]
+    G = folded(*steps, ops.Diagonal(scale=scale.expand(2).clone(), shift=shift.expand(2).clone()))
+    assert_computes(
+        G, lambda z: function(applied(b, applied(a, z).relu())).reshape(-1, 2, 4) * scale[:, None] + shift[:, None]
+    )
+    rescaled = name == "one scale" or (name == "falling" and phi.mirrored is not None)
+    assert (type(G.layers[-1].activation) is ci.Rescaled) == rescaled and (G.depth == 2) == rescaled
+
+
+@pytest.mark.parametrize("phi", [ReLU(), LeakyReLU(0.2), Tanh(), Sigmoid(), ci.Clamp(0.0, 1.0)], ids=repr)
+def test_selections_go_before_the_activation(phi: ci.AbstractActivation):
+    a, b, index = linear(7, 4), linear(12, 7, seed=3), torch.tensor([11, 3, 4, 4, 0, 2])
+    G = folded(a, ops.Activation(ReLU()), b, ops.Activation(phi), ops.Select(index=index, shape=(2, 3)))
+    assert_computes(G, lambda z: phi(applied(b, applied(a, z).relu()))[:, index])
+    assert G.depth == 2 and G.layers[-1].activation == phi and G.signal_shape == (2, 3)
+    nearest = ops.Reshape(shape=(3, 2, 2)), ops.Upsampling(scale=(2, 3))
+    G = folded(a, ops.Activation(ReLU()), b, ops.Activation(phi), *nearest)
+    assert_computes(
+        G, lambda z: F.interpolate(phi(applied(b, applied(a, z).relu())).reshape(-1, 3, 2, 2), scale_factor=(2, 3))
+    )
+    assert G.depth == 2
+    padded = ops.Select(index=torch.tensor([1, -1, 0]), shape=(3,))
+    G = folded(a, ops.Activation(ReLU()), b, ops.Activation(phi), padded)
+    assert_computes(G, lambda z: phi(applied(b, applied(a, z).relu()))[:, [1, 0, 0]] * torch.tensor([1, 0, 1]))
+    assert G.depth == (2 if phi.middle == 0 else 3)
+
+
+def test_activations_in_a_row_and_on_the_latent():
+    a = linear(6, 4)
+    G = folded(ops.Activation(Tanh()), a, ops.Activation(Tanh()), ops.Activation(Sigmoid()))
+    assert_computes(G, lambda z: applied(a, z.tanh()).tanh().sigmoid())
+    G = folded(a, ops.Activation(Sigmoid()), ops.Activation(ci.Clamp(0.0, 1.0)), ops.Activation(ReLU()))
+    assert_computes(G, lambda z: applied(a, z).sigmoid())
+    assert G.depth == 1 and G.layers[0].activation == Sigmoid()
+
+
+def test_a_softmax_is_refused_before_other_ops():
+    a = linear(6, 4)
+    with pytest.raises(ci.errors.UnsupportedLayerError, match="expected a softmax at the output, got one before a test"):
+        folded(a, ops.Softmax(axis=0), linear(3, 6), ops.Activation(Tanh()))
