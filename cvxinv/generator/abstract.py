@@ -91,6 +91,11 @@ class AbstractGenerator(ABC):
         """What it is, in a few words for messages."""
         return f"a generator of the class {type(self).__name__}, of which no layers are known"
 
+    @property
+    def named(self) -> str:
+        """What results call it."""
+        return str(self.description.get("name", type(self).__name__))
+
     def __call__(self, z: Tensor) -> Tensor:
         """Signals of latents: `(N, n0)` to `(N, d)`, or `(n0,)` to `(d,)`."""
         x = self.values(self._batch(z))

@@ -78,6 +78,10 @@ class Generator(AbstractGenerator):
         """d, the number of entries of a signal."""
         return self.layers[-1].W.m
 
+    @property
+    def named(self) -> str:
+        return str(self.description.get("name", "a module"))
+
     @cached_property
     def output(self) -> AbstractActivation:  # type: ignore[override]
         """The last activation."""

@@ -186,7 +186,7 @@ class PointPiece(AbstractPiece):
     def columns(self, start: int, stop: int) -> Tensor:
         if not self.forwards:
             return self._rows.mT[:, start:stop]
-        return self._pushed(_units(self.z, self.n, start, stop))
+        return self._pushed(units(self.z, self.n, start, stop))
 
     def blocks(self) -> list[tuple[int, int]]:
         return spans(self.n, self._most if self.forwards else self.n)
@@ -194,11 +194,11 @@ class PointPiece(AbstractPiece):
     @cached_property
     def _most(self) -> int:
         """Vectors per latent that go through at a time."""
-        return max(1, _room_of(self.z) // (self.N * self.of.widest))
+        return max(1, room_of(self.z) // (self.N * self.of.widest))
 
     @cached_property
     def _rows(self) -> Tensor:
-        parts = [self._pulled(_units(self.z, self.m, start, stop)) for start, stop in spans(self.m, self._most)]
+        parts = [self._pulled(units(self.z, self.m, start, stop)) for start, stop in spans(self.m, self._most)]
         return torch.cat(parts, 1)
 
     def _pushed(self, v: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class PointPiece(AbstractPiece):
         return self.z[:, None].expand(-1, k, -1).flatten(0, 1)
 
 
-def _units(like: Tensor, size: int, start: int, stop: int) -> Tensor:
+def units(like: Tensor, size: int, start: int, stop: int) -> Tensor:
     """Unit vectors `start` to `stop - 1` of `size` numbers, for each of N latents, `(N, stop - start, size)`."""
     units = torch.zeros(stop - start, size, dtype=like.dtype, device=like.device)
     units.diagonal(start).fill_(1)
@@ -230,7 +230,8 @@ def _room(W: AbstractMap) -> int:
     return 8 * BLOCK_BYTES.get(W.device.type, BLOCK_BYTES["cpu"]) // torch.finfo(W.dtype).bits
 
 
-def _room_of(z: Tensor) -> int:
+def room_of(z: Tensor) -> int:
+    """Numbers of the type of `z` that the widest layer of one block may take where `z` is."""
     return BLOCK_BYTES.get(z.device.type, BLOCK_BYTES["cpu"]) // z.element_size()
 
 

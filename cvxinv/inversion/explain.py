@@ -142,7 +142,12 @@ def _undetermined(f: Facts) -> tuple[str, str, list[str]]:
     words = f"the generator has {how_many} directions of z that change nothing in G(z) here"
     units = "unit of a hidden layer is active" if fewest == 1 else "units of a hidden layer are active"
     few = f": only {fewest} {units}" if fewest < f.n0 else ""
-    return "generator", words + few, ["use G(z), not z; no method can tell these latents apart (cvxinv inspect)"]
+    return "generator", words + few, [f"use G(z), not z; no method can tell these latents apart{_inspected(f)}"]
+
+
+def _inspected(f: Facts) -> str:
+    """What shows more of a generator, for one that files hold."""
+    return "" if str(f.setting("generator")).endswith("(opaque)") else " (cvxinv inspect)"
 
 
 def _not_explained(f: Facts) -> Explanation:
@@ -167,7 +172,7 @@ def _not_explained(f: Facts) -> Explanation:
         return _put(f, NO, "solver", verdict, reasons, other_solver(f))
     if f.number("sigma_max") == 0:
         verdict = "it is the generator: it is constant around z, no step changes the signal"
-        return _put(f, NO, "generator", verdict, reasons, [f"{more_starts(f)}, for other starting points; cvxinv inspect"])
+        return _put(f, NO, "generator", verdict, reasons, [f"{more_starts(f)}, for other starting points{_inspected(f)}"])
     if f.flat:
         reasons.append(f"{f.flat:.0%} of the output's entries are saturated at z and carry nothing there")
     either = "the signal is out of the generator's range, or the search missed it"

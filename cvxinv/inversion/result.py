@@ -176,9 +176,8 @@ def task_words(task: Task) -> dict[str, Any]:
         if task.noise.estimated:
             ends = dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))
             noise = f"{task.noise.norm}, estimated: {' to '.join(ends)}"
-    name = str(task.generator.description.get("name", "a module"))
     prior = {} if task.prior is None else {"prior": repr(task.prior)}
-    return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": name}
+    return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": task.generator.named}
 
 
 def snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..generator.chain import Generator, Layer
+from ..generator.abstract import AbstractGenerator
+from ..generator.chain import Layer
 
 BATCH_NUMBERS = 20_000_000  # numbers in the hidden layers of one batch of latents, or in its Jacobians
 COSTLY = 2_000_000_000  # multiplications beyond which float32, several times as fast, is asked first: about a second
@@ -37,7 +38,7 @@ class Activity:
     most: int | None
 
 
-def activity(G: Generator, z: Tensor, bar: tqdm) -> list[Activity]:
+def activity(G: AbstractGenerator, z: Tensor, bar: tqdm) -> list[Activity]:
     """The activity of every hidden layer of a float64 generator at latents `z` `(samples, n0)`, first to last.
 
     Units are counted in float32 where that saves much time; an entry is counted otherwise only within its rounding of 0.
@@ -56,7 +57,7 @@ def batches(z: Tensor, each: int) -> Iterator[Tensor]:
     yield from z.split(max(1, BATCH_NUMBERS // max(1, each)))
 
 
-def _counted(G: Generator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Tensor]]:
+def _counted(G: AbstractGenerator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Tensor]]:
     """Positive entries of every hidden layer per latent, `(samples,)` each, and which units were ever positive."""
     counts: list[list[Tensor]] = [[] for _ in G.layers[:-1]]
     active = [torch.zeros(layer.W.m, dtype=torch.bool, device=z.device) for layer in G.layers[:-1]]
@@ -69,7 +70,7 @@ def _counted(G: Generator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Ten
     return [torch.cat(c).double() for c in counts], active
 
 
-def _in_float32(G: Generator, z: Tensor) -> Iterator[Tensor]:
+def _in_float32(G: AbstractGenerator, z: Tensor) -> Iterator[Tensor]:
     """The hidden layers, one after the other."""
     h = z.float()
     for layer in G.layers[:-1]:
@@ -77,13 +78,15 @@ def _in_float32(G: Generator, z: Tensor) -> Iterator[Tensor]:
         yield h
 
 
-def _same_in_float32(G: Generator, z: Tensor) -> bool:
+def _same_in_float32(G: AbstractGenerator, z: Tensor) -> bool:
     """Whether the same units are positive in float32, as they are unless weights are out of its range."""
     pairs = zip(G.hidden(z), _in_float32(G, z), strict=True)
     return all(float(((a > 0) != (b > 0)).double().mean()) <= _SAME and bool(b.isfinite().all()) for a, b in pairs)
 
 
-def _carried(G: Generator, index: int, never: Tensor, h: Tensor, x: Tensor | None) -> tuple[float, float, int | None]:
+def _carried(
+    G: AbstractGenerator, index: int, never: Tensor, h: Tensor, x: Tensor | None
+) -> tuple[float, float, int | None]:
     """Shares of the output's variation: of the units of a hidden layer in `never`, of the one that carries most, and which.
 
     h: the hidden layer, x: the signals, of the same latents.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..generator.chain import Generator, Layer, factors
+from ..generator.abstract import AbstractGenerator
+from ..generator.chain import Layer, factors
 from ..generator.maps import AbstractMap, Dense, syrk
 from ..inputs import describe, plain_number
 from ..inversion.steps.pursuit import obstacle
@@ -115,14 +116,14 @@ class Samples:
     `(samples,)` each; values: singular values of the Jacobians `(latents, n0)`, largest first.
     """
 
-    generator: Generator
+    generator: AbstractGenerator
     signals: Tensor
     counts: tuple[Tensor, ...]
     values: Tensor
 
 
 def inspect_generator(
-    generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
+    generator: AbstractGenerator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
 ) -> Inspection:
     """Look at a generator's layers, at its hidden layers for `samples` random latents, and at `latents` Jacobians.
 
@@ -133,10 +134,10 @@ def inspect_generator(
 
 @undisturbed
 def inspect_and_sample(
-    generator: Generator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
+    generator: AbstractGenerator, samples: int = 2000, latents: int = 12, seed: int = 0, *, progress: bool | None = None
 ) -> tuple[Inspection, Samples]:
     """`inspect_generator`, and the numbers behind it, for a picture."""
-    if not isinstance(generator, Generator):
+    if not isinstance(generator, AbstractGenerator):
         raise TypeError(f"expected a Generator, got {describe(generator)}; read it with cvxinv.load_generator(...) first")
     samples, latents = (plain_number(value) for value in (samples, latents))  # type: ignore[assignment]
     _check_counts(samples, latents)
@@ -156,7 +157,7 @@ def inspect_and_sample(
     condition = float((values[:, 0] / values[:, -1]).median()) if full else None
     words = (
         _pursuit_words(G, z[:latents]),
-        _growth_words(growth, share),
+        _growth_words(growth, share, G),
         _rank_words(ranks, condition, G),
         *_unit_words(hidden, G),
     )
@@ -227,7 +228,7 @@ def _inspect_hidden(index: int, layer: Layer, units: Activity) -> HiddenInspecti
     )  # fmt: skip
 
 
-def _growth(G: Generator, counts: list[Tensor]) -> tuple[tuple[GrowthCondition, ...], float | None]:
+def _growth(G: AbstractGenerator, counts: list[Tensor]) -> tuple[tuple[GrowthCondition, ...], float | None]:
     """The growth conditions, and the share of latents for which all of them hold."""
     if not counts:
         return (), None
@@ -243,15 +244,15 @@ def _growth(G: Generator, counts: list[Tensor]) -> tuple[tuple[GrowthCondition, 
     return growth, float(torch.stack(of_each).all(0).double().mean()) if all(relu) else None
 
 
-def _growth_holds(G: Generator, s: list[Tensor]) -> list[Tensor]:
+def _growth_holds(G: AbstractGenerator, s: list[Tensor]) -> list[Tensor]:
     """s_1 > n0, s_(i+1) >= 2 s_i, 2 s_L <= n for numbers of nonzeros `s`, one tensor per hidden layer."""
     return [s[0] > G.latent_dim, *(after >= 2 * before for before, after in pairwise(s)), 2 * s[-1] <= G.signal_dim]
 
 
-def _singular_values(G: Generator, z: Tensor, bar: tqdm) -> Tensor:
+def _singular_values(G: AbstractGenerator, z: Tensor, bar: tqdm) -> Tensor:
     """Singular values of the Jacobian of the output before its activation, `(latents, n0)`, largest first."""
-    values, widest = [], max(layer.W.m for layer in G.layers)
-    for block in batches(z, widest * G.latent_dim):
+    values = []
+    for block in batches(z, G.widest * G.latent_dim):
         found = _jacobian_values(G, block)
         # fewer signal entries than latents: the missing singular values are 0
         values.append(torch.nn.functional.pad(found, (0, G.latent_dim - found.shape[1])))
@@ -259,7 +260,7 @@ def _singular_values(G: Generator, z: Tensor, bar: tqdm) -> Tensor:
     return torch.cat(values)
 
 
-def _jacobian_values(G: Generator, z: Tensor) -> Tensor:
+def _jacobian_values(G: AbstractGenerator, z: Tensor) -> Tensor:
     """Singular values of the Jacobians at z, `(N, min(d, n0))`; in float32 first where the columns take long."""
     _, piece = G.piece(z, before_output=True)
     if G.work * G.latent_dim * len(z) > COSTLY:
@@ -272,13 +273,13 @@ def _jacobian_values(G: Generator, z: Tensor) -> Tensor:
     return torch.linalg.svdvals(piece.jacobian())
 
 
-def _ranks(values: Tensor, G: Generator) -> Tensor:
+def _ranks(values: Tensor, G: AbstractGenerator) -> Tensor:
     """Numerical ranks as `torch.linalg.matrix_rank` counts them, `(latents,)`."""
     eps = torch.finfo(values.dtype).eps
     return (values > values[:, :1] * max(G.latent_dim, G.signal_dim) * eps).sum(1)
 
 
-def _pursuit_words(G: Generator, z: Tensor) -> str:
+def _pursuit_words(G: AbstractGenerator, z: Tensor) -> str:
     """Whether the layers can be solved for the signals of `z`."""
     task = make_task(G, G(z))
     reason, inner = obstacle(task), before_output(task)
@@ -288,7 +289,9 @@ def _pursuit_words(G: Generator, z: Tensor) -> str:
     return f"latent pursuit: not possible, {reason}; the hybrid method starts from random latents"
 
 
-def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None) -> str:
+def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None, G: AbstractGenerator) -> str:
+    if not G.layers:
+        return "growth conditions: unknown, as no layers are"
     if not growth:
         return "growth conditions: none, there is no hidden layer"
     if share is None:
@@ -299,12 +302,13 @@ def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None) -> s
     return f"growth conditions: {failing} does not hold for the mean; all hold for {share:.0%} of the latents"
 
 
-def _rank_words(ranks: Tensor, condition: float | None, G: Generator) -> str:
+def _rank_words(ranks: Tensor, condition: float | None, G: AbstractGenerator) -> str:
     n0, worst, short = G.latent_dim, int(ranks.min()), int((ranks < G.latent_dim).sum())
     if condition is None:
         return (
             f"z is not determined for {short} of {len(ranks)} latents: the Jacobian has rank {worst} of {n0} at the worst; "
-            "a whole affine piece of latents gives the same signal there, and no method can tell them apart"
+            f"{'a whole affine piece' if G.layers else 'a curve'} of latents gives the same signal there, and no method can "
+            "tell them apart"
         )
     tail = "; so ill-conditioned that float32 signals do not fix z" if condition > _ILL else ""
     return (
@@ -313,7 +317,7 @@ def _rank_words(ranks: Tensor, condition: float | None, G: Generator) -> str:
     )
 
 
-def _unit_words(hidden: tuple[HiddenInspection, ...], G: Generator) -> list[str]:
+def _unit_words(hidden: tuple[HiddenInspection, ...], G: AbstractGenerator) -> list[str]:
     return [_words_of(h, G.layers[h.index - 1]) for h in hidden if h.never_active]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import BackendNotInstalledError
 from ..files import write_whole
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ def picture_shape(signal_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     return None
 
 
-def output_range(generator: Generator) -> tuple[float, float] | None:
+def output_range(generator: AbstractGenerator) -> tuple[float, float] | None:
     """Lowest and highest value of a signal, signal units: of the generator's description or its output activation."""
     said = generator.description.get("output", {})
     said = said.get("range") if isinstance(said, dict) else None
@@ -97,7 +97,7 @@ def is_pictures(path: str | Path) -> bool:
     return path.suffix.lower() == ".png" or (path.is_dir() and bool(_names(path)))
 
 
-def read_pictures(path: str | Path, generator: Generator) -> tuple[Tensor, list[str], list[str]]:
+def read_pictures(path: str | Path, generator: AbstractGenerator) -> tuple[Tensor, list[str], list[str]]:
     """Signals `(N, d)` in float64 from a PNG file or a folder of them, sorted by name; their file names; and notes.
 
     Grey pictures serve a generator of grey pictures, colour ones a generator of colour pictures (channels first). Values
@@ -122,14 +122,14 @@ def read_pictures(path: str | Path, generator: Generator) -> tuple[Tensor, list[
     return y, [file.name for file in files], [*notes, *_clipping_note(y, generator)]
 
 
-def at_the_ends(y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def at_the_ends(y: Tensor, generator: AbstractGenerator) -> tuple[Tensor, Tensor]:
     """Where signals `(N, d)` read from pictures are black, and where they are full white: bool `(N, d)` each."""
     low, high = output_range(generator) or (0.0, 1.0)
     rounding = 1e-9 * (high - low)  # a step of 16-bit pictures is 1e-5 of it
     return y <= low + rounding, y >= high - rounding
 
 
-def _clipping_note(y: Tensor, generator: Generator) -> list[str]:
+def _clipping_note(y: Tensor, generator: AbstractGenerator) -> list[str]:
     """A picture holds nothing outside the output range; what a generator has there came back as 0 or 255."""
     low, high = output_range(generator) or (0.0, 1.0)
     bottom, top = generator.output.range
@@ -151,7 +151,7 @@ def _rounded_up(value: float) -> str:
     return f"{float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(value)):.2g}"
 
 
-def read_mask_pictures(path: str | Path, generator: Generator) -> Tensor:
+def read_mask_pictures(path: str | Path, generator: AbstractGenerator) -> Tensor:
     """A bool mask, True where a picture is white: `(d,)` from one PNG file, `(N, d)` from a folder of them.
 
     A mask is grey and of the generator's height and width, and hides all channels of a pixel. Raises as `read_pictures`,
@@ -232,7 +232,7 @@ def _pixels(picture: "Image", channels: int) -> np.ndarray:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def write_pictures(signals: Tensor, generator: Generator, folder: str | Path, names: list[str]) -> Path:
+def write_pictures(signals: Tensor, generator: AbstractGenerator, folder: str | Path, names: list[str]) -> Path:
     """Write signals `(N, d)` as 8-bit PNG files of these names into `folder`, each whole or not at all; returns the folder.
 
     The generator's output range becomes 0..255, what is outside is clipped, NaN is black. Files of other names stay.

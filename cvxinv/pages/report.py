@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..files import write_whole
-from ..generator.chain import Generator
+from ..generator.abstract import AbstractGenerator
 from ..inputs import read_numbers
 from ..inversion.answer import LayerReport
 from ..inversion.explain import NEAREST, NO, SIGNAL_ONLY, YES, Explanation, explain
@@ -86,7 +86,7 @@ class _Page:
     signal: Tensor
     hidden: list[Tensor]
     y: Tensor | None
-    generator: Generator | None
+    generator: AbstractGenerator | None
     measurement: AbstractMeasurement
     truth: Tensor | None
     true_z: Tensor | None
@@ -106,7 +106,7 @@ def write_report(
     path: str | Path,
     *,
     y: Tensor | np.ndarray | None = None,
-    generator: Generator | None = None,
+    generator: AbstractGenerator | None = None,
     measurement: object = None,
     truth: Tensor | np.ndarray | None = None,
     most: int = 64,
@@ -132,7 +132,7 @@ def write_report(
 
 
 def _page(
-    inversion: Inversion, y: object, generator: Generator | None, measurement: object, truth: object, most: int
+    inversion: Inversion, y: object, generator: AbstractGenerator | None, measurement: object, truth: object, most: int
 ) -> _Page:
     N, d = len(inversion), inversion.signal.shape[-1]
     seeing = as_measurement(measurement, d, N, inversion.z.device).to(torch.float64, "cpu")
@@ -157,7 +157,7 @@ def _observed(y: object, seeing: AbstractMeasurement, N: int) -> Tensor:
 
 
 def _truth(
-    inversion: Inversion, generator: Generator | None, truth: object
+    inversion: Inversion, generator: AbstractGenerator | None, truth: object
 ) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
     """The true latents and signals, and SNRs: the inversion's own where it has them."""
     if truth is None:
@@ -217,7 +217,7 @@ def _render(page: _Page) -> str:
 
 
 def _title(page: _Page) -> str:
-    name = page.inversion.settings.get("generator") or (page.generator.description.get("name") if page.generator else None)
+    name = page.inversion.settings.get("generator") or (page.generator.named if page.generator else None)
     return f"Inversion of {name or 'a generator'}"
 
 

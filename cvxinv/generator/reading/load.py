@@ -1,6 +1,8 @@
 """Loading a generator: which reader takes what a caller gives."""
 
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +12,10 @@ from ...shipped import shipped_file, shipped_generators
 from ...surroundings import undisturbed
 from ..activations import AbstractActivation
 from ..chain import Generator
+from ..opaque import OpaqueGenerator
 from .module import read_module
 from .onnx_file import read_onnx
+from .opaque_module import read_opaque
 from .pair import pair_of, read_pair
 
 
@@ -22,9 +26,10 @@ def load_generator(
     *,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
-    latent_dim: int | None = None,
+    latent_dim: int | tuple[int, ...] | None = None,
     label: int | None = None,
-) -> Generator:
+    opaque: bool = False,
+) -> Any:
     """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
 
     "digits_8x8" and "mnist_gan" ship with the package; a file pair of that name in the current folder comes first.
@@ -43,6 +48,9 @@ def load_generator(
     """
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
+    if opaque:
+        return _opaque(source, output, latent_dim).to(dtype, device)
+    latent_dim = prod(latent_dim) if isinstance(latent_dim, tuple) else latent_dim
     if isinstance(source, nn.Module):
         generator = read_module(source, latent_dim, label)
     elif isinstance(source, str | Path):
@@ -54,6 +62,20 @@ def load_generator(
         )
     generator = generator.to(dtype, device)
     return generator if output is None else generator.with_output(output)
+
+
+def _opaque(
+    source: object, output: str | AbstractActivation | None, latent_dim: int | tuple[int, ...] | None
+) -> OpaqueGenerator:
+    if not isinstance(source, nn.Module):
+        raise TypeError(
+            f"expected an nn.Module with opaque=True, got {type(source).__name__}; a file is read as what it holds: leave opaque "
+            "out, or load the torch module that it was made from"
+        )
+    generator = read_opaque(source, latent_dim)
+    if output is not None:
+        generator.with_output(output)  # refuses it
+    return generator
 
 
 def _read_files(source: str | Path, latent_dim: int | None, label: int | None) -> Generator:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import UnsupportedLayerError
 from ...files import parse_json, read_tensors, write_pair
 from ...surroundings import undisturbed
+from ..abstract import AbstractGenerator
 from ..activations import KINDS, AbstractActivation, in_files
 from ..chain import Generator, factors
 from ..folding import fold
@@ -46,6 +47,11 @@ def save_generator(generator: Generator, path: str | Path) -> None:
     Loading them in the generator's own dtype gives the same maps, bit for bit. Raises: ValueError for a map or an activation
     that the format does not know, before anything is written.
     """
+    if isinstance(generator, AbstractGenerator) and not isinstance(generator, Generator):
+        raise ValueError(
+            f"expected a chain of layers, which is what files hold, got {generator.kind}; keep its code with the weights, "
+            "torch.save(module.state_dict(), path), and load it again with load_generator(module, opaque=True)"
+        )
     if not isinstance(generator, Generator):
         raise TypeError(f"expected a Generator, got {type(generator).__name__}; pass load_generator(module) for a module")
     weights_path, json_path = pair_of(path)

@@ -1,0 +1,192 @@
+"""Reading a torch module as an opaque generator: it is tried, measured and checked, and never looked into.
+
+Everything happens on a float64 copy on the CPU. What a generator must be is checked on random latents before one is given
+out: two calls give the same, a signal does not depend on its neighbours in the batch, values and derivatives are finite, J'
+is the adjoint of J, and J v is what difference quotients show, down to the rounding of float64.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...errors import UnsupportedLayerError
+from ..abstract import fault_of
+from ..opaque import ROWS, WAYS, OpaqueGenerator, moved, plain_attention
+from .module import check_ready
+
+_BATCH = 5
+_SAME = 1e-9  # how far the signals of a batch may be from those of its latents alone: roundings differ, neighbours must not
+_STEP, _ROUNDED = 1e-8, 1e-10  # a step of a latent, and what of |x| float64 may lose over it; float32 loses 1e-7
+_RUN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError)
+_NOT_FOLLOWED = "a step such as argmax, round, detach, .item() or numpy, which has no derivative"
+
+
+def read_opaque(module: nn.Module, latent_dim: int | tuple[int, ...] | None = None) -> OpaqueGenerator:
+    """The generator that `module` computes, of which nothing but values and derivatives is known, in float64 on the CPU.
+
+    module: takes one input, latents, and gives one tensor. latent_dim: n0, or the shape of one latent; left out, that of a
+    first layer which says it.
+
+    Raises: ValueError for a module that is not ready, that gives other signals at a second call or in another batch, or
+    whose derivatives are none, and where no latent size is known; UnsupportedLayerError for one that does not run on latents
+    in float64 or that autograd does not follow.
+    """
+    check_ready(module)
+    twin, cpu = moved(module, torch.float64, torch.device("cpu")), torch.device("cpu")
+    name = type(module).__name__
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        shape, x = _probe(twin, latent_dim, name)
+        _check_repeats(twin, shape, name)
+        work, widest, wide = _measured(twin, shape)
+        G = OpaqueGenerator(
+            twin, shape, tuple(x.shape[1:]) or (1,), {"name": name}, ROWS, work, widest, wide, torch.float64, cpu
+        )
+        G = replace(G, way=_way(G, name))
+        if fault := fault_of(G):
+            raise ValueError(f"expected {fault} of {name}; an opaque module has no {_NOT_FOLLOWED} on its way")
+        _check_precision(G, name)
+    return G
+
+
+def _probe(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str) -> tuple[tuple[int, ...], Tensor]:
+    """The shape of one latent that runs, and signals of `_BATCH` of them."""
+    errors = []
+    for shape in _shapes(twin, latent_dim, name):
+        try:
+            with plain_attention():
+                x = twin(_latents(shape))
+        except _RUN_ERRORS as error:
+            errors.append(f"{(_BATCH, *shape)}: {type(error).__name__}: {error}")
+            continue
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = type(x).__name__ if not isinstance(x, Tensor) else f"a tensor {x.dtype}"
+            raise UnsupportedLayerError(
+                f"expected {name} to give one tensor of floats, the signals, got {got}; wrap it to return them alone"
+            )
+        if x.ndim == 0 or len(x) != _BATCH or x[0].numel() == 0:
+            raise ValueError(
+                f"expected {name} to give one signal per latent, {_BATCH} here, got a tensor of shape {tuple(x.shape)}; "
+                "the first axis of input and output is the batch"
+            )
+        if not bool(x.isfinite().all()):
+            raise ValueError(
+                f"expected finite signals at latents of the standard normal distribution, got NaN or inf from {name}; "
+                "scale the latents in a module around it"
+            )
+        return shape, x
+    tried = "; ".join(errors)
+    raise UnsupportedLayerError(
+        f"expected a module that runs on float64 latents of shape (N, n0), got errors from {name}: {tried}; pass latent_dim "
+        "as the number of latent coordinates or as the shape of one latent, and make constants of the module buffers, which "
+        "follow its type"
+    )
+
+
+def _shapes(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str) -> Iterator[tuple[int, ...]]:
+    if isinstance(latent_dim, int):
+        yield from ((latent_dim,), (latent_dim, 1, 1), (latent_dim, 1))
+    elif latent_dim is not None:
+        yield tuple(latent_dim)
+    elif guesses := _guesses(twin):
+        yield from guesses
+    else:
+        raise ValueError(
+            f"expected the size of a latent, got latent_dim=None for {name}, whose first layer does not say it; pass "
+            "latent_dim= as the number of latent coordinates or as the shape of one latent"
+        )
+
+
+def _guesses(twin: nn.Module) -> list[tuple[int, ...]]:
+    """What the first layers take; of convolutions only transposed ones, whose latents are one pixel as a rule."""
+    found = list[tuple[int, ...]]()
+    for part in twin.modules():
+        if isinstance(part, nn.Linear):
+            found.append((part.in_features,))
+        elif isinstance(part, nn.ConvTranspose2d):
+            found.append((part.in_channels, 1, 1))
+        elif isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            break
+    return list(dict.fromkeys(found[:3]))
+
+
+def _latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return torch.randn(_BATCH, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
+
+
+def _check_repeats(twin: nn.Module, shape: tuple[int, ...], name: str) -> None:
+    z = _latents(shape)
+    with plain_attention():
+        first, again = twin(z), twin(z)
+        apart = torch.cat([twin(one) for one in z.split(1)])
+    if not torch.equal(first, again):
+        raise ValueError(
+            f"expected a module that gives the same signals for the same latents, got others at a second call of {name}; "
+            "call .eval(), and fix its noise as buffers"
+        )
+    if apart.shape != first.shape or not float((apart - first).norm()) <= _SAME * float(first.norm()):
+        raise ValueError(
+            f"expected signals that do not depend on their neighbours in a batch, got others for single latents of {name}; "
+            "call .eval(), and give batch norms running statistics"
+        )
+
+
+def _way(G: OpaqueGenerator, name: str) -> str:
+    """The first way forwards that runs and agrees with the way back."""
+    z, r = _latents((G.latent_dim,), 1)[:2], torch.ones(2, G.signal_dim, dtype=torch.float64, device="cpu")
+    try:
+        back = G.pull(z, r)
+    except _RUN_ERRORS as error:
+        raise UnsupportedLayerError(
+            f"expected a module that autograd follows from the latents to the signals, got {type(error).__name__}: {error} "
+            f"from {name}; take out {_NOT_FOLLOWED}"
+        ) from error
+    v = torch.randn(2, 3, G.latent_dim, generator=torch.Generator().manual_seed(2), dtype=torch.float64, device="cpu")
+    expected = (v @ back[..., None])[..., 0]
+    for way in WAYS[:-1]:
+        try:
+            got = replace(G, way=way).piece(z)[1].push(v).sum(2)
+        except _RUN_ERRORS:
+            continue
+        if float((got - expected).norm()) <= _SAME * float(expected.norm()):
+            return way
+    return ROWS
+
+
+def _check_precision(G: OpaqueGenerator, name: str) -> None:
+    """Refuse what computes in float32 somewhere inside: an inversion would end at its rounding, and blame the signals."""
+    z, v = _latents((G.latent_dim,), 3), _latents((G.latent_dim,), 4)
+    x = G.values(z)
+    off = (G.values(z + _STEP * v) - x - _STEP * G.push(z, v)).norm(dim=1) / x.norm(dim=1)
+    if not bool((off <= _ROUNDED).any()):
+        raise ValueError(
+            f"expected a module that computes in the type of its weights, got float32 somewhere inside {name}; replace "
+            ".float() and dtype=torch.float32 by .to(z.dtype)"
+        )
+
+
+class _Sizes(TorchDispatchMode):
+    """Numbers in the widest tensor that is made, and in all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widest = self.wide = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            self.widest, self.wide = max(self.widest, out.numel()), self.wide + out.numel()
+        return out
+
+
+def _measured(twin: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Multiplications of one signal, numbers in its widest step, and in all steps."""
+    with _Sizes() as sizes, FlopCounterMode(display=False) as flops, plain_attention():
+        twin(_latents(shape)[:1])
+    n0 = prod(shape)
+    return max(flops.get_total_flops() // 2, sizes.wide), max(sizes.widest, n0), max(sizes.wide, n0)
