@@ -224,6 +224,8 @@ def fault_of(generator: AbstractGenerator) -> str:
         return f"push(z, v) of shape (N, {d}), got {describe(Jv)},"
     if not bool(back.isfinite().all() and Jv.isfinite().all()):
         return "finite derivatives at latents of the standard normal distribution, got NaN or inf"
+    if not bool(Jv.any()):
+        return "signals that change with the latent, got derivatives 0 at all random latents"
     if not float(((Jv * r).sum(1) - (v * back).sum(1)).norm()) <= _FINE * float(Jv.norm() * r.norm()):
         return "pull(z, r) as the adjoint of push(z, v), got r'(J v) other than (J'r)'v"
     return _quotient_fault(generator, z, v, Jv)

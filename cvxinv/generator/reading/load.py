@@ -69,7 +69,7 @@ def _opaque(
 ) -> OpaqueGenerator:
     if not isinstance(source, nn.Module):
         raise TypeError(
-            f"expected an nn.Module with opaque=True, got {type(source).__name__}; a file is read as what it holds: leave opaque "
+            f"expected an nn.Module with opaque=True, got {type(source).__name__}; a file is read as it is: leave opaque "
             "out, or load the torch module that it was made from"
         )
     generator = read_opaque(source, latent_dim)

@@ -24,7 +24,7 @@ _BATCH = 5
 _SAME = 1e-9  # how far the signals of a batch may be from those of its latents alone: roundings differ, neighbours must not
 _STEP, _ROUNDED = 1e-8, 1e-10  # a step of a latent, and what of |x| float64 may lose over it; float32 loses 1e-7
 _RUN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError)
-_NOT_FOLLOWED = "a step such as argmax, round, detach, .item() or numpy, which has no derivative"
+_NOT_FOLLOWED = "a step such as argmax, round, detach, .item() or numpy has no derivative"
 
 
 def read_opaque(module: nn.Module, latent_dim: int | tuple[int, ...] | None = None) -> OpaqueGenerator:
@@ -49,7 +49,7 @@ def read_opaque(module: nn.Module, latent_dim: int | tuple[int, ...] | None = No
         )
         G = replace(G, way=_way(G, name))
         if fault := fault_of(G):
-            raise ValueError(f"expected {fault} of {name}; an opaque module has no {_NOT_FOLLOWED} on its way")
+            raise ValueError(f"expected {fault} of {name}; {_NOT_FOLLOWED}: take it out")
         _check_precision(G, name)
     return G
 
@@ -144,7 +144,7 @@ def _way(G: OpaqueGenerator, name: str) -> str:
     except _RUN_ERRORS as error:
         raise UnsupportedLayerError(
             f"expected a module that autograd follows from the latents to the signals, got {type(error).__name__}: {error} "
-            f"from {name}; take out {_NOT_FOLLOWED}"
+            f"from {name}; {_NOT_FOLLOWED}: take it out"
         ) from error
     v = torch.randn(2, 3, G.latent_dim, generator=torch.Generator().manual_seed(2), dtype=torch.float64, device="cpu")
     expected = (v @ back[..., None])[..., 0]
