@@ -1,4 +1,4 @@
-"""Opaque generators: modules that are no chain are inverted, judged, explained, reported and saved by values and derivatives."""
+"""Opaque generators: modules that are no chain are inverted, judged, reported and saved by values and derivatives."""
 
 import math
 from pathlib import Path
