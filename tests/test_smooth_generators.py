@@ -223,3 +223,105 @@ def test_a_softmax_is_refused_before_other_ops():
     a = linear(6, 4)
     with pytest.raises(ci.errors.UnsupportedLayerError, match="expected a softmax at the output, got one before a test"):
         folded(a, ops.Softmax(axis=0), linear(3, 6), ops.Activation(Tanh()))
+
+
+# --- inversions -----------------------------------------------------------------------------------
+
+SMOOTH = [phi for phi, _ in PAIRS if phi.pieces is None and phi != ci.Exp()]
+SEARCHING = ("hybrid", "levenberg_marquardt")
+
+
+def chain(hidden: ci.AbstractActivation, *tail: ops.AbstractOp) -> ci.Generator:
+    """4-24-30-60 and what follows."""
+    return folded(linear(24, 4), ops.Activation(hidden), linear(30, 24, 2), ops.Activation(hidden), linear(60, 30, 4), *tail)
+
+
+def assert_inverts(G: ci.Generator, method: str, **options) -> None:
+    z = normal(5, 4, seed=11)
+    R = ci.invert(G, G(z), method, on_fail="ignore", **options)
+    assert R.verdict.explained.all() and torch.allclose(R.z, z, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", SEARCHING)
+@pytest.mark.parametrize("phi", SMOOTH, ids=repr)
+def test_smooth_chains_are_inverted_by_the_methods_that_search(phi: ci.AbstractActivation, method: str):
+    assert_inverts(chain(phi), method, restarts=20)
+
+
+@pytest.mark.parametrize("method", ["latent_pursuit", "layered_basis_pursuit", "oracle"])
+def test_layered_methods_name_the_layer_that_is_smooth(method: str):
+    G = folded(linear(24, 4), ops.Activation(ReLU()), linear(30, 24, 2), ops.Activation(ci.ELU()), linear(60, 30, 4))
+    z = normal(2, 4)
+    extra = {"truth": z} if method == "oracle" else {}
+    with pytest.raises(
+        ValueError, match=r"ELU behind its hidden layers\[1\].*use method='hybrid', 'levenberg_marquardt' or"
+    ):
+        ci.invert(G, G(z), method, **extra)
+    with pytest.raises(ValueError, match=r"hybrid with lam=, .*ELU behind its hidden layers\[1\]"):
+        ci.invert(G, G(z), "hybrid", layers=ci.LayerOptions(lam=0.1))
+
+
+@pytest.mark.parametrize("method", ["latent_pursuit", "oracle", "hybrid"])
+@pytest.mark.parametrize("phi", [ci.Clamp.of(0, 6), ci.Clamp(-1.0, 1.0), ci.Hardsigmoid()], ids=repr)
+def test_what_was_written_with_relus_is_inverted_by_all_methods(phi: ci.AbstractActivation, method: str):
+    G, z = chain(phi), normal(5, 4, seed=11)
+    extra = {"truth": z} if method == "oracle" else {}
+    R = ci.invert(G, G(z), method, on_fail="ignore", **extra)
+    if method == "latent_pursuit":  # pairs of opposite units are not the sparsest h, so that some signals need luck
+        assert R.verdict.explained.any() and torch.allclose(R.z[R.verdict.explained], z[R.verdict.explained], rtol=1e-6)
+    else:
+        assert R.verdict.explained.all() and torch.allclose(R.z, z, rtol=1e-6, atol=1e-6)
+
+
+HALF = torch.full((60,), 0.5, dtype=torch.float64)
+OUTPUTS: dict[str, tuple[ops.AbstractOp, ...]] = {
+    "(tanh + 1) / 2": (ops.Activation(Tanh()), ops.Diagonal(scale=HALF, shift=HALF)),
+    "255 sigmoid": (ops.Activation(Sigmoid()), ops.Diagonal(scale=510 * HALF, shift=0 * HALF)),
+    "1 - sigmoid": (ops.Activation(Sigmoid()), ops.Diagonal(scale=-2 * HALF, shift=2 * HALF)),
+    "clamp": (ops.Activation(ci.Clamp(0.0, 1.0)),),
+    "clamp to bytes": (ops.Diagonal(scale=200 * HALF, shift=200 * HALF), ops.Activation(ci.Clamp(0.0, 255.0))),
+    "clamp from below": (ops.Activation(ci.Clamp.of(-0.5, None)),),
+    "hard sigmoid": (ops.Activation(ci.Hardsigmoid(0.5, 0.5)),),
+    "softplus": (ops.Activation(ci.Softplus()),),
+    "elu": (ops.Activation(ci.ELU()),),
+    "silu": (ops.Activation(ci.SiLU()),),
+    "normalised": (
+        ops.Activation(Tanh()), ops.Reshape(shape=(3, 20)),
+        ops.Diagonal(scale=torch.tensor([0.2, 0.3, 0.25]).double(), shift=torch.tensor([0.4, 0.5, 0.45]).double()),
+    ),
+    "relu, then affine": (ops.Activation(ReLU()), ops.Diagonal(scale=4 * HALF, shift=-HALF)),
+    "softmax": (ops.Reshape(shape=(5, 12)), ops.Softmax(axis=0)),
+    "flipped": (ops.Activation(Sigmoid()), ops.Select(index=torch.arange(60).flip(0)[:50], shape=(50,))),
+    "smoothed": (
+        ops.Activation(Sigmoid()), ops.Reshape(shape=(1, 6, 10)),
+        ops.Resampling(rows=torch.eye(6).double(), columns=F.normalize(torch.ones(5, 10).double().tril(), p=1)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_last_step_is_inverted(name: str):
+    assert_inverts(chain(ReLU(), *OUTPUTS[name]), "hybrid")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_last_step_has_the_derivative_that_a_descent_needs(name: str):
+    near = normal(5, 4, seed=11) + 0.01 * normal(5, 4, seed=12)  # a kink that costs may lie between behind a ReLU
+    assert_inverts(chain(LeakyReLU(0.5), *OUTPUTS[name]), "levenberg_marquardt", z0=near, restarts=0)
+
+
+@pytest.mark.parametrize("name", ["(tanh + 1) / 2", "255 sigmoid", "1 - sigmoid", "clamp to bytes", "softplus", "flipped"])
+def test_layers_are_read_before_the_last_step(name: str):
+    G, z = chain(ReLU(), *OUTPUTS[name]), normal(5, 4, seed=11)
+    R = ci.invert(G, G(z), "latent_pursuit", on_fail="ignore")
+    assert (R.layers[0].solution.status == "optimal").all()
+    # so small a network has hidden layers that are not the sparsest for some signals, behind a plain sigmoid as well
+    assert R.verdict.explained.any() and torch.allclose(R.z[R.verdict.explained], z[R.verdict.explained], rtol=1e-6)
+
+
+def test_most_entries_may_lie_at_the_ends_of_a_clamp():
+    G = chain(ReLU(), ops.Activation(ci.Clamp(-0.05, 0.15)))
+    z = normal(5, 4, seed=11)
+    y = G(z)
+    assert float(((y == -0.05) | (y == 0.15)).double().mean()) > 0.8
+    assert_inverts(G, "hybrid")

@@ -87,6 +87,18 @@ class AbstractGenerator(ABC):
         return max(self.latent_dim, self.signal_dim)
 
     @property
+    def first_curved(self) -> int | None:
+        """The first hidden layer whose activation is neither ReLU nor LeakyReLU (nor another with `slopes`); None: none is
+        known.
+        """
+        return None
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether it is a piecewise affine map before its output whose layers could be taken apart, as far as is known."""
+        return bool(self.layers) and self.first_curved is None
+
+    @property
     def kind(self) -> str:
         """What it is, in a few words for messages."""
         return f"a generator of the class {type(self).__name__}, of which no layers are known"

@@ -89,16 +89,8 @@ class Generator(AbstractGenerator):
 
     @cached_property
     def first_curved(self) -> int | None:
-        """The first hidden layer whose activation is neither ReLU nor LeakyReLU (nor another with `slopes`), so that the
-        network before its output is no piecewise affine map that layered methods could take apart; None where there is none.
-        """
         hidden = enumerate(self.layers[:-1])
         return next((index for index, layer in hidden if not layer.activation.kinked), None)
-
-    @property
-    def piecewise_linear(self) -> bool:
-        """Whether all hidden layers have a ReLU, a LeakyReLU or another activation with `slopes` behind them."""
-        return self.first_curved is None
 
     @cached_property
     def work(self) -> int:

@@ -107,12 +107,12 @@ class Piece(AbstractPiece):
 
     def push(self, v: Tensor) -> Tensor:
         for W, slope in zip(self.maps, self.slopes, strict=True):
-            v = _sloped(_apply(W, v), slope)
+            v = sloped(_apply(W, v), slope)
         return v
 
     def pull(self, r: Tensor) -> Tensor:
         for W, slope in zip(reversed(self.maps), reversed(self.slopes), strict=True):
-            r = _apply(W, _sloped(r, slope), back=True)
+            r = _apply(W, sloped(r, slope), back=True)
         return r
 
     def columns(self, start: int, stop: int) -> Tensor:
@@ -122,7 +122,7 @@ class Piece(AbstractPiece):
             W = self.maps[index]
             if index:
                 v = W(v) if isinstance(W, Dense) else _apply(W, v)
-            v = _sloped(v, slope)
+            v = sloped(v, slope)
         return v.expand(self.N, -1, -1)
 
     def blocks(self) -> list[tuple[int, int]]:
@@ -218,7 +218,7 @@ def units(like: Tensor, size: int, start: int, stop: int) -> Tensor:
     return units.expand(len(like), -1, -1)
 
 
-def _sloped(v: Tensor, slope: Tensor | Coupled | None) -> Tensor:
+def sloped(v: Tensor, slope: Tensor | Coupled | None) -> Tensor:
     """`(N, k, m)` vectors times the Jacobian of an activation, which is symmetric; one set of vectors serves all latents."""
     if slope is None:
         return v

@@ -176,6 +176,6 @@ def _at_the_latents(generator: AbstractGenerator | None, z: Tensor) -> list[tupl
     found: list[tuple[int | None, float | None]] = []
     for one in z.nan_to_num(0.0).to(G.device)[:, None]:
         values = torch.linalg.svdvals(G.linearize(one)[1][0])
-        flat = float((phi.derivative(G.before_output(one)) < _FLAT).double().mean()) if phi.saturates else 0.0
+        flat = float((phi.derivative(G.before_output(one)) < _FLAT * phi.unit).double().mean()) if phi.saturates else 0.0
         found.append((int((values > _RANK * values[0]).sum()), flat))
     return found

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..batch import tensor_names
 from ..files import as_floats, near, parse_json, read_array, read_tensors, write_pair
-from ..generator.activations import KINDS, AbstractActivation, in_files
+from ..generator.activations import KINDS, AbstractActivation, in_files, rescaled
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
@@ -162,11 +163,18 @@ def _uncertainty(entry: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Un
 
 def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
     """Name and numbers of an activation; None for a class of the user's own, which a file cannot name."""
-    return {"name": phi.name, "numbers": list(phi.parameters.values())} if phi is not None and in_files(phi) else None
+    if phi is None or not in_files(phi):
+        return None
+    inner, *rescaling = phi.parts
+    numbers = [None if number in (inf, -inf) else number for number in inner.parameters.values()]
+    return {"name": inner.name, "numbers": numbers} | ({"rescaling": rescaling} if inner is not phi else {})
 
 
 def _output(words: dict[str, Any] | None) -> AbstractActivation | None:
-    return None if words is None else {kind.name: kind for kind in KINDS}[words["name"]].of(*words["numbers"])
+    if words is None:
+        return None
+    inner = {kind.name: kind for kind in KINDS}[words["name"]].of(*words["numbers"])
+    return rescaled(inner, *words["rescaling"]) if "rescaling" in words else inner
 
 
 def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:

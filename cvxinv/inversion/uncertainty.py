@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal, shared, tensor_names
-from ..generator.activations import AbstractActivation
+from ..generator.activations import AbstractActivation, Identity
 from ..lengths import lengths
 from .task import Task
 
@@ -204,8 +204,10 @@ def _of_block(task: Task, z: Tensor) -> Uncertainty:
     assert task.noise is not None
     fine, sigma = torch.isfinite(z).all(1) & task.usable, task.noise.bound
     clean = torch.where(fine[:, None], z, torch.zeros_like(z))
-    u, Ju = task.generator.linearize(clean, before_output=True)
     phi = task.generator.output
+    # an interval of u is one of phi(u) where phi is monotone
+    phi = phi if phi.elementwise and phi.monotone else Identity()
+    u, Ju = task.generator.linearize(clean, before_output=not phi.linear)
     Jx = Ju * phi.derivative(u)[..., None]
     J, r = task.measurement.push(Jx), task.residual(phi(u))
     found = spread(task, clean, sigma, r, J)

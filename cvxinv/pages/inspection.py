@@ -295,7 +295,7 @@ def _growth_words(growth: tuple[GrowthCondition, ...], share: float | None, G: A
     if not growth:
         return "growth conditions: none, there is no hidden layer"
     if share is None:
-        return "growth conditions: do not apply behind a LeakyReLU, which loses nothing"
+        return "growth conditions: do not apply behind other activations than ReLU, which cut nothing off"
     if all(condition.holds for condition in growth):
         return f"growth conditions: hold for the mean, and all together for {share:.0%} of the latents"
     failing = ", ".join(condition.name for condition in growth if not condition.holds)
@@ -318,7 +318,8 @@ def _rank_words(ranks: Tensor, condition: float | None, G: AbstractGenerator) ->
 
 
 def _unit_words(hidden: tuple[HiddenInspection, ...], G: AbstractGenerator) -> list[str]:
-    return [_words_of(h, G.layers[h.index - 1]) for h in hidden if h.never_active]
+    kinked = (h for h in hidden if G.layers[h.index - 1].activation.kinked)
+    return [_words_of(h, G.layers[h.index - 1]) for h in kinked if h.never_active]
 
 
 def _words_of(h: HiddenInspection, layer: Layer) -> str:

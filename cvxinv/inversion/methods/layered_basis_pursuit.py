@@ -312,7 +312,7 @@ def _read_image(task: Task) -> _Image:
         on = seen & (y > eps[:, None])
         return _Image(Rows(W, b, y, on, torch.zeros_like(on)), eps, notes)
     steep = _steepness(phi, y, eps)
-    on = seen & (steep <= _STEEPEST[task.noise is None])
+    on = seen & (steep * phi.unit <= _STEEPEST[task.noise is None])
     infinite = int((seen & torch.isinf(steep)).sum())
     ell = torch.where(on, steep, torch.zeros_like(steep)).amax(1)
     notes.append(

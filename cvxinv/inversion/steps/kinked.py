@@ -85,7 +85,9 @@ def _stepped(task: Task, at: Place) -> tuple[Place, Tensor]:
 
 def kinks_matter(task: Task) -> bool:
     """Whether steps heed kinks: an optimum is asked for, and no set bounds z."""
-    return task.stated and task.generator.depth > 1 and task.cut is None and not (task.prior and task.prior.bounded)
+    G = task.generator
+    bends = G.piecewise_linear and G.depth > 1 and G.output.elementwise
+    return task.stated and bends and task.cut is None and not (task.prior and task.prior.bounded)
 
 
 def curvature(task: Task, z: Tensor) -> Tensor:

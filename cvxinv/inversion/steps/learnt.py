@@ -21,6 +21,7 @@ Source: Hoerl, Kennard (1970), ridge regression; Saunders, Gammerman, Vovk (1998
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -197,7 +198,12 @@ def straightened(phi: AbstractActivation, y: Tensor) -> Tensor:
 
 
 def _ends(phi: AbstractActivation, like: Tensor) -> tuple[float, float]:
-    """Lowest and highest u with a slope above `_FLAT`, as far as 40 from 0."""
+    """Lowest and highest u with a slope above `_FLAT`; infinite where it is steep 40 from 0, or behind its last kink."""
+    if phi.pieces is not None:
+        kinks, slopes = phi.pieces
+        return (-inf if slopes[0] else kinks[0]), (inf if slopes[-1] else kinks[-1])
     u = torch.linspace(-40, 40, 8001, dtype=torch.float64, device=like.device)
-    steep = u[phi.derivative(u) > _FLAT]
-    return (float(steep.min()), float(steep.max())) if len(steep) else (-40.0, 40.0)
+    steep = phi.derivative(u) > _FLAT * phi.unit
+    if not bool(steep.any()):
+        return -inf, inf
+    return (-inf if steep[0] else float(u[steep].min())), (inf if steep[-1] else float(u[steep].max()))

@@ -24,8 +24,8 @@ def before_output(task: Task) -> Task | None:
     inside = phi.inside(task.y)
     u = phi.inverse(torch.where(inside, task.y, torch.full_like(task.y, phi.middle)))
     flat = 1e-6 if task.noise is None else 1e-2
-    visible = task.measurement.seen(task.N).to(task.y.device) & inside & (phi.derivative(u) > flat)
-    noise = None if task.noise is None else Noise(task.noise.norm, task.noise.bound / flat**0.5)
+    visible = task.measurement.seen(task.N).to(task.y.device) & inside & (phi.derivative(u) > flat * phi.unit)
+    noise = None if task.noise is None else Noise(task.noise.norm, task.noise.bound / (flat**0.5 * phi.unit))
     return replace(
         task,
         generator=task.generator.with_output("identity"),
@@ -58,7 +58,14 @@ def mixing(task: Task) -> str | None:
 
 def unlayered(task: Task) -> str | None:
     """What the generator is where no layers of it can be solved, one after the other, or None."""
-    return None if task.generator.layers else task.generator.kind
+    G = task.generator
+    if not G.layers:
+        return G.kind
+    index = G.first_curved
+    if index is None:
+        return None
+    phi = type(G.layers[index].activation).__name__
+    return f"a generator with {phi} behind its hidden layers[{index}], which is no ReLU and no LeakyReLU"
 
 
 def refuse_unlayered(method: str, task: Task) -> None:

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
-from ...generator.activations import AbstractActivation, Tanh
+from ...generator.activations import AbstractActivation, Coupled, Tanh
 from ...generator.chain import Generator, Layer
+from ...generator.piece import sloped
 from ..task import Task
 
 NEAR = (0.5, 0.35, 0.25, 0.15, 0.1, 0.05)  # scales from a start that knows something, in standard deviations of a latent
@@ -78,7 +79,7 @@ def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Te
     for layer in generator.layers:
         u = layer.W(h) + layer.b
         columns = layer.W(columns.reshape(-1, layer.W.n)).reshape(len(columns), n0, -1)
-        columns = columns * mean_slope(layer.activation, u, s * columns.norm(dim=1))[:, None]
+        columns = sloped(columns, mean_slope(layer.activation, u, s * columns.norm(dim=1)))
         h = layer.activation(u)
     if cut is not None:
         ahead = torch.special.ndtr(h / (s * columns.norm(dim=1)).clamp(min=torch.finfo(h.dtype).tiny))
@@ -86,10 +87,10 @@ def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Te
     return h, columns.expand(N, -1, -1).mT
 
 
-def mean_slope(phi: AbstractActivation, u: Tensor, deviation: Tensor) -> Tensor:
+def mean_slope(phi: AbstractActivation, u: Tensor, deviation: Tensor) -> Tensor | Coupled:
     """The mean slope of `phi` over normal values around `u` with that standard deviation; of a curved one that at u."""
     if phi.slopes is None:
-        return phi.derivative(u)
+        return phi.jacobian(u)
     low, high = phi.slopes
     return low + (high - low) * torch.special.ndtr(u / deviation.clamp(min=torch.finfo(u.dtype).tiny))
 
