@@ -1,5 +1,6 @@
 """Loading a generator: which reader takes what a caller gives."""
 
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from .pair import pair_of, read_pair
 
 @undisturbed
 def load_generator(
-    source: nn.Module | str | Path,
+    source: nn.Module | Callable[..., Any] | str | Path,
     output: str | AbstractActivation | None = None,
     *,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     latent_dim: int | tuple[int, ...] | None = None,
     label: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    method: str | None = None,
     opaque: bool = False,
 ) -> Any:
     """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
@@ -50,10 +53,10 @@ def load_generator(
         raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
     if opaque:
         return _opaque(source, output, latent_dim).to(dtype, device)
-    latent_dim = prod(latent_dim) if isinstance(latent_dim, tuple) else latent_dim
-    if isinstance(source, nn.Module):
-        generator = read_module(source, latent_dim, label)
+    if isinstance(source, nn.Module) or callable(source):
+        generator = read_module(source, latent_dim, label, inputs, method)
     elif isinstance(source, str | Path):
+        latent_dim = prod(latent_dim) if isinstance(latent_dim, tuple) else latent_dim
         generator = _read_files(source, latent_dim, label)
     else:
         raise TypeError(

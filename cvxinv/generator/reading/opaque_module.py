@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...errors import UnsupportedLayerError
 from ..abstract import fault_of
 from ..opaque import ROWS, WAYS, OpaqueGenerator, moved, plain_attention
-from .module import check_ready
+from .ready import check_ready
 
 _BATCH = 5
 _SAME = 1e-9  # how far the signals of a batch may be from those of its latents alone: roundings differ, neighbours must not
