@@ -138,7 +138,7 @@ class Book:
         return found and (found[0], _as(found[1], t))
 
     def write(self, t: Tensor, point: Point, numbers: Tensor) -> bool:
-        """Say that `t` now holds `numbers` (as `look` gives them) of `point`; False where its storage holds others besides."""
+        """Say that `t` now holds `numbers` (as `look` gives them) of `point`; False where its storage holds others."""
         ref = StorageWeakRef(t.untyped_storage())
         if ref not in self.held:
             self._forget()
@@ -212,7 +212,7 @@ def _owned(owners: Tensor) -> bool:
 
 
 def constant(values: Tensor, lay: Lay) -> Tensor:
-    """One signal's part of numbers that do not depend on the latent, shaped as the tensor beside them. Raises: MixedError."""
+    """One signal's part of numbers that do not depend on the latent, laid out as what is beside. Raises: MixedError."""
     laid = lay(values)
     if not torch.equal(laid, laid[:1].expand_as(laid)):
         raise MixedError("on what is not the same for every signal")
@@ -220,7 +220,7 @@ def constant(values: Tensor, lay: Lay) -> Tensor:
 
 
 def picks(before: tuple[int, int, int], index: Tensor) -> ops.AbstractOp | None:
-    """`index` (C, H, W) into a picture as rows and columns that are picked alike in every channel; None if it is none such."""
+    """`index` (C, H, W) into a picture as rows and columns picked alike in every channel; None if it is none such."""
     if index.ndim != 3 or index.shape[0] != before[0]:
         return None
     C, h, w = before

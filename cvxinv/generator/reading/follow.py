@@ -1,8 +1,8 @@
 """Running a module in float64 while what depends on its latents, on its label and on chance is followed.
 
 Nothing is traced symbolically: the module runs on numbers, so that shapes, loops and checks in its code do what they do, and
-each operation that torch is asked for is seen as it is done. What depends on the latents stays in float64 on the CPU whatever
-the code says of types and devices.
+each operation that torch is asked for is seen as it is done. What depends on the latents stays in float64 on the CPU,
+whatever the code says of types and devices.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 LATENT, LABEL, CHANCE = "latent", "label", "chance"
 _CPU = torch.device("cpu")
 _VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclose", "masked_select", "unique", "_unique2")
+_SHAPED = ("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like", "ones_like", "full_like")
 _TAKEN = ("numpy", "tolist", "__array__", "item", "__bool__", "__float__", "__int__", "__index__", "__complex__")
 _SKIPPED = ("__get__", "__set__")
 
@@ -162,12 +163,12 @@ class Follower:
     def operation(self, func: Any, args: tuple, kwargs: dict) -> Any:
         """Do one operation of the dispatcher, in float64 where it meets what depends on the latents."""
         tensors = tensors_in(args, kwargs)
-        marks = self.marks.of(*tensors)
+        marks = frozenset() if name_of(func) in _SHAPED else self.marks.of(*tensors)
         kwargs = _at_home(kwargs)
-        if LATENT in marks:
+        if LATENT in marks or any(t.dtype == torch.float64 and t.ndim for t in tensors):
             args, kwargs = _in_double(args, kwargs, in_place(func))
-            if name_of(func) in _VALUES:
-                raise self._asked_for_values(name_of(func))
+        if LATENT in marks and name_of(func) in _VALUES:
+            raise self._asked_for_values(name_of(func))
         try:
             out = self.read(func, args, kwargs) if LATENT in marks else func(*args, **kwargs)
         except Exception:

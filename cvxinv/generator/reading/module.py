@@ -1,8 +1,8 @@
 """Reading a torch module, or a function over modules: it is run on a few latents, followed, said in ops, and folded.
 
-What does not depend on the latent is computed once, in float64, and enters as numbers: weights however they are made, constants,
-conditions, a label's embedding. What does depend on it must be a chain of steps. Everything happens on a float64 copy on the
-CPU: the user's module, its mode and torch's global state stay as they are. What was read is compared with the copy on
+What does not depend on the latent is computed once, in float64, and enters as numbers: weights however they are made,
+constants, conditions, a label's embedding. What does depend on it must be a chain of steps. Everything happens on a float64
+copy on the CPU: the user's module, its mode and torch's global state stay as they are. What was read is compared with the copy on
 random latents, in two numbers of them, before it is given out.
 """
 
@@ -42,8 +42,8 @@ def read_module(
 ) -> Generator:
     """The generator that a module computes, or its `method`, or a function; in float64 on the CPU.
 
-    Of a conditional one that of `label`: what the forward pass makes of the label alone (an embedding, one-hot numbers, maps of
-    these) is computed once. `inputs` fixes others by their names.
+    Of a conditional one that of `label`: what the forward pass makes of the label alone (an embedding, one-hot numbers,
+    maps of these) is computed once. `inputs` fixes others by their names.
 
     Raises: ValueError for a module in training mode, without running statistics, with non-finite weights,
     without a recognisable latent size, with a missing or wrong label, or that computes something else than what was
@@ -141,7 +141,7 @@ def _labelled(twin: Twin, trial: _Trial, label: int | None) -> _Trial | None:
 
 def _tried(twin: Twin, roles: Roles, spread: bool, number: int | None, latent_dim: int | tuple[int, ...] | None) -> _Trial:
     """The run on the first shape of latents that goes through. Raises: ValueError where none does."""
-    shapes, reason = Shapes(twin.modules.values(), latent_dim), "no layer says how many latent coordinates there are"
+    shapes, reasons = Shapes(twin.modules.values(), latent_dim), list[str]()
     for shape in shapes:
         recorder = _recorder(twin, shape)
         try:
@@ -155,10 +155,11 @@ def _tried(twin: Twin, roles: Roles, spread: bool, number: int | None, latent_di
             if recorder.fault is not None:
                 raise
             shapes.learn(recorder)
-            reason = reason if shape == (UNLIKELY,) else _first_line(error)
+            reasons += [] if shape == (UNLIKELY,) else [_first_line(error)]
             continue
         if shape != (UNLIKELY,) or latent_dim == UNLIKELY:
             return _Trial(recorder, out, roles, spread, number)
+    reason = reasons[0] if reasons else "no layer says how many latent coordinates there are"
     called = "" if roles.label is None else f", with a label of shape ({_PROBES},) as {roles.label.name}"
     raise ValueError(
         f"expected a module that runs on latents of a shape it implies, got none among {shapes.words}{called} ({reason}); "
@@ -224,4 +225,3 @@ def _compare(generator: Generator, twin: Twin, trial: _Trial, signal: Signal) ->
         expected = signal.lay.with_count(N)(found[0]).reshape(N, -1).double()
         source, cure = "the module to compute what was read from it", "remove forward hooks, in-place changes and randomness"
         check_agreement(expected, generator(_latents(N, trial.recorder.shape).flatten(1)), _RTOL, source=source, cure=cure)
-

@@ -10,7 +10,7 @@ from ..activations import KINDS, AbstractActivation, all_kinds
 from .cells import Book, MixedError, Point
 from .follow import CHANCE, LABEL, LATENT, Follower, in_place, is_torchs, name_of, tensors_in
 from .steps import SAYINGS
-from .steps.call import CHAIN, OPAQUE, Call, Refusal, RefusedError, outputs
+from .steps.call import OPAQUE, Call, Refusal, RefusedError, outputs
 
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 _COMPOSED = {"softsign": "Softsign"}  # functions that torch computes in several operations
@@ -61,33 +61,33 @@ class Recorder(Follower):
         return kept
 
     def _say(self, call: Call) -> None:
-        place = call.place
+        drawn = self._draws(call)
         try:
-            if CHANCE in self.marks.of(*tensors_in(call.args, call.kwargs)) or self._draws(call):
-                call.refuse(self._drawn(place))
-            elif (saying := SAYINGS.get(call.name)) is None:
-                call.refuse(Refusal(place))
-            else:
-                saying(call)
+            if (saying := SAYINGS.get(call.name)) is None:
+                raise RefusedError("")
+            saying(call)
+            if drawn:
+                call.refuse_what_was_said(self._drawn(call.place))
         except MixedError as error:
-            call.refuse(Refusal(f"{place} {error}", cure=f"let the first axis count the latents, or {OPAQUE}"))
+            cure = f"let the first axis count the latents, or {OPAQUE}"
+            call.refuse(self._drawn(call.place) if drawn else Refusal(f"{call.place} {error}", cure=cure))
         except RefusedError as error:
-            if error.others.get("expected") == CHAIN:
-                call.refuse(Refusal(f"a branch or skip connection at {place}", CHAIN))
-            else:
-                call.refuse(Refusal(f"{place} {error}".strip(), **error.others))
+            call.refuse(self._drawn(call.place) if drawn else error.refusal(call.place))
         except Exception as error:
             self.fault = error
             raise
 
     def _draws(self, call: Call) -> bool:
-        drawn = torch.Tag.nondeterministic_seeded in call.func.tags  # type: ignore[attr-defined]
-        return drawn and call.name != "rrelu_with_noise"
+        drawn = torch.Tag.nondeterministic_seeded in call.func.tags and call.name != "rrelu_with_noise"  # type: ignore
+        return drawn or CHANCE in self.marks.of(*tensors_in(call.args, call.kwargs))
 
     def _drawn(self, place: str) -> Refusal:
         if not set(self.functions).isdisjoint(_DROPOUTS):
             return Refusal(
-                f"{place} with training=True", "dropout in eval mode", "pass training=self.training and call .eval()", ValueError
+                f"{place} with training=True",
+                "dropout in eval mode",
+                "pass training=self.training and call .eval()",
+                ValueError,
             )
         return Refusal(
             f"{place}, a tensor of its own that is drawn anew in each call",
@@ -127,7 +127,9 @@ class Recorder(Follower):
         self._activated(kind, [], args[0], out, self.place())
         return out
 
-    def _activated(self, kind: type[AbstractActivation] | None, numbers: list[Any], t: Tensor, out: Tensor, place: str) -> None:
+    def _activated(
+        self, kind: type[AbstractActivation] | None, numbers: list[Any], t: Tensor, out: Tensor, place: str
+    ) -> None:
         call = Call(self.book, "", None, (t,), {}, place, self._followed((t,)), out)  # type: ignore[arg-type]
         if not call.followed:
             return
@@ -142,7 +144,7 @@ class Recorder(Follower):
 
 
 def _own_activation(part: nn.Module) -> type[AbstractActivation] | None:
-    """The activation that names the module's class, or one that it inherits its forward pass from, unless that is torch's."""
+    """The activation that names the module's class, or one that its forward pass comes from, unless that is torch's."""
     if is_torchs(part) or isinstance(part, torch.jit.ScriptModule):
         return None
     same = [cls for cls in type(part).__mro__ if getattr(cls, "forward", None) is type(part).forward]

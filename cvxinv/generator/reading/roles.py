@@ -13,7 +13,7 @@ from ...errors import UnsupportedLayerError
 
 @dataclass(frozen=True)
 class Parameter:
-    """An input of a forward pass: its name, its default (`inspect.Parameter.empty`: none), and whether only its name calls it."""
+    """An input: its name, its default (`inspect.Parameter.empty`: none), and whether it is passed by its name alone."""
 
     name: str
     default: Any = inspect.Parameter.empty
@@ -67,7 +67,9 @@ def fixed_inputs(inputs: Mapping[str, Any] | None, parameters: tuple[Parameter, 
     fixed = {}
     for name, value in inputs.items():
         if name not in names:
-            raise ValueError(f"expected inputs named as those of the forward pass, {', '.join(names)}, got {name!r}; rename it")
+            raise ValueError(
+                f"expected inputs named as those of the forward pass, {', '.join(names)}, got {name!r}; rename it"
+            )
         if hasattr(value, "__array__") and not isinstance(value, Tensor):
             value = torch.as_tensor(value)
         if isinstance(value, Tensor):

@@ -76,7 +76,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
         empty = inspect.Parameter.empty
         return tuple(Parameter(a.name, a.default_value if a.has_default_value() else empty) for a in named)
     kinds = inspect.Parameter
-    found = []
+    found = list[Parameter]()
     for p in inspect.signature(function).parameters.values():
         if p.kind is kinds.VAR_KEYWORD or (p.kind is kinds.VAR_POSITIONAL and found):
             continue
@@ -120,7 +120,9 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"expected a module that copy.deepcopy can copy, got {error}; "
             "pass a module built anew with the same weights: build the class, then load_state_dict(net.state_dict())"
         ) from error
-    twin = twin.to(device="cpu", dtype=torch.float64).requires_grad_(False)
+    twin = twin.to(device="cpu", dtype=torch.float64)
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
     for part in twin.modules():
         if not isinstance(part, torch.jit.ScriptModule):
             _settle(part)
@@ -185,7 +187,9 @@ class _Copier:
         if function.__module__.split(".")[0] in ("torch", "cvxinv"):
             return function
         self.made[id(function)] = function  # a function that calls itself
-        cells = tuple(self._cell(cell, name) for cell, name in zip(function.__closure__ or (), code.co_freevars, strict=True))
+        cells = tuple(
+            self._cell(cell, name) for cell, name in zip(function.__closure__ or (), code.co_freevars, strict=True)
+        )
         used = {name: function.__globals__[name] for name in _names(code) if name in function.__globals__}
         changed = {name: made for name, value in used.items() if (made := self.take(value, name)) is not value}
         scope = {**function.__globals__, **changed} if changed else function.__globals__

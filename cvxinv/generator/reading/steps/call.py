@@ -1,4 +1,4 @@
-"""One operation of torch on what depends on the latent, and the words that say it; who says which stands beside this file."""
+"""One operation of torch on what depends on the latent, and the words that say it; the sayings stand beside this file."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -37,10 +37,16 @@ class RefusedError(Exception):
         super().__init__(got)
         self.others = others
 
+    def refusal(self, place: str) -> Refusal:
+        """Why the step at `place` is refused."""
+        if self.others.get("expected") == CHAIN:
+            return Refusal(f"a branch or skip connection at {place}", CHAIN)
+        return Refusal(f"{place} {self}".strip(), **self.others)
+
 
 @dataclass(eq=False)
 class Call:
-    """A call of the operation `name` in `place`; `followed` are the arguments that depend on the latent, `out` its result."""
+    """A call of operation `name` in `place`; `followed` are the arguments that depend on the latent, `out` its result."""
 
     book: Book
     name: str
@@ -73,7 +79,9 @@ class Call:
         """`t` as one signal per latent; `plain`: its first axis must count them. Raises: MixedError, RefusedError."""
         signal = self.book.signal(t)
         if plain and not signal.lay.plain:
-            raise MixedError(f"on a tensor of shape {tuple(t.shape)}, whose first axis is to count the {self.book.N} latents")
+            raise MixedError(
+                f"on a tensor of shape {tuple(t.shape)}, whose first axis is to count the {self.book.N} latents"
+            )
         return signal
 
     def everywhere(self, t: Tensor, op: ops.AbstractOp) -> None:
@@ -84,7 +92,9 @@ class Call:
         after = Point(point.shape, point, ((self.place, op),), alike=point.alike)
         self._write(lambda: self.book.write(self.out, after, numbers.expand(self.out.shape)))
 
-    def finish(self, signal: Signal, steps: Iterable[ops.AbstractOp], out: Tensor | None = None, lay: Lay | None = None) -> None:
+    def finish(
+        self, signal: Signal, steps: Iterable[ops.AbstractOp], out: Tensor | None = None, lay: Lay | None = None
+    ) -> None:
         """The result is `steps` of `signal`, laid out as `lay`; as the signal is, where left out."""
         out, lay = self.out if out is None else out, lay or signal.lay
         shape = tuple(lay(out).shape[1:]) or (1,)
@@ -109,6 +119,13 @@ class Call:
             alike = before[0].alike and out.numel() == self.followed[0].numel()
             point = Point((max(1, out.numel()),), before[0], refused=refusal, alike=alike)
             self.book.write(out, point, torch.arange(1, 1 + out.numel(), dtype=torch.float64).reshape(out.shape))
+
+    def refuse_what_was_said(self, refusal: Refusal) -> None:
+        """The result is what was said, and refused."""
+        found = self.book.look(self.out)
+        assert found is not None
+        point = Point(found[0].shape, found[0], refused=refusal, alike=found[0].alike)
+        self._write(lambda: self.book.write(self.out, point, found[1].clone()))
 
     def _write(self, write: Callable[[], bool]) -> None:
         if not write():

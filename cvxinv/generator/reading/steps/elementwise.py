@@ -281,7 +281,7 @@ def batch_norm(call: Call) -> None:
     signal = call.read(t)
     if signal.lay.plain and signal.shape[0] == mean.numel():
         given = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
-        numbers = {name: value if value is None else value.detach().clone() for name, value in given.items()}
+        numbers: dict[str, Any] = {name: value if value is None else value.detach().clone() for name, value in given.items()}
         call.finish(signal, [ops.BatchNorm(eps=eps, **numbers)])
         return
     scale = (var + eps).rsqrt() * (1 if weight is None else weight)

@@ -76,7 +76,7 @@ def bmm(call: Call) -> None:
     if right is call.followed[0]:
         left, right, out = right.mT, left.mT, out.mT
     signal = call.book.signal(left)
-    if signal.lay.axis == 0 and torch.equal(right, right[:1].expand_as(right)):
+    if signal.lay.axis < 2 and torch.equal(right, right[:1].expand_as(right)):
         weight = right[0].t().double().contiguous()
         call.finish(signal, rowwise(signal.shape, weight, None), out=out)
     else:
@@ -126,7 +126,9 @@ def found(call: Call) -> None:
         raise RefusedError("", expected=CHAIN)
     signal, lay = call.read(t), None
     candidates = [signal.lay, signal.lay.with_count(call.book.N)]
-    lay = next((lay for lay in candidates if call.out.ndim and call.out.shape[lay.axis : lay.axis + 1] == (call.book.N,)), None)
+    lay = next(
+        (lay for lay in candidates if call.out.ndim and call.out.shape[lay.axis : lay.axis + 1] == (call.book.N,)), None
+    )
     if lay is None or lay.inner > 1:
         raise MixedError(f"to a tensor of shape {tuple(call.out.shape)}, of which no axis counts the latents")
     n, m = prod(signal.shape), call.out.numel() // call.book.N

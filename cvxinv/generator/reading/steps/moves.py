@@ -10,15 +10,20 @@ from .call import CHAIN, Call, RefusedError, saying
 
 # what they put beside the numbers they move stands in these arguments; in cells of numbers a constant is 0
 _FILLS = {"constant_pad_nd": (2, "value"), "masked_fill": (2, "value"), "index_fill": (3, "value"), "scatter": (3, "value")}
+# fmt: off
+_MOVES = (
+    "clone", "_to_copy", "to", "cat", "stack", "index",
+    "index_select", "gather", "take", "flip", "roll", "rot90",
+    "repeat", "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "where",
+    "masked_fill", "reflection_pad1d", "reflection_pad3d", "replication_pad1d", "replication_pad3d", "im2col",
+    "copy", "index_put", "index_copy", "index_fill", "scatter", "select_scatter",
+    "slice_scatter", "lift_fresh", "contiguous", "unfold_copy", "tile", "fill",
+    "zero", "_unsafe_view", "_reshape_alias", "native_channel_shuffle", "_unsafe_index",
+)
+# fmt: on
 
 
-@saying(
-    "clone", "_to_copy", "to", "cat", "stack", "index", "index_select", "gather", "take", "flip", "roll", "rot90", "repeat",
-    "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "where", "masked_fill",
-    "reflection_pad1d", "reflection_pad3d", "replication_pad1d", "replication_pad3d", "im2col", "copy", "index_put", "index_copy", "index_fill", "scatter", "select_scatter",
-    "slice_scatter", "lift_fresh", "contiguous", "unfold_copy", "tile", "fill", "zero", "_unsafe_view", "_reshape_alias",
-    "native_channel_shuffle", "_unsafe_index",
-)  # fmt: skip
+@saying(*_MOVES)
 def move(call: Call) -> None:
     """Which number went where shows on their numbers."""
     if not call.out.is_floating_point():
@@ -53,5 +58,3 @@ def _in_numbers(call: Call, value: Any) -> Any:
     if found is not None:
         return found[1].clone()
     return torch.zeros_like(value, dtype=torch.float64) if value.is_floating_point() else value
-
-

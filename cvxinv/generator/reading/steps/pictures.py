@@ -40,7 +40,9 @@ def separable(call: Call) -> None:
     axes = 1 if call.name.endswith("1d") else 3 if "3d" in call.name else 2
     if len(signal.shape) != axes + 1:
         raise MixedError(f"on a signal of shape {signal.shape}")
-    matrices = [_matrix(lambda x: call.func(x, *call.args[1:], **call.kwargs), signal.shape[1:], axis) for axis in range(axes)]
+    matrices = [
+        _matrix(lambda x: call.func(x, *call.args[1:], **call.kwargs), signal.shape[1:], axis) for axis in range(axes)
+    ]
     call.finish(signal, resampled(signal.shape, tuple(call.out.shape[1:]), matrices))
 
 
@@ -83,7 +85,7 @@ def pad(call: Call) -> None:
     """Padding of pictures: rows and columns that are picked; other padding moves numbers."""
     t = call.signal_in()
     signal = call.read(t)
-    if call.name == "constant_pad_nd" and call.get(2, "value", 0) != 0 or not signal.lay.plain or len(signal.shape) != 3:
+    if (call.name == "constant_pad_nd" and call.get(2, "value", 0) != 0) or not signal.lay.plain or len(signal.shape) != 3:
         move(call)
         return
     numbers = torch.arange(1, 1 + prod(signal.shape), dtype=torch.float64).reshape(1, *signal.shape)
