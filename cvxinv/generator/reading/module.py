@@ -2,8 +2,8 @@
 
 What does not depend on the latent is computed once, in float64, and enters as numbers: weights however they are made,
 constants, conditions, a label's embedding. What does depend on it must be a chain of steps. Everything happens on a float64
-copy on the CPU: the user's module, its mode and torch's global state stay as they are. What was read is compared with the copy on
-random latents, in two numbers of them, before it is given out.
+copy on the CPU: the user's module, its mode and torch's global state stay as they are. What was read is compared with the
+copy on random latents, in two numbers of them, before it is given out.
 """
 
 from collections.abc import Callable, Mapping
