@@ -1,7 +1,7 @@
 """Files, modules and ONNX graphs speak one language, the ops of docs/format.md; files written before keep their meaning."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -54,9 +54,20 @@ def said(
     return emitted, shape, G
 
 
+def nameable(emitted: list) -> Iterator[ops.AbstractOp]:
+    """The ops; for one that files have no name for, those of the maps that it is."""
+    shape = ()
+    for op in emitted:
+        if op.names or isinstance(op, ops.Activation):
+            yield op
+        else:
+            yield from (next(kind for kind in ops.OPS.values() if kind.saves is type(W)).of(W) for W in op.maps(shape))
+        shape = op.shape if isinstance(op, ops.Reshape) else op.shape_after(shape)
+
+
 def assert_files_say_the_same(emitted: list, shape: tuple[int, ...], G: ci.Generator, folder: Path) -> None:
     """The ops written down as they were said, batch norms and all, load to the same generator, bit for bit."""
-    emitted = [ops.Reshape(shape=tuple(shape)), *emitted]
+    emitted = list(nameable([ops.Reshape(shape=tuple(shape)), *emitted]))
     entries, tensors = zip(*(entry_of(op, f"layers.{i}") for i, op in enumerate(emitted)), strict=True)
     spec = {"latent": {"dim": G.latent_dim}, "layers": entries}
     (folder / "said.json").write_text(json.dumps(spec))

@@ -199,7 +199,7 @@ class Follower:
             return self.called(func, name, args, _at_home(kwargs))
         except Exception:
             if not self.failed:
-                self.failed = [(name, args, list(self.path))]
+                self.failed = [(name_of(func), args, list(self.path))]
             raise
         finally:
             self.functions.pop()
