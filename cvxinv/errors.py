@@ -13,6 +13,10 @@ class ConvergenceWarning(CvxinvWarning):
     """Some signals of a call did not reach `optimal` or `explained`; the result says which."""
 
 
+class NotDifferentiableWarning(CvxinvWarning):
+    """Some answers of a differentiable call have a kink or are one of several: their gradients are 0; it says which."""
+
+
 class UnsupportedLayerError(TypeError):
     """A part of a generator that cannot be read; the message names the module path and what to do."""
 

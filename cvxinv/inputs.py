@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _WORDS = {"f": "floats", "i": "integers", "b": "bools"}
+_ORIGINS = WeakTensorKeyDictionary()  # of a plain tensor that still lives: the same numbers with the graph they came with
 
 
 def describe(value: object) -> str:
@@ -38,9 +40,21 @@ def plain_tensor(value: object, name: str) -> Tensor:
         cure = "use .real where the imaginary part is 0, or real and imaginary parts as numbers of their own"
     if cure:
         raise TypeError(f"expected {name} as a dense tensor of real numbers, got {describe(value)}; {cure}")
-    value = value.detach()
+    plain = value.detach()
     # a subclass such as nn.Parameter would pass itself on to every result; a negative view cannot become an array
-    return (value if type(value) is Tensor else value.as_subclass(Tensor)).resolve_neg()
+    return remember((plain if type(plain) is Tensor else plain.as_subclass(Tensor)).resolve_neg(), value)
+
+
+def origin(plain: Tensor) -> Tensor:
+    """The same numbers with the graph that `plain_tensor` took off them, where there was one; else `plain` itself."""
+    return _ORIGINS.get(plain, plain)
+
+
+def remember(plain: Tensor, given: Tensor) -> Tensor:
+    """`plain`, which from now on has `given`, the same numbers, as its origin where that carries a graph."""
+    if given.requires_grad and torch.is_grad_enabled():
+        _ORIGINS[plain] = given
+    return plain
 
 
 def weights(value: object, name: str) -> Tensor:
@@ -71,7 +85,8 @@ def read_amount(value: object, name: str, device: torch.device) -> Tensor:
     """
     value = plain_number(value)
     if isinstance(value, (Tensor, np.ndarray)):
-        return read_numbers(value, name, device, "fi", "pass a number, or one per signal").to(torch.float64)
+        found = read_numbers(value, name, device, "fi", "pass a number, or one per signal")
+        return remember(found.to(torch.float64), origin(found))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected {name} as a float or a tensor (N,), got {describe(value)}; pass a number")
     try:

@@ -30,6 +30,7 @@ RANKS = {
     "check_inversion": 1,
     "errors": 0,
     "inputs": 0,
+    "live": 0,
     "lengths": 0,
     "memory": 0,
     "batch": 0,

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..generator.activations import AbstractActivation
 from ..generator.maps import AbstractMap
-from ..inputs import describe, plain_tensor
+from ..inputs import describe, origin, plain_tensor, remember
 from .core.misfits import Intervals, Tubes
 from .core.penalties import Penalty
 from .core.problem import AbstractLayerProblem, Bound, Statement, length_of, per_signal, per_unknown
@@ -119,8 +119,9 @@ class IntervalBasisPursuit(AbstractLayerProblem):
             object.__setattr__(self, name, _checked_end(getattr(self, name), name, self.rows))
         per_unknown(self.sizes, self.rows)
         rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
-        lo = torch.where(rows.on, self.lo, -none)
-        hi = torch.where(rows.on | rows.off, self.hi, none)
+        lo = remember(torch.where(rows.on, self.lo, -none), torch.where(rows.on, origin(self.lo), -none))
+        seen = rows.on | rows.off
+        hi = remember(torch.where(seen, self.hi, none), torch.where(seen, origin(self.hi), none))
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
         # s_y is read off the rows: the middle of an interval, or the end that b itself breaks

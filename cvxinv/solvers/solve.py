@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..batch import shared
+from ..batch import per_signal, shared
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..inputs import describe, plain_number
 from ..layers.core.certificate import OPTIMAL, STATIONARY, certify
@@ -24,6 +24,7 @@ from ..layers.normalised_lasso import NormalisedLasso
 from ..surroundings import undisturbed
 from .answer import Answer, Judged
 from .choose import chunks, solve_auto, unscaled
+from .implicit import check_graph, with_derivatives
 from .known import SOLVERS, TORCH_SOLVERS, described, torch_solver
 from .loop import LARGEST_COMPLETED, complete_left, lacking, merit, polish_left, run
 from .openings import Step, summary
@@ -42,12 +43,14 @@ class Solution(Judged):
     h: `(N, n)`; p: `(N, m)`; certificate: the judge's, in original units; iterations: `(N,)`; polished: whether the
     point solves the equations of its activity exactly, `(N,)`; solver: who gave it, per signal; solver_status: a CVXPY
     solver's own words ("" for others); seconds: wall time of the call; steps: what was asked, why, and what came of it;
-    problem: what was solved, None where that is not known (after loading).
+    problem: what was solved, None where that is not known (after loading). differentiable: of a differentiable call, which
+    signals have a derivative, bool `(N,)`; else None.
     """
 
     seconds: float = shared()
     steps: tuple[Step, ...] = ()
     problem: AbstractLayerProblem | None = None
+    differentiable: Tensor | None = per_signal(default=None)
 
     def take(self, index: Tensor | slice) -> Self:
         """The signals at `index` (a bool mask, positions, or a slice)."""
@@ -81,7 +84,6 @@ class Solution(Judged):
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
 
 
-@undisturbed
 def solve(
     problem: AbstractLayerProblem,
     solver: str | AbstractSolver = "auto",
@@ -93,6 +95,7 @@ def solve(
     progress: bool | None = None,
     force: bool = False,
     solver_options: dict[str, Any] | None = None,
+    differentiable: bool = False,
 ) -> Solution:
     """Solve a layer problem for a whole batch and judge every signal.
 
@@ -103,7 +106,9 @@ def solve(
     activity is identified; False stops at `tol`, in "auto" too. on_fail: "warn", "raise" (UnsolvedError, which carries the
     solution) or "ignore". progress: a bar of the signals done; None shows it on a terminal, when the call takes longer than
     two seconds. force: run a CVXPY call that is predicted to take over ten minutes. solver_options: passed to a CVXPY
-    solver as they are.
+    solver as they are. differentiable: h and p carry a graph, to every tensor requiring gradients that the problem was made
+    from: W's weights, b, y, weight, and the problem's numbers (`layers/core/optimality` says when there are derivatives);
+    `Solution.differentiable` says for which signals, the others count as constants and `on_fail` tells of them.
 
     [torch solvers]
 
@@ -118,6 +123,27 @@ def solve(
     cannot serve the problem, TypeError for what is no problem or no solver, ProblemTooLargeError,
     BackendNotInstalledError.
     """
+    options = {"tol": tol, "max_iter": max_iter, "polish": polish, "on_fail": on_fail, "progress": progress}
+    if differentiable and isinstance(problem, AbstractLayerProblem):
+        check_graph(problem)
+    solution = _solved(problem, solver, **options, force=force, solver_options=solver_options)  # type: ignore[arg-type]
+    return with_derivatives(solution, on_fail) if differentiable else solution
+
+
+@undisturbed
+def _solved(
+    problem: AbstractLayerProblem,
+    solver: str | AbstractSolver,
+    *,
+    tol: float,
+    max_iter: int | None,
+    polish: bool,
+    on_fail: str,
+    progress: bool | None,
+    force: bool,
+    solver_options: dict[str, Any] | None,
+) -> Solution:
+    """`solve`, values alone."""
     tol, max_iter = plain_number(tol), plain_number(max_iter)  # type: ignore[assignment]
     _check_arguments(problem, solver, tol, max_iter, on_fail, solver_options)
     if isinstance(problem, NormalisedLasso | NormalisedBasisPursuit):
@@ -295,4 +321,4 @@ def _report_failures(solution: Solution, on_fail: str) -> None:
     message = f"{len(bad)} of {len(solution)} signals are not optimal: {first}{', ...' if len(bad) > 5 else ''}"
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries the solution", solution)
-    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=4)
+    warnings.warn(message + "; see .certificate", ConvergenceWarning, stacklevel=5)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...batch import Batch
-from ...inputs import describe, read_amount
+from ...inputs import describe, origin, read_amount, remember
 from .lifts import Lifts
 from .misfits import AbstractMisfit, Excess
 from .multipliers import dual_of_squares, shortest_dual
@@ -394,7 +394,7 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"expected rows as cvxinv.Rows, got {describe(rows)}; build Rows(W, b, y, on) first")
-    tensor = read_amount(value, name, rows.W.device)
+    tensor = given = read_amount(value, name, rows.W.device)
     if tensor.ndim == 0:
         tensor = tensor.expand(rows.N)
     if tensor.shape != (rows.N,):
@@ -409,7 +409,7 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
     cast = torch.where(cast < torch.finfo(cast.dtype).tiny, 0.0, cast)
     if torch.isinf(cast).any():
         raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
-    return cast
+    return remember(cast, origin(given).expand(rows.N))
 
 
 def length_of(cp: Any, h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...batch import Batch, per_signal
 from ...generator.maps import AbstractMap, check_map, syrk
-from ...inputs import describe, plain_tensor
+from ...inputs import describe, origin, plain_tensor, remember
 from ...lengths import lengths
 
 _GRAM_BLOCK = 16_000_000  # numbers in one intermediate of `weighted_gram`: 128 MB in float64
@@ -78,7 +78,8 @@ class Rows(Batch):
         self._check_shapes()
         self._check_numbers()
         # whatever a hidden pixel holds (0, NaN, ...) must never reach the arithmetic
-        object.__setattr__(self, "y", torch.where(self.on, self.y, torch.zeros_like(self.y)))
+        y = torch.where(self.on, self.y, torch.zeros_like(self.y))
+        object.__setattr__(self, "y", remember(y, torch.where(self.on, origin(self.y), torch.zeros_like(y))))
 
     def _check_tensors(self) -> None:
         for name in ("b", "y", "on", "off", "weight"):
@@ -157,8 +158,8 @@ class Rows(Batch):
     @cached_property
     def on_columns(self) -> Tensor:
         """Length of each column of W on the on rows, `(N, n)`; 1 for columns that are 0 there."""
-        d = (self.in_signal_units(self.in_signal_units(self.on.to(self.y))) @ self.W.matrix().square()).sqrt()
-        return torch.where(d > 0, d, torch.ones_like(d))
+        square = self.in_signal_units(self.in_signal_units(self.on.to(self.y))) @ self.W.matrix().square()
+        return torch.where(square > 0, square, torch.ones_like(square)).sqrt()
 
     @cached_property
     def any_off(self) -> bool:
