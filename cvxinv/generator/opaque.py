@@ -110,7 +110,7 @@ class OpaqueGenerator(AbstractGenerator):
 
     def _pushed(self, z: Tensor, v: Tensor) -> Tensor:
         if self.way != TWICE:
-            return torch.func.jvp(self._run, (z,), (v,))[1]
+            return torch.func.jvp(self._run, (z.contiguous(),), (v.contiguous(),))[1]
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             x = self._run(z)
@@ -169,7 +169,7 @@ class OpaquePiece(AbstractPiece):
         if self.of.way == REPEATED:
             each = self.z[:, None].expand(-1, v.shape[1], -1).flatten(0, 1)
             return self.of.push(each, v.flatten(0, 1)).unflatten(0, v.shape[:2])
-        return torch.func.vmap(lambda one: torch.func.jvp(self.of._run, (self.z,), (one,))[1], 1, 1)(v)
+        return torch.func.vmap(lambda one: torch.func.jvp(self.of._run, (self.z,), (one,))[1], 1, 1)(v.contiguous())
 
 
 def moved(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:

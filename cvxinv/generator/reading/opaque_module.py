@@ -6,6 +6,7 @@ is the adjoint of J, and J v is what difference quotients show, down to the roun
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -171,22 +172,27 @@ def _check_precision(G: OpaqueGenerator, name: str) -> None:
 
 
 class _Sizes(TorchDispatchMode):
-    """Numbers in the widest tensor that is made, and in all of them."""
+    """Numbers in each tensor that is made, views and all, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.widest = self.wide = 0
+        self.found = list[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
-            self.widest, self.wide = max(self.widest, out.numel()), self.wide + out.numel()
+            self.found.append(out.numel())
         return out
 
 
 def _measured(twin: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Multiplications of one signal, numbers in its widest step, and in all steps."""
-    with _Sizes() as sizes, FlopCounterMode(display=False) as flops, plain_attention():
-        twin(_latents(shape)[:1])
-    n0 = prod(shape)
-    return max(flops.get_total_flops() // 2, sizes.wide), max(sizes.widest, n0), max(sizes.wide, n0)
+    """Multiplications of one signal, numbers in its widest step, and in all steps; what all signals share counts little."""
+    sizes, flops = [_Sizes(), _Sizes()], FlopCounterMode(display=False)
+    for count, mode in enumerate(sizes, 2):
+        with mode, flops if count == 3 else nullcontext(), plain_attention():
+            twin(_latents(shape)[:count])
+    two, three = (mode.found for mode in sizes)
+    # a library may go another way for another batch: then all that is made counts
+    each = [b - a for a, b in zip(two, three, strict=True)] if len(two) == len(three) else [b // 3 for b in three]
+    widest, wide = max([*each, prod(shape)]), max(sum(each), prod(shape))
+    return max(flops.get_total_flops() // 6, wide), widest, wide
