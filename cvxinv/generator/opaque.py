@@ -176,6 +176,8 @@ def moved(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Mod
     """A copy in another floating type and on another device; tensors that are plain attributes go with it."""
     twin = copy.deepcopy(module).to(device=device, dtype=dtype).requires_grad_(False)
     for part in twin.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            continue
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor):
                 kind = dtype if value.is_floating_point() else value.dtype

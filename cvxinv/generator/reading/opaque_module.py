@@ -5,10 +5,12 @@ out: two calls give the same, a signal does not depend on its neighbours in the 
 is the adjoint of J, and J v is what difference quotients show, down to the rounding of float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from math import prod
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,8 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...errors import UnsupportedLayerError
 from ..abstract import fault_of
-from ..opaque import ROWS, WAYS, OpaqueGenerator, moved, plain_attention
-from .ready import check_ready
+from ..opaque import ROWS, WAYS, OpaqueGenerator, plain_attention
+from .labels import fixed_label
+from .opened import Borrowed, Opened
+from .roles import fixed_inputs, possible, too_many
+from .twin import twin_of, unwrapped
 
 _BATCH = 5
 _SAME = 1e-9  # how far the signals of a batch may be from those of its latents alone: roundings differ, neighbours must not
@@ -28,26 +33,30 @@ _RUN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedEr
 _NOT_FOLLOWED = "a step such as argmax, round, detach, .item() or numpy has no derivative"
 
 
-def read_opaque(module: nn.Module, latent_dim: int | tuple[int, ...] | None = None) -> OpaqueGenerator:
-    """The generator that `module` computes, of which nothing but values and derivatives is known, in float64 on the CPU.
+def read_opaque(
+    source: nn.Module | Callable[..., Any],
+    latent_dim: int | tuple[int, ...] | None = None,
+    label: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    method: str | None = None,
+) -> OpaqueGenerator:
+    """The generator that a module computes, or its `method`, or a function, of which nothing but values and derivatives is known.
 
-    module: takes one input, latents, and gives one tensor. latent_dim: n0, or the shape of one latent; left out, that of a
-    first layer which says it.
+    It takes latents, and gives one tensor; in float64 on the CPU. latent_dim: n0, or the shape of one latent; left out, that
+    of a first layer which says it. label, inputs: what other inputs are given.
 
     Raises: ValueError for a module that is not ready, that gives other signals at a second call or in another batch, or
     whose derivatives are none, and where no latent size is known; UnsupportedLayerError for one that does not run on latents
     in float64 or that autograd does not follow.
     """
-    check_ready(module)
-    twin, cpu = moved(module, torch.float64, torch.device("cpu")), torch.device("cpu")
-    name = type(module).__name__
+    name, twins = _name(source, method), list(_opened(source, label, inputs, method))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        shape, x = _probe(twin, latent_dim, name)
+        twin, shape, x = _probe(twins, latent_dim, name)
         _check_repeats(twin, shape, name)
         work, widest, wide = _measured(twin, shape)
-        G = OpaqueGenerator(
-            twin, shape, tuple(x.shape[1:]) or (1,), {"name": name}, ROWS, work, widest, wide, torch.float64, cpu
-        )
+        described = {"name": name} | ({} if label is None else {"label": label})
+        place = torch.float64, torch.device("cpu")
+        G = OpaqueGenerator(twin, shape, tuple(x.shape[1:]) or (1,), described, ROWS, work, widest, wide, *place)
         G = replace(G, way=_way(G, name))
         if fault := fault_of(G):
             raise ValueError(f"expected {fault} of {name}; {_NOT_FOLLOWED}: take it out")
@@ -55,33 +64,50 @@ def read_opaque(module: nn.Module, latent_dim: int | tuple[int, ...] | None = No
     return G
 
 
-def _probe(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str) -> tuple[tuple[int, ...], Tensor]:
-    """The shape of one latent that runs, and signals of `_BATCH` of them."""
-    errors = []
-    for shape in _shapes(twin, latent_dim, name):
-        try:
-            with plain_attention():
-                x = twin(_latents(shape))
-        except _RUN_ERRORS as error:
-            errors.append(f"{(_BATCH, *shape)}: {type(error).__name__}: {error}")
+def _name(source: Any, method: str | None) -> str:
+    """The class of a module with its method, or the name of a function."""
+    owner = getattr(source, "__self__", source)
+    if isinstance(owner, nn.Module):
+        owner, of = unwrapped(owner), method or (source.__name__ if owner is not source else "")
+        kind = str(getattr(owner, "original_name", type(owner).__name__))
+        return kind if of in ("", "forward") else f"{kind}.{of}"
+    name = getattr(source, "__name__", type(source).__name__)
+    return "a function" if name == "<lambda>" else name
+
+
+def _opened(
+    source: Any, label: int | None, inputs: Mapping[str, Any] | None, method: str | None
+) -> Iterator[tuple[nn.Module, Iterable[nn.Module]]]:
+    """The source as modules of one input, in all ways in which its inputs may be meant; likeliest first."""
+    twin = twin_of(source, method)
+    fixed, number = fixed_inputs(inputs, twin.parameters), None if label is None else fixed_label(label, None)
+    parts = list(twin.modules.values())
+    for roles in possible(twin.parameters, label, fixed):
+        if (roles.label is None) is not (label is None):
             continue
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            got = type(x).__name__ if not isinstance(x, Tensor) else f"a tensor {x.dtype}"
-            raise UnsupportedLayerError(
-                f"expected {name} to give one tensor of floats, the signals, got {got}; wrap it to return them alone"
-            )
-        if x.ndim == 0 or len(x) != _BATCH or x[0].numel() == 0:
-            raise ValueError(
-                f"expected {name} to give one signal per latent, {_BATCH} here, got a tensor of shape {tuple(x.shape)}; "
-                "the first axis of input and output is the batch"
-            )
-        if not bool(x.isfinite().all()):
-            raise ValueError(
-                f"expected finite signals at latents of the standard normal distribution, got NaN or inf from {name}; "
-                "scale the latents in a module around it"
-            )
-        return shape, x
-    tried = "; ".join(errors)
+        for spread in (True, False) if fixed else (True,):
+            opened = Opened(twin.call, parts, roles, number, spread)
+            yield (Borrowed(opened) if isinstance(twin.call, FunctionType | partial) else opened), parts
+    if label is None and sum(p.required for p in twin.parameters if p.name not in fixed) == 2:
+        raise too_many([p for p in twin.parameters if p.name not in fixed])
+
+
+def _probe(
+    twins: list[tuple[nn.Module, Iterable[nn.Module]]], latent_dim: int | tuple[int, ...] | None, name: str
+) -> tuple[nn.Module, tuple[int, ...], Tensor]:
+    """The module and the shape of one latent that run, and signals of `_BATCH` latents."""
+    errors = list[str]()
+    for twin, parts in twins:
+        for shape in _shapes(parts, latent_dim, name):
+            try:
+                with plain_attention():
+                    x = twin(_latents(shape))
+            except _RUN_ERRORS as error:
+                errors.append(f"{(_BATCH, *shape)}: {type(error).__name__}: {error}")
+                continue
+            _check_signals(x, name)
+            return twin, shape, x
+    tried = "; ".join(dict.fromkeys(errors))
     raise UnsupportedLayerError(
         f"expected a module that runs on float64 latents of shape (N, n0), got errors from {name}: {tried}; pass latent_dim "
         "as the number of latent coordinates or as the shape of one latent, and make constants of the module buffers, which "
@@ -89,12 +115,31 @@ def _probe(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str)
     )
 
 
-def _shapes(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str) -> Iterator[tuple[int, ...]]:
+def _check_signals(x: object, name: str) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = type(x).__name__ if not isinstance(x, Tensor) else f"a tensor {x.dtype}"
+        raise UnsupportedLayerError(
+            f"expected {name} to give one tensor of floats, the signals, got {got}; pass a function that picks them, such as "
+            "load_generator(lambda z: net(z)[0], opaque=True)"
+        )
+    if x.ndim == 0 or len(x) != _BATCH or x[0].numel() == 0:
+        raise ValueError(
+            f"expected {name} to give one signal per latent, {_BATCH} here, got a tensor of shape {tuple(x.shape)}; "
+            "the first axis of input and output is the batch"
+        )
+    if not bool(x.isfinite().all()):
+        raise ValueError(
+            f"expected finite signals at latents of the standard normal distribution, got NaN or inf from {name}; "
+            "scale the latents in a module around it"
+        )
+
+
+def _shapes(parts: Iterable[nn.Module], latent_dim: int | tuple[int, ...] | None, name: str) -> Iterator[tuple[int, ...]]:
     if isinstance(latent_dim, int):
         yield from ((latent_dim,), (latent_dim, 1, 1), (latent_dim, 1))
     elif latent_dim is not None:
         yield tuple(latent_dim)
-    elif guesses := _guesses(twin):
+    elif guesses := _guesses(parts):
         yield from guesses
     else:
         raise ValueError(
@@ -103,10 +148,10 @@ def _shapes(twin: nn.Module, latent_dim: int | tuple[int, ...] | None, name: str
         )
 
 
-def _guesses(twin: nn.Module) -> list[tuple[int, ...]]:
+def _guesses(parts: Iterable[nn.Module]) -> list[tuple[int, ...]]:
     """What the first layers take; of convolutions only transposed ones, whose latents are one pixel as a rule."""
     found = list[tuple[int, ...]]()
-    for part in twin.modules():
+    for part in [inner for part in parts for inner in part.modules()]:
         if isinstance(part, nn.Linear):
             found.append((part.in_features,))
         elif isinstance(part, nn.ConvTranspose2d):
