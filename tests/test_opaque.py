@@ -280,7 +280,7 @@ def test_what_an_opaque_generator_cannot_be_is_refused_by_name(tmp_path: Path):
         opaque("skip", output="identity")
     with pytest.raises(ValueError, match=r"got an opaque generator \(Skip\); keep its code .* opaque=True"):
         ci.save_generator(G, tmp_path / "skip")
-    with pytest.raises(TypeError, match=r"expected an nn.Module with opaque=True, got str"):
+    with pytest.raises(TypeError, match=r"expected an nn.Module or a function with opaque=True, got str"):
         ci.load_generator("mnist_gan", opaque=True)
     for method in ("latent_pursuit", "layered_basis_pursuit", "oracle"):
         with pytest.raises(ValueError, match=rf"{method} cannot .* an opaque generator \(Skip\); use method='hybrid'"):
@@ -300,6 +300,52 @@ def test_it_moves_to_other_types(dtype: torch.dtype):
     assert x.dtype == dtype and torch.allclose(x.double(), opaque("transformer")(latents(2)), atol=1e-5)
     R = ci.invert(G, x)
     assert R.z.dtype == dtype and R.verdict.explained.all() and torch.allclose(R.z.double(), latents(2), atol=1e-3)
+
+
+class Coder(nn.Module):
+    """An autoencoder whose decoder takes a condition, and a class with it or none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.classes, self.last = nn.Linear(6, 12), nn.Embedding(3, 12), nn.Linear(12, 20)
+
+    def forward(self, x):
+        return self.decode(x[:, :6])
+
+    def decode(self, z, scale=1.0):
+        h = torch.tanh(self.first(z))
+        return self.last(h + scale * h * h.roll(1, 1))
+
+    def of_class(self, z, label):
+        return self.last(torch.tanh(self.first(z) + self.classes(label)) ** 2)
+
+    def given(self, z, c):
+        return self.last(torch.sin(self.first(z) + c))
+
+
+def test_methods_functions_labels_and_fixed_inputs_are_opened():
+    torch.manual_seed(0)
+    net, z = Coder().eval(), latents(3)
+    wide, c = Coder().eval().double(), torch.linspace(0, 1, 12)
+    wide.load_state_dict(net.state_dict())
+    cases = {
+        "Coder.decode": (net.decode, {}, wide.decode(z)),
+        "Coder.of_class": (net, {"method": "of_class", "label": 2}, wide.of_class(z, torch.full((3,), 2))),
+        "Coder.given": (net.given, {"inputs": {"c": c}}, wide.given(z, c.double())),
+        "a function": (lambda z: torch.sin(net.decode(z)), {}, torch.sin(wide.decode(z))),
+    }
+    for name, (source, options, expected) in cases.items():
+        G = ci.load_generator(source, latent_dim=6, opaque=True, **options)
+        assert G.description["name"] == name and torch.allclose(G(z), expected), name
+        single = G.to(torch.float32)
+        assert single(z.float()).dtype == torch.float32 and torch.allclose(single(z.float()), expected.float(), atol=1e-5)
+        assert torch.allclose(ci.invert(G, expected).z, z, atol=1e-6) or name != "Coder.decode"
+        assert torch.allclose(G.linearize(z)[1].float(), single.linearize(z.float())[1], atol=1e-4)
+    assert net.first.weight.dtype == torch.float32 and net.first.weight.requires_grad
+    with pytest.raises(ci.UnsupportedLayerError, match="got the inputs z, label"):
+        ci.load_generator(net, latent_dim=6, opaque=True, method="of_class")
+    parallel = ci.load_generator(nn.DataParallel(module("skip")), latent_dim=6, opaque=True)
+    assert parallel.named == "Skip (opaque)" and torch.equal(parallel(z), opaque("skip")(z))
 
 
 # --- inversions -----------------------------------------------------------------------------------

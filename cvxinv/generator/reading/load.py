@@ -52,7 +52,7 @@ def load_generator(
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
     if opaque:
-        return _opaque(source, output, latent_dim).to(dtype, device)
+        return _opaque(source, output, latent_dim, label, inputs, method).to(dtype, device)
     if isinstance(source, nn.Module) or callable(source):
         generator = read_module(source, latent_dim, label, inputs, method)
     elif isinstance(source, str | Path):
@@ -67,15 +67,13 @@ def load_generator(
     return generator if output is None else generator.with_output(output)
 
 
-def _opaque(
-    source: object, output: str | AbstractActivation | None, latent_dim: int | tuple[int, ...] | None
-) -> OpaqueGenerator:
-    if not isinstance(source, nn.Module):
+def _opaque(source: Any, output: str | AbstractActivation | None, *asked: Any) -> OpaqueGenerator:
+    if isinstance(source, str | Path) or not callable(source):
         raise TypeError(
-            f"expected an nn.Module with opaque=True, got {type(source).__name__}; a file is read as it is: leave opaque "
-            "out, or load the torch module that it was made from"
+            f"expected an nn.Module or a function with opaque=True, got {type(source).__name__}; a file is read as it is: "
+            "leave opaque out, or load the torch module that it was made from"
         )
-    generator = read_opaque(source, latent_dim)
+    generator = read_opaque(source, *asked)
     if output is not None:
         generator.with_output(output)  # refuses it
     return generator

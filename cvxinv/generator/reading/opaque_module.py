@@ -40,7 +40,7 @@ def read_opaque(
     inputs: Mapping[str, Any] | None = None,
     method: str | None = None,
 ) -> OpaqueGenerator:
-    """The generator that a module computes, or its `method`, or a function, of which nothing but values and derivatives is known.
+    """The generator that a module, its `method` or a function computes: values and derivatives, and nothing else.
 
     It takes latents, and gives one tensor; in float64 on the CPU. latent_dim: n0, or the shape of one latent; left out, that
     of a first layer which says it. label, inputs: what other inputs are given.
@@ -119,7 +119,7 @@ def _check_signals(x: object, name: str) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = type(x).__name__ if not isinstance(x, Tensor) else f"a tensor {x.dtype}"
         raise UnsupportedLayerError(
-            f"expected {name} to give one tensor of floats, the signals, got {got}; pass a function that picks them, such as "
+            f"expected {name} to give one tensor of floats, the signals, got {got}; pass a function that picks them, as in "
             "load_generator(lambda z: net(z)[0], opaque=True)"
         )
     if x.ndim == 0 or len(x) != _BATCH or x[0].numel() == 0:
@@ -151,7 +151,7 @@ def _shapes(parts: Iterable[nn.Module], latent_dim: int | tuple[int, ...] | None
 def _guesses(parts: Iterable[nn.Module]) -> list[tuple[int, ...]]:
     """What the first layers take; of convolutions only transposed ones, whose latents are one pixel as a rule."""
     found = list[tuple[int, ...]]()
-    for part in [inner for part in parts for inner in part.modules()]:
+    for part in [inner for outer in parts for inner in outer.modules()]:
         if isinstance(part, nn.Linear):
             found.append((part.in_features,))
         elif isinstance(part, nn.ConvTranspose2d):
