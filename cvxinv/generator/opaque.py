@@ -79,7 +79,7 @@ class OpaqueGenerator(AbstractGenerator):
         return self.values(batch), OpaquePiece(self, batch)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "OpaqueGenerator":
-        dtype, device = dtype or self.dtype, torch.device(device or self.device)
+        dtype, device = dtype or self.dtype, torch.empty(0, device=device or self.device).device  # cuda is cuda:0
         if (dtype, device) == (self.dtype, self.device):
             return self
         if (dtype, device) not in self._copies:
