@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from pretend_device import THERE, PretendDevice
 from torch import Tensor, nn
 
 import cvxinv as ci
@@ -421,3 +422,23 @@ def test_gradients_of_latents_go_through_it():
     G(z).square().sum().backward()
     x, J = G.linearize(z.detach())
     assert torch.allclose(z.grad, 2 * (J.mT @ x[..., None])[..., 0])
+
+
+def test_values_are_computed_where_the_generator_is():
+    """Of derivatives only a card can tell: autograd asks for a real one."""
+    with PretendDevice():
+        G, z = opaque("skip"), latents(3)
+        there = G.to(device="cuda")
+        assert there.device == THERE and there(z.to("cuda")).device == THERE and torch.equal(there(z.to("cuda")).cpu(), G(z))
+        assert there.to(device="cpu")(z).device.type == "cpu" and there.kept is G.kept
+        with pytest.raises(ValueError, match=r"expected z in torch\.float64 on cuda:0, got torch\.float64 on cpu"):
+            there(z)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ZOO)
+def test_a_card_reaches_what_the_cpu_reaches(name: str):
+    G, z = opaque(name), latents(4)
+    there = G.to(device="cuda")
+    R = ci.invert(there, there(z.to("cuda")))
+    assert R.verdict.explained.all() and R.z.device.type == "cuda" and torch.allclose(R.z.cpu(), z, atol=1e-6)

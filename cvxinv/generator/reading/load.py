@@ -42,6 +42,11 @@ def load_generator(
     says how many latent coordinates a module takes, where its layers do not. `label` chooses the class of a conditional
     generator and is folded in. The module is not changed.
 
+    What is no chain of layers (skip connections, attention, modulation) is read with `opaque=True`: any differentiable
+    module or function is a generator by its values and derivatives alone, on which all methods work that need no layers.
+    `latent_dim` is then the number of latent coordinates or the shape of one latent. It is tried on random latents: it must
+    give the same again, whatever its neighbours in a batch are, and derivatives that difference quotients show.
+
     A module is compared with what was read from it on random latents, in float64. An ONNX file (extra `[onnx]`) is
     compared with onnxruntime where that is installed; the description says what it was compared with.
 
