@@ -1,6 +1,7 @@
 """Ops that make no plain ReLU chain: smooth hidden layers, lines written with ReLUs, what follows the last activation."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import cvxinv as ci
+from cvxinv.check_inversion import check_file
 from cvxinv.generator import ops
 from cvxinv.generator.activations import LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
 from cvxinv.generator.folding import fold
+from cvxinv.inversion import priors
+from cvxinv.inversion.export import certificate_files
+from cvxinv.pages.inspection import inspect_generator
 
 RTOL = 1e-12  # float64 roundings of sums of some tens of terms
 PLACE = ops.Place("a test", "correct it")
@@ -325,3 +330,87 @@ def test_most_entries_may_lie_at_the_ends_of_a_clamp():
     y = G(z)
     assert float(((y == -0.05) | (y == 0.15)).double().mean()) > 0.8
     assert_inverts(G, "hybrid")
+
+
+# --- files, tables, pages -------------------------------------------------------------------------
+
+
+def hard_to_write() -> dict[str, ci.Generator]:
+    """Generators that need every op of the format that is not in an older one."""
+    c, t = nn.Conv3d(2, 3, (2, 3, 2)).double(), nn.ConvTranspose3d(3, 2, 3, stride=2).double()
+    volume = (ops.Reshape(shape=(2, 2, 3, 5)), ops.Convolution3d(weight=c.weight.detach(), bias=c.bias.detach()))
+    back = ops.TransposedConvolution3d(weight=t.weight.detach(), bias=None, stride=(2, 2, 2))
+    pictures = ops.Reshape(shape=(3, 4, 5)), ops.Convolution(weight=normal(3, 3, 3, 3), padding=(1, 1))
+    pool = ops.MaxPool(kernel=(2, 2), stride=(2, 2))
+    return {
+        **{f"hidden {phi!r}": chain(phi) for phi, _ in PAIRS},
+        **{f"output {name}": chain(ReLU(), *tail) for name, tail in OUTPUTS.items()},
+        "volumes": chain(ReLU(), *volume, ops.Activation(ci.SiLU()), back, ops.Activation(ci.Clamp(0.0, 1.0))),
+        "pictures, other order": chain(
+            ReLU(), *pictures, ops.Activation(ci.Clamp.of(0, 6)), pictures[1], ops.Activation(Tanh()),
+            ops.Select(index=torch.arange(60).reshape(3, 4, 5).permute(1, 2, 0), shape=(4, 5, 3)),
+        ),
+        "pooled": chain(ReLU(), *pictures, ops.Activation(ReLU()), pool, ops.Activation(Sigmoid())),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", hard_to_write())
+def test_they_are_saved_and_come_back_bit_for_bit(name: str, dtype: torch.dtype, tmp_path: Path):
+    G, z = hard_to_write()[name].to(dtype), normal(3, 4).to(dtype)
+    ci.save_generator(G, tmp_path / "G")
+    back = ci.load_generator(tmp_path / "G", dtype=dtype)
+    assert torch.equal(back(z), G(z)) and back.signal_shape == G.signal_shape
+    for one, other in zip(back.layers, G.layers, strict=True):
+        assert type(one.W) is type(other.W) and one.activation == other.activation
+        assert torch.equal(one.W.matrix(), other.W.matrix()) and torch.equal(one.b, other.b)
+
+
+def test_the_table_says_what_was_folded_and_rewritten():
+    a, b = linear(9, 4), linear(8, 9, seed=3)
+    norm = ops.BatchNorm(running_mean=normal(9), running_var=normal(9).square(), eps=1e-5)
+    steps = [
+        a, norm, ops.Activation(ci.Clamp.of(0, 6)), ops.Removed(what="dropout"), b, ops.Activation(Tanh()),
+        ops.Reshape(shape=(2, 4)), ops.Diagonal(scale=torch.full((2,), 0.5).double(), shift=torch.full((2,), 0.5).double()),
+    ]  # fmt: skip
+    G = fold([(ops.Place(f"{k} of a file", "correct it"), step) for k, step in enumerate(steps)], (4,))
+    head, titles, first, second, signal = str(G).splitlines()
+    assert head == "Generator: 4 -> 8, float64, cpu" and titles.split() == "layer map units activation folded in".split()
+    assert "Dense 4 -> 18" in first and "batch norm 1; Clamp(low=0.0, high=6.0) as 2 x 9 ReLU units" in first
+    assert (
+        "Dense 18 -> 8" in second
+        and "without dropout 3; " in second
+        and "behind the activation: scale and shift 7" in second
+    )
+    assert signal.strip() == "signal 2x4, values in [0, 1]; hidden layers are piecewise affine"
+    assert "layers[0] is smooth, so that layered methods do not apply" in str(chain(ci.SiLU()))
+    assert [layer.notes for layer in G.to(torch.float32).layers] == [layer.notes for layer in G.layers]
+
+
+@pytest.mark.parametrize("name", ["clamp", "softmax", "silu", "normalised", "1 - sigmoid"])
+@pytest.mark.parametrize("hidden", [ReLU(), Tanh()], ids=repr)
+def test_noise_priors_results_and_pages(name: str, hidden: ci.AbstractActivation, tmp_path: Path):
+    G, z = chain(hidden, *OUTPUTS[name]), normal(2, 4, seed=11)
+    y = G(z)
+    sigma = 0.01 * float(y.std())
+    noisy = y + sigma * normal(2, 60, seed=5)
+    R = ci.invert(G, noisy, noise=("gaussian", sigma), prior=priors.Gaussian(), on_fail="ignore")
+    assert R.verdict.explained.all() and bool(((R.z - z).abs() <= 6 * R.uncertainty.z_std + 1e-6).all())
+    back = ci.Inversion.load(R.save(tmp_path / "R"))
+    assert torch.equal(back.z, R.z) and (back.uncertainty.output == R.uncertainty.output)
+    page = ci.write_report(back, tmp_path / "report.html", y=noisy, generator=G, truth=z).read_text()
+    assert "</html>" in page and "can be trusted" in back.explain(generator=G)
+    words = inspect_generator(G, 20).expectations[0]
+    assert ("not possible" in words) == (G.first_curved is not None or not G.output.invertible)
+
+
+@pytest.mark.parametrize("name", ["clamp", "softmax", "(tanh + 1) / 2"])
+def test_certificates_that_cannot_be_stated_are_refused_by_name(name: str, tmp_path: Path):
+    G, z = chain(ReLU(), *OUTPUTS[name]), normal(2, 4)
+    R = ci.invert(G, G(z), "levenberg_marquardt", z0=z, restarts=0)
+    with pytest.raises(ValueError, match=r"activation that certificates know .*, got (Clamp|Softmax|Rescaled)\("):
+        R.export(tmp_path / "claims", G, G(z))
+    rewritten = chain(ci.Clamp(-1.0, 1.0))
+    R = ci.invert(rewritten, rewritten(z), "levenberg_marquardt", z0=z, restarts=0)
+    for file in certificate_files(R.export(tmp_path / "claims", rewritten, rewritten(z))):
+        assert all(v.accepted for v in check_file(file))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 
 import torch
 from torch import Tensor
@@ -16,18 +16,21 @@ from torch import Tensor
 from ..inputs import describe, weights
 from .abstract import AbstractGenerator
 from .activations import AbstractActivation, Coupled, as_activation, check_facts
-from .maps import AbstractMap, Composition, Conv2d, ConvTranspose2d, Resampling2d, check_map
+from .maps import AbstractMap, Composition, check_map
 from .piece import Piece
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer, `activation(W h + b)`; `b` has shape `(m,)`, one number per output, also behind a
-    convolution."""
+    """One layer, `activation(W h + b)`; `b` has shape `(m,)`, one number per output, also behind a convolution.
+
+    notes: what was folded into it when it was read, in words.
+    """
 
     W: AbstractMap
     b: Tensor
     activation: AbstractActivation
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.W, AbstractMap):
@@ -162,6 +165,7 @@ class Generator(AbstractGenerator):
                 layer.W.to(dtype, device),
                 layer.b.to(dtype=dtype or layer.b.dtype, device=device or layer.b.device),
                 layer.activation,
+                layer.notes,
             )
             for layer in self.layers
         )
@@ -183,12 +187,45 @@ class Generator(AbstractGenerator):
         return there
 
     def __repr__(self) -> str:
-        name, label, check = (self.description.get(key) for key in ("name", "label", "conversion_check"))
-        head = f"Generator{f' {name}' if name else ''}{'' if label is None else f', label {label}'}"
-        head = f"{head}: {self.latent_dim} -> {self.signal_dim}"
         lines = [f"  {i}: {_words(layer.W)}, {layer.activation!r}" for i, layer in enumerate(self.layers)]
-        lines += [] if check is None else [f"  {check}"]
-        return "\n".join([f"{head}, {str(self.dtype).removeprefix('torch.')}, {self.device}", *lines])
+        return "\n".join([self._head(), *lines, *self._check()])
+
+    def __str__(self) -> str:
+        """A table to check what was read: maps, units, activations, what was folded in, and the signal that comes out."""
+        rows = [("layer", "map", "units", "activation", "folded in")]
+        for index, layer in enumerate(self.layers):
+            *before, last = factors(layer.W)
+            rows += [(str(index) if k == 0 else "", _words(W), "", "", "") for k, W in enumerate(before)]
+            number = "" if before else str(index)
+            units, notes = _sizes(last.shapes[1]), "; ".join(layer.notes)
+            rows.append((number, _words(last), units, repr(layer.activation), notes))
+        low, high = self.output.range
+        ends = f"values in [{low:g}, {high:g}]" if (low, high) != (-inf, inf) else "values of any size"
+        curved = self.first_curved
+        kind = "hidden layers are piecewise affine"
+        if curved is not None:
+            kind = f"layers[{curved}] is smooth, so that layered methods do not apply"
+        output = f"signal {_sizes(self.signal_shape)}, {ends}; {kind}"
+        return "\n".join([self._head(), *(f"  {line}" for line in [*_columns(rows), output]), *self._check()])
+
+    def _head(self) -> str:
+        name, label = self.description.get("name"), self.description.get("label")
+        head = f"Generator{f' {name}' if name else ''}{'' if label is None else f', label {label}'}"
+        return f"{head}: {self.latent_dim} -> {self.signal_dim}, {str(self.dtype).removeprefix('torch.')}, {self.device}"
+
+    def _check(self) -> list[str]:
+        check = self.description.get("conversion_check")
+        return [] if check is None else [f"  {check}"]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table; the last column ends where its words do."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def factors(W: AbstractMap) -> list[AbstractMap]:
@@ -242,21 +279,5 @@ def _check_chain(layers: Sequence[Layer]) -> None:
 def _words(W: AbstractMap) -> str:
     if isinstance(W, Composition):
         return " then ".join(_words(factor) for factor in factors(W))
-    if isinstance(W, Conv2d | ConvTranspose2d | Resampling2d):
-        before, after = ("x".join(map(str, shape)) for shape in (W.shape_in, W.shape_out))
-        return f"{type(W).__name__} {before} -> {after}{'' if isinstance(W, Resampling2d) else _kernel_words(W)}"
-    return f"{type(W).__name__} {W.n} -> {W.m}"
-
-
-def _kernel_words(W: Conv2d | ConvTranspose2d) -> str:
-    kernel = "x".join(map(str, W.weight.shape[2:]))
-    unusual = "".join(
-        f", {name} {value}"
-        for name, value, usual in (
-            ("dilation", W.dilation, (1, 1)),
-            ("groups", W.groups, 1),
-            ("output padding", W.output_padding, (0, 0)),
-        )
-        if value != usual
-    )
-    return f", kernel {kernel}, stride {W.stride}, padding {W.padding}{unusual}"
+    before, after = W.shapes
+    return f"{type(W).__name__} {_sizes(before)} -> {_sizes(after)}{W.details}"

@@ -31,6 +31,11 @@ class _Affine:
     W: AbstractMap
     b: Tensor
 
+    @property
+    def composed(self) -> bool:
+        """Whether W keeps its factors apart."""
+        return isinstance(self.W, Composition)
+
 
 def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = None) -> Generator:
     """The generator that ops make of a latent of `shape`.
@@ -51,22 +56,28 @@ def fold(steps: ops.Ops, shape: ops.Shape, description: dict[str, Any] | None = 
 class _Chain:
     """Ops folded so far; `shape` is that of one signal behind them. A diagonal that no map has taken yet is pending, too.
 
-    `notes`: what was folded into which layer, in words.
+    `notes`: what was folded into the layer that is not closed yet, in words.
     """
 
     shape: ops.Shape
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     pending: ops.Diagonal | _Affine | None = None
-    notes: dict[int, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def append(self, op: ops.AbstractOp, place: str) -> None:
         """Fold one op in. Raises: MisfitError, UnsupportedLayerError."""
+        where = place.split(" of ")[0]
         if isinstance(op, ops.AbstractMapOp):
+            before = self.pending
             self._add_map_op(op)
+            if isinstance(before, _Affine) and isinstance(self.pending, _Affine) and not self.pending.composed:
+                self.notes.append(f"multiplied with {where}")
         elif isinstance(op, ops.AbstractDiagonal):
             self._add_diagonal(*op.numbers(self.shape))
-            self._note("batch norm" if isinstance(op, ops.BatchNorm) else "scale and shift")
+            self.notes.append(f"{'batch norm' if isinstance(op, ops.BatchNorm) else 'scale and shift'} {where}")
+        elif isinstance(op, ops.Removed):
+            self.notes.append(f"without {op.what} {where}")
         elif isinstance(op, ops.Reshape):
             self.shape = op.shape_after(self.shape)
         elif isinstance(op, ops.Activation):
@@ -149,6 +160,7 @@ class _Chain:
         """Append a chain of lines in each number, as ReLU units and what sums them."""
         shape = self.shape
         self._add_map(*lines.units(shape))
+        self.notes.append(f"{place} as {lines.words}")
         self._add_activation(ReLU(), place)
         self._add_map(*lines.sums(shape))
 
@@ -159,6 +171,7 @@ class _Chain:
             return
         for units, sums in largest_rounds(index, self.shape, shape, self._nonnegative(), place):
             self._add_map(units, torch.zeros(units.m, dtype=units.dtype))
+            self.notes.append(f"a round of pairs of {place}")
             self._add_activation(ReLU(), place)
             self._add_map(sums, torch.zeros(sums.m, dtype=sums.dtype))
 
@@ -175,7 +188,8 @@ class _Chain:
             raise UnsupportedLayerError(
                 f"expected a softmax at the output, got one before {place}; leave out what follows it"
             )
-        self.layers.append(Layer(pending.W, pending.b, activation))
+        self.layers.append(Layer(pending.W, pending.b, activation, tuple(self.notes)))
+        self.notes = []
         self.places.append(place)
 
     def _put_before_activation(self) -> None:
@@ -185,7 +199,8 @@ class _Chain:
             pending = _Affine(Sparse.diagonal(pending.scale, self.shape), pending.shift)
         assert pending is not None
         if (put := before_activation(self.layers[-1], pending.W, pending.b)) is not None:
-            self.layers[-1], self.pending = put, None
+            behind = tuple(f"from behind the activation: {note}" for note in self.notes or ["entries moved"])
+            self.layers[-1], self.pending, self.notes = replace(put, notes=put.notes + behind), None, []
 
     def _rewritten(self) -> list[Layer]:
         """The layers, with hidden activations of several lines written with ReLUs."""
@@ -199,9 +214,7 @@ class _Chain:
                 continue
             shape = first.W.shapes[1]
             (R, r), (C, c) = lines.units(shape), lines.sums(shape)
-            done.append(Layer(compose(R, first.W), R(first.b[None])[0] + r, ReLU()))
+            notes = (*first.notes, f"{first.activation!r} as {lines.words}")
+            done.append(Layer(compose(R, first.W), R(first.b[None])[0] + r, ReLU(), notes))
             layers = [replace(second, W=compose(second.W, C), b=second.W(c[None])[0] + second.b), *rest]
         return [*done, *layers]
-
-    def _note(self, words: str) -> None:
-        self.notes.setdefault(len(self.layers), []).append(words)

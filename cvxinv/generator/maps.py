@@ -115,6 +115,11 @@ class AbstractMap(ABC):
         return self._kept_matrix
 
     @property
+    def details(self) -> str:
+        """What more than its shapes a line about it says, begun with a comma; "" where nothing."""
+        return ""
+
+    @property
     def numbers(self) -> tuple[Tensor, ...]:
         """The floating tensors that it is made of: the matrix, where a class does not say."""
         return (self.matrix(),)
@@ -388,6 +393,17 @@ class _Convolution(AbstractMap):
     shape_out: tuple[int, ...] = field(init=False)
 
     axes: ClassVar[tuple[str, ...]] = ("height", "width")
+
+    @property
+    def details(self) -> str:
+        kernel, ones = "x".join(map(str, self.weight.shape[2:])), (1,) * len(self.axes)
+        unusual = (
+            ("dilation", self.dilation, ones),
+            ("groups", self.groups, 1),
+            ("output padding", self.output_padding, (0,)),
+        )
+        more = [f", {name} {value}" for name, value, usual in unusual if value != usual and any(map(bool, _tuple(value)))]
+        return f", kernel {kernel}, stride {self.stride}, padding {self.padding}{''.join(more)}"
 
     def _check(self) -> None:
         object.__setattr__(self, "weight", weights(self.weight, "a weight"))
@@ -670,6 +686,10 @@ class Sparse(AbstractMap):
                 "give a weight of 0 to what is no input"
             )
 
+    @property
+    def details(self) -> str:
+        return f", {self.terms} {'term' if self.terms == 1 else 'terms'} each"
+
     @classmethod
     def selection(
         cls, index: Tensor, shape_in: tuple[int, ...], shape_out: tuple[int, ...], dtype: torch.dtype = torch.float64
@@ -911,6 +931,10 @@ class Resampling2d(AbstractMap):
     def make_matrix(self) -> Tensor:
         one = torch.kron(self.rows.contiguous(), self.columns.contiguous())
         return torch.kron(torch.eye(self.channels, dtype=self.dtype, device=self.device), one)
+
+
+def _tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _picks(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:

@@ -386,6 +386,13 @@ class Reshape(AbstractOp, names=("reshape",)):
         return self.shape
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Removed(AbstractOp):
+    """Nothing: what a network holds and an inversion does without, as dropout. `what` is said in the generator's table."""
+
+    what: str
+
+
 @dataclass(frozen=True, eq=False)
 class Activation(AbstractOp):
     """A nonlinearity; files know it by its own name."""

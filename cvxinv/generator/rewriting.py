@@ -39,6 +39,12 @@ class Lines:
         ones = torch.ones_like(slopes)
         return cls(torch.stack([ones, -ones]), torch.stack([0 * ones] * 2), torch.stack([ones, -slopes]), 0 * ones)
 
+    @property
+    def words(self) -> str:
+        """How many units it takes."""
+        K, m = self.sign.shape
+        return f"{K} x {m} ReLU units"
+
     def units(self, shape: Shape) -> tuple[Sparse, Tensor]:
         """Map and bias from m numbers of `shape` to what the ReLUs take, one block of that shape behind the other."""
         K, m = self.sign.shape
