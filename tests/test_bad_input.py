@@ -437,13 +437,6 @@ DENSE_ONLY = {
     and not (kind.startswith("sparse") and door == "matrix")  # taken, see test_operators.py; `Matrix` itself is dense
 }  # fmt: skip
 MODULES: dict[str, Case] = {
-    "torch.jit.script": (load(torch.jit.script(MODULE.eval())), ci.UnsupportedLayerError, ("torch.jit", "was scripted")),
-    "torch.jit.trace": (load(torch.jit.trace(MODULE, Z)), ci.UnsupportedLayerError, ("torch.jit", "scripted or traced")),
-    "a scripted part": (
-        load(nn.Sequential(nn.Sequential(torch.jit.script(MODULE)))),
-        ci.UnsupportedLayerError, (r"got 0\.0 \(", "torch.jit"),
-    ),
-    "DataParallel": (load(nn.DataParallel(MODULE)), ci.UnsupportedLayerError, ("torch.nn.parallel", r"\.module")),
     "on meta": (load(nn.Linear(4, 5, device="meta")), ValueError, ("got weight on meta", "load the weights first")),
     "complex": (load(nn.Linear(4, 5, dtype=torch.complex64)), TypeError, ("weight", "real numbers", "torch.complex64")),
     "sparse": (load(sparse_module()), TypeError, ("weight", "sparse_coo", r"to_dense\(\)")),
@@ -763,11 +756,6 @@ def test_solve_warns_once_raises_with_the_solution_and_can_be_silent():
 def test_a_generator_takes_dense_tensors_only(z: object):
     with pytest.raises(TypeError, match=r"expected z as a .*tensor.*, got .*; use "):
         G(z)  # type: ignore[arg-type]
-
-
-def test_a_compiled_module_is_refused_with_the_name_of_what_is_inside():
-    with pytest.raises(ci.UnsupportedLayerError, match=r"got module \(OptimizedModule\) of torch.compile; .*_orig_mod"):
-        ci.load_generator(torch.compile(MODULE.eval()))
 
 
 # what is interrupted, by method: deep inside, where switches might be turned
