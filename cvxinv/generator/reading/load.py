@@ -18,11 +18,12 @@ from .module import read_module
 from .onnx_file import read_onnx
 from .opaque_module import read_opaque
 from .pair import pair_of, read_pair
+from .weights import SUFFIXES, keras_file, no_weights, with_weights
 
 
 @undisturbed
 def load_generator(
-    source: nn.Module | Callable[..., Any] | str | Path,
+    source: nn.Module | Callable[..., Any] | Mapping[str, Any] | str | Path,
     output: str | AbstractActivation | None = None,
     *,
     dtype: torch.dtype = torch.float64,
@@ -31,6 +32,7 @@ def load_generator(
     label: int | None = None,
     inputs: Mapping[str, Any] | None = None,
     method: str | None = None,
+    module: nn.Module | type[nn.Module] | None = None,
     opaque: bool = False,
 ) -> Any:
     """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
@@ -41,6 +43,11 @@ def load_generator(
     activation ("identity", "relu", "leaky_relu", "leaky_relu:0.2", ... or an activation object). `latent_dim`
     says how many latent coordinates a module takes, where its layers do not. `label` chooses the class of a conditional
     generator and is folded in. The module is not changed.
+
+    A module may be wrapped (DataParallel, torch.compile) or scripted. `method` names one of its methods to take in place of
+    its forward pass, as does a bound method (`vae.decode`) or a function over modules (`lambda z: net(z)[0]`). Other inputs
+    than the latent are fixed by `inputs={"c": tensor}`: tensors of one signal, (k,) or (1, k, ...), or plain numbers.
+    `module` is what a state dict, or a file of one (.pt, .pth, ...), belongs to: `load_generator("net.pt", module=Net())`.
 
     What is no chain of layers (skip connections, attention, modulation) is read with `opaque=True`: any differentiable
     module or function is a generator by its values and derivatives alone, on which all methods work that need no layers.
@@ -56,6 +63,8 @@ def load_generator(
     """
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
+    if module is not None:
+        source = _weighed(source, module)
     if opaque:
         return _opaque(source, output, latent_dim, label, inputs, method).to(dtype, device)
     if isinstance(source, nn.Module) or callable(source):
@@ -65,8 +74,9 @@ def load_generator(
         generator = _read_files(source, latent_dim, label)
     else:
         raise TypeError(
-            f"expected an nn.Module or a path, got {type(source).__name__}; "
-            "pass the module itself (not its state_dict), or the path of NAME.safetensors with NAME.json, or of NAME.onnx"
+            f"expected an nn.Module, a function or a path, got {type(source).__name__}; pass the module itself (not its "
+            "state_dict alone: load_generator(state, module=Net().eval())), or the path of NAME.safetensors with NAME.json, "
+            "or of NAME.onnx"
         )
     generator = generator.to(dtype, device)
     return generator if output is None else generator.with_output(output)
@@ -90,6 +100,10 @@ def _read_files(source: str | Path, latent_dim: int | None, label: int | None) -
         if not path.is_file():
             raise FileNotFoundError(f"expected an ONNX file, got no {path}; give the path of NAME.onnx{_near_onnx(path)}")
         return read_onnx(path, latent_dim, label)
+    if path.suffix in SUFFIXES:
+        raise no_weights(path)
+    if path.suffix in (".h5", ".keras", ".hdf5"):
+        raise keras_file(path)
     pair = pair_of(path)
     if str(source) in shipped_generators() and not any(part.is_file() for part in pair):
         with shipped_file(str(source)) as inside:
@@ -101,6 +115,15 @@ def _read_files(source: str | Path, latent_dim: int | None, label: int | None) -
                 f"keep both in one folder and pass the path of either, or without suffix{_near_onnx(pair[0])}"
             )
     return read_pair(pair, latent_dim, label)
+
+
+def _weighed(source: Any, module: nn.Module | type[nn.Module]) -> nn.Module:
+    if not isinstance(source, Mapping) and not (isinstance(source, str | Path) and Path(source).suffix in SUFFIXES):
+        raise TypeError(
+            f"expected a state dict or the path of one ({', '.join(SUFFIXES)}) beside module=..., got {source!r:.60}; "
+            "leave module out, or pass module alone as the first argument"
+        )
+    return with_weights(module, source)
 
 
 def _near_onnx(path: Path) -> str:

@@ -83,7 +83,7 @@ class _Trial:
         assert point is not None
         refused = next((p.refused for p in point[0].chain() if p.refused is not None), None)
         if refused is not None:
-            raise refused.error()
+            raise _sized(refused.error(), self.recorder.shape)
         try:
             return self.recorder.book.signal(found[0])
         except MixedError as error:
@@ -96,6 +96,12 @@ class _Trial:
         """What the forward pass is called with for latents `z`."""
         labels = None if self.number is None else torch.full((len(z),), self.number, dtype=torch.int64)
         return self.roles.arguments(z, labels, self.spread)
+
+
+def _sized(error: Exception, shape: ops.Shape) -> Exception:
+    """The error with the latent's size in its cure: its numbers, or its shape where these alone do not say it."""
+    size = prod(shape) if sum(n > 1 for n in shape) <= 1 else tuple(shape)
+    return type(error)(str(error).replace("latent_dim=...", f"latent_dim={size}"))
 
 
 def _tensors(out: Any) -> list[Tensor]:
@@ -197,8 +203,7 @@ def _latents(N: int, shape: ops.Shape) -> Tensor:
 
 def _folded(trial: _Trial, signal: Signal, described: dict[str, Any]) -> Generator:
     shape = trial.recorder.shape
-    dim = prod(shape)
-    cure = OPAQUE.replace("latent_dim=...", f"latent_dim={dim}")
+    cure = str(_sized(Exception(OPAQUE), shape))
     said = [step for point in signal.point.chain() for step in point.steps]
     said += [("the output", step) for step in signal.steps()]
     try:

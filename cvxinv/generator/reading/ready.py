@@ -18,7 +18,7 @@ def check_ready(module: nn.Module) -> None:
                 f"expected a batch norm with running statistics, got none in {where}; "
                 "build it with track_running_stats=True and train it so"
             )
-        if part.training and _changes(part):
+        if getattr(part, "training", False) and _changes(part):
             raise ValueError(f"expected a module in eval mode, got {where} in training mode; call .eval() first")
     for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
         check_weights(tensor, path)
