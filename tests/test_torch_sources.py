@@ -1,4 +1,4 @@
-"""The forms in which people have a torch generator: wrapped, scripted, a method, weights in a file; theirs stays as it is."""
+"""The forms in which people have a torch generator: wrapped, scripted, a method, weights in a file; theirs stays."""
 
 import re
 from collections.abc import Callable
