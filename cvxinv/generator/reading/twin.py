@@ -184,7 +184,7 @@ class _Copier:
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         code = function.__code__
-        if function.__module__.split(".")[0] in ("torch", "cvxinv"):
+        if (function.__module__ or "").split(".")[0] in ("torch", "cvxinv"):
             return function
         self.made[id(function)] = function  # a function that calls itself
         cells = tuple(
