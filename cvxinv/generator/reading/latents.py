@@ -36,7 +36,11 @@ class Shapes:
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         while (self.open or self.later) and len(self.tried) < self.most:
             shape = (self.open or self.later).pop(0)
-            if shape not in self.tried and (self.latent_dim is None or prod(shape) == self.latent_dim):
+            if (
+                min(shape, default=1) > 0
+                and shape not in self.tried
+                and (self.latent_dim is None or prod(shape) == self.latent_dim)
+            ):
                 self.tried.append(shape)
                 yield shape
 
@@ -101,24 +105,40 @@ def _asked(name: str, args: tuple, recorder: Recorder) -> Iterator[tuple[int, ..
     if mine is None:
         return
     other = [t for t in tensors if t is not mine]
-    size = prod(recorder.shape)
-    beside = mine.numel() // recorder.book.N - size  # what a constant adds to the latent
+    copies, beside = _held(mine, recorder, by_pixel=name.startswith(("conv", "_conv", "batch", "native")))
+    for asked, *pixels in _asked_for(name, args, mine, other, recorder):
+        own = asked - beside
+        if own > 0 and own % copies == 0:
+            yield (own // copies, *pixels)
+
+
+def _held(t: Tensor, recorder: Recorder, by_pixel: bool) -> tuple[int, int]:
+    """How often a tensor holds the latent, and how many constants beside it, per signal; `by_pixel`: of its first pixel."""
+    found = recorder.book.look(t)
+    assert found is not None
+    numbers = found[1].flatten(2)[..., 0] if by_pixel and t.ndim > 2 else found[1]
+    own = int((numbers > 0).sum()) // recorder.book.N
+    return max(1, own // prod(recorder.shape)), numbers.numel() // recorder.book.N - own
+
+
+def _asked_for(name: str, args: tuple, mine: Tensor, other: list[Tensor], recorder: Recorder) -> Iterator[tuple[int, ...]]:
+    """What an operation takes along the axis that it looks at, and pixels where it takes pictures."""
     if name in ("linear", "addmm", "mm", "matmul", "bmm", "mv") and other:
         weight = other[-1] if name != "linear" else other[0].T
-        asked = weight.shape[0 if weight.ndim == 1 else -2] if tensors[-1] is not mine else weight.shape[-1]
-        yield (asked - beside,)
+        first = name == "linear" or next(arg for arg in args[::-1] if isinstance(arg, Tensor)) is not mine
+        yield (weight.shape[0 if weight.ndim == 1 else -2] if first else weight.shape[-1],)
     elif name.startswith(("conv", "_conv")) and other:
         weight, transposed = other[0], "transpose" in name or (len(args) > 6 and args[6] is True)
-        groups = next((g for g in (args[8:9] if name.startswith("convolution") else args[6:7]) if type(g) is int), 1)
+        groups = next((g for g in (args[8:9] if "convolution" in name else args[6:7]) if type(g) is int), 1)
         channels = weight.shape[0] if transposed else weight.shape[1] * groups
         flat = len(recorder.shape) == 1 and mine.ndim == weight.ndim
-        yield (channels - beside,) if flat else (channels - beside, *[1] * (weight.ndim - 2))
+        yield (channels,) if flat else (channels, *[1] * (weight.ndim - 2))
     elif name in ("view", "reshape", "unflatten", "_unsafe_view"):
         sizes = _sizes(name, args)
         if sizes and all(type(n) is int and n > 0 for n in sizes):
-            yield (prod(sizes) - beside,)
+            yield (prod(sizes),)
     elif name in ("batch_norm", "native_batch_norm") and other:
-        yield (other[0].shape[0] - beside,)
+        yield (other[0].shape[0],)
     elif name in ("mul", "add", "sub", "div", "addcmul", "rsub", "iadd", "imul", "radd", "rmul") and other and other[0].ndim:
         yield (other[0].shape[-1],)
 

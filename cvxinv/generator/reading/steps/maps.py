@@ -118,7 +118,7 @@ def convolution(call: Call) -> None:
 # --- small maps -----------------------------------------------------------------------------------
 
 
-@saying("mean", "sum", "cumsum", "avg_pool3d", "_adaptive_avg_pool3d", "baddbmm", "tril", "triu", "diff", "dot")
+@saying("mean", "sum", "cumsum", "avg_pool3d", "_adaptive_avg_pool3d", "baddbmm", "tril", "triu", "diff", "dot", "col2im")
 def found(call: Call) -> None:
     """A linear map that is found by running it on unit signals, as a matrix, where that is small."""
     t = call.followed[0]
