@@ -117,6 +117,12 @@ def test_to_casts_and_moves_everything(W: AbstractMap, device: str):
     assert (back.dtype, back(x.double()).dtype) == (torch.float64, torch.float64)
 
 
+def test_an_input_of_very_many_outputs_has_an_adjoint_too():
+    W = Sparse.selection(torch.cat([torch.zeros(3000), torch.arange(1000)]).long(), (1000,), (4000,))
+    p = normal(2, 4000)
+    assert torch.allclose(W.adjoint(p), p @ W.matrix(), rtol=RTOL, atol=RTOL) and W.adjoint(p[:0]).shape == (0, 1000)
+
+
 @pytest.mark.parametrize("mode", ["zeros", "replicate", "reflect", "circular"])
 def test_padding_agrees_with_torch(mode: str):
     x, pads = normal(3, 2, 4, 5), (1, 2, 3, 0)

@@ -202,3 +202,41 @@ def test_claims_on_layers_behind_it_are_checked(tmp_path: Path):
         report.solution.export(tmp_path / f"{number}.certificate.json")
     for file in certificate_files(tmp_path):
         assert all(v.accepted for v in check_file(file)), file
+
+
+@dataclass(frozen=True)
+class Bump(ci.AbstractActivation):
+    """u e^(-u^2): it rises and falls, and says so."""
+
+    name = "bump"
+    range = (-0.43, 0.43)
+    monotone = False
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u * torch.exp(-u * u)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (1 - 2 * u * u) * torch.exp(-u * u)
+
+
+def test_one_that_is_not_monotone_stands_anywhere_for_the_methods_that_search():
+    sigma = 1e-4
+    for G in (generator(Bump()), generator(ci.Identity(), Bump()), generator(Bump(), ci.Tanh())):
+        z = latents(3)
+        R = ci.invert(G, G(z), restarts=20)
+        assert R.verdict.explained.all()
+        noisy = ci.invert(
+            G, G(z) + sigma * torch.randn(3, 100, generator=seeded(4), dtype=torch.float64), noise=("gaussian", sigma)
+        )
+        assert noisy.verdict.explained.all() and noisy.uncertainty.output == (ci.Identity())
+        with pytest.raises(ValueError, match=r"Bump|Tanh"):
+            ci.invert(G, G(z), "latent_pursuit")
+
+
+def test_one_that_falls_and_does_not_say_so_is_refused():
+    @dataclass(frozen=True)
+    class Silent(Bump):
+        monotone = True
+
+    with pytest.raises(ValueError, match=r"nondecreasing, .*or monotone = False, got Silent"):
+        generator(Silent())

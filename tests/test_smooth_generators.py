@@ -224,6 +224,32 @@ def test_activations_in_a_row_and_on_the_latent():
     assert G.depth == 1 and G.layers[0].activation == Sigmoid()
 
 
+def test_a_clamp_that_changes_nothing_is_left_out():
+    a, half = linear(6, 4), torch.full((6,), 0.5).double()
+    steps = [a, ops.Activation(Tanh()), ops.Diagonal(scale=half, shift=half)]
+    G = folded(*steps, ops.Activation(ci.Clamp(0.0, 1.0)), ops.Select(index=torch.tensor([5, 0]), shape=(2,)))
+    assert_computes(G, lambda z: ((applied(a, z).tanh() + 1) / 2)[:, [5, 0]])
+    assert G.depth == 1 and G.output == ci.Rescaled(Tanh(), 0.5, 0.5)
+    G = folded(*steps, ops.Activation(ci.Clamp(0.1, 1.0)))
+    assert_computes(G, lambda z: ((applied(a, z).tanh() + 1) / 2).clamp(0.1, 1))
+    assert G.first_curved == 0 and G.output == ci.Clamp(0.1, 1.0)
+
+
+def test_selections_make_no_dense_layer_larger():
+    weight, index = normal(3000, 1500), torch.arange(3000).flip(0)
+    G = folded(ops.Linear(weight=weight), ops.Select(index=index, shape=(3000,)), ops.Activation(ReLU()), n=1500)
+    assert type(G.layers[0].W) is ci.Dense and torch.equal(G.layers[0].W.weight, weight.flip(0))
+
+
+def test_very_wide_layers_keep_an_activation_of_lines():
+    index = torch.arange(200_000) % 4
+    steps = [ops.Select(index=index, shape=(200_000,)), ops.Activation(ci.Clamp.of(0, 6)), ops.Sums(
+        index=torch.arange(200_000).reshape(4, -1)[:, :3].contiguous(), weight=torch.ones(4, 3).double(), shape_out=(4,)
+    )]  # fmt: skip
+    G = folded(*steps)
+    assert G.first_curved == 0 and G.layers[0].activation == ci.Clamp(0.0, 6.0)
+
+
 def test_a_softmax_is_refused_before_other_ops():
     a = linear(6, 4)
     with pytest.raises(ci.errors.UnsupportedLayerError, match="expected a softmax at the output, got one before a test"):

@@ -21,7 +21,9 @@ def compose(outer: AbstractMap, inner: AbstractMap) -> AbstractMap:
         return Resampling2d(outer.rows @ inner.rows, outer.columns @ inner.columns, inner.channels)
     if isinstance(outer, Sparse) and isinstance(inner, Sparse) and outer.terms * inner.terms <= _FEW_TERMS:
         return outer.after(inner)
-    if outer.m * inner.n <= _DENSE_ENTRIES:
+    picks = isinstance(outer, Sparse) and outer.terms == 1 and outer.m <= inner.m
+    picked = isinstance(inner, Sparse) and inner.terms == 1 and inner.n <= outer.n
+    if outer.m * inner.n <= _DENSE_ENTRIES or picks or picked:  # a choice of rows or columns makes no matrix larger
         if isinstance(outer, Dense):
             return Dense(inner.adjoint(outer.weight))
         if isinstance(inner, Dense):

@@ -135,13 +135,18 @@ class _Chain:
 
     def _add_activation(self, activation: AbstractActivation, place: str) -> None:
         """Append an activation; it closes a layer."""
-        if activation.linear:
+        if activation.linear or self._within(activation):
             return
-        if self.pending is None and self.layers and activation.keeps(self.layers[-1].activation.range):
-            return  # a clamp of what lies between its ends
         if self.pending is None:
             self._add_diagonal(*(make(self.shape, dtype=torch.float64) for make in (torch.ones, torch.zeros)))
         self._close(activation, place)
+
+    def _within(self, activation: AbstractActivation) -> bool:
+        """Whether the signal here lies where the activation changes nothing, as in front of a clamp beyond its ends."""
+        if not self.layers:
+            return False
+        put = self.layers[-1] if self.pending is None else self._before_activation()
+        return put is not None and activation.keeps(put.activation.range)
 
     def _add_softmax(self, op: ops.Softmax, place: str) -> None:
         if not 0 <= op.axis < len(self.shape):
@@ -194,13 +199,17 @@ class _Chain:
 
     def _put_before_activation(self) -> None:
         """Put what is pending behind the last activation before it, where that changes no value."""
+        if (put := self._before_activation()) is not None:
+            behind = tuple(f"from behind the activation: {note}" for note in self.notes or ["entries moved"])
+            self.layers[-1], self.pending, self.notes = replace(put, notes=put.notes + behind), None, []
+
+    def _before_activation(self) -> Layer | None:
+        """The last layer with what is pending put before its activation, or None where that cannot be."""
         pending = self.pending
         if isinstance(pending, ops.Diagonal):
             pending = _Affine(Sparse.diagonal(pending.scale, self.shape), pending.shift)
         assert pending is not None
-        if (put := before_activation(self.layers[-1], pending.W, pending.b)) is not None:
-            behind = tuple(f"from behind the activation: {note}" for note in self.notes or ["entries moved"])
-            self.layers[-1], self.pending, self.notes = replace(put, notes=put.notes + behind), None, []
+        return before_activation(self.layers[-1], pending.W, pending.b)
 
     def _rewritten(self) -> list[Layer]:
         """The layers, with hidden activations of several lines written with ReLUs."""

@@ -28,6 +28,8 @@ _SOME_PICTURES = 8  # from which a float64 convolution on the CPU costs less as 
 _PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
 
 
+_LARGE_TABLE = 1_000_000  # entries of a sparse map's transposed table that are always afforded
+
 UNEVEN = 512.0  # a row or column whose length differs from the median one by more is brought to it
 
 
@@ -737,8 +739,11 @@ class Sparse(AbstractMap):
         return self.weight.shape[1]
 
     @cached_property
-    def _back(self) -> tuple[Tensor, Tensor]:
-        """Index and weight of the transposed map, `(n, k')`: no sum whose order could change from run to run."""
+    def _back(self) -> tuple[Tensor, Tensor] | None:
+        """Index and weight of the transposed map, `(n, k')`: no sum whose order could change from run to run.
+
+        None where a few inputs go to so many outputs that the table would be far larger than the map.
+        """
         used = self.weight.reshape(-1) != 0
         source, weight = self.index.reshape(-1)[used], self.weight.reshape(-1)[used]
         row = torch.arange(self.m, device=self.device).repeat_interleave(self.index.shape[1])[used]
@@ -746,7 +751,10 @@ class Sparse(AbstractMap):
         source, weight, row = source[order], weight[order], row[order]
         count = torch.bincount(source, minlength=self.n)
         place = torch.arange(len(source), device=self.device) - (count.cumsum(0) - count)[source]
-        index = torch.zeros(self.n, max(1, int(count.max())), dtype=torch.int64, device=self.device)
+        most = max(1, int(count.max()))
+        if self.n * most > _LARGE_TABLE + 4 * self.weight.numel():
+            return None
+        index = torch.zeros(self.n, most, dtype=torch.int64, device=self.device)
         table = torch.zeros(index.shape, dtype=self.dtype, device=self.device)
         index[source, place], table[source, place] = row, weight
         return index, table
@@ -755,7 +763,10 @@ class Sparse(AbstractMap):
         return _gathered(h, self.index, self.weight)
 
     def adjoint(self, p: Tensor) -> Tensor:
-        return _gathered(p, *self._back)
+        if self._back is not None:
+            return _gathered(p, *self._back)
+        spread = (p[:, :, None] * self.weight).flatten(1)
+        return torch.zeros(len(p), self.n, dtype=p.dtype, device=p.device).index_add_(1, self.index.reshape(-1), spread)
 
     def magnitude(self) -> "Sparse":
         return replace(self, weight=self.weight.abs())

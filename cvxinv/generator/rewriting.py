@@ -66,8 +66,8 @@ def of_leaks(slopes: Tensor) -> AbstractActivation | None:
 
 
 def lines_of(activation: AbstractActivation, m: int) -> Lines | None:
-    """The lines of m equal activations, or None where it has none."""
-    if activation.pieces is None:
+    """The lines of m equal activations, or None where it has none, or would take very many units."""
+    if activation.pieces is None or len(activation.pieces[1]) * m > _MOST_UNITS:
         return None
     (first, *others), slopes = activation.pieces
     terms = [(-1.0, first, -slopes[0]), (1.0, first, slopes[1])]
