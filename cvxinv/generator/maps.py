@@ -1004,6 +1004,10 @@ class Composition(AroundMap):
     def m(self) -> int:
         return self.outer.m
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.inner.shapes[0], self.outer.shapes[1]
+
     @cached_property
     def work(self) -> int:
         return self.outer.work + self.inner.work
