@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.check_inversion import check_file
 from cvxinv.generator import ops
-from cvxinv.generator.activations import LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh
+from cvxinv.generator.activations import LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh, rescaled
 from cvxinv.generator.folding import fold
 from cvxinv.inversion import priors
 from cvxinv.inversion.export import certificate_files
@@ -357,6 +357,21 @@ def test_most_entries_may_lie_at_the_ends_of_a_clamp():
     y = G(z)
     assert float(((y == -0.05) | (y == 0.15)).double().mean()) > 0.8
     assert_inverts(G, "hybrid")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scaling", [(1.0, 0.0), (0.5, 0.5), (255.0, 0.0), (0.3081, 0.1307), (2.0, -100.0)], ids=str)
+@pytest.mark.parametrize("phi", [phi for phi, _ in PAIRS if phi.invertible], ids=repr)
+def test_bounds_before_the_output_hold_what_made_the_signal(
+    phi: ci.AbstractActivation, scaling: tuple[float, float], dtype: torch.dtype
+):
+    """Also where values near an end, or beside a large shift, have few digits left."""
+    phi = rescaled(phi, *scaling)
+    u = torch.cat([torch.linspace(-30, 30, 400), torch.linspace(-1e-3, 1e-3, 50)]).to(dtype)[:, None]
+    W, none = ci.Dense(torch.ones(450, 1, dtype=dtype)), torch.zeros(450, dtype=dtype)
+    problem = ci.IntervalBasisPursuit.behind(phi, W, none, phi(u).T, eps=0.0)
+    last = 4 * torch.finfo(dtype).eps * (1 + u.abs().T)  # of phi^-1 itself
+    assert bool(((problem.lo <= u.T + last) & (u.T - last <= problem.hi)).all())
 
 
 # --- files, tables, pages -------------------------------------------------------------------------

@@ -98,6 +98,10 @@ class AbstractActivation(ABC):
         """Of what size its values and slopes are, 1 unless it rescales another."""
         return 1.0
 
+    def rounding(self, y: Tensor) -> Tensor:
+        """How far a value y may be from the exact one beyond its own last digit: where larger numbers were summed to it."""
+        return torch.zeros_like(y)
+
     def keeps(self, ends: tuple[float, float]) -> bool:
         """Whether it changes no number between these two ends."""
         return self.kinked and ends[0] >= 0
@@ -291,6 +295,9 @@ class Sigmoid(AbstractActivation):
     def inverse(self, y: Tensor) -> Tensor:
         return y.logit()
 
+    def rounding(self, y: Tensor) -> Tensor:
+        return torch.finfo(y.dtype).eps * y.abs()  # of a quotient or product after the exponential
+
     @property
     def mirrored(self) -> AbstractActivation:
         return Rescaled(self, 1.0, -1.0)
@@ -467,6 +474,9 @@ class SELU(AbstractActivation):
         y = y / _SELU_SCALE
         return torch.where(y > 0, y, torch.log1p(y.clamp(max=0) / _SELU_ALPHA))
 
+    def rounding(self, y: Tensor) -> Tensor:
+        return torch.finfo(y.dtype).eps * y.abs()  # of a quotient or product after the exponential
+
 
 @dataclass(frozen=True)
 class GELU(AbstractActivation):
@@ -636,6 +646,10 @@ class Hardsigmoid(AbstractActivation):
     def inverse(self, y: Tensor) -> Tensor:
         return (Clamp(0.0, 1.0).inverse(y) - self.beta) / self.alpha
 
+    def rounding(self, y: Tensor) -> Tensor:
+        kind = torch.finfo(y.dtype)
+        return 2 * kind.eps * (y.abs() + abs(self.beta)) + kind.tiny
+
 
 @dataclass(frozen=True)
 class Exp(AbstractActivation):
@@ -719,6 +733,11 @@ class Rescaled(AbstractActivation):
 
     def inverse(self, y: Tensor) -> Tensor:
         return self.activation.inverse((y - self.shift) / self.scale)
+
+    def rounding(self, y: Tensor) -> Tensor:
+        inner, kind = self.activation.rounding((y - self.shift) / self.scale), torch.finfo(y.dtype)
+        # tiny: the last digit of 0 is lost again where it is divided by the scale
+        return self.scale * (inner + kind.tiny) + 2 * kind.eps * (y.abs() + abs(self.shift))
 
     def curvature(self, y: Tensor) -> Tensor | None:
         inner = self.activation.curvature((y + abs(self.shift)) / self.scale)

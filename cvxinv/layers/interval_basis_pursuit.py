@@ -198,7 +198,7 @@ def _checked_end(value: object, name: str, rows: Rows) -> Tensor:
 
 def _preimage(phi: AbstractActivation, y: Tensor, outward: float) -> Tensor:
     """phi^-1 of the number next to y on its outer side: infinite at and beyond the ends of phi's range."""
-    y = torch.nextafter(y, torch.full_like(y, outward))
+    y = torch.nextafter(y + (1 if outward > 0 else -1) * phi.rounding(y), torch.full_like(y, outward))
     inner = phi.inverse(y)
     beyond = torch.where(y > phi(torch.zeros_like(y)), torch.inf, -torch.inf).to(y)
     return torch.where(torch.isnan(inner), beyond, inner)
