@@ -71,7 +71,7 @@ def load_generator(
         generator = read_module(source, latent_dim, label, inputs, method)
     elif isinstance(source, str | Path):
         latent_dim = prod(latent_dim) if isinstance(latent_dim, tuple) else latent_dim
-        generator = _read_files(source, latent_dim, label)
+        generator = _read_files(source, latent_dim, label, inputs)
     else:
         raise TypeError(
             f"expected an nn.Module, a function or a path, got {type(source).__name__}; pass the module itself (not its "
@@ -94,12 +94,14 @@ def _opaque(source: Any, output: str | AbstractActivation | None, *asked: Any) -
     return generator
 
 
-def _read_files(source: str | Path, latent_dim: int | None, label: int | None) -> Generator:
+def _read_files(
+    source: str | Path, latent_dim: int | None, label: int | None, inputs: Mapping[str, Any] | None
+) -> Generator:
     path = Path(source)
     if path.suffix == ".onnx":
         if not path.is_file():
             raise FileNotFoundError(f"expected an ONNX file, got no {path}; give the path of NAME.onnx{_near_onnx(path)}")
-        return read_onnx(path, latent_dim, label)
+        return read_onnx(path, latent_dim, label, inputs)
     if path.suffix in SUFFIXES:
         raise no_weights(path)
     if path.suffix in (".h5", ".keras", ".hdf5"):
