@@ -22,7 +22,7 @@ from ..chain import Generator
 from ..folding import fold
 from .agreement import check_agreement
 from .cells import Lay
-from .onnx_graph import PART, Graph, Reading, Run
+from .onnx_graph import PART, Fused, Graph, Reading, Run
 from .onnx_inputs import Inputs, read_inputs
 from .onnx_scalars import fused
 
@@ -51,7 +51,7 @@ def read_onnx(
     generator = fold([(ops.Place(words, PART), op) for words, op in steps], reading.shape)
     given = replace(given, batch=given.batch or (1 if reading.book.N == 1 else None))
     z = _latents(given)
-    expected = _by_signal(graph, given, z, lay)
+    expected = _by_signal(graph, given, z, reading.fused, lay)
     source = f"the nodes of {path} to compute what was read from them"
     check_agreement(expected, generator(z.flatten(1)), _EXACT, source=source, cure="please report it with the file")
     label_said = {} if given.label is None else {"label": given.label}
@@ -155,11 +155,11 @@ def _latents(inputs: Inputs) -> Tensor:
     return torch.from_numpy(z.numpy().astype(inputs.latent_type)).double()
 
 
-def _by_signal(graph: Graph, inputs: Inputs, z: Tensor, lay: Lay) -> Tensor:
+def _by_signal(graph: Graph, inputs: Inputs, z: Tensor, known: Fused, lay: Lay) -> Tensor:
     """The graph's signals `(N, d)` in float64."""
     piece = inputs.batch or len(z)
     with torch.no_grad():
-        return torch.cat([_flat(graph.run(part, inputs.beside(piece), Run()), lay) for part in z.split(piece)])
+        return torch.cat([_flat(graph.run(part, inputs.beside(piece), Run(known)), lay) for part in z.split(piece)])
 
 
 def _flat(out: Tensor, lay: Lay) -> Tensor:

@@ -146,9 +146,8 @@ class Fused:
 class Run(Plain):
     """Runs nodes plainly, and keeps what they gave."""
 
-    fused = Fused()
-
-    def __init__(self) -> None:
+    def __init__(self, fused: Fused = Fused()) -> None:
+        self.fused = fused
         self.constants: Mapping[str, np.ndarray] = {}
         self.signals: Mapping[str, Tensor] = {}
 

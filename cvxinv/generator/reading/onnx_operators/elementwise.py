@@ -82,18 +82,25 @@ def clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None =
 @operator("LeakyRelu")
 def leaky_relu(node: Node, x: Tensor) -> Tensor:
     """A slope below 0."""
-    return F.leaky_relu(x, as_written(node.get("alpha", 0.01)))
+    return _one_slope(node, x, as_written(node.get("alpha", 0.01)))
 
 
 @operator("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     """A slope below 0 for each number, as it broadcasts."""
     if slope.numel() == 1:
-        return F.leaky_relu(x, as_written(float(slope.reshape(()))))
+        return _one_slope(node, x, as_written(float(slope.reshape(()))))
     if slope.ndim == x.ndim and slope.shape[0] != 1 and not torch.equal(slope, slope[:1].expand_as(slope)):
         raise node.refused("with slopes that are not the same for every signal")
-    one = slope[0] if slope.ndim == x.ndim else slope
-    return node.runner.whole(x, lambda u: torch.where(u > 0, u, one * u), lambda shape: _leaks(one, shape))
+    return _slopes(node, x, slope[0] if slope.ndim == x.ndim else slope)
+
+
+def _one_slope(node: Node, x: Tensor, slope: float) -> Tensor:
+    return F.leaky_relu(x, slope) if 0 <= slope < 1 else _slopes(node, x, torch.full((1,), slope, dtype=torch.float64))
+
+
+def _slopes(node: Node, x: Tensor, slope: Tensor) -> Tensor:
+    return node.runner.whole(x, lambda u: torch.where(u > 0, u, slope * u), lambda shape: _leaks(slope, shape))
 
 
 def _leaks(slope: Tensor, shape: ops.Shape) -> list[ops.AbstractOp]:

@@ -76,12 +76,12 @@ def resize(node: Node, x: Tensor, *others: Tensor | None) -> Tensor:
     if node.get("extrapolation_value", 0.0) != 0:
         raise node.refused(f"with extrapolation_value {node.get('extrapolation_value', 0.0)}, only 0 can be read")
     axes = _axes(node, x, others)
-    if axes[0].size != axes[0].out or (len(axes) > 1 and axes[1].size != axes[1].out and _mode(node) != "nearest"):
-        raise node.refused("on the axis that counts the signals" if axes[0].size != axes[0].out else "on the channels")
-    matrices = [_matrix(node, axis) for axis in axes]
-    if len(axes) > 1 and axes[1].size != axes[1].out:
-        x = x.index_select(1, matrices[1].argmax(1))
-    return x if len(axes) < 3 else each_axis(node, x, matrices[2:])
+    if axes[0].size != axes[0].out:
+        raise node.refused("on the axis that counts the signals")
+    matrices = [_matrix(node, axis) for axis in axes[1:]]
+    if len(axes) > 1 and axes[1].size != axes[1].out:  # pictures with their channels behind
+        return each_axis(node, x.unsqueeze(1), matrices).squeeze(1)
+    return x if len(axes) < 3 else each_axis(node, x, matrices[1:])
 
 
 def _mode(node: Node) -> str:
@@ -107,8 +107,7 @@ def _axes(node: Node, x: Tensor, others: tuple[Tensor | None, ...]) -> list[_Axi
             axes[axis] = _Axis(size, given[place][0], np.float32(given[place][1]), part)
         else:
             factor = np.float32(factors[place])
-            width = np.float32(part[1]) - np.float32(part[0]) if crops else np.float32(1)
-            axes[axis] = _Axis(size, int(width * factor * np.float32(size)), factor, part)
+            axes[axis] = _Axis(size, int(factor * np.float32(size)), factor, part)
     if any(axis.out < 1 for axis in axes):
         raise node.wrong("sizes of at least one pixel", str([axis.out for axis in axes]))
     return axes
