@@ -139,7 +139,8 @@ ACTIVATIONS = {
     f"{kind} {attributes or ''} {where.__name__}": where(node(kind, **attributes), opset=opset)
     for kind, attributes, opset in (
         ("Elu", {"alpha": 0.5}, 17), ("Selu", {}, 17), ("Selu", {"alpha": 1.2, "gamma": 0.8}, 17),
-        ("Celu", {"alpha": 0.7}, 17), ("Softplus", {}, 17), ("Softsign", {}, 17), ("HardSigmoid", {}, 17), ("HardSigmoid", {"alpha": 1 / 6}, 17),
+        ("Celu", {"alpha": 0.7}, 17), ("Softplus", {}, 17), ("Softsign", {}, 17), ("HardSigmoid", {}, 17),
+        ("HardSigmoid", {"alpha": 1 / 6}, 17),
         ("HardSwish", {}, 17), ("Sigmoid", {}, 17), ("Tanh", {}, 17), ("LeakyRelu", {"alpha": 1.5}, 17),
         ("LeakyRelu", {"alpha": -0.5}, 17), ("ThresholdedRelu", {"alpha": 0.0}, 17), ("Mish", {}, 18), ("Gelu", {}, 20),
         ("Gelu", {"approximate": "tanh"}, 20),
