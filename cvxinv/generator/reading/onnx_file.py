@@ -27,7 +27,7 @@ from .onnx_inputs import Inputs, read_inputs
 from .onnx_scalars import fused
 
 _OLDEST = 9  # the operator set since which batch norm and upsampling have their present form
-_PROBES = (3, 1)  # signals where the file leaves their number open; some exports froze one of them inside
+_PROBES = (3, 1, 2, 4, 8, 16, 32, 64)  # signals where the file leaves their number open; some exports freeze one inside
 _CHECKS = 16
 _EXACT = 1e-10  # float64 roundings of a deep chain stay below 1e-12; a misread node does not
 # onnxruntime computes in the types of the file; a misread node is off by far more
@@ -48,8 +48,12 @@ def read_onnx(
     model = _load(path)
     graph, given = _graph(model, path, latent_dim, label, inputs)
     reading, lay, steps = _read(graph, given)
-    generator = fold([(ops.Place(words, PART), op) for words, op in steps], reading.shape)
-    given = replace(given, batch=given.batch or (1 if reading.book.N == 1 else None))
+    try:
+        generator = fold([(ops.Place(words, PART), op) for words, op in steps], reading.shape)
+    except UnsupportedLayerError as error:
+        raise UnsupportedLayerError(f"{error}, or {PART} (the file is {path})") from error
+    if reading.book.N != _PROBES[0]:
+        given = replace(given, batch=reading.book.N)
     z = _latents(given)
     expected = _by_signal(graph, given, z, reading.fused, lay)
     source = f"the nodes of {path} to compute what was read from them"

@@ -131,7 +131,7 @@ def _laid(array: np.ndarray, sizes: list[int | None], stated: bool, words: str) 
 def _latent_shape(value: Any, path: Path, latent_dim: int | None) -> tuple[int | None, tuple[int, ...]]:
     """The number of signals, None where it is open, and the shape of one latent."""
     stated = value.type.tensor_type.HasField("shape")
-    sizes = _sizes(value) if stated else [None, None]
+    sizes: list[int | None] = _sizes(value) if stated else [None, None]
     words = f"({', '.join('?' if size is None else str(size) for size in sizes)})" if stated else "that is not stated"
     if len(sizes) < 2:
         raise ValueError(
@@ -142,7 +142,7 @@ def _latent_shape(value: Any, path: Path, latent_dim: int | None) -> tuple[int |
     if None in rest and latent_dim is not None:
         known = prod(size for size in rest if size is not None)
         filled = iter([latent_dim // known if latent_dim % known == 0 else latent_dim])
-        rest = [next(filled, 1) if size is None else size for size in rest]
+        rest = [*(next(filled, 1) if size is None else size for size in rest)]
     shape = tuple(size for size in rest if size is not None)
     if len(shape) < len(rest) or min(shape) < 1:
         raise ValueError(

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..activations import GELU, AbstractActivation, Hardswish, LeakyReLU, Mish, ReLU, SiLU, Softplus
+from ..activations import GELU, AbstractActivation, Hardswish, LeakyReLU, Mish, ReLU, SiLU, Softplus, Softsign
 from .onnx_graph import Fused, Graph, Run
 
 _ELEMENTWISE = {
     "Abs", "Add", "Cast", "Clip", "Div", "Erf", "Exp", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max",
     "Min", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Tanh",
 }  # fmt: skip
-_KNOWN: tuple[AbstractActivation, ...] = (GELU(), GELU("tanh"), SiLU(), Mish(), Hardswish(), Softplus(), ReLU())
+_KNOWN: tuple[AbstractActivation, ...] = (GELU(), GELU("tanh"), SiLU(), Mish(), Hardswish(), Softplus(), Softsign(), ReLU())
 _GRID = torch.cat([torch.linspace(-8, 8, 161, dtype=torch.float64), torch.tensor([-30.0, 30.0], dtype=torch.float64)])
 _RTOL = 1e-6  # constants of a file are float32; two activations differ by far more on the grid
 
