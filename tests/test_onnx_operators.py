@@ -170,17 +170,17 @@ ACTIVATIONS = {
 TABLE = MOVES | MAPS | {f"pool, {name}": pool for name, pool in POOLS.items()} | ACTIVATIONS
 
 
-def check(form: tuple, path: Path):
+def written(form: tuple, folder: Path) -> tuple[Path, tuple[int, ...], int]:
+    """The file of a form, the shape of one latent, and for how many it is tried."""
     nodes, constants, shape, opset = form
     copies = [type(part).FromString(part.SerializeToString()) for part in nodes]
-    return assert_agrees(
-        write(path / "net.onnx", copies, constants, shape, opset=opset), shape[1:], N=1 if shape[0] == 1 else 3
-    )
+    path = write(folder / "net.onnx", copies, constants, shape, opset=opset)
+    return path, shape[1:], 1 if shape[0] == 1 else 3
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_operator_is_read(name: str, tmp_path: Path):
-    check(TABLE[name], tmp_path)
+    assert_agrees(*written(TABLE[name], tmp_path))
 
 
 # --- resizing -------------------------------------------------------------------------------------
@@ -201,23 +201,28 @@ def by(*factors: float) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["nearest", "linear", "cubic"])
 def test_resizing_is_onnxruntimes(kind: str, mode: str, tmp_path: Path):
-    for factors, rounding in product(FACTORS, ROUNDINGS if kind == "nearest" else [""]):
-        others = {"nearest_mode": rounding} if rounding else {}
-        form = resize("", "s", given=by(*factors), mode=kind, coordinate_transformation_mode=mode, **others)
-        check(form, tmp_path)
+    how = {"mode": kind, "coordinate_transformation_mode": mode}
+    roundings = [{"nearest_mode": rounding} for rounding in ROUNDINGS] if kind == "nearest" else [{}]
+    forms = [resize("", "s", given=by(*factors), **how, **other) for factors, other in product(FACTORS, roundings)]
+    agreed = [assert_agrees(*written(form, tmp_path)) for form in forms]
+    assert len(agreed) == 4 * len(roundings)
 
 
 @pytest.mark.parametrize("kind", ["nearest", "linear", "cubic"])
 def test_resizing_to_sizes_is_onnxruntimes(kind: str, tmp_path: Path):
+    forms = []
     for mode, sizes in product(("half_pixel", "align_corners", "asymmetric"), ((9, 13), (3, 4))):
         how = {"mode": kind, "coordinate_transformation_mode": mode}
-        check(resize("", "", "t", shape=(1, 4, 5, 6), given={"t": I(1, 4, *sizes)}, **how), tmp_path)
-        check(resize("", "", "t", given={"t": I(*sizes)}, axes=[2, 3], **how), tmp_path)
+        forms += [
+            resize("", "", "t", shape=(1, 4, 5, 6), given={"t": I(1, 4, *sizes)}, **how),
+            resize("", "", "t", given={"t": I(*sizes)}, axes=[2, 3], **how),
+        ]
     for policy in ("not_larger", "not_smaller"):
-        form = resize("", "", "t", given={"t": I(9, 13)}, axes=[2, 3], mode=kind, keep_aspect_ratio_policy=policy)
-        check(form, tmp_path)
+        forms += [resize("", "", "t", given={"t": I(9, 13)}, axes=[2, 3], mode=kind, keep_aspect_ratio_policy=policy)]
     crop = {"r": np.float32([0, 0, 0.2, 0.1, 1, 1, 0.8, 1.2]), **by(2, 1.5)}
-    check(resize("r", "s", given=crop, mode=kind, coordinate_transformation_mode="tf_crop_and_resize"), tmp_path)
+    forms += [resize("r", "s", given=crop, mode=kind, coordinate_transformation_mode="tf_crop_and_resize")]
+    agreed = [assert_agrees(*written(form, tmp_path)) for form in forms]
+    assert len(agreed) == 15
 
 
 RESIZES = {
@@ -238,7 +243,7 @@ RESIZES = {
 
 @pytest.mark.parametrize("name", RESIZES)
 def test_resizing_is_read(name: str, tmp_path: Path):
-    check(RESIZES[name], tmp_path)
+    assert_agrees(*written(RESIZES[name], tmp_path))
 
 
 # --- activations in several nodes -----------------------------------------------------------------

@@ -74,20 +74,38 @@ def _load(path: Path) -> Any:
         raise BackendNotInstalledError(
             f'expected the package onnx for {path}, which is not installed; pip install "cvxinv[onnx]"'
         ) from error
-    from google.protobuf.message import DecodeError
-
     try:
+        onnx.checker.check_model(str(path))
         model = onnx.load(str(path))
-        for value in model.graph.output:  # the check asks for a shape, which nobody needs
-            if value.type.WhichOneof("value") == "tensor_type":
-                value.type.tensor_type.shape.SetInParent()
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, DecodeError, OSError) as error:
-        raise ValueError(
-            f"expected an ONNX file, got {_first_line(error)} in {path}; the file is truncated, damaged or "
-            "of another kind: export or fetch it again, with its external data if it has any"
-        ) from error
+    except onnx.checker.ValidationError as error:
+        if "Field 'shape'" in str(error):
+            return _without_shapes(onnx, path)
+        raise _damaged(error, path) from error
+    return _inlined(onnx, model)
+
+
+def _damaged(error: Exception, path: Path) -> ValueError:
+    return ValueError(
+        f"expected an ONNX file, got {_first_line(error)} in {path}; the file is truncated, damaged or "
+        "of another kind: export or fetch it again, with its external data if it has any"
+    )
+
+
+def _inlined(onnx: Any, model: Any) -> Any:
     return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _without_shapes(onnx: Any, path: Path) -> Any:
+    """A model whose outputs state no shape, which the check asks for and nobody needs."""
+    model = onnx.load(str(path))
+    for value in model.graph.output:
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise _damaged(error, path) from error
+    return _inlined(onnx, model)
 
 
 def _first_line(error: Exception) -> str:
