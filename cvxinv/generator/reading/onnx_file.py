@@ -78,10 +78,11 @@ def _load(path: Path) -> Any:
         onnx.checker.check_model(str(path))
         model = onnx.load(str(path))
     except onnx.checker.ValidationError as error:
-        if "Field 'shape'" in str(error):
-            return _without_shapes(onnx, path)
-        raise _damaged(error, path) from error
-    return _inlined(onnx, model)
+        if "Field 'shape'" not in str(error):
+            raise _damaged(error, path) from error
+        model = onnx.load(str(path))
+        _check_but_shapes(onnx, model, path)
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def _damaged(error: Exception, path: Path) -> ValueError:
@@ -91,21 +92,17 @@ def _damaged(error: Exception, path: Path) -> ValueError:
     )
 
 
-def _inlined(onnx: Any, model: Any) -> Any:
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
-
-
-def _without_shapes(onnx: Any, path: Path) -> Any:
-    """A model whose outputs state no shape, which the check asks for and nobody needs."""
-    model = onnx.load(str(path))
-    for value in model.graph.output:
+def _check_but_shapes(onnx: Any, model: Any, path: Path) -> None:
+    """The check asks for shapes of inputs and outputs, which nobody needs: here it is given some. Raises: ValueError."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in (*copy.graph.input, *copy.graph.output):
         if value.type.WhichOneof("value") == "tensor_type":
             value.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(copy)
     except onnx.checker.ValidationError as error:
         raise _damaged(error, path) from error
-    return _inlined(onnx, model)
 
 
 def _first_line(error: Exception) -> str:
@@ -220,6 +217,8 @@ def _run(onnxruntime: Any, path: Path, inputs: Inputs, z: Tensor, lay: Lay) -> T
     """onnxruntime's signals `(N, d)` of the latents, in pieces of as many as the file fixes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it cannot run is said by the caller
+    # the nodes as they are: with quantised weights it would round the signal for speed
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     piece = inputs.batch or len(z)
     parts = (part.numpy().astype(inputs.latent_type) for part in z.split(piece))
