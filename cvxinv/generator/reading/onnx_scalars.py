@@ -7,6 +7,7 @@ activations that there are. Where none agrees to the roundings of float32 consta
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from ..activations import GELU, AbstractActivation, Hardswish, LeakyReLU, Mish, 
 from .onnx_graph import Fused, Graph, Run
 
 _ELEMENTWISE = {
-    "Abs", "Add", "Cast", "Clip", "Div", "Erf", "Exp", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max",
-    "Min", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Tanh",
+    "Abs", "Add", "Cast", "CastLike", "Clip", "Div", "Erf", "Exp", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu",
+    "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where",
 }  # fmt: skip
 _KNOWN: tuple[AbstractActivation, ...] = (GELU(), GELU("tanh"), SiLU(), Mish(), Hardswish(), Softplus(), Softsign(), ReLU())
-_GRID = torch.cat([torch.linspace(-8, 8, 161, dtype=torch.float64), torch.tensor([-30.0, 30.0], dtype=torch.float64)])
+_GRID = torch.cat([torch.linspace(-8, 8, 161, dtype=torch.float64), torch.tensor([-30.0, 30.0, 0.0]).double()])
 _RTOL = 1e-6  # constants of a file are float32; two activations differ by far more on the grid
 
 
@@ -76,13 +78,16 @@ def _activation(graph: Graph, run: Run, start: str, end: str, group: list[Any]) 
     part = replace(graph, nodes=group, constants=run.constants, latent=start, output=end)
     values = part.run(_GRID, {}, Run())
     scale = 1 + values.abs()
-    for known in (*_KNOWN, *_leaky(values)):
+    for known in (*_KNOWN, *_fitted(values)):
         if bool(((known(_GRID) - values).abs() <= _RTOL * scale).all()):
             return known
     return None
 
 
-def _leaky(values: Tensor) -> list[AbstractActivation]:
-    """The LeakyReLU of the slope that the values have below 0, if there is one."""
-    slope = float(np.float32(values[0] / _GRID[0]))
-    return [LeakyReLU.of(float(str(np.float32(slope))))] if 0 < slope < 1 else []
+def _fitted(values: Tensor) -> Iterator[AbstractActivation]:
+    """The LeakyReLU of the slope that the values have below 0, and the Softplus of their value at 0, log(2) / beta."""
+    slope, middle = float(values[0] / _GRID[0]), float(values[-1])
+    if 0 < slope < 1:
+        yield LeakyReLU.of(float(str(np.float32(slope))))
+    if middle > 0:
+        yield Softplus(float(str(np.float32(log(2) / middle))))

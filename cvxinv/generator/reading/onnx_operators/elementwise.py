@@ -28,6 +28,23 @@ def plain(node: Node, x: Tensor) -> Tensor:
     return _PLAIN[node.kind](x)
 
 
+_COMPARED: dict[str, Callable[[Any, Any], Tensor]] = {
+    "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
+}  # fmt: skip
+
+
+@operator(*_COMPARED)
+def compared(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    """Which is larger: a part of activations that are written in several nodes."""
+    return _COMPARED[node.kind](a, b)
+
+
+@operator("Where")
+def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The one or the other."""
+    return torch.where(condition.bool(), a, b)
+
+
 @operator("Softplus")
 def softplus(node: Node, x: Tensor) -> Tensor:
     """log(1 + exp(u)); above 50 it is u in float64."""

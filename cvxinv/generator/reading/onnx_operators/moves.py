@@ -12,7 +12,6 @@ from .node import Node, evaluate, integers, number, operator
 @operator(
     "CenterCropPad", "Compress", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
     "Reshape", "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
-    "Where",
 )  # fmt: skip
 def move(node: Node, *inputs: Tensor | None, fill: float = 0.0) -> Tensor | tuple[Tensor, ...]:
     """The place 0 holds `fill`, the others number what the float inputs hold."""
