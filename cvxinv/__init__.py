@@ -4,6 +4,9 @@ Importing the package loads torch and nothing heavy besides: CVXPY comes when a 
 a picture is asked for.
 """
 
+from .command import stopping as _stopping  # noqa: F401 - first: a SIGINT while the rest is loaded prints no traceback
+
+# isort: split
 from .errors import (
     BackendNotInstalledError,
     ConvergenceWarning,
@@ -58,6 +61,7 @@ from .inversion.method import AbstractMethod
 from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from .inversion.result import Inversion
+from .inversion.runs.watch import RunProgress
 from .inversion.steps.pursuit import LayerOptions
 from .inversion.steps.starts import Starts
 from .inversion.task import Task
@@ -179,6 +183,7 @@ __all__ = [
     "Resampling2d",
     "Rescaled",
     "Rows",
+    "RunProgress",
     "Sample",
     "ScipyOperator",
     "SiLU",

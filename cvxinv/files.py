@@ -35,10 +35,33 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all; one that was there stays where this fails. Raises OSError."""
     partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
-        partial.write_bytes(content)
+        _put(partial, content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    settle_folder(path.parent)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file, and wait until it is on the disk: its name must never come before its bytes."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def settle_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can say."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # a system whose folders cannot be opened
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # or a disk that knows no such thing
+        pass
+    finally:
+        os.close(handle)
 
 
 def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec: dict[str, Any]) -> None:
@@ -52,8 +75,8 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
     new, new_text = (path.parent / f".{path.name}.{mark}.partial" for path in (weights, described))
     old = weights.parent / f".old-{weights.name}.{mark}.partial"
     try:
-        new.write_bytes(content)
-        new_text.write_bytes(text.encode())
+        _put(new, content)
+        _put(new_text, text.encode())
         if weights.exists():
             os.replace(weights, old)
         os.replace(new, weights)
@@ -66,6 +89,7 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
             weights.unlink(missing_ok=True)
         for partial in (new, new_text, old):
             partial.unlink(missing_ok=True)
+    settle_folder(described.parent)
 
 
 def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:

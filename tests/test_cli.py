@@ -53,7 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: object) -> Any:
-    return CliRunner().invoke(cli.app, [str(word) for word in words])
+    """A command; an inversion may replace the result that an earlier one of the test left in its folder."""
+    more = ["--overwrite"] if words[:1] == ("invert",) and not {"--help", "--resume", "--overwrite"} & set(words) else []
+    return CliRunner().invoke(cli.app, [*(str(word) for word in words), *more])
 
 
 def flat(text: str) -> str:

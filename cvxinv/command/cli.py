@@ -1,7 +1,7 @@
 """The command line: `cvxinv demo`, `invert`, `verify`, `check`, `inspect`, `doctor`.
 
 Exit codes: 0 all signals explained (check: all claims accepted, doctor: all solvers work), 1 some are not, 2 usage or bad
-input (check: a file that is none), 3 a fault of the program, 130 interrupted.
+input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
 Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
 """
 
@@ -38,6 +38,7 @@ from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert
 from ..inversion.priors import AbstractPrior, Ball, Box, Gaussian, prior_in_words
 from ..inversion.result import Inversion
+from ..inversion.runs.folder import check_folder, holds_something, words_of_run
 from ..inversion.storage import check_writable, read_latents
 from ..inversion.task import AUTO, NORMS
 from ..inversion.verify import Verdict, verify
@@ -57,6 +58,7 @@ from ..shipped import shipped_file, shipped_generators
 from ..solvers.solve import check_choice
 from .doctor import CERTIFIED, FAILED, Checkup, run_doctor
 from .exact_check import check_against_cvxpy
+from .stopping import INTERRUPTED, TERMINATED, Stoppable, Terminated, go_on_command
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 _BAD_INPUT = (ValueError, TypeError, OSError, MemoryError, BackendNotInstalledError, torch.OutOfMemoryError)
@@ -151,7 +153,10 @@ def demo_command(
 def invert_command(
     generator: GeneratorName,
     signals: Signals,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the result.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="OUT", help="Folder for the result, and chunks as they are done."),
+    ],
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "hybrid",
     output: Output = None,
     label: Label = None,
@@ -167,6 +172,11 @@ def invert_command(
     seed: Seed = 0,
     restarts: Annotated[int | None, typer.Option(help="Random starts at most.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Signals at a time.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that OUT holds, if it is the same.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result or the run that OUT holds.")] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Stop after that; what is not finished is user_limit.")
+    ] = None,
     exact_check: Annotated[int | None, typer.Option(min=1, metavar="N", help="Compare N signals with CVXPY.")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="LATENTS", help="True latents, for SNRs alone.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write everything on one page.")] = None,
@@ -183,8 +193,9 @@ def invert_command(
     with _Outcome() as outcome:
         check_choice(method, tuple(METHODS), "method")
         check_choice(dtype, tuple(_DTYPES), "dtype")
-        check_writable(out)
+        check_folder(out, resume=resume, overwrite=overwrite)
         _check_report(report)
+        _refuse_problems_of_files(out, resume, certificates is not None, bool(exact_check))
         if certificates is not None:
             check_writable(certificates)
         G = _generator(generator, output, label, _DTYPES[dtype], _device(device))
@@ -196,12 +207,12 @@ def invert_command(
         first = None if z0 is None else read_latents(z0).to(G.device)
         given = (("tol", tol), ("restarts", restarts), ("z0", first))
         options: dict[str, Any] = {name: value for name, value in given if value is not None}
+        outcome.may_write = out
         inversion = invert(
             G, signal.y, method, measurement=seen, noise=_noise(noise), prior=_prior(prior), truth=known, seed=seed,
-            chunk=chunk, progress=False if quiet else None, on_fail="ignore", **options,
+            chunk=chunk, progress=False if quiet else None, on_fail="ignore", checkpoint=out, resume=resume,
+            overwrite=overwrite, time_limit=time_limit, **options,
         )  # fmt: skip
-        outcome.may_write = out
-        inversion.save(out)
         outcome.written = out
         files = {"out": out}
         if names:
@@ -326,18 +337,22 @@ class _Outcome:
     def __init__(self) -> None:
         self.may_write: Path | None = None
         self.written: Path | None = None
+        self._signals = Stoppable()
 
     def __enter__(self) -> "_Outcome":
+        self._signals.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._signals.end()
         if error is None or isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError, SystemExit)):
             return
         if os.environ.get("CVXINV_DEBUG") == "1":
             traceback.print_exception(error)
         if isinstance(error, KeyboardInterrupt):
-            _say(f"interrupted, {self._left_behind()}")
-            raise typer.Exit(130) from None
+            ended = isinstance(error, Terminated)
+            _say(f"{'terminated' if ended else 'interrupted'}, {self._left_behind()}")
+            raise typer.Exit(TERMINATED if ended else INTERRUPTED) from None
         if isinstance(error, _BAD_INPUT):
             _say(f"error: {_message(error)}")
             raise typer.Exit(2) from None
@@ -349,9 +364,21 @@ class _Outcome:
     def _left_behind(self) -> str:
         if self.written is not None:
             return f"the result in {self.written} is complete"
+        if self.may_write is not None and (kept := words_of_run(self.may_write)):
+            return f"{kept}; go on with: {go_on_command()}"
         if self.may_write is not None:
             return f"{self.may_write} holds no unfinished result"
         return "nothing was written"
+
+
+def _refuse_problems_of_files(out: Path, resume: bool, certificates: bool, exact_check: bool) -> None:
+    """Raises ValueError where layer problems are asked for of chunks that come from files, which keep none."""
+    if resume and holds_something(out) and (certificates or exact_check):
+        option = "--certificates" if certificates else "--exact-check"
+        raise ValueError(
+            f"expected {option} without --resume where {out} holds chunks, as files keep no layer problems; leave it out, "
+            "or begin anew with --overwrite"
+        )
 
 
 def _message(error: BaseException) -> str:

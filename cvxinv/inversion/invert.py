@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,23 @@ from torch import Tensor
 
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.abstract import AbstractGenerator
-from ..inputs import describe, plain_number, read_numbers
+from ..inputs import plain_number, read_numbers
 from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement.given import form_of
 from ..solvers.solve import check_choice
 from ..surroundings import undisturbed
-from .answer import Latents
-from .level import at_level, check_level, estimated, find, level_notes
+from .level import check_level, estimated, level_notes
 from .method import AbstractMethod, as_method, in_words
 from .methods import METHODS
 from .options import positive
-from .progress import Progress, bar
-from .result import Inversion, snrs, task_words, versions
-from .steps.starts import Starts
+from .result import Inversion, task_words, versions
+from .runs.folder import Layout, open_folder
+from .runs.meant import run_words
+from .runs.run import Run
+from .runs.watch import Callback, Watch
+from .runs.work import Chunk
 from .task import Task, make_task
-from .uncertainty import measure_uncertainty
-from .verify import EXPLAINED_WORD, judge
+from .verify import EXPLAINED_WORD, USER_LIMIT
 
 
 @undisturbed
@@ -43,6 +45,12 @@ def invert(
     chunk: int | None = None,
     progress: bool | None = None,
     on_fail: str = "warn",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    time_limit: float | None = None,
+    signal_time_limit: float | None = None,
+    callback: Callback | None = None,
     **options: Any,
 ) -> Inversion:
     """Find z with G(z) = y on what was seen of y, for any number of signals.
@@ -61,6 +69,13 @@ def invert(
     GB. progress: a bar; None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or
     "ignore".
 
+    checkpoint: a folder where each chunk is kept as it is done, whole or not at all, and the result in the end, as
+    `Inversion.save` writes it. resume: go on with the run that the folder holds, if it is the same one; it ends with what an
+    uninterrupted run gives, bit for bit. overwrite: replace what the folder holds. time_limit: seconds of the call;
+    signal_time_limit: seconds of a signal, which the signals of a chunk share; both are looked at between starts and steps,
+    and what is not finished by then comes back as `user_limit`. callback: told a `RunProgress` after each chunk; what
+    returns True or raises StopIteration stops the run.
+
     Options of the methods are the fields of their classes, documented there: `Hybrid` (restarts, max_iter, z0 and those of
     `LayerOptions`: lam, gamma, support_threshold, solver, tol, force, image_layer, layer_problems), `LatentPursuit`
     (debias, max_iter and those of `LayerOptions`), `LevenbergMarquardt` (restarts, max_iter, z0), `GradientDescent`
@@ -68,11 +83,12 @@ def invert(
     cardinalities, debias, max_iter), `Oracle` (supports, form, debias, max_iter).
 
     Computes in float64 and returns an `Inversion` in the generator's type; its verdict is `verify`'s. Raises TypeError
-    or ValueError for input that does not fit, before any arithmetic.
+    or ValueError for input that does not fit, before any arithmetic; FileExistsError
+    for a folder that holds a result or a run, OSError where it cannot be written.
     """
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
-    asked = as_method(method, options, METHODS)
+    asked, watch = as_method(method, options, METHODS), Watch(time_limit, signal_time_limit, callback)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
     task = make_task(generator, y, measurement, noise, prior)
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
@@ -83,15 +99,19 @@ def invert(
     check_level(task)
     chosen.check(task)
     started = time.perf_counter()
-    starts = Starts(task.generator, positive(seed, "seed", least=0))
-    size = task.chunk_size() if chunk is None else positive(chunk, "chunk")
-    found = _run_chunks(task, chosen, starts, size, progress)
-    solved = time.perf_counter()
-    settings = in_words(asked, options) | {"seed": seed, "chunk": size}
-    result = _result(task, dtype, chosen.name, found, truth, settings)
-    result.seconds.update(solve=solved - started, total=time.perf_counter() - started)
+    whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
+    run, complete = _opened(whole, chunk, checkpoint, resume, overwrite)
+    if complete and run.folder is not None:
+        result = Inversion.load(run.folder.path)
+    else:
+        found = run.go(watch, progress)
+        settings = in_words(asked, options) | {"seed": seed, "chunk": run.layout.size}
+        result = _finished(found, whole, settings, watch)
+        result.seconds["total"] = time.perf_counter() - started
+        result = result.one() if single else result
+        run.save(result, bool(watch.stopped))
     _report(result, task, on_fail)
-    return result.one() if single else result
+    return result
 
 
 def _refuse_prior(method: AbstractMethod, task: Task) -> None:
@@ -123,68 +143,29 @@ def _check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None
     return truth.to(torch.float64)
 
 
-def _run_chunks(task: Task, method: AbstractMethod, starts: Starts, size: int, progress: bool | None) -> Latents:
-    parts = []
-    with bar(task.N, method.name, progress) as shown:
-        for start in range(0, task.N, size):
-            count = min(size, task.N - start)
-            part, its = replace(task, progress=Progress(shown, start, count)), method
-            if count < task.N:
-                index = torch.arange(start, start + count, device=task.y.device)
-                part, its = part.take(index), method.take(index)
-            parts.append(_run(part, its, starts))
-            part.progress.reach(1.0)
-    return Latents.joined(parts)
+def _opened(
+    whole: Chunk, chunk: int | None, checkpoint: str | Path | None, resume: bool, overwrite: bool
+) -> tuple[Run, bool]:
+    """The run, with the folder that keeps it, and whether it is complete there."""
+    layout = Layout(len(whole), whole.task.chunk_size() if chunk is None else positive(chunk, "chunk"))
+    if checkpoint is None:
+        for name, wanted in (("resume", resume), ("overwrite", overwrite)):
+            if wanted:
+                raise ValueError(f"expected checkpoint=folder beside {name}=True, got none; name the folder of the run")
+        return Run(whole, layout), False
+    meant = run_words(whole)
+    folder, complete = open_folder(checkpoint, meant, layout, resume=resume, overwrite=overwrite, asked=chunk is not None)
+    return Run(whole, folder.layout, folder), complete
 
 
-def _run(task: Task, method: AbstractMethod, starts: Starts) -> Latents:
-    """What a method gives; where the noise's level is to be estimated, what it gives for the levels that are tried."""
-
-    def search(part: Task, index: Tensor | None) -> Latents:
-        its = method if index is None else method.take(index)
-        return _checked(its.run(part, starts), part, method)
-
-    return find(task, search, method.refine) if estimated(task) else search(task, None)
-
-
-def _checked(found: object, task: Task, method: AbstractMethod) -> Latents:
-    """What a method gave, if it is latents of the task's signals; with what it left out."""
-    who = f"from {type(method).__name__}.run"
-    if not isinstance(found, Latents):
-        raise TypeError(f"expected Latents {who}, got {describe(found)}; return cvxinv.Latents(z)")
-    shape, z = (task.N, task.generator.latent_dim), found.z
-    if not isinstance(z, Tensor) or z.shape != shape or z.dtype != task.y.dtype or z.device != task.y.device:
-        raise ValueError(
-            f"expected latents z {who} of shape {shape}, {task.y.dtype} on {task.y.device}, got {describe(z)}; "
-            "make them like task.y"
-        )
-    used = (method.name,) * task.N if found.used is None else found.used
-    starts = torch.zeros(task.N, dtype=torch.long) if found.starts is None else found.starts
-    for name, value in (("used", used), ("starts", starts)):
-        if len(value) != task.N:
-            raise ValueError(f"expected {name} {who} for {task.N} signals, got {len(value)}; one entry per signal")
-    return replace(found, used=used, starts=starts)
-
-
-def _result(
-    task: Task, dtype: torch.dtype, method: str, found: Latents, truth: Tensor | None, settings: dict[str, Any]
-) -> Inversion:
-    started = time.perf_counter()
-    z = torch.where(task.usable[:, None], found.z, torch.nan).to(dtype)
-    task = at_level(task, z)
-    verdict = judge(task, z)  # on z as it is given back, rounding included
-    notes = level_notes(task, verdict.explained, verdict.misfit)
-    clean = torch.nan_to_num(z).to(torch.float64)
-    blank = (~task.usable)[:, None]
-    *hidden, signal = [torch.where(blank, torch.nan, h) for h in task.generator.passed(clean)]
-    return Inversion(
-        z, tuple(h.to(dtype) for h in hidden), signal.to(dtype), method, verdict, found.layers,
-        found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
-        {} if truth is None else snrs(task, truth, z, hidden, signal),
-        {"verify": time.perf_counter() - started},
-        settings | task_words(task), versions(task, dtype), (*found.notes, *notes),
-        measure_uncertainty(task, clean),
-    )  # fmt: skip
+def _finished(found: Inversion, whole: Chunk, settings: dict[str, Any], watch: Watch) -> Inversion:
+    """The answer with what was asked for, what ran, and what is to be said of all signals."""
+    task, verdict, level, notes = whole.task, found.verdict, None, found.notes
+    if estimated(task) and found.uncertainty is not None:
+        level, notes = found.uncertainty.sigma, (*notes, *level_notes(verdict.explained, verdict.misfit, verdict.size))
+    if watch.stopped:
+        notes = (*notes, f"stopped by {watch.stopped}: what was not finished by then is {USER_LIMIT}")
+    return replace(found, settings=settings | task_words(task, level), versions=versions(task, whole.dtype), notes=notes)
 
 
 def _report(result: Inversion, task: Task, on_fail: str) -> None:

@@ -106,18 +106,16 @@ def at_level(task: Task, z: Tensor) -> Task:
     return _with(task, torch.maximum(estimate(task, z).nan_to_num(0.0), floor.clamp(min=SMALLEST)))
 
 
-def level_notes(task: Task, explained: Tensor, misfit: Tensor) -> tuple[str, ...]:
-    """What is to be said of estimated levels, for results; explained, misfit: `(N,)`, on the CPU."""
-    if not estimated(task):
-        return ()
+def level_notes(explained: Tensor, misfit: Tensor, size: Tensor) -> tuple[str, ...]:
+    """What is to be said of levels that were estimated, for results; `(N,)`, on the CPU, size: |y| of what was seen."""
     said = "the noise's level was estimated from what each fit leaves over: its size alone cannot refute the fit"
-    lost, large = int((~explained).sum()), int((explained & (misfit > _MOST * task.size.cpu())).sum())
+    lost, large = int((~explained).sum()), int((explained & (misfit > _MOST * size)).sum())
     notes = [f"{said}, and a model error that looks like noise counts as noise"]
     if large:
         notes.append(f"the level of {large} signals is large: it takes more than half of what was seen of them")
     if lost:
         notes.append(
-            f"{lost} of {task.N} signals are not called explained: what is left of them resembles the generator's own "
+            f"{lost} of {len(size)} signals are not called explained: what is left of them resembles the generator's own "
             "samples or an offset, or is uneven, or G(z) takes no more off them than off noise, or z is no optimum"
         )
     return tuple(notes)

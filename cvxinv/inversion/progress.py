@@ -1,13 +1,19 @@
-"""A bar that moves: the work on a chunk of signals, told in shares of it, on the bar of the whole batch."""
+"""A bar that moves: the work on a chunk of signals, told in shares of it, on the bar of the whole batch. And its time."""
+
+import time
 
 from tqdm import tqdm
 
 
 class Progress:
-    """What `invert` shows. Without a bar it takes every word and does nothing."""
+    """What `invert` shows, and until when it may take. Without a bar it takes every word and does nothing.
 
-    def __init__(self, bar: "tqdm | None" = None, start: int = 0, signals: int = 0):
+    deadline: None, or when this chunk's time is over, as `time.time` counts. cut: whether something was left out for it.
+    """
+
+    def __init__(self, bar: "tqdm | None" = None, start: int = 0, signals: int = 0, deadline: float | None = None):
         self._bar, self._start, self._signals = bar, start, signals
+        self.deadline, self.cut = deadline, False
 
     def reach(self, share: float) -> None:
         """`share` in [0, 1] of this chunk's work is done; a bar never goes back."""
@@ -16,6 +22,12 @@ class Progress:
         step = self._start + min(share, 1.0) * self._signals - self._bar.n
         if step > 0:
             self._bar.update(step)
+
+    def late(self) -> bool:
+        """Whether the time is over; whoever asks leaves the rest of its work where it is."""
+        if self.deadline is not None and time.time() > self.deadline:
+            self.cut = True
+        return self.cut
 
 
 def bar(total: int, name: str, wanted: bool | None) -> tqdm:

@@ -167,11 +167,15 @@ class Inversion(Batch):
         return self.summary()
 
 
-def task_words(task: Task) -> dict[str, Any]:
-    """The task in words, for the result: a stored latent means little without the noise and the prior it was judged by."""
+def task_words(task: Task, level: Tensor | None = None) -> dict[str, Any]:
+    """The task in words, for the result: a stored latent means little without the noise and the prior it was judged by.
+
+    level: the noise's, `(N,)`, signal units, where it was estimated; NaN where it is not known.
+    """
     noise = None
     if task.noise is not None:
-        low, high = float(task.noise.bound.min()), float(task.noise.bound.max())
+        bound = task.noise.bound if level is None else level[level.isfinite()]
+        low, high = (float(bound.min()), float(bound.max())) if len(bound) else (torch.nan, torch.nan)
         noise = f"{task.noise.norm}:{low:g}" if low == high else f"{task.noise.norm}, {low:g} to {high:g} per signal"
         if task.noise.estimated:
             ends = dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .result import Inversion
 
 TENSORS, SPEC = "result.safetensors", "result.json"
+RUN = "run.json"  # of a run that is not finished, see `runs.folder`
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT, _REPORT = tensor_names(Verdict), tensor_names(LayerReport)
@@ -33,14 +35,15 @@ LATENTS = ("z", "latents")
 
 
 @undisturbed
-def save_inversion(inversion: "Inversion", folder: str | Path) -> Path:
+def save_inversion(inversion: "Inversion", folder: str | Path, run: Mapping[str, Any] | None = None) -> Path:
     """Write `result.safetensors` and `result.json` into `folder` (made where it is missing); returns the folder.
 
     Both are complete on the disk before either gets its name, and the JSON file gets it last; a result that was there
-    stays where this fails. Raises OSError for a folder that cannot be written.
+    stays where this fails. run: what it is the result of, where that may be asked for again (`runs.folder`). Raises OSError
+    for a folder that cannot be written.
     """
     folder = check_writable(folder)
-    tensors, spec = _tensors(inversion), _spec(inversion)
+    tensors, spec = inversion_tensors(inversion), inversion_spec(inversion) | ({} if run is None else {"run": run})
     folder.mkdir(parents=True, exist_ok=True)
     write_pair(folder / TENSORS, tensors, folder / SPEC, spec)
     return folder
@@ -55,7 +58,7 @@ def load_fields(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     spec, tensors = _read_result(folder)
     try:
-        return _fields(spec, tensors)
+        return inversion_fields(spec, tensors)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
@@ -80,7 +83,8 @@ def check_writable(folder: str | Path) -> Path:
     return folder
 
 
-def _tensors(inversion: "Inversion") -> dict[str, Tensor]:
+def inversion_tensors(inversion: "Inversion") -> dict[str, Tensor]:
+    """All tensors of an inversion, by the names that files give them."""
     named = {"z": inversion.z, "signal": inversion.signal, "starts": inversion.starts}
     named |= {f"hidden.{k}": h for k, h in enumerate(inversion.hidden, 1)}
     named |= {name: getattr(inversion.verdict, name) for name in _VERDICT}
@@ -94,7 +98,8 @@ def _tensors(inversion: "Inversion") -> dict[str, Tensor]:
     return named
 
 
-def _spec(inversion: "Inversion") -> dict[str, Any]:
+def inversion_spec(inversion: "Inversion") -> dict[str, Any]:
+    """All words and plain numbers of an inversion, as JSON holds them."""
     return {
         "format": _FORMAT,
         "version": _VERSION,
@@ -134,7 +139,8 @@ def _layer_spec(report: LayerReport) -> dict[str, Any]:
     }
 
 
-def _fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+def inversion_fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The fields of the inversion that has these words and tensors; its layer problems are None."""
     verdict = Verdict(status=np.array(spec["status"], dtype="<U16"), **{name: tensors[name] for name in _VERDICT})
     return dict(
         z=tensors["z"],
@@ -219,6 +225,10 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"expected the folder of a result, got {folder}, which is none; {near(folder, ('',))}")
     for name in (SPEC, TENSORS):
         if not (folder / name).is_file():
+            if (folder / RUN).is_file():
+                raise FileNotFoundError(
+                    f"expected a finished result in {folder}, got a run that is not finished: go on with resume=True"
+                )
             raise FileNotFoundError(
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )

@@ -81,6 +81,8 @@ def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay
     best = Descent(z.clone(), worst, worst.clone(), torch.full((task.N,), count, device=z.device))
     stale = torch.zeros_like(step)
     for k in range(count):
+        if task.progress.deadline is not None and task.progress.late():
+            break
         misfit, g = gradient(task, z)
         merit = task.merit(z, misfit)
         better = merit < best.merit

@@ -50,7 +50,8 @@ def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0) ->
     left, parts, where = torch.arange(task.N, device=at.mu.device), list[Place](), list[Tensor]()
     for k in range(max_iter):
         at, done = _stepped(task, at)
-        done = done | (at.view.merit <= target * task.size) | (k == max_iter - 1)
+        late = task.progress.deadline is not None and task.progress.late()
+        done = done | (at.view.merit <= target * task.size) | (late or k == max_iter - 1)
         if not done.any():
             continue
         parts.append(at.take(done))

@@ -66,6 +66,8 @@ def descend(
     misfit, merit = state.misfit.clone(), state.merit.clone()
     floor = target * task.size
     for _ in range(max_iter):
+        if task.progress.deadline is not None and task.progress.late():
+            break
         state = state.step()
         z[left], misfit[left], merit[left] = state.z, state.misfit, state.merit
         steps[left] += 1

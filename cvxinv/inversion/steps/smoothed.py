@@ -60,6 +60,8 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
     for index in torch.arange(task.N, device=z.device).split(block):
         some, at = part.take(index), z[index].to(part.y)
         for scale in scales:
+            if task.progress.deadline is not None and task.progress.late():
+                break
             at = _step(some, at, scale * spread)
         found[index] = at.to(z)
     found = torch.where(torch.isfinite(found).all(1, keepdim=True), found, z)

@@ -1,0 +1,133 @@
+"""A run in memory: chunks are computed one after the other, or by a cluster, and joined; a folder keeps them meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ..progress import Progress, bar
+from ..result import Inversion
+from ..steps.starts import Starts
+from ..storage import inversion_fields, inversion_spec, inversion_tensors, save_inversion
+from .folder import Layout, RunFolder
+from .watch import Watch
+from .work import Chunk, answer, not_begun
+
+
+@dataclass
+class Run:
+    """What is computed: all signals, how they are cut, and where chunks are kept; None keeps them in memory alone."""
+
+    whole: Chunk
+    layout: Layout
+    folder: RunFolder | None = None
+    parts: dict[int, Inversion] = field(default_factory=dict)
+
+    def chunk(self, k: int) -> Chunk:
+        """The signals of chunk k."""
+        return self.whole.part(*self.layout.span(k))
+
+    def go(self, watch: Watch, progress: bool | None) -> Inversion:
+        """All signals, in their order; what was not begun when the run was stopped is `user_limit`."""
+        if self.folder is None and watch.nobody and self.layout.signals <= self.layout.size:
+            return self._at_once(progress)
+        todo = self._begun(watch)
+        with self._threads(), bar(self.layout.signals, self.whole.method.name, progress) as shown:
+            for k, part, cut in self._results(todo, watch, shown):
+                unfinished = cut and watch.over
+                self.parts[k] = part
+                if self.folder is not None and self.layout.count > 1 and not unfinished:
+                    keep(self.folder, k, part)
+                watch.told(k, part, self.layout)
+                if watch.stopped:
+                    break
+        return self._joined()
+
+    def _at_once(self, progress: bool | None) -> Inversion:
+        with bar(self.layout.signals, self.whole.method.name, progress) as shown:
+            moved = Progress(shown, 0, self.layout.signals)
+            found = answer(self.whole, Starts(self.whole.task.generator, self.whole.seed), moved)
+            moved.reach(1.0)
+        return found
+
+    def save(self, result: Inversion, unfinished: bool) -> None:
+        """Write the result of all signals where a folder was named; of a run that was stopped, its chunks stay."""
+        if self.folder is None:
+            return
+        said = {"unfinished": True} if unfinished else {}
+        with self.folder.told_why("the result"):
+            save_inversion(result, self.folder.path, self.folder.meant | said)
+        if not unfinished:
+            self.folder.finish()
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """With as many threads as the run began with: their number decides the last bits."""
+        before, wanted = torch.get_num_threads(), None if self.folder is None else self.folder.meant["threads"]
+        if wanted in (None, before):
+            yield
+            return
+        torch.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _begun(self, watch: Watch) -> list[int]:
+        """The chunks that are left to do, after those that a folder keeps were read."""
+        if self.folder is None:
+            return list(range(self.layout.count))
+        self.folder.begin()
+        for k in sorted(self.folder.done()):
+            self.parts[k] = on_device(kept(self.folder, k), self.whole.task.y.device)
+            watch.known(self.parts[k].verdict.counts())
+        return [k for k in range(self.layout.count) if k not in self.parts]
+
+    def _results(self, todo: list[int], watch: Watch, shown: Any) -> Iterator[tuple[int, Inversion, bool]]:
+        starts = Starts(self.whole.task.generator, self.whole.seed)
+        for k in todo:
+            chunk = self.chunk(k)
+            progress = watch.progress(shown, self.layout.span(k)[0], len(chunk))
+            part = answer(chunk, starts, progress)
+            progress.reach(1.0)
+            yield k, part, progress.cut
+
+    def _joined(self) -> Inversion:
+        like = next(iter(self.parts.values()))
+        parts = [self.parts[k] if k in self.parts else not_begun(self.chunk(k), like) for k in range(self.layout.count)]
+        return joined(parts)
+
+
+def joined(parts: list[Inversion]) -> Inversion:
+    """The inversion of all signals of a run, its settings and versions left open."""
+    if len(parts) == 1:
+        return parts[0]
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    if len({len(part.layers) for part in parts}) > 1:  # layers of signals that were begun, and none of the others
+        parts = [replace(part, layers=()) for part in parts]
+    seconds = {name: sum(part.seconds.get(name, 0.0) for part in parts) for name in ("verify", "solve")}
+    return replace(Inversion.joined(parts), notes=notes, seconds=seconds)
+
+
+def keep(folder: RunFolder, k: int, part: Inversion) -> None:
+    """Write a chunk, as results are written."""
+    folder.write(k, inversion_tensors(part), inversion_spec(part))
+
+
+def kept(folder: RunFolder, k: int) -> Inversion:
+    """Read a chunk that was written."""
+    return Inversion(**inversion_fields(*folder.read(k)))
+
+
+def on_device(part: Inversion, device: torch.device) -> Inversion:
+    """An inversion that was read from files, its latents, signals and points of layers on a device."""
+    if device.type == "cpu":
+        return part
+    layers = []
+    for report in part.layers:
+        solution = replace(report.solution, h=report.solution.h.to(device), p=report.solution.p.to(device))
+        layers.append(replace(report, solution=solution))
+    hidden = tuple(h.to(device) for h in part.hidden)
+    return replace(part, z=part.z.to(device), hidden=hidden, signal=part.signal.to(device), layers=tuple(layers))
