@@ -44,9 +44,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def _put(path: Path, content: bytes) -> None:
     """Write a file, and wait until it is on the disk: its name must never come before its bytes."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
+    path.write_bytes(content)
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 

@@ -366,7 +366,7 @@ class _Outcome:
             return f"the result in {self.written} is complete"
         if self.may_write is not None and (kept := words_of_run(self.may_write)):
             return f"{kept}; go on with: {go_on_command()}"
-        if self.may_write is not None:
+        if self.may_write is not None and self.may_write.exists():
             return f"{self.may_write} holds no unfinished result"
         return "nothing was written"
 

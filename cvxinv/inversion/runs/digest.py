@@ -60,7 +60,9 @@ def _feed_numbers(mark: Any, value: Tensor | np.ndarray) -> None:
         mark.update(f"{value.dtype},".encode())
         # the bytes as they are: not every type of torch is one of numpy
         value = value.detach().resolve_conj().resolve_neg().cpu().contiguous()
-        shape, raw = value.shape, value.reshape(-1).view(torch.uint8).numpy()
+        # one number that stands for many may have the stride 0
+        flat = value.reshape(-1) if value.numel() > 1 else value.reshape(-1).clone(memory_format=torch.contiguous_format)
+        shape, raw = value.shape, flat.view(torch.uint8).numpy()
     else:
         shape, raw = value.shape, np.ascontiguousarray(value)  # type: ignore[assignment]
         mark.update(f"{value.dtype.str},".encode())

@@ -164,7 +164,7 @@ def words_of_run(folder: Path) -> str:
 
 def holds_something(folder: Path) -> bool:
     """Whether a folder holds a result or a run, finished or not."""
-    return any((folder / name).exists() for name in (SPEC, TENSORS, RUN, CHUNKS))
+    return any((folder / name).exists() for name in (SPEC, RUN))
 
 
 def open_folder(
@@ -178,6 +178,8 @@ def open_folder(
     folder = check_folder(folder, resume=resume, overwrite=overwrite)
     if overwrite:
         clear(folder)
+    elif not holds_something(folder):  # chunks of a run that is gone
+        shutil.rmtree(folder / CHUNKS, ignore_errors=True)
     if not (resume and holds_something(folder)):
         return RunFolder(folder, {**meant, **_cut(layout), "threads": torch.get_num_threads()}, layout), False
     known, complete = stored_run(folder)

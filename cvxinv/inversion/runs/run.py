@@ -77,7 +77,7 @@ class Run:
 
     def _begun(self, watch: Watch) -> list[int]:
         """The chunks that are left to do, after those that a folder keeps were read."""
-        if self.folder is None:
+        if self.folder is None or self.layout.count == 1:  # a single chunk is there with its result
             return list(range(self.layout.count))
         self.folder.begin()
         for k in sorted(self.folder.done()):
