@@ -57,6 +57,9 @@ def same(a: ci.Inversion, b: ci.Inversion) -> None:
     assert a.settings == b.settings and a.versions == b.versions
 
 
+FAST: dict[str, Any] = {"method": "levenberg_marquardt", "on_fail": "ignore"}
+
+
 class StoppedError(Exception):
     """What a test stops a run with."""
 
@@ -105,17 +108,17 @@ def test_chunks_that_are_done_are_not_computed_again(tmp_path: Path):
     G = net()
     y = signals(G)
     with pytest.raises(StoppedError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(3), on_fail="ignore")
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(3), **FAST)
     told: list[ci.RunProgress] = []
-    ci.invert(G, y, checkpoint=tmp_path, resume=True, callback=told.append, on_fail="ignore")
+    ci.invert(G, y, checkpoint=tmp_path, resume=True, callback=told.append, **FAST)
     assert [word.chunk for word in told] == [3, 4] and [word.done for word in told] == [20, 24]
     assert sum(told[-1].counts.values()) == N
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 1}, r"seed \(1 in place of 0\)"),
-    "option": ({"restarts": 3}, r"restarts \(3 in place of 10\)"),
-    "method": ({"method": "levenberg_marquardt"}, "method"),
+    "option": ({"restarts": 3}, r"restarts \(3 in place of 1\)"),
+    "method": ({"method": "gradient_descent"}, "method"),
     "noise": ({"noise": ("l2", 0.2)}, "noise"),
     "chunk": ({"chunk": 7}, r"chunk \(7 in place of 5\)"),
     "mask": ({"measurement": MASKS}, "measurement"),
@@ -130,33 +133,33 @@ def test_another_run_is_refused_by_name(change: str, tmp_path: Path):
     G = net()
     y = signals(G)
     with pytest.raises(StoppedError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(1), on_fail="ignore")
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(1), **FAST)
     options, name = CHANGES[change]
     with pytest.raises(ValueError, match=f"got another: .*{name}"):
-        ci.invert(G, y, checkpoint=tmp_path, resume=True, **options)
+        ci.invert(G, y, checkpoint=tmp_path, resume=True, **(FAST | options))
 
 
 def test_another_generator_and_other_signals_are_refused_by_name(tmp_path: Path):
     G = net()
     y = signals(G)
     with pytest.raises(StoppedError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(1), on_fail="ignore")
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(1), **FAST)
     last = y.clone()
     last[-1, -1] += 1e-15
     for other, seen, name in ((net(1), y, "generator"), (G, last, "signals"), (net(0, nn.Tanh()), y, "generator")):
         with pytest.raises(ValueError, match=rf"got another: {name} \(other values\); pass the same"):
-            ci.invert(other, seen, checkpoint=tmp_path, resume=True)
+            ci.invert(other, seen, checkpoint=tmp_path, resume=True, **FAST)
     bias = replace(G.layers[0], b=G.layers[0].b + 1e-15)
     with pytest.raises(ValueError, match="generator"):
-        ci.invert(replace(G, layers=(bias, *G.layers[1:])), y, checkpoint=tmp_path, resume=True)
+        ci.invert(replace(G, layers=(bias, *G.layers[1:])), y, checkpoint=tmp_path, resume=True, **FAST)
 
 
 def test_results_are_replaced_only_where_that_is_asked_for(tmp_path: Path):
     G = net()
     y = signals(G)
-    first = ci.invert(G, y[:3], checkpoint=tmp_path, on_fail="ignore")
+    first = ci.invert(G, y[:3], checkpoint=tmp_path, **FAST)
     with pytest.raises(FileExistsError, match="holds a result; go on with resume=True"):
-        ci.invert(G, y, checkpoint=tmp_path)
+        ci.invert(G, y, checkpoint=tmp_path, **FAST)
     same(first, ci.Inversion.load(tmp_path))
     with pytest.raises(ValueError, match="expected resume or overwrite, got both"):
         ci.invert(G, y, checkpoint=tmp_path, resume=True, overwrite=True)
@@ -165,13 +168,13 @@ def test_results_are_replaced_only_where_that_is_asked_for(tmp_path: Path):
     with pytest.raises(ValueError, match="expected y of shape"):  # before anything goes
         ci.invert(G, y[:, :7], checkpoint=tmp_path, overwrite=True)
     same(first, ci.Inversion.load(tmp_path))
-    second = ci.invert(G, y, checkpoint=tmp_path, overwrite=True, on_fail="ignore")
+    second = ci.invert(G, y, checkpoint=tmp_path, overwrite=True, **FAST)
     assert len(second) == N
     same(second, ci.Inversion.load(tmp_path))
     with pytest.raises(StoppedError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path, overwrite=True, callback=stop_after(1), on_fail="ignore")
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, overwrite=True, callback=stop_after(1), **FAST)
     with pytest.raises(FileExistsError, match="holds a run that is not finished"):
-        ci.invert(G, y, checkpoint=tmp_path)
+        ci.invert(G, y, checkpoint=tmp_path, **FAST)
 
 
 def test_a_result_that_does_not_say_of_what_is_not_gone_on_with(tmp_path: Path):
@@ -184,13 +187,13 @@ def test_a_result_that_does_not_say_of_what_is_not_gone_on_with(tmp_path: Path):
 def test_a_damaged_chunk_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     G = net()
     y = signals(G)
-    reference = ci.invert(G, y, chunk=5, on_fail="ignore")
+    reference = ci.invert(G, y, chunk=5, **FAST)
     with pytest.raises(StoppedError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(3), on_fail="ignore")
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, callback=stop_after(3), **FAST)
     chunks = sorted((tmp_path / "chunks").glob("*.safetensors"))
     chunks[0].write_bytes(chunks[0].read_bytes()[:-3])
     chunks[1].unlink()
-    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, on_fail="ignore"))
+    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
     assert caplog.text.count("is damaged and is computed again") == 2
 
 
@@ -228,24 +231,24 @@ def test_a_full_disk_says_what_is_kept_and_loses_nothing_else(write: int, tmp_pa
 def test_what_is_not_finished_in_time_comes_back_as_user_limit_and_the_run_goes_on(tmp_path: Path):
     G = net()
     y = signals(G)
-    reference = ci.invert(G, y, chunk=5, on_fail="ignore")
-    part = ci.invert(G, y, chunk=5, on_fail="ignore", time_limit=1e-9, checkpoint=tmp_path)
+    reference = ci.invert(G, y, chunk=5, **FAST)
+    part = ci.invert(G, y, chunk=5, **FAST, time_limit=1e-9, checkpoint=tmp_path)
     assert len(part) == N and set(part.status[5:]) == {"user_limit"} and bool(part.z[5:].isnan().all())
     assert part.status[4] == "numerical_error" and "stopped by the time limit" in part.notes[-1]
     assert ci.Inversion.load(tmp_path).status.tolist() == part.status.tolist()
     with pytest.raises(FileExistsError):
-        ci.invert(G, y, chunk=5, checkpoint=tmp_path)
-    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, on_fail="ignore"))
+        ci.invert(G, y, chunk=5, checkpoint=tmp_path, **FAST)
+    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
     same(reference, ci.Inversion.load(tmp_path))
 
 
+@pytest.mark.parametrize("noise", [None, ("linf", 1e-3), "auto"], ids=str)
 @pytest.mark.parametrize("method", ["hybrid", "levenberg_marquardt", "gradient_descent"])
-@pytest.mark.parametrize("noise", [None, ("linf", 1e-3), ("gaussian", 0.01), "auto"], ids=str)
 def test_a_limit_for_each_signal_ends_what_takes_longer(method: str, noise: Any):
     G = net()
     y = G(G.sample_latent(6, torch.Generator().manual_seed(3))) + 3.0
     began = time.monotonic()
-    found = ci.invert(G, y, method, noise=noise, restarts=100_000, signal_time_limit=0.05, on_fail="ignore")
+    found = ci.invert(G, y, method, noise=noise, restarts=3000, signal_time_limit=0.02, on_fail="ignore")
     assert time.monotonic() - began < 30
     assert len(found) == 6 and bool(found.z.isfinite().all()) and set(found.status) <= {"user_limit", "explained"}
 
@@ -253,8 +256,8 @@ def test_a_limit_for_each_signal_ends_what_takes_longer(method: str, noise: Any)
 def test_a_limit_that_is_not_met_changes_nothing():
     G = net()
     y = signals(G)
-    reference = ci.invert(G, y, chunk=5, on_fail="ignore")
-    same(reference, ci.invert(G, y, chunk=5, on_fail="ignore", time_limit=1e6, signal_time_limit=1e6))
+    reference = ci.invert(G, y, chunk=5, **FAST)
+    same(reference, ci.invert(G, y, chunk=5, **FAST, time_limit=1e6, signal_time_limit=1e6))
 
 
 @pytest.mark.parametrize("how", ["True", "StopIteration"])
@@ -268,7 +271,7 @@ def test_a_callback_stops_a_run(how: str):
             raise StopIteration
         return len(told) == 2
 
-    found = ci.invert(G, y, chunk=5, on_fail="ignore", callback=callback)
+    found = ci.invert(G, y, chunk=5, **FAST, callback=callback)
     assert [word.chunk for word in told] == [0, 1] and told[1].chunks == 5 and told[1].done == 10
     assert set(found.status[10:]) == {"user_limit"} and "stopped by the callback" in found.notes[-1]
     assert told[1].remaining > 0 and told[1].seconds > told[0].seconds
@@ -291,10 +294,10 @@ def test_limits_that_are_none_are_refused(options: dict[str, Any], message: str)
 def test_chunks_are_logged_where_somebody_listens(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture):
     G = net()
     y = signals(G)
-    ci.invert(G, y, chunk=12, on_fail="ignore")
+    ci.invert(G, y, chunk=12, **FAST)
     assert not caplog.records and capfd.readouterr() == ("", "")
     with caplog.at_level(logging.INFO, "cvxinv"):
-        ci.invert(G, y, chunk=12, on_fail="ignore")
+        ci.invert(G, y, chunk=12, **FAST)
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["chunk 1 of 2", "chunk 2 of 2"]
     assert all(r.levelno == logging.INFO and r.name == "cvxinv" for r in caplog.records)
 

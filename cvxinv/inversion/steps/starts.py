@@ -62,7 +62,9 @@ class Hunt:
         """
         if index is not None:
             self.open = index
-        if len(self.open) == 0 or (self.task.progress.deadline is not None and self.task.progress.late()):
+        if self.task.progress.deadline is not None and self.task.progress.late():
+            self.open = self.open[:0]
+        if len(self.open) == 0:
             return
         self._keep(name, search(self.task.take(self.open), self.open))
         self.task.progress.reach(1 - len(self.open) / self.task.N)
@@ -75,7 +77,9 @@ class Hunt:
         search: a descent from latents, of a task.
         """
         for k in range(first, first + count):
-            if len(self.open) == 0 or (self.task.progress.deadline is not None and self.task.progress.late()):
+            if self.task.progress.deadline is not None and self.task.progress.late():
+                self.open = self.open[:0]
+            if len(self.open) == 0:
                 return
             part = self.task.take(self.open)
             new = search(part, most_promising(part, starts.latents(k * candidates, candidates).to(self.task.y)))
