@@ -93,8 +93,6 @@ def _parts(value: Any) -> Iterable[Any]:
         return (value.func, value.args, value.keywords)
     if isinstance(value, (type, ModuleType, BuiltinFunctionType)):
         return (getattr(value, "__module__", ""), getattr(value, "__qualname__", getattr(value, "__name__", "")))
-    if is_dataclass(value):
-        return [(f.name, getattr(value, f.name)) for f in fields(value)]
     return _of_object(value)
 
 
@@ -109,13 +107,19 @@ def _own(module: nn.Module) -> dict[str, Any]:
     return {k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, (*_PLAIN, tuple, list))}
 
 
+def attributes(value: Any) -> list[tuple[str, Any]]:
+    """Names and values of an object's attributes, of a dataclass its fields; without what a class works out once."""
+    if is_dataclass(value):
+        return [(f.name, getattr(value, f.name)) for f in fields(value)]
+    bases = type(value).__mro__
+    worked_out = {name for base in bases for name, held in vars(base).items() if isinstance(held, cached_property)}
+    return sorted(((k, v) for k, v in vars(value).items() if k not in worked_out), key=lambda pair: pair[0])
+
+
 def _of_object(value: Any) -> Iterable[Any]:
-    """An object by its attributes, without what a class works out once; one without any by its pickle, or its words."""
-    own: dict[str, Any] | None = getattr(value, "__dict__", None)
-    if own is not None:
-        bases = type(value).__mro__
-        worked_out = {name for base in bases for name, held in vars(base).items() if isinstance(held, cached_property)}
-        return sorted(((k, v) for k, v in own.items() if k not in worked_out), key=lambda pair: pair[0])
+    """An object by its attributes; one without any by its pickle, or its words."""
+    if is_dataclass(value) or getattr(value, "__dict__", None) is not None:
+        return attributes(value)
     try:
         return (value.__reduce_ex__(4)[1:3],)
     except TypeError:

@@ -8,7 +8,7 @@ from ...generator.abstract import AbstractGenerator
 from ..method import AbstractMethod
 from ..result import versions
 from ..task import Noise
-from .digest import digest, in_a_word
+from .digest import attributes, digest, in_a_word
 from .work import Chunk
 
 
@@ -30,8 +30,7 @@ def shared_words(
     generator: AbstractGenerator, method: AbstractMethod, prior: object, seed: int, ran: Mapping[str, str]
 ) -> dict:
     """What all signals of a run share; ran: the versions, types and devices that it ran with."""
-    names = [f.name for f in fields(generator)] if is_dataclass(generator) else sorted(vars(generator).keys() - {"kept"})
-    parts = [(name, getattr(generator, name)) for name in names if name != "description"]
+    parts = [(name, value) for name, value in attributes(generator) if name != "description"]
     # of what a file says of a generator only the latents' distribution decides anything
     known = digest([*parts, generator.description.get("latent")])
     words = {"generator": f"sha256 {known}", "method": method.name, **option_words(method)}
