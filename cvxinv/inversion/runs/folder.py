@@ -69,6 +69,10 @@ class RunFolder:
         """The chunks that are done and whole; what is damaged counts as not done, and is computed again."""
         return {k for k in range(self.layout.count) if self._file(k, "json").is_file() and self._whole(k)}
 
+    def there(self, k: int) -> bool:
+        """Whether anything is kept of chunk k, finished or not."""
+        return self._file(k, "json").is_file()
+
     def count_done(self) -> int:
         """How many chunks are done, by their names alone."""
         return sum(self._file(k, "json").is_file() for k in range(self.layout.count))
@@ -220,9 +224,21 @@ def check_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
 
 def clear(folder: Path) -> None:
     """Take away the result and the run that a folder holds."""
-    for name in (SPEC, TENSORS, RUN):
+    spec = _spec_of(folder)
+    for name in (SPEC, TENSORS, RUN, *(f"{name}.npy" for name in spec.get("arrays", ()))):
         (folder / name).unlink(missing_ok=True)
+    if "arrays" in spec:
+        shutil.rmtree(folder / "result.zarr", ignore_errors=True)
     shutil.rmtree(folder / CHUNKS, ignore_errors=True)
+
+
+def _spec_of(folder: Path) -> dict[str, Any]:
+    """What a result's file says; nothing where there is none that can be read."""
+    try:
+        spec = json.loads((folder / SPEC).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return spec if isinstance(spec, dict) else {}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
