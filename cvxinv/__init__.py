@@ -61,6 +61,7 @@ from .inversion.method import AbstractMethod
 from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from .inversion.result import Inversion
+from .inversion.runs.stream import StreamedInversion, invert_stream
 from .inversion.runs.watch import RunProgress
 from .inversion.steps.pursuit import LayerOptions
 from .inversion.steps.starts import Starts
@@ -197,6 +198,7 @@ __all__ = [
     "Squares",
     "Starts",
     "Statement",
+    "StreamedInversion",
     "Tanh",
     "Task",
     "Tubes",
@@ -206,6 +208,7 @@ __all__ = [
     "Verdict",
     "certify",
     "invert",
+    "invert_stream",
     "load_generator",
     "provably_zero",
     "save_generator",

@@ -177,6 +177,9 @@ def invert_command(
     time_limit: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Stop after that; what is not finished is user_limit.")
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="WORKERS", help="Dask: local, a number of processes, or tcp://host:8786.")
+    ] = None,
     exact_check: Annotated[int | None, typer.Option(min=1, metavar="N", help="Compare N signals with CVXPY.")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="LATENTS", help="True latents, for SNRs alone.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write everything on one page.")] = None,
@@ -211,7 +214,7 @@ def invert_command(
         inversion = invert(
             G, signal.y, method, measurement=seen, noise=_noise(noise), prior=_prior(prior), truth=known, seed=seed,
             chunk=chunk, progress=False if quiet else None, on_fail="ignore", checkpoint=out, resume=resume,
-            overwrite=overwrite, time_limit=time_limit, **options,
+            overwrite=overwrite, time_limit=time_limit, cluster=_cluster(cluster), **options,
         )  # fmt: skip
         outcome.written = out
         files = {"out": out}
@@ -369,6 +372,10 @@ class _Outcome:
         if self.may_write is not None and self.may_write.exists():
             return f"{self.may_write} holds no unfinished result"
         return "nothing was written"
+
+
+def _cluster(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isdigit() else text
 
 
 def _refuse_problems_of_files(out: Path, resume: bool, certificates: bool, exact_check: bool) -> None:

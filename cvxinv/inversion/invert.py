@@ -22,11 +22,12 @@ from .method import AbstractMethod, as_method, in_words
 from .methods import METHODS
 from .options import positive
 from .result import Inversion, task_words, versions
+from .runs.engine import check_cluster
 from .runs.folder import Layout, open_folder
 from .runs.meant import run_words
 from .runs.run import Run
 from .runs.watch import Callback, Watch
-from .runs.work import Chunk
+from .runs.work import Chunk, told_often
 from .task import Task, make_task
 from .verify import EXPLAINED_WORD, USER_LIMIT
 
@@ -51,6 +52,7 @@ def invert(
     time_limit: float | None = None,
     signal_time_limit: float | None = None,
     callback: Callback | None = None,
+    cluster: object = None,
     **options: Any,
 ) -> Inversion:
     """Find z with G(z) = y on what was seen of y, for any number of signals.
@@ -66,15 +68,17 @@ def invert(
     None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a minimiser of |A
     G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for SNRs only, and for the supports of the
     oracle. seed: of the random starts, which are the same for every signal. chunk: signals at a time; None takes what fits 1
-    GB. progress: a bar; None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or
-    "ignore".
+    GB, with a checkpoint less where that would take minutes. progress: a bar; None shows it on a terminal. on_fail: "warn",
+    "raise" (UnsolvedError, which carries the result) or "ignore".
 
     checkpoint: a folder where each chunk is kept as it is done, whole or not at all, and the result in the end, as
     `Inversion.save` writes it. resume: go on with the run that the folder holds, if it is the same one; it ends with what an
     uninterrupted run gives, bit for bit. overwrite: replace what the folder holds. time_limit: seconds of the call;
     signal_time_limit: seconds of a signal, which the signals of a chunk share; both are looked at between starts and steps,
     and what is not finished by then comes back as `user_limit`. callback: told a `RunProgress` after each chunk; what
-    returns True or raises StopIteration stops the run.
+    returns True or raises StopIteration stops the run. cluster: None, or Dask's workers that compute the chunks (extra
+    `[cluster]`): "local" or a number for processes of this machine, an address "tcp://host:8786", or a `distributed.Client`;
+    the same bits come out. A script that asks for local ones stands under `if __name__ == "__main__":`.
 
     Options of the methods are the fields of their classes, documented there: `Hybrid` (restarts, max_iter, z0 and those of
     `LayerOptions`: lam, gamma, support_threshold, solver, tol, force, image_layer, layer_problems), `LatentPursuit`
@@ -90,6 +94,8 @@ def invert(
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     asked, watch = as_method(method, options, METHODS), Watch(time_limit, signal_time_limit, callback)
     single = isinstance(y, (Tensor, np.ndarray)) and _is_single(y, generator, measurement)
+    if cluster is not None:
+        check_cluster(cluster)
     task = make_task(generator, y, measurement, noise, prior)
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
     dtype, task = task.y.dtype, task.to(torch.float64)
@@ -101,6 +107,7 @@ def invert(
     started = time.perf_counter()
     whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
     run, complete = _opened(whole, chunk, checkpoint, resume, overwrite)
+    run.cluster = cluster
     if complete and run.folder is not None:
         result = Inversion.load(run.folder.path)
     else:
@@ -147,7 +154,8 @@ def _opened(
     whole: Chunk, chunk: int | None, checkpoint: str | Path | None, resume: bool, overwrite: bool
 ) -> tuple[Run, bool]:
     """The run, with the folder that keeps it, and whether it is complete there."""
-    layout = Layout(len(whole), whole.task.chunk_size() if chunk is None else positive(chunk, "chunk"))
+    usual = whole.task.chunk_size() if checkpoint is None else told_often(whole.task)
+    layout = Layout(len(whole), usual if chunk is None else positive(chunk, "chunk"))
     if checkpoint is None:
         for name, wanted in (("resume", resume), ("overwrite", overwrite)):
             if wanted:

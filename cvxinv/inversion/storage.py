@@ -229,6 +229,8 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise FileNotFoundError(
                     f"expected a finished result in {folder}, got a run that is not finished: go on with resume=True"
                 )
+            if name == TENSORS:
+                _read_spec(folder / SPEC)  # which may say that it is of another kind
             raise FileNotFoundError(
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )
@@ -239,7 +241,9 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_spec(path: Path) -> dict[str, Any]:
     spec = parse_json(path.read_bytes(), path)
     if not isinstance(spec, dict) or spec.get("format") != _FORMAT:
-        raise ValueError(f'expected "format": "{_FORMAT}" in {path}, got another file; pass the folder of a result')
+        streamed = isinstance(spec, dict) and "arrays" in spec
+        cure = "read it with cvxinv.StreamedInversion.load" if streamed else "pass the folder of a result"
+        raise ValueError(f'expected "format": "{_FORMAT}" in {path}, got another file; {cure}')
     if spec.get("version") != _VERSION:
         raise ValueError(f"expected version {_VERSION} in {path}, got {spec.get('version')}; update cvxinv to read it")
     if not isinstance(spec.get("sha256"), str):

@@ -237,6 +237,20 @@ def make_task(
 
     Raises TypeError or ValueError that say what was expected, what came, and the cure.
     """
+    task = read_task(generator, y, measurement, noise, prior)
+    if not task.usable.any():
+        _refuse_all_unusable(_flat(_signals(y, generator.device), generator, measurement), task.measurement)
+    return task
+
+
+def read_task(
+    generator: AbstractGenerator,
+    y: Tensor | np.ndarray,
+    measurement: object = None,
+    noise: object = None,
+    prior: object = None,
+) -> Task:
+    """`make_task` of some of many signals, where none of these may be usable."""
     if not isinstance(generator, AbstractGenerator):
         raise TypeError(
             f"expected a Generator, got {type(generator).__name__}; read it with cvxinv.load_generator(...) first"
@@ -262,7 +276,6 @@ def make_task(
     born, y = y.dtype, y.to(generator.dtype)
     seen = seeing.seen(len(y)).to(y.device)
     usable = (_fits(y) | ~seen).all(1) & seen.any(1)
-    _refuse_all_unusable(y, seen, usable)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
@@ -355,9 +368,8 @@ def _fits(y: Tensor) -> Tensor:
     return torch.isfinite(y) & (y.abs() <= min(_LARGEST, torch.finfo(y.dtype).max))
 
 
-def _refuse_all_unusable(y: Tensor, seen: Tensor, usable: Tensor) -> None:
-    if usable.any():
-        return
+def _refuse_all_unusable(y: Tensor, seeing: AbstractMeasurement) -> None:
+    seen = seeing.seen(len(y)).to(y.device)
     if not seen.any(1).any():
         raise ValueError("the mask hides everything: no entry of any signal was seen; True marks what was seen")
     i, k = (int(v) for v in (~_fits(y) & seen).nonzero()[0])

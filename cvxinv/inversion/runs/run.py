@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from ..progress import Progress, bar
 from ..result import Inversion
 from ..steps.starts import Starts
 from ..storage import inversion_fields, inversion_spec, inversion_tensors, save_inversion
+from .engine import Work
 from .folder import Layout, RunFolder
 from .watch import Watch
 from .work import Chunk, answer, not_begun
@@ -18,11 +18,12 @@ from .work import Chunk, answer, not_begun
 
 @dataclass
 class Run:
-    """What is computed: all signals, how they are cut, and where chunks are kept; None keeps them in memory alone."""
+    """What is computed: all signals, how they are cut, where chunks are kept (None: in memory), and by which cluster."""
 
     whole: Chunk
     layout: Layout
     folder: RunFolder | None = None
+    cluster: object = None
     parts: dict[int, Inversion] = field(default_factory=dict)
 
     def chunk(self, k: int) -> Chunk:
@@ -31,11 +32,12 @@ class Run:
 
     def go(self, watch: Watch, progress: bool | None) -> Inversion:
         """All signals, in their order; what was not begun when the run was stopped is `user_limit`."""
-        if self.folder is None and watch.nobody and self.layout.signals <= self.layout.size:
+        if self.folder is None and self.cluster is None and watch.nobody and self.layout.signals <= self.layout.size:
             return self._at_once(progress)
         todo = self._begun(watch)
         with self._threads(), bar(self.layout.signals, self.whole.method.name, progress) as shown:
-            for k, part, cut in self._results(todo, watch, shown):
+            work = Work(self.whole.task.generator, self.whole.seed, self.layout, self.whole.part, self.cluster)
+            for k, part, cut in work.results(todo, watch, shown):
                 unfinished = cut and watch.over
                 self.parts[k] = part
                 if self.folder is not None and self.layout.count > 1 and not unfinished:
@@ -84,15 +86,6 @@ class Run:
             self.parts[k] = on_device(kept(self.folder, k), self.whole.task.y.device)
             watch.known(self.parts[k].verdict.counts())
         return [k for k in range(self.layout.count) if k not in self.parts]
-
-    def _results(self, todo: list[int], watch: Watch, shown: Any) -> Iterator[tuple[int, Inversion, bool]]:
-        starts = Starts(self.whole.task.generator, self.whole.seed)
-        for k in todo:
-            chunk = self.chunk(k)
-            progress = watch.progress(shown, self.layout.span(k)[0], len(chunk))
-            part = answer(chunk, starts, progress)
-            progress.reach(1.0)
-            yield k, part, progress.cut
 
     def _joined(self) -> Inversion:
         like = next(iter(self.parts.values()))

@@ -19,10 +19,15 @@ from ..level import at_level, estimated, find
 from ..method import AbstractMethod
 from ..progress import Progress
 from ..result import Inversion, snrs
+from ..steps.plan import descent_cost
 from ..steps.starts import Starts
 from ..task import Task
 from ..uncertainty import measure_uncertainty
 from ..verify import STATIONARY, USER_LIMIT, Verdict, judge
+
+_WORK = 1e12  # multiplications of a chunk that is kept: some minutes of a processor at most
+_LEAST = 64  # signals of a chunk: fewer leave matrices that signals share too little to serve
+_SPARE = 4  # of the memory of a chunk, what one that is kept leaves to others
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,12 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
         {} if chunk.truth is None else snrs(task, chunk.truth, z, hidden, signal),
         seconds, {}, {}, found.notes, measure_uncertainty(task, clean),
     )  # fmt: skip
+
+
+def told_often(task: Task) -> int:
+    """Signals at a time where chunks are kept: fewer than fit the memory where they would take long; by sizes alone."""
+    fits = max(1, task.chunk_size() // _SPARE)
+    return min(fits, max(_LEAST, int(_WORK / max(descent_cost(task), 1.0))))
 
 
 def signals_of(task: Task, z: Tensor) -> tuple[list[Tensor], Tensor]:
