@@ -69,8 +69,10 @@ LICENCES = {
     "matplotlib": "PSF-2.0",
     "onnx": "Apache-2.0",
     "pillow": "MIT-CMU",
+    "zarr": "MIT",
+    "dask": "BSD-3-Clause",
 }
-IMPORTED_AS = {"PIL": "pillow"}  # packages whose import has another name
+IMPORTED_AS = {"PIL": "pillow", "distributed": "dask"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
 MOST_PRIVATE = 5  # names with an underscore of one file that another uses
 ALLOWED_LARGE: set[str] = {"cvxinv/shipped/mnist_gan.safetensors"}
@@ -318,6 +320,8 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module == "cvxinv.pages.png", f"{found}: only png.py reads pictures"
         if top in ("matplotlib", "ecos", "PIL", "jinja2"):
             assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
+        if top in ("zarr", "dask", "distributed"):
+            assert found.module.startswith("cvxinv.inversion.runs.") and found.in_function, f"{found}: it may be missing"
         if top in ("onnx", "onnxruntime"):
             assert found.module.startswith("cvxinv.generator.reading.onnx_") and found.in_function, (
                 f"{found}: it may be missing"
@@ -330,6 +334,7 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared = set(requirements(options["options"]["install_requires"]))
     declared |= set(requirements(options["options.extras_require"]["plot"]))
     declared |= set(requirements(options["options.extras_require"]["ecos"]))
+    declared |= set(requirements(options["options.extras_require"]["cluster"]))
     declared |= {"onnx", "onnxruntime"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
         top = found.target.split(".")[0]
@@ -370,7 +375,7 @@ def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
 
 
 def test_import_is_cheap():
-    heavy = "cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime".split()
+    heavy = "cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime zarr dask distributed".split()
     code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not loaded.split(), f"import cvxinv also imports {loaded}"
@@ -425,7 +430,7 @@ def test_the_wheel_does_not_require_ecos(wheel: zipfile.ZipFile):
 def test_requirements_have_licences_without_copyleft():
     options = setup_cfg()
     names = requirements(options["options"]["install_requires"])
-    for extra in ("plot", "onnx"):
+    for extra in ("plot", "onnx", "cluster"):
         names += requirements(options["options.extras_require"][extra])
     for name in names:
         assert name in LICENCES, f"expected the licence of {name} in LICENCES, got none; look it up"

@@ -58,8 +58,8 @@ class Work:
             yield k, part, progress.cut
 
     def _there(self, todo: Iterable[int], watch: Watch, shown: Any) -> Iterator[Result]:
-        from cloudpickle import dumps  # what Dask sends with: classes of a script or a notebook too
         from distributed import as_completed
+        from distributed.protocol.pickle import dumps  # classes of a script or a notebook too
 
         token, threads, run, left = digest(self.generator), torch.get_num_threads(), uuid.uuid4().hex, iter(todo)
         with connected(self.cluster) as client:
