@@ -390,3 +390,34 @@ def test_a_time_limit_on_the_command_line_leaves_a_run_that_goes_on(folder: Path
     assert done.exit_code == 1 and ci.Inversion.load("out").verdict.counts()["explained"] >= 50
     refused = CliRunner().invoke(cli.app, [*WORDS, "--resume", "--certificates", "proofs"])
     assert refused.exit_code == 2 and "files keep no layer problems" in " ".join(refused.output.split())
+
+
+# --- warm starts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["hybrid", "levenberg_marquardt", "gradient_descent"])
+def test_an_earlier_result_is_a_start_where_it_knows_one(method: str, tmp_path: Path):
+    G = net()
+    y = G(G.sample_latent(8, torch.Generator().manual_seed(3)))
+    broken = y.clone()
+    broken[2] = torch.nan
+    before = ci.invert(G, broken, on_fail="ignore")
+    options = {"restarts": 0, "on_fail": "ignore", "chunk": 3}
+    again = ci.invert(G, y, method, z0=before, **options)
+    assert [again.used[i] for i in range(8) if i != 2] == ["z0"] * 7 and again.used[2] != "z0"
+    assert again.settings["z0"] == "an earlier result"
+    with pytest.raises(StoppedError):
+        ci.invert(G, y, method, z0=before, checkpoint=tmp_path, callback=stop_after(1), **options)
+    with pytest.raises(ValueError, match="z0"):
+        ci.invert(G, y, method, z0=before.z.nan_to_num(), checkpoint=tmp_path, resume=True, **options)
+    same(again, ci.invert(G, y, method, z0=before, checkpoint=tmp_path, resume=True, **options))
+    with pytest.raises(ValueError, match="of the earlier result of shape"):
+        ci.invert(G, y[:3], method, z0=before, **options)
+
+
+def test_several_starts_of_a_signal_are_tried_in_turn():
+    G = net()
+    z = G.sample_latent(4, torch.Generator().manual_seed(3))
+    far = torch.full_like(z, -30.0)
+    found = ci.invert(G, G(z), "levenberg_marquardt", z0=torch.stack([far, z], 1), restarts=0, max_iter=2, on_fail="ignore")
+    assert found.used == ("z0 2",) * 4 and bool(found.verdict.explained.all())

@@ -207,7 +207,7 @@ def invert_command(
         seen = _without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         names = _picture_names(G, signal, png)
         known = None if truth is None else read_latents(truth).to(G.device)
-        first = None if z0 is None else read_latents(z0).to(G.device)
+        first = None if z0 is None else Inversion.load(z0) if z0.is_dir() else read_latents(z0).to(G.device)
         given = (("tol", tol), ("restarts", restarts), ("z0", first))
         options: dict[str, Any] = {name: value for name, value in given if value is not None}
         outcome.may_write = out

@@ -161,6 +161,8 @@ def _words(value: Any) -> Any:
     """Callables and masks only as what was given."""
     if isinstance(value, (int, float, str, type(None))):
         return value
+    if isinstance(value, Batch):
+        return "an earlier result"
     if isinstance(value, Mapping):
         return f"given for {', '.join(str(k) for k in sorted(value))}"
     if callable(value):

@@ -32,7 +32,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
-from ..steps.given import as_start, check_start, start_of
+from ..steps.given import as_start, check_start, try_given
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.misled import DEAR, misleads
@@ -63,8 +63,8 @@ class Hybrid(AbstractMethod):
 
     layers: what the layers are told; told anything, they come first whatever they cost. max_iter: steps per start; left out
     100, and signals that are not explained go on to a local optimum. restarts: random starts at most. z0: latents to begin
-    with, `(N, n0)` or `(n0,)`, torch or numpy; or an encoder, a callable or module of y, flat `(N, k)` with hidden entries
-    0, that gives them.
+    with, `(N, n0)`, `(n0,)` or several per signal `(N, K, n0)`, torch or numpy; an `Inversion` of the same signals, where it
+    knows a latent; or an encoder, a callable or module of y, flat `(N, k)` with hidden entries 0, that gives them.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -125,8 +125,7 @@ class Hybrid(AbstractMethod):
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
         hunt = Hunt(task, nothing_yet(task))
         if self.z0 is not None:
-            z0 = start_of(self.z0, task)
-            hunt.offer("z0", lambda part, index: descend_through(part, z0[index], _limit(self.max_iter)))
+            try_given(hunt, self.z0, lambda part, z: descend_through(part, z, _limit(self.max_iter)))
         if layered:
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         return hunt

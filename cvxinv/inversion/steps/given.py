@@ -1,54 +1,85 @@
 """Starts that a user gives: latents, or an encoder that reads them off what was seen."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...batch import Batch, per_signal
 from ...inputs import describe, read_numbers
 from ..task import Task
 from .newton import Descent
 from .starts import Hunt, nothing_yet
 
 
+@dataclass(frozen=True, eq=False)
+class Earlier(Batch):
+    """The latents of an earlier result, `(N, n0)` or `(n0,)`; a row that is not finite knows nothing of its signal."""
+
+    z: Tensor = per_signal(ndim=2)
+
+
 def as_start(z0: object) -> object:
-    """`z0` as it is kept: None, a tensor of one latent `(n0,)` or of one per signal `(N, n0)`, or a callable.
+    """`z0` as it is kept: None, a tensor of one latent `(n0,)`, of one per signal `(N, n0)` or several `(N, K, n0)`, the
+    latents of an earlier result, or a callable.
 
     Raises TypeError or ValueError for anything else.
     """
-    if z0 is None or callable(z0):
+    if z0 is None or callable(z0) or isinstance(z0, Earlier):
         return z0
+    earlier = getattr(z0, "z", None)
+    if isinstance(earlier, Tensor) and isinstance(z0, Batch):
+        return Earlier(earlier)
     if not isinstance(z0, (Tensor, np.ndarray)):
         raise TypeError(
-            f"expected z0 as latents (n0,) or (N, n0), torch or numpy, or as a callable of y, got {describe(z0)}; "
+            f"expected z0 as latents (n0,), (N, n0) or (N, K, n0), an Inversion, or a callable of y, got {describe(z0)}; "
             "pass torch.as_tensor(...)"
         )
     z = read_numbers(z0, "z0", z0.device if isinstance(z0, Tensor) else torch.device("cpu"), "fi")
-    if z.ndim not in (1, 2):
-        raise ValueError(f"expected z0 of shape (n0,) or (N, n0), got {tuple(z.shape)}; pass flat latents")
+    if z.ndim not in (1, 2, 3):
+        raise ValueError(f"expected z0 of shape (n0,), (N, n0) or (N, K, n0), got {tuple(z.shape)}; pass flat latents")
     return z if z.dtype.is_floating_point else z.double()
 
 
 def check_start(z0: object, task: Task) -> None:
     """Raises ValueError where latents that were given do not fit the task; a callable is asked when it is run."""
-    if isinstance(z0, Tensor):
-        _fitting(z0, task, "z0")
+    if isinstance(z0, (Tensor, Earlier)):
+        starts_of(z0, task)
 
 
-def start_of(z0: object, task: Task) -> Tensor:
-    """The latents `(N, n0)` that z0 gives for a task, in its type. Raises TypeError or ValueError where they do not fit."""
+def starts_of(z0: object, task: Task) -> dict[str, Tensor]:
+    """The latents `(N, n0)` that z0 gives for a task, in its type, by the names of the starts; NaN where it knows none.
+
+    Raises TypeError or ValueError where they do not fit.
+    """
+    if isinstance(z0, Earlier):
+        known = torch.isfinite(z0.z).all(-1, keepdim=True)
+        z = _fitting(torch.where(known, z0.z, 0.0), task, "the latents of the earlier result")
+        return {"z0": torch.where(known.to(z.device), z, torch.nan)}
+    if isinstance(z0, Tensor) and z0.ndim == 3:
+        return {f"z0 {k + 1}": _fitting(z0[:, k], task, f"start {k + 1} of z0") for k in range(z0.shape[1])}
     z = z0 if isinstance(z0, Tensor) else _asked(z0, task)
-    return _fitting(z, task, "z0" if isinstance(z0, Tensor) else "the latents that z0 makes of y")
+    return {"z0": _fitting(z, task, "z0" if isinstance(z0, Tensor) else "the latents that z0 makes of y")}
+
+
+def try_given(hunt: Hunt, z0: object, search: Callable[[Task, Tensor], Descent]) -> None:
+    """Try `search` from what z0 gives, each signal from the starts that are known of it, while it is not explained."""
+    for name, z in starts_of(z0, hunt.task).items():
+        known = torch.isfinite(z).all(1)
+        index = None if bool(known.all()) else hunt.open[known[hunt.open]]
+        if index is not None and len(index) == 0:
+            continue
+        hunt.offer(name, lambda part, index, z=z: search(part, z[index]), index)  # type: ignore[misc]
 
 
 def begin(task: Task, z0: object, search: Callable[[Task, Tensor], Descent]) -> Hunt:
     """A hunt that has tried `search` from z0, where one was given."""
     hunt = Hunt(task, nothing_yet(task))
     if z0 is not None:
-        z = start_of(z0, task)
-        hunt.offer("z0", lambda part, index: search(part, z[index]))
+        try_given(hunt, z0, search)
     return hunt
 
 

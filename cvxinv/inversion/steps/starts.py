@@ -61,7 +61,7 @@ class Hunt:
         index: on those at these positions, explained or not.
         """
         if index is not None:
-            self.open = index
+            self.open = index  # what it leaves out is open again afterwards
         if self.task.progress.deadline is not None and self.task.progress.late():
             self.open = self.open[:0]
         if len(self.open) == 0:
