@@ -40,7 +40,7 @@ def signals(G: ci.Generator, count: int = N) -> Tensor:
     return y
 
 
-def same(a: ci.Inversion, b: ci.Inversion) -> None:
+def check_same(a: ci.Inversion, b: ci.Inversion) -> None:
     """Bit for bit, but for the time that it took."""
     tensors = [(a.z, b.z), (a.signal, b.signal), (a.starts, b.starts), *zip(a.hidden, b.hidden, strict=True)]
     tensors += [
@@ -95,12 +95,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(case: str, tmp_path: Pat
         ci.Inversion.load(tmp_path / "out")
     # another generator object, on which nothing was worked out before
     again = ci.invert(net(), y, checkpoint=tmp_path / "out", resume=True, **options)
-    same(reference, again)
-    same(reference, ci.Inversion.load(tmp_path / "out"))
+    check_same(reference, again)
+    check_same(reference, ci.Inversion.load(tmp_path / "out"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["result.json", "result.safetensors"]
     asked: list[int] = []
     finished = ci.invert(net(), y, checkpoint=tmp_path / "out", resume=True, callback=asked.append, **options)
-    same(reference, finished)
+    check_same(reference, finished)
     assert not asked, "a finished run is read, not computed"
 
 
@@ -160,17 +160,17 @@ def test_results_are_replaced_only_where_that_is_asked_for(tmp_path: Path):
     first = ci.invert(G, y[:3], checkpoint=tmp_path, **FAST)
     with pytest.raises(FileExistsError, match="holds a result; go on with resume=True"):
         ci.invert(G, y, checkpoint=tmp_path, **FAST)
-    same(first, ci.Inversion.load(tmp_path))
+    check_same(first, ci.Inversion.load(tmp_path))
     with pytest.raises(ValueError, match="expected resume or overwrite, got both"):
         ci.invert(G, y, checkpoint=tmp_path, resume=True, overwrite=True)
     with pytest.raises(ValueError, match="expected checkpoint=folder beside resume=True"):
         ci.invert(G, y, resume=True)
     with pytest.raises(ValueError, match="expected y of shape"):  # before anything goes
         ci.invert(G, y[:, :7], checkpoint=tmp_path, overwrite=True)
-    same(first, ci.Inversion.load(tmp_path))
+    check_same(first, ci.Inversion.load(tmp_path))
     second = ci.invert(G, y, checkpoint=tmp_path, overwrite=True, **FAST)
     assert len(second) == N
-    same(second, ci.Inversion.load(tmp_path))
+    check_same(second, ci.Inversion.load(tmp_path))
     with pytest.raises(StoppedError):
         ci.invert(G, y, chunk=5, checkpoint=tmp_path, overwrite=True, callback=stop_after(1), **FAST)
     with pytest.raises(FileExistsError, match="holds a run that is not finished"):
@@ -193,7 +193,7 @@ def test_a_damaged_chunk_is_computed_again(tmp_path: Path, caplog: pytest.LogCap
     chunks = sorted((tmp_path / "chunks").glob("*.safetensors"))
     chunks[0].write_bytes(chunks[0].read_bytes()[:-3])
     chunks[1].unlink()
-    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
+    check_same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
     assert caplog.text.count("is damaged and is computed again") == 2
 
 
@@ -222,7 +222,7 @@ def test_a_full_disk_says_what_is_kept_and_loses_nothing_else(write: int, tmp_pa
         assert "of 3 chunks" in str(failure)
     assert not list(tmp_path.rglob("*.partial"))
     found = ci.invert(G, y, **options, resume=True)
-    same(found, ci.invert(G, y, "levenberg_marquardt", chunk=4, on_fail="ignore"))
+    check_same(found, ci.invert(G, y, "levenberg_marquardt", chunk=4, on_fail="ignore"))
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -238,8 +238,8 @@ def test_what_is_not_finished_in_time_comes_back_as_user_limit_and_the_run_goes_
     assert ci.Inversion.load(tmp_path).status.tolist() == part.status.tolist()
     with pytest.raises(FileExistsError):
         ci.invert(G, y, chunk=5, checkpoint=tmp_path, **FAST)
-    same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
-    same(reference, ci.Inversion.load(tmp_path))
+    check_same(reference, ci.invert(G, y, checkpoint=tmp_path, resume=True, **FAST))
+    check_same(reference, ci.Inversion.load(tmp_path))
 
 
 @pytest.mark.parametrize("noise", [None, ("linf", 1e-3), "auto"], ids=str)
@@ -257,7 +257,7 @@ def test_a_limit_that_is_not_met_changes_nothing():
     G = net()
     y = signals(G)
     reference = ci.invert(G, y, chunk=5, **FAST)
-    same(reference, ci.invert(G, y, chunk=5, **FAST, time_limit=1e6, signal_time_limit=1e6))
+    check_same(reference, ci.invert(G, y, chunk=5, **FAST, time_limit=1e6, signal_time_limit=1e6))
 
 
 @pytest.mark.parametrize("how", ["True", "StopIteration"])
@@ -365,7 +365,7 @@ def test_a_run_that_is_killed_at_any_time_goes_on_and_ends_with_the_same_bits(fo
     assert last.wait(timeout=120) == 1, last.stderr.read()  # one signal is out of range
     G = ci.load_generator("tiny")
     reference = ci.invert(G, np.load("y.npy"), "levenberg_marquardt", restarts=4, chunk=1, on_fail="ignore")
-    same(reference, ci.Inversion.load("out"))
+    check_same(reference, ci.Inversion.load("out"))
     assert sorted(p.name for p in Path("out").iterdir()) == ["result.json", "result.safetensors"]
 
 
@@ -410,7 +410,7 @@ def test_an_earlier_result_is_a_start_where_it_knows_one(method: str, tmp_path: 
         ci.invert(G, y, method, z0=before, checkpoint=tmp_path, callback=stop_after(1), **options)
     with pytest.raises(ValueError, match="z0"):
         ci.invert(G, y, method, z0=before.z.nan_to_num(), checkpoint=tmp_path, resume=True, **options)
-    same(again, ci.invert(G, y, method, z0=before, checkpoint=tmp_path, resume=True, **options))
+    check_same(again, ci.invert(G, y, method, z0=before, checkpoint=tmp_path, resume=True, **options))
     with pytest.raises(ValueError, match="of the earlier result of shape"):
         ci.invert(G, y[:3], method, z0=before, **options)
 
