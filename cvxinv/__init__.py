@@ -53,6 +53,7 @@ from .generator.maps import (
     Resampling2d,
     Sparse,
 )
+from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
 from .inversion.answer import Latents, LayerReport
@@ -173,6 +174,7 @@ __all__ = [
     "NormalisedBasisPursuit",
     "NormalisedLasso",
     "NotDifferentiableWarning",
+    "OpaqueGenerator",
     "Operator",
     "Oracle",
     "PLUModule",

@@ -1,6 +1,7 @@
 """Opaque generators: modules that are no chain are inverted, judged, reported and saved by values and derivatives."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,8 +208,6 @@ def test_ways_forwards_are_chosen_by_trying():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_all_ways_give_the_same_jacobian(way: str):
-    from dataclasses import replace
-
     G, z = opaque("skip"), latents(5)
     other = replace(G, way=way)
     assert torch.allclose(other.linearize(z)[1], G.linearize(z)[1], rtol=1e-12, atol=1e-12)
@@ -216,8 +215,6 @@ def test_all_ways_give_the_same_jacobian(way: str):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_is_bounded_by_blocks(way: str, monkeypatch):
-    from dataclasses import replace
-
     G, z = replace(opaque("skip"), way=way), latents(7)
     whole = G.linearize(z)[1], G(z), G.pull(z, torch.ones(7, 32, dtype=z.dtype))
     monkeypatch.setitem(ci.generator.piece.BLOCK_BYTES, "cpu", 8 * 400)
@@ -257,9 +254,17 @@ REFUSED = {
     "detaches": (Step(lambda h: h + h.detach()), ValueError, "another than difference quotients show of Step; .*detach"),
     "cuts the graph": (Step(torch.Tensor.detach), ci.UnsupportedLayerError, "that autograd follows.*argmax, round, detach"),
     "numpy": (Step(lambda h: torch.from_numpy(h.numpy() * 2)), ci.UnsupportedLayerError, "that autograd follows"),
-    "noise": (Step(lambda h: h + torch.randn_like(h)), ValueError, r"others at a second call of Step; call \.eval\(\)"),
+    "noise": (
+        Step(lambda h: h + torch.randn_like(h)),
+        ValueError,
+        r"others at a second call of Step; call \.eval\(\), or pass a function",
+    ),
     "neighbours": (Step(lambda h: h - h.mean(0)), ValueError, "others for single latents of Step"),
-    "float32": (Step(lambda h: torch.tanh(h.float()).to(h.dtype)), ValueError, "got float32 somewhere inside Step"),
+    "float32": (
+        Step(lambda h: torch.tanh(h.type(torch.FloatTensor)).to(h.dtype)),
+        ValueError,
+        "got float32 somewhere inside Step",
+    ),
     "no number": (Step(lambda h: h / 0), ValueError, "got NaN or inf from Step"),
     "a tuple": (Step(lambda h: h).register_forward_hook and nn.LSTM(6, 5), ci.UnsupportedLayerError, "one tensor of floats"),
     "one signal": (Step(lambda h: h.sum(0)), ValueError, r"one signal per latent, 5 here, got a tensor of shape \(20,\)"),
@@ -273,6 +278,31 @@ def test_what_is_no_differentiable_function_of_the_latent_is_refused(case: str):
     net, kind, words = REFUSED[case]
     with pytest.raises(kind, match=words):
         ci.load_generator(net if case == "dropout" else net.eval(), latent_dim=6, opaque=True)
+
+
+class Narrow(nn.Module):
+    """What asks for float32 by its own word: norms in float32, constants in torch's default type, half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.norm = nn.Linear(6, 16), nn.Linear(16, 20), nn.GroupNorm(4, 16)
+
+    def forward(self, z):
+        h = self.norm(self.first(z).float()).type(z.dtype)
+        h = F.silu(h).to(torch.float16) + 0.1 * torch.linspace(-1, 1, 16, device=z.device)
+        return self.last(h.to(dtype=torch.float32) @ torch.eye(16))
+
+
+def test_what_a_module_does_in_float32_is_done_in_the_generators_type():
+    torch.manual_seed(0)
+    net, z = Narrow().eval(), latents(4)
+    G = ci.load_generator(net, latent_dim=6, opaque=True)
+    assert G.widened and not opaque("skip").widened and torch.allclose(G(z).float(), net(z.float()), atol=1e-2)
+    R = ci.invert(G, G(z))
+    assert (
+        R.verdict.explained.all() and bool((R.verdict.relative_misfit < 1e-12).all()) and torch.allclose(R.z, z, atol=1e-6)
+    )
+    assert G.to(torch.float32)(z.float()).dtype == torch.float32
 
 
 def test_what_an_opaque_generator_cannot_be_is_refused_by_name(tmp_path: Path):
@@ -442,3 +472,12 @@ def test_a_card_reaches_what_the_cpu_reaches(name: str):
     there = G.to(device="cuda")
     R = ci.invert(there, there(z.to("cuda")))
     assert R.verdict.explained.all() and R.z.device.type == "cuda" and torch.allclose(R.z.cpu(), z, atol=1e-6)
+
+
+def test_latents_of_another_distribution_are_said_by_the_description():
+    G = opaque("coupling")
+    uniform = {"distribution": "uniform", "low": -1.0, "high": 1.0}
+    flat = replace(G, description={**G.description, "latent": uniform})
+    z = flat.sample_latent(500, torch.Generator().manual_seed(0))
+    assert float(z.abs().max()) <= 1 and float(z.abs().mean()) > 0.45
+    assert ci.invert(flat, flat(z[:2])).verdict.explained.all()

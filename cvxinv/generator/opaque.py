@@ -15,10 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from .abstract import AbstractGenerator
 from .piece import AbstractPiece, PointPiece, room_of, spans, units
@@ -32,8 +34,9 @@ class OpaqueGenerator(AbstractGenerator):
     """A torch module as a generator, from latents `(N, n0)` to flat signals `(N, d)`; no layers of it are known.
 
     module: in eval mode, with one input, latents of shape `(N, *latent_shape)`, and one output `(N, *signal_shape)`; it is
-    the generator's own. description: its name, and what else is known. way: how it pushes, one of `WAYS`. work, widest,
-    wide: multiplications of one signal, and numbers in its widest step and in all of them.
+    the generator's own. description: its name, and what else is known. way: how it pushes, one of `WAYS`. widened: whether
+    what it does in float32 or less by its own word is done in `dtype`. work, widest, wide: multiplications of one signal,
+    and numbers in its widest step and in all of them.
     """
 
     module: nn.Module
@@ -46,6 +49,7 @@ class OpaqueGenerator(AbstractGenerator):
     wide: int
     dtype: torch.dtype
     device: torch.device
+    widened: bool = False
 
     @cached_property
     def latent_dim(self) -> int:  # type: ignore[override]
@@ -94,7 +98,7 @@ class OpaqueGenerator(AbstractGenerator):
         return {}
 
     def _run(self, z: Tensor) -> Tensor:
-        with plain_attention():
+        with steady(self.dtype if self.widened else None):
             return self.module(z.reshape(-1, *self.latent_shape)).reshape(len(z), -1)
 
     def _apart(self, z: Tensor, v: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -185,9 +189,33 @@ def moved(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Mod
     return twin
 
 
-def plain_attention() -> ExitStack:
-    """Attention by products and a softmax: fused kernels know no forward mode, and give other roundings."""
+class Widened(TorchFunctionMode):
+    """Functions of torch that are told to compute in float32 or less, or do so unasked, compute in `dtype`."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _NARROWING:
+            return args[0].to(self.dtype)
+        told = {name: self._meant(value) for name, value in (kwargs or {}).items()}
+        out = func(*map(self._meant, args), **told)
+        return out.to(self.dtype) if isinstance(out, Tensor) and out.dtype in _NARROW else out
+
+    def _meant(self, value: Any) -> Any:
+        return self.dtype if isinstance(value, torch.dtype) and value in _NARROW else value
+
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_NARROWING = (Tensor.float, Tensor.half, Tensor.bfloat16)
+
+
+def steady(widened: torch.dtype | None = None) -> ExitStack:
+    """Attention by products and a softmax: fused kernels know no forward mode, and round otherwise. widened: see there."""
     stack = ExitStack()
+    if widened is not None:
+        stack.enter_context(Widened(widened))
     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
     if torch.backends.mha.get_fastpath_enabled():
         torch.backends.mha.set_fastpath_enabled(False)

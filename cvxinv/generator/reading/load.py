@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from ...files import near
 from ...shipped import shipped_file, shipped_generators
 from ...surroundings import undisturbed
+from ..abstract import AbstractGenerator
 from ..activations import AbstractActivation
 from ..chain import Generator
 from ..opaque import OpaqueGenerator
@@ -20,10 +21,40 @@ from .opaque_module import read_opaque
 from .pair import pair_of, read_pair
 from .weights import SUFFIXES, keras_file, no_weights, with_weights
 
+_Source = nn.Module | Callable[..., Any] | Mapping[str, Any] | str | Path
 
+
+@overload
+def load_generator(
+    source: _Source,
+    output: str | AbstractActivation | None = None,
+    *,
+    dtype: torch.dtype = ...,
+    device: torch.device | str = ...,
+    latent_dim: int | tuple[int, ...] | None = ...,
+    label: int | None = ...,
+    inputs: Mapping[str, Any] | None = ...,
+    method: str | None = ...,
+    module: nn.Module | type[nn.Module] | None = ...,
+    opaque: Literal[False] = ...,
+) -> Generator: ...
+@overload
+def load_generator(
+    source: _Source,
+    output: str | AbstractActivation | None = None,
+    *,
+    opaque: Literal[True],
+    dtype: torch.dtype = ...,
+    device: torch.device | str = ...,
+    latent_dim: int | tuple[int, ...] | None = ...,
+    label: int | None = ...,
+    inputs: Mapping[str, Any] | None = ...,
+    method: str | None = ...,
+    module: nn.Module | type[nn.Module] | None = ...,
+) -> OpaqueGenerator: ...
 @undisturbed
 def load_generator(
-    source: nn.Module | Callable[..., Any] | Mapping[str, Any] | str | Path,
+    source: _Source,
     output: str | AbstractActivation | None = None,
     *,
     dtype: torch.dtype = torch.float64,
@@ -34,7 +65,7 @@ def load_generator(
     method: str | None = None,
     module: nn.Module | type[nn.Module] | None = None,
     opaque: bool = False,
-) -> Any:
+) -> AbstractGenerator:
     """The generator that a torch module computes, that a file pair NAME.safetensors + NAME.json holds, or NAME.onnx.
 
     "digits_8x8" and "mnist_gan" ship with the package; a file pair of that name in the current folder comes first.

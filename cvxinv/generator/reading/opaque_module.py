@@ -5,6 +5,7 @@ out: two calls give the same, a signal does not depend on its neighbours in the 
 is the adjoint of J, and J v is what difference quotients show, down to the rounding of float64.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...errors import UnsupportedLayerError
 from ..abstract import fault_of
-from ..opaque import ROWS, WAYS, OpaqueGenerator, plain_attention
+from ..opaque import ROWS, WAYS, OpaqueGenerator, steady
 from .labels import fixed_label
 from .opened import Borrowed, Opened
 from .roles import fixed_inputs, possible, too_many
@@ -50,17 +51,33 @@ def read_opaque(
     in float64 or that autograd does not follow.
     """
     name, twins = _name(source, method), list(_opened(source, label, inputs, method))
+    described = {"name": name} | ({} if label is None else {"label": label})
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            return _read(twins, latent_dim, described, widened=False)
+        except (ValueError, UnsupportedLayerError) as error:
+            try:  # what asks for float32 inside fails, or shows by its rounding
+                return _read(twins, latent_dim, described, widened=True)
+            except (ValueError, UnsupportedLayerError):
+                raise error from None
+
+
+def _read(
+    twins: list[tuple[nn.Module, Iterable[nn.Module]]],
+    latent_dim: int | tuple[int, ...] | None,
+    described: dict[str, Any],
+    widened: bool,
+) -> OpaqueGenerator:
+    name, place = described["name"], (torch.float64, torch.device("cpu"), widened)
+    with steady(torch.float64 if widened else None):
         twin, shape, x = _probe(twins, latent_dim, name)
         _check_repeats(twin, shape, name)
-        work, widest, wide = _measured(twin, shape)
-        described = {"name": name} | ({} if label is None else {"label": label})
-        place = torch.float64, torch.device("cpu")
-        G = OpaqueGenerator(twin, shape, tuple(x.shape[1:]) or (1,), described, ROWS, work, widest, wide, *place)
-        G = replace(G, way=_way(G, name))
-        if fault := fault_of(G):
-            raise ValueError(f"expected {fault} of {name}; {_NOT_FOLLOWED}: take it out")
-        _check_precision(G, name)
+        sizes = _measured(twin, shape)
+    G = OpaqueGenerator(twin, shape, tuple(x.shape[1:]) or (1,), described, ROWS, *sizes, *place)
+    G = replace(G, way=_way(G, name))
+    if fault := fault_of(G):
+        raise ValueError(f"expected {fault} of {name}; {_NOT_FOLLOWED}: take it out")
+    _check_precision(G, name)
     return G
 
 
@@ -100,8 +117,7 @@ def _probe(
     for twin, parts in twins:
         for shape in _shapes(parts, latent_dim, name):
             try:
-                with plain_attention():
-                    x = twin(_latents(shape))
+                x = twin(_latents(shape))
             except _RUN_ERRORS as error:
                 errors.append(f"{(_BATCH, *shape)}: {type(error).__name__}: {error}")
                 continue
@@ -167,13 +183,12 @@ def _latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def _check_repeats(twin: nn.Module, shape: tuple[int, ...], name: str) -> None:
     z = _latents(shape)
-    with plain_attention():
-        first, again = twin(z), twin(z)
-        apart = torch.cat([twin(one) for one in z.split(1)])
+    first, again = twin(z), twin(z)
+    apart = torch.cat([twin(one) for one in z.split(1)])
     if not torch.equal(first, again):
         raise ValueError(
             f"expected a module that gives the same signals for the same latents, got others at a second call of {name}; "
-            "call .eval(), and fix its noise as buffers"
+            "call .eval(), or pass a function without its noise, as load_generator(lambda z: net(z, noise=0), opaque=True)"
         )
     if apart.shape != first.shape or not float((apart - first).norm()) <= _SAME * float(first.norm()):
         raise ValueError(
@@ -196,7 +211,9 @@ def _way(G: OpaqueGenerator, name: str) -> str:
     expected = (v @ back[..., None])[..., 0]
     for way in WAYS[:-1]:
         try:
-            got = replace(G, way=way).piece(z)[1].push(v).sum(2)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch about itself, at the first use of forward mode
+                got = replace(G, way=way).piece(z)[1].push(v).sum(2)
         except _RUN_ERRORS:
             continue
         if float((got - expected).norm()) <= _SAME * float(expected.norm()):
@@ -211,8 +228,8 @@ def _check_precision(G: OpaqueGenerator, name: str) -> None:
     off = (G.values(z + _STEP * v) - x - _STEP * G.push(z, v)).norm(dim=1) / x.norm(dim=1)
     if not bool((off <= _ROUNDED).any()):
         raise ValueError(
-            f"expected a module that computes in the type of its weights, got float32 somewhere inside {name}; replace "
-            ".float() and dtype=torch.float32 by .to(z.dtype)"
+            f"expected a module that computes in the type of its weights, got float32 somewhere inside {name}; compute in "
+            "z.dtype there"
         )
 
 
@@ -234,7 +251,7 @@ def _measured(twin: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Multiplications of one signal, numbers in its widest step, and in all steps; what all signals share counts little."""
     sizes, flops = [_Sizes(), _Sizes()], FlopCounterMode(display=False)
     for count, mode in enumerate(sizes, 2):
-        with mode, flops if count == 3 else nullcontext(), plain_attention():
+        with mode, flops if count == 3 else nullcontext():
             twin(_latents(shape)[:count])
     two, three = (mode.found for mode in sizes)
     # a library may go another way for another batch: then all that is made counts
