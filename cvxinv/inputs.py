@@ -42,12 +42,12 @@ def plain_tensor(value: object, name: str) -> Tensor:
         raise TypeError(f"expected {name} as a dense tensor of real numbers, got {describe(value)}; {cure}")
     plain = value.detach()
     # a subclass such as nn.Parameter would pass itself on to every result; a negative view cannot become an array
-    return remember((plain if type(plain) is Tensor else plain.as_subclass(Tensor)).resolve_neg(), value)
+    return remember((plain if type(plain) is Tensor else plain.as_subclass(Tensor)).resolve_neg(), origin(value))
 
 
 def origin(plain: Tensor) -> Tensor:
     """The same numbers with the graph that `plain_tensor` took off them, where there was one; else `plain` itself."""
-    return _ORIGINS.get(plain, plain)
+    return _ORIGINS.get(plain, plain) if len(_ORIGINS) else plain
 
 
 def remember(plain: Tensor, given: Tensor) -> Tensor:

@@ -34,6 +34,20 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
+def settled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` as `undisturbed`, but gradients go through it."""
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not _disturbed():
+            return function(*args, **kwargs)
+        with ExitStack() as stack:
+            _settle(stack)
+            return function(*args, **kwargs)
+
+    return inside
+
+
 def exact_products(function: Callable[P, R]) -> Callable[P, R]:
     """`function` without autocast; gradients go through it."""
 

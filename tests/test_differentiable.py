@@ -183,3 +183,50 @@ def test_second_derivatives_are_refused():
     h = ci.solve(ci.Lasso(ci.Rows(ci.Dense(weight), b, y, on, cut), 0.1), differentiable=True).h
     with pytest.raises(RuntimeError, match="second derivatives of an optimum are not known here"):
         torch.autograd.grad(h.square().sum(), y, create_graph=True)
+
+
+# --- cvxpylayers, which differentiates cone programs ----------------------------------------------
+
+
+def cone_program(name: str) -> tuple[Any, list[Any], Any]:
+    """The problem in CVXPY over parameters W, b, y and its number, with the off rows 0, 1 where it has them."""
+    import cvxpy as cp
+
+    kind, _ = KINDS[name]
+    h, W, b, y = cp.Variable(4), cp.Parameter((8, 4)), cp.Parameter(8), cp.Parameter(8)
+    number = cp.Parameter(nonneg=True)
+    off = 2 if name in WITH_OFF_ROWS else 0
+    r, limits = W[off:] @ h + b[off:] - y[off:], [W[:off] @ h + b[:off] <= 0] if off else []
+    length = cp.sum(h) if kind.nonnegative else cp.norm(h, 1)
+    limits += [h >= 0] if kind.nonnegative else []
+    if kind.form == "quadratic":
+        cost = number * length if "lam" in kind.numbers else number / 2 * cp.sum_squares(h)
+        return cp.Problem(cp.Minimize(cp.sum_squares(r) / 2 + cost), limits), [W, b, y, number], h
+    bound = cp.norm(r, 2) if kind.form == "ball" else cp.norm(r, "inf")
+    if kind.form == "interval" and off:
+        limits[0] = W[:off] @ h + b[:off] <= number
+    return cp.Problem(cp.Minimize(length), [bound <= number, *limits]), [W, b, y, number], h
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith("normalised")])
+def test_derivatives_agree_with_those_of_cvxpylayers(name):
+    from cvxpylayers.torch import CvxpyLayer
+
+    kind, number = KINDS[name]
+    program, parameters, h = cone_program(name)
+    (weight, b, y), _, _ = layer()
+    off = torch.zeros(1, 8, dtype=torch.bool)
+    off[:, : 2 if name in WITH_OFF_ROWS else 0] = True
+    b[:2] -= 0.6 * (weight @ torch.ones(4, dtype=DTYPE))[:2].abs()
+    weights = torch.arange(1, 5, dtype=DTYPE)
+    given = leaves(weight, b, y[0], torch.tensor(3 * number, dtype=DTYPE))
+    (there,) = CvxpyLayer(program, parameters=parameters, variables=[h])(*given, solver_args={"eps": 1e-9})
+    theirs = torch.autograd.grad((there * weights).sum(), given)
+    ours = leaves(weight, b, y[:1], torch.tensor(3 * number, dtype=DTYPE))
+    rows = ci.Rows(ci.Dense(ours[0]), ours[1], ours[2], ~off, off)
+    here = ci.solve(kind(rows, ours[3]), differentiable=True, on_fail="raise").h
+    found = torch.autograd.grad((here * weights).sum(), ours)
+    assert torch.allclose(here[0], there, atol=1e-4)
+    for one, other in zip(found, theirs, strict=True):
+        # a cone solver's own accuracy, and that of the system at its point
+        assert torch.allclose(one.reshape(-1), other.reshape(-1), rtol=1e-2, atol=1e-2 * float(one.abs().max()))

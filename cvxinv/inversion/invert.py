@@ -197,4 +197,4 @@ def _report(result: Inversion, task: Task, on_fail: str) -> None:
     message = "; ".join(words)
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries everything", result)
-    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=4)
+    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=5)

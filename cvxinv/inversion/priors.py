@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..inputs import describe, plain_number, read_numbers
+from ..inputs import describe, origin, plain_number, read_numbers, remember
 from ..lengths import lengths
 from .minimisers import ball_minimiser, box_minimiser, free_minimiser, onto_ball
 
@@ -183,7 +183,8 @@ class Box(AbstractPrior):
         _refuse(hi, "hi of a Box", hi > -inf, "numbers above -inf")
         if lo.ndim and hi.ndim and len(lo) != len(hi):
             raise ValueError(f"expected lo and hi of one length, got {len(lo)} and {len(hi)}; pass one per latent")
-        lo, hi = torch.broadcast_tensors(lo, hi.to(lo.device) if hi.ndim == 0 else hi)
+        ends = torch.broadcast_tensors(lo, hi.to(lo.device) if hi.ndim == 0 else hi)
+        lo, hi = (remember(end, origin(given).expand_as(end)) for end, given in zip(ends, (lo, hi), strict=True))
         if (lo > hi).any():
             k = int((lo > hi).reshape(-1).nonzero()[0, 0])
             low, high = (float(side.reshape(-1)[k]) for side in (lo, hi))
@@ -287,7 +288,8 @@ def _numbers(value: object, name: str, ndim: int) -> Tensor:
     value = plain_number(value)
     if isinstance(value, (Tensor, np.ndarray)):
         place = value.device if isinstance(value, Tensor) else torch.device("cpu")
-        found = read_numbers(value, name, place, "fi", "pass numbers").to(torch.float64)
+        read = read_numbers(value, name, place, "fi", "pass numbers")
+        found = remember(read.to(torch.float64), origin(read))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         found = torch.tensor(float(value), dtype=torch.float64)
     else:

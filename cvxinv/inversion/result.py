@@ -14,7 +14,7 @@ from ..batch import Batch, each_per_signal, per_signal, shared
 from ..generator.abstract import AbstractGenerator
 from ..layers.core.certificate import OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
 from ..lengths import lengths
-from ..surroundings import undisturbed
+from ..surroundings import settled, undisturbed
 from .answer import LayerReport
 from .explain import explain, one_position
 from .export import export_inversion
@@ -42,7 +42,8 @@ class Inversion(Batch):
     each z, such as "layered", "layers and a descent" where these failed, "learnt start" or "random start k". starts:
     random starts spent per signal. snr: dB per quantity, where the truth was given. seconds: wall time of the parts.
     settings, versions: what was asked for, and what ran. uncertainty: of z and of the signal, and the noise's level; where
-    gaussian noise was stated or its level estimated, else None.
+    gaussian noise was stated or its level estimated, else None. differentiable: of a differentiable call, which signals have
+    a derivative, bool `(N,)`; else None.
     """
 
     z: Tensor = per_signal()
@@ -59,6 +60,7 @@ class Inversion(Batch):
     versions: dict[str, str] = shared()
     notes: tuple[str, ...] = ()
     uncertainty: Uncertainty | None = per_signal(default=None)
+    differentiable: Tensor | None = per_signal(default=None)
 
     @property
     def status(self) -> np.ndarray:
@@ -80,7 +82,7 @@ class Inversion(Batch):
     def __len__(self) -> int:
         return len(self.verdict)
 
-    @undisturbed
+    @settled
     def __getitem__(self, index: int | slice | Tensor | np.ndarray) -> "Inversion":
         """The signals at `index`: a position, a slice, positions, or a bool mask."""
         if self.z.ndim == 1:
@@ -93,7 +95,7 @@ class Inversion(Batch):
             index = torch.as_tensor(index)
         return self.take(index)
 
-    @undisturbed
+    @settled
     def one(self) -> "Inversion":
         """The same without the batch axis on z, hidden, signal and what is uncertain of them, for a single signal."""
         uncertainty = None if self.uncertainty is None else self.uncertainty.one()

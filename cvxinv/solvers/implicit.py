@@ -16,6 +16,7 @@ from ..layers.core.certificate import OPTIMAL, OPTIMAL_INACCURATE, STATIONARY
 from ..layers.core.optimality import Optimum, Unknowns, duals, optimum, residual
 from ..layers.core.problem import AbstractLayerProblem, Point
 from ..live import carries_graph, live
+from ..surroundings import settled
 
 if TYPE_CHECKING:
     from .solve import Solution
@@ -35,6 +36,7 @@ class Implicit(torch.autograd.Function):
         return None, *(-part for part in ctx.optimum.solve(Unknowns(*gradients)))  # K' is symmetric
 
 
+@settled
 def with_derivatives(solution: "Solution", on_fail: str) -> "Solution":
     """The solution with h and p that carry a graph, and `differentiable`; signals without derivatives are constants."""
     problem = solution.problem
@@ -95,4 +97,4 @@ def report_kinks(regular: Tensor, result: object, on_fail: str) -> None:
     message = f"{len(bad)} of {len(regular)} signals are not differentiable here and count as constants: {first}"
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries everything", result)
-    warnings.warn(message + "; see .differentiable", NotDifferentiableWarning, stacklevel=4)
+    warnings.warn(message + "; see .differentiable", NotDifferentiableWarning, stacklevel=5)
