@@ -260,7 +260,7 @@ FAULTS = {
     "interval_basis_pursuit": (
         Fault("weight dropped from the statement", "eps * s.weight_on**-0.5", "eps * s.weight_on**0"),
         Fault("eps dropped from off rows", "s.W_off @ h + s.b_off <= most", "s.W_off @ h + s.b_off <= 0"),
-        Fault("lower end of off rows read", "lo = torch.where(rows.on, self.lo, -none)", "lo = self.lo"),
+        Fault("lower end of off rows read", "remember(torch.where(rows.on, self.lo, -none),", "remember(self.lo,"),
         Fault("statement without lower ends", "(equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)",
               "(equal, k[same], 1), (upper, k[above], 1)"),
         Fault("statement without upper ends", "(equal, k[same], 1), (upper, k[above], 1), (lower, k[below], -1)",
