@@ -89,5 +89,5 @@ def _fitted(values: Tensor) -> Iterator[AbstractActivation]:
     slope, middle = float(values[0] / _GRID[0]), float(values[-1])
     if 0 < slope < 1:
         yield LeakyReLU.of(float(str(np.float32(slope))))
-    if middle > 0:
+    if 0 < middle < 100:  # 1 over a root is infinite there
         yield Softplus(float(str(np.float32(log(2) / middle))))
