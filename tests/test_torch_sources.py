@@ -86,6 +86,29 @@ def test_module_in_training_mode_is_refused_behind_a_function_too():
             ci.load_generator(source)
 
 
+class Holder:
+    """An object that is called, and holds its network."""
+
+    def __init__(self):
+        self.net, self.gain = net(), torch.tensor([2.0])
+
+    def __call__(self, z):
+        return self.net(z) * self.gain
+
+
+def test_an_object_that_is_called_is_read():
+    holder = Holder()
+    assert_computes(ci.load_generator(holder), lambda z: net().double()(z) * 2)
+    assert holder.net.net[0].weight.dtype == torch.float32
+
+
+def test_classes_and_functions_without_inputs_are_named():
+    with pytest.raises(TypeError, match=r"got the class Net; pass an instance, Net\(\.\.\.\)\.eval\(\)"):
+        ci.load_generator(Net)
+    with pytest.raises(TypeError, match="a function that says its inputs"):
+        ci.load_generator(torch.tanh)
+
+
 # --- methods and inputs ---------------------------------------------------------------------------
 
 

@@ -48,12 +48,12 @@ class Roles:
 
 def _for_all(value: Any, N: int) -> Any:
     """A tensor of one signal (k,) or (1, k, ...) for N of them; what is no such tensor as it is."""
+    if isinstance(value, Tensor) and value.numel() == 1 and value.ndim < 2 and not value.is_floating_point():
+        return value.reshape(()).expand(N)  # a class of each signal
     if isinstance(value, Tensor) and value.ndim == 1:
         return value.expand(N, -1)
     if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == 1:
         return value.expand(N, *value.shape[1:])
-    if isinstance(value, Tensor) and value.ndim == 0 and not value.is_floating_point():
-        return value.expand(N)
     return value
 
 

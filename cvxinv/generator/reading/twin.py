@@ -58,15 +58,15 @@ def _of_method(module: nn.Module, method: str | Callable[..., Any]) -> Twin:
 
 
 def _of_function(function: Callable[..., Any]) -> Twin:
+    if isinstance(function, type):
+        name = function.__name__
+        raise TypeError(f"expected a module or a function, got the class {name}; pass an instance, {name}(...).eval()")
     copier = _Copier()
-    twin = copier.take(function)
-    if not isinstance(function, types.FunctionType | functools.partial | torch.jit.ScriptFunction):
-        twin = function
-        modules: dict[str, nn.Module] = {}
-    else:
-        modules = copier.modules
     inner = function.func if isinstance(function, functools.partial) else function
-    return Twin(twin, _parameters(function), modules, getattr(inner, "__name__", type(inner).__name__))
+    known = types.FunctionType | types.MethodType | functools.partial | torch.jit.ScriptFunction
+    is_object = not isinstance(function, known) and isinstance(getattr(function, "__call__", None), types.MethodType)  # noqa: B004
+    twin = copier.take(function.__call__ if is_object else function)  # type: ignore[operator]
+    return Twin(twin, _parameters(function), copier.modules, getattr(inner, "__name__", type(inner).__name__))
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
@@ -77,7 +77,11 @@ def _parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
         return tuple(Parameter(a.name, a.default_value if a.has_default_value() else empty) for a in named)
     kinds = inspect.Parameter
     found = list[Parameter]()
-    for p in inspect.signature(function).parameters.values():
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise TypeError(f"expected a function that says its inputs, got {error}; pass lambda z: ... of it") from error
+    for p in signature.parameters.values():
         if p.kind is kinds.VAR_KEYWORD or (p.kind is kinds.VAR_POSITIONAL and found):
             continue
         found.append(Parameter(p.name, p.default, p.kind is kinds.KEYWORD_ONLY))
@@ -171,13 +175,20 @@ class _Copier:
             args = [self.take(arg, name) for arg in value.args]
             return functools.partial(self.take(value.func, name), *args, **self._dict(value.keywords))
         if isinstance(value, types.MethodType):
-            owner = self.take(value.__self__, name)
+            owner = self._object(value.__self__) if _is_plain(value.__self__) else self.take(value.__self__, name)
             return types.MethodType(value.__func__, owner) if owner is not value.__self__ else value
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if type(value) in (list, tuple):
             return type(value)(self.take(part, f"{name}.{i}") for i, part in enumerate(value))
         return self._dict(value) if type(value) is dict else value
+
+    def _object(self, value: Any) -> Any:
+        """An object of the user's own, with copies of what it holds."""
+        made = copy.copy(value)
+        for name, part in vars(value).items():
+            object.__setattr__(made, name, self.take(part, name))
+        return made
 
     def _dict(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: self.take(value, str(key)) for key, value in values.items()}
@@ -204,6 +215,11 @@ class _Copier:
             return cell
         made = self.take(value, name)
         return cell if made is value else types.CellType(made)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is an object that holds its parts in its own dict, and no module and no class."""
+    return hasattr(value, "__dict__") and not isinstance(value, nn.Module | type | types.ModuleType)
 
 
 def _names(code: types.CodeType) -> set[str]:

@@ -32,7 +32,7 @@ def _activate(call: Call, t: Tensor, name: str, *numbers: Any) -> None:
 
 _PLAIN = {
     "relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "silu": "SiLU", "mish": "Mish", "softsign": "Softsign",
-    "hardsigmoid": "Hardsigmoid", "hardswish": "Hardswish",
+    "exp": "Exp", "hardsigmoid": "Hardsigmoid", "hardswish": "Hardswish",
 }  # fmt: skip
 
 
