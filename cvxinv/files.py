@@ -26,6 +26,8 @@ from .surroundings import undisturbed
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")
 
+LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
+
 SIGNALS = ("signals", "images", "y")
 MASKS = ("mask", "visible")
 MATRICES = ("matrix", "A")
@@ -135,6 +137,12 @@ def read_mask(path: str | Path) -> Tensor:
     return array
 
 
+def png_cure(path: Path) -> str:
+    """Why a picture of another kind is not read, and how it becomes one that is."""
+    why = f"{path.suffix} rounds pixels by amounts that the file does not say, so that no noise bound holds"
+    return f"{why}; convert it: PIL.Image.open({path.name!r}).save({path.with_suffix('.png').name!r})"
+
+
 def missing(path: Path, suffixes: tuple[str, ...]) -> FileNotFoundError:
     """The error for a file that is not there; it names those of its kind that lie near."""
     return FileNotFoundError(f"expected a file at {path}, found none; {near(path, suffixes)}")
@@ -159,6 +167,8 @@ def near(path: Path, suffixes: tuple[str, ...]) -> str:
 def read_array(path: str | Path, names: tuple[str, ...]) -> tuple[Tensor, str]:
     """The array that is meant, and where it stands in words."""
     path = Path(path)
+    if path.suffix.lower() in LOSSY:
+        raise ValueError(f"expected arrays or PNG pictures, got {path}; {png_cure(path)}")
     if path.suffix not in _SUFFIXES:
         raise ValueError(f"expected a file {', '.join(_SUFFIXES)}, got {path}; store the array with numpy.save")
     if not path.is_file():

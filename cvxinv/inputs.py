@@ -22,13 +22,64 @@ def describe(value: object) -> str:
     return type(value).__name__
 
 
+def conversion(value: object, dtype: str = "float64") -> str:
+    """The words that make tensors or arrays of `dtype` of an object of this kind, as code: a cure that works for it."""
+    if isinstance(value, Tensor):
+        return {"float64": ".double()", "float32": ".float()", "bool": ".bool()"}[dtype]
+    if isinstance(value, np.ndarray):
+        return f".astype({dtype!r})"
+    if isinstance(value, list | tuple):
+        return f"torch.as_tensor(..., dtype=torch.{dtype})"
+    if callable(getattr(value, "to_numpy", None)):  # frames and series of pandas, polars and the like
+        return f".to_numpy(dtype={dtype!r})" if "pandas" in type(value).__module__ else ".to_numpy()"
+    if callable(getattr(value, "__array__", None)):
+        return f"numpy.asarray(..., dtype={dtype!r})"
+    return "torch.as_tensor(...)"
+
+
+def read_device(value: object) -> torch.device:
+    """A device that floats of 64 bits can be put on here, a CUDA one with its index.
+
+    Raises TypeError for what names no device; ValueError for one that is not here, that knows no float64, or that holds no
+    numbers.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | torch.device):
+        raise TypeError(f"expected a device as 'cpu', 'cuda' or 'cuda:1', got {describe(value)}; pass its name")
+    cure = "pass device='cpu', or leave it out"
+    try:
+        device = torch.device(value)
+    except RuntimeError as error:
+        raise ValueError(f"expected a device as 'cpu', 'cuda' or 'cuda:1', got {value!r}; {cure}") from error
+    if device.type == "meta":
+        raise ValueError(f"expected a device that holds numbers, got {value!r}; {cure}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        why = "is built without CUDA" if torch.version.cuda is None and torch.version.hip is None else "finds no GPU"
+        raise ValueError(f"expected a device that is here, got {value!r}, and torch {torch.__version__} {why}; {cure}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"expected one of the {torch.cuda.device_count()} CUDA devices here, got {value!r}; {cure}")
+    try:
+        return torch.zeros(1, dtype=torch.float64, device=device).device
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        first = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(f"expected a device for float64 numbers, got {value!r}: {first}; {cure}") from error
+
+
+def read_dtype(value: object) -> torch.dtype:
+    """float32 or float64 of torch, the types that generators compute in. Raises TypeError or ValueError for all else."""
+    if isinstance(value, torch.dtype) and value in (torch.float32, torch.float64):
+        return value
+    kind = ValueError if isinstance(value, torch.dtype) else TypeError
+    place = "pass one of the two" if isinstance(value, torch.dtype) else "pass one of the two, and a device as device="
+    raise kind(f"expected dtype as torch's float32 or float64, got {value!r}; {place}")
+
+
 def plain_tensor(value: object, name: str) -> Tensor:
     """`value` as a plain dense tensor without a graph, its numbers where they were; what is none is refused with its cure.
 
     Raises TypeError for what is no tensor, and for nested, sparse, quantised and complex ones.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} as a torch tensor, got {describe(value)}; use torch.as_tensor(...)")
+        raise TypeError(f"expected {name} as a torch tensor, got {describe(value)}; use {_as_tensor(value)}")
     cure = None
     if value.is_nested:
         cure = "use one tensor, e.g. torch.nested.to_padded_tensor(...) and a mask"
@@ -70,6 +121,12 @@ def weights(value: object, name: str) -> Tensor:
     return tensor
 
 
+def _as_tensor(value: object) -> str:
+    """`conversion`, to a tensor."""
+    words = "..." if isinstance(value, np.ndarray) else conversion(value)
+    return words if words.startswith("torch") else f"torch.as_tensor({words})"
+
+
 def plain_number(value: object) -> object:
     """A numpy number or an array without axes as the Python number that it holds; anything else as it is."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiub" and type(value) is np.ndarray:
@@ -88,7 +145,9 @@ def read_amount(value: object, name: str, device: torch.device) -> Tensor:
         found = read_numbers(value, name, device, "fi", "pass a number, or one per signal")
         return remember(found.to(torch.float64), origin(found))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected {name} as a float or a tensor (N,), got {describe(value)}; pass a number")
+        several = isinstance(value, list | tuple) or hasattr(value, "to_numpy")
+        cure = f"use {conversion(value)}" if several else "pass a number"
+        raise TypeError(f"expected {name} as a float or a tensor (N,), got {describe(value)}; {cure}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
@@ -108,12 +167,17 @@ def read_numbers(
     if isinstance(value, np.ndarray):
         return _from_array(value, name, kinds, cure).to(device)
     if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} as a torch tensor or numpy array, got {describe(value)}; use torch.as_tensor(...)")
+        raise TypeError(f"expected {name} as a torch tensor or numpy array, got {describe(value)}; use {conversion(value)}")
     kind = "b" if value.dtype == torch.bool else "f" if value.dtype.is_floating_point else "c" if value.is_complex() else "i"
     # types of fewer than 16 bits are for storage; torch cannot ask whether they are finite
     if kind not in kinds or (kind == "f" and value.dtype.itemsize < 2):
         raise TypeError(f"expected {name} as {_in_words(kinds)}, got {describe(value)}; {cure}")
     value = plain_tensor(value, name)
+    if value.is_meta and device.type != "meta":
+        raise ValueError(
+            f"expected {name} on {device}, got {describe(value)}, which holds no numbers; make it anew on {str(device)!r}, "
+            f".to({str(device)!r}) cannot"
+        )
     if value.device != device:
         raise ValueError(f"expected {name} on {device}, got {describe(value)}; move it with .to({str(device)!r})")
     return value

@@ -1,6 +1,6 @@
 """What is read from an ONNX file computes what onnxruntime computes; what cannot be read is named.
 
-Needs `pip install "cvxinv[onnx]"` and onnxruntime, which the extra `[test]` brings.
+Needs `pip install onnx` and onnxruntime, which the extra `[test]` brings.
 """
 
 import json
@@ -25,7 +25,7 @@ from cvxinv.generator.reading.load import load_generator
 from cvxinv.generator.reading.onnx_operators import OPERATORS
 from cvxinv.generator.reading.pair import save_generator
 
-onnx = pytest.importorskip("onnx", reason='onnx is not installed: pip install "cvxinv[onnx]"')
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 helper, FLOAT, INT64 = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
@@ -448,7 +448,7 @@ def test_file_that_onnxruntime_cannot_run_is_read_and_said(tmp_path: Path):
 
 def test_missing_onnx_names_the_command(small: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(BackendNotInstalledError, match=r'pip install "cvxinv\[onnx\]"'):
+    with pytest.raises(BackendNotInstalledError, match="pip install onnx"):
         load_generator(small)
 
 

@@ -85,7 +85,7 @@ def test_what_a_module_is_read_as_can_be_written_into_a_file(name: str, tmp_path
 
 
 def test_what_an_onnx_graph_is_read_as_can_be_written_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    graphs = pytest.importorskip("test_onnx", reason='onnx is not installed: pip install "cvxinv[onnx]"')
+    graphs = pytest.importorskip("test_onnx", reason="onnx is not installed: pip install onnx")
     for name, build in graphs.GRAPHS.items():
         if name == "weights made of constants":
             continue

@@ -30,7 +30,7 @@ from .. import __version__
 from ..check import RefusedError, told
 from ..check_inversion import check_file
 from ..errors import BackendNotInstalledError, CvxinvWarning
-from ..files import missing, read_mask, read_matrix, read_signals, write_whole
+from ..files import LOSSY, missing, png_cure, read_mask, read_matrix, read_signals, write_whole
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
 from ..inversion.explain import explain
@@ -474,7 +474,9 @@ def _signals_for(G: Generator, path: Path) -> _Signals:
         y, names, notes = read_pictures(path, G)
         ends = torch.logical_or(*at_the_ends(y, G))
     elif path.is_dir():
-        raise FileNotFoundError(f"expected PNG files in the folder {path}, found none")
+        others = sorted(file for file in path.iterdir() if file.suffix.lower() in LOSSY)
+        words = f"found none, but {len(others)} such as {others[0].name}; {png_cure(others[0])}" if others else "found none"
+        raise FileNotFoundError(f"expected PNG files in the folder {path}, {words}")
     else:
         y = read_signals(path)
     if y.dtype == torch.float64 and G.dtype == torch.float32:
@@ -641,7 +643,18 @@ def _console(stderr: bool = False) -> Console:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+    typer.echo(_in_lines(_plain(value)))
+
+
+def _in_lines(value: Any, indent: str = "") -> str:
+    """JSON of plain values, a line for each entry of a dict and each row of an array: numbers stand beside each other."""
+    deeper = f"{indent} "
+    if isinstance(value, dict) and value:
+        lines = [f"{deeper}{json.dumps(key)}: {_in_lines(entry, deeper)}" for key, entry in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value):
+        return "[\n" + ",\n".join(f"{deeper}{_in_lines(entry, deeper)}" for entry in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

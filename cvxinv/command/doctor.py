@@ -113,8 +113,7 @@ def _version(name: str, cure: str = "") -> str:
 
 
 def _versions() -> dict[str, str]:
-    extras = {"matplotlib": "plot", "pillow": "plot", "onnx": "onnx"}
-    cures = {name: f': pip install "cvxinv[{extra}]"' for name, extra in extras.items()}
+    cures = {name: f": pip install {name}" for name in ("matplotlib", "pillow", "onnx")}
     return {"python": platform.python_version()} | {name: _version(name, cures.get(name, "")) for name in _PACKAGES}
 
 

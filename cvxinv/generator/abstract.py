@@ -11,12 +11,13 @@ from collections.abc import Hashable, Mapping
 from functools import cached_property
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import describe, plain_number, plain_tensor
+from ..inputs import conversion, describe, plain_number, plain_tensor, read_numbers
 from .activations import AbstractActivation, Identity
 from .piece import AbstractPiece, PointPiece
 
@@ -108,10 +109,28 @@ class AbstractGenerator(ABC):
         """What results call it."""
         return str(self.description.get("name", type(self).__name__))
 
-    def __call__(self, z: Tensor) -> Tensor:
-        """Signals of latents: `(N, n0)` to `(N, d)`, or `(n0,)` to `(d,)`."""
+    @overload
+    def __call__(self, z: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, z: np.ndarray) -> np.ndarray: ...
+    def __call__(self, z: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """Signals of latents: `(N, n0)` to `(N, d)`, or `(n0,)` to `(d,)`; an array of an array, of the generator's type.
+
+        Raises TypeError for what is neither tensor nor array, ValueError for another shape, type or device.
+        """
+        if isinstance(z, np.ndarray):
+            return self._of_array(z)
         x = self.values(self._batch(z))
         return x if z.ndim == 2 else x[0]
+
+    def _of_array(self, z: np.ndarray) -> np.ndarray:
+        """An array in, an array out; the numbers are where the generator is in between."""
+        name = str(self.dtype).removeprefix("torch.")
+        there = read_numbers(z, "z", self.device, cure=f"use z{conversion(z, name)}")
+        if there.dtype != self.dtype:
+            raise ValueError(f"expected z in {self.dtype} on {self.device}, got {describe(z)}; use z{conversion(z, name)}")
+        with torch.no_grad():
+            return self(there).cpu().numpy()
 
     def hidden(self, z: Tensor) -> list[Tensor]:
         """Hidden layers after their activation, first to last, `(N, m)` each; the output is not among them."""
@@ -177,7 +196,7 @@ class AbstractGenerator(ABC):
     def _batch(self, z: Tensor) -> Tensor:
         n0 = self.latent_dim
         if not isinstance(z, Tensor):
-            raise TypeError(f"expected z as a torch tensor, got {describe(z)}; use torch.as_tensor(...)")
+            plain_tensor(z, "z")  # refuses it
         if z.layout != torch.strided or z.is_nested or z.is_complex():
             plain_tensor(z, "z")  # refuses it; gradients of z go through a generator
         if z.ndim not in (1, 2) or z.shape[-1] != n0:
@@ -185,9 +204,16 @@ class AbstractGenerator(ABC):
         if z.dtype != self.dtype or z.device != self.device:
             raise ValueError(
                 f"expected z in {self.dtype} on {self.device}, got {z.dtype} on {z.device}; "
-                "convert z with z.to(...), or the generator with its own to(dtype, device)"
+                f"use {_moved(z, self.dtype, self.device)}, or the generator's own .to(dtype, device)"
             )
         return z.reshape(-1, n0).resolve_neg()
+
+
+def _moved(z: Tensor, dtype: torch.dtype, device: torch.device) -> str:
+    """The words that put z where a generator is, as code."""
+    words = [] if z.dtype == dtype else [str(dtype)]
+    words += [] if z.device == device else [f"device={str(device)!r}"]
+    return f"z.to({', '.join(words)})"
 
 
 _TRIED, _FINE = 3, 1e-6  # latents that a generator is tried at; how far a difference quotient may be from a product with J

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import inf, prod
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import describe, weights
+from ..inputs import describe, read_device, read_dtype, weights
 from .abstract import AbstractGenerator
 from .activations import AbstractActivation, Coupled, as_activation, check_facts
 from .maps import AbstractMap, Composition, check_map
@@ -113,8 +115,8 @@ class Generator(AbstractGenerator):
         """Where the weights are."""
         return self.layers[0].W.device
 
-    def __call__(self, z: Tensor) -> Tensor:
-        return self.output(self.preactivations(z)[-1])
+    def __call__(self, z: Any) -> Any:
+        return self._of_array(z) if isinstance(z, np.ndarray) else self.output(self.preactivations(z)[-1])
 
     def values(self, z: Tensor) -> Tensor:
         return self(z)
@@ -159,7 +161,9 @@ class Generator(AbstractGenerator):
         return tuple(layer.W for layer in self.layers)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Generator":
-        """The same generator in another floating type or on another device."""
+        """The same generator in another floating type or on another device. Raises as `read_dtype` and `read_device`."""
+        dtype = None if dtype is None else read_dtype(dtype)
+        device = None if device is None else read_device(device)
         layers = tuple(
             Layer(
                 layer.W.to(dtype, device),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from ..inputs import read_device, read_dtype
 from .abstract import AbstractGenerator
 from .piece import AbstractPiece, PointPiece, room_of, spans, units
 
@@ -83,7 +84,8 @@ class OpaqueGenerator(AbstractGenerator):
         return self.values(batch), OpaquePiece(self, batch)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "OpaqueGenerator":
-        dtype, device = dtype or self.dtype, torch.empty(0, device=device or self.device).device  # cuda is cuda:0
+        dtype = self.dtype if dtype is None else read_dtype(dtype)
+        device = self.device if device is None else read_device(device)
         if (dtype, device) == (self.dtype, self.device):
             return self
         if (dtype, device) not in self._copies:

@@ -12,11 +12,12 @@ from torch import Tensor
 from ..batch import Batch, per_signal, shared
 from ..generator.abstract import AbstractGenerator, check_generator
 from ..generator.maps import AbstractMap
-from ..inputs import read_amount, read_numbers
+from ..inputs import conversion, read_amount, read_numbers
 from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import as_measurement, form_of, stands_apart
 from ..memory import room
+from .mistakes import axes_cure, refuse_far, refuse_float_mask, type_cure
 from .priors import AbstractPrior, as_prior
 from .progress import Progress
 
@@ -258,19 +259,15 @@ def read_task(
     if not generator.layers:
         check_generator(generator)
     _refuse_constant(generator)
-    y = _signals(y, generator.device)
+    y = _signals(y, generator)
     d = generator.signal_dim
+    refuse_float_mask(measurement, y, d)
     y = _flat(y, generator, measurement)
     seeing = as_measurement(measurement, d, len(y), generator.device, generator.dtype)
     if y.shape[1] != seeing.length:
         raise ValueError(
             f"expected y of shape (N, {seeing.length}), got {tuple(y.shape)}; "
             f"the generator makes signals of {d} numbers in shape {generator.signal_shape}"
-        )
-    if y.dtype == torch.float64 and generator.dtype == torch.float32:
-        raise ValueError(
-            "expected float32 signals for a float32 generator, got torch.float64; "
-            "use generator.to(torch.float64), or y.float()"
         )
     seeing = seeing.to(generator.dtype, generator.device)
     born, y = y.dtype, y.to(generator.dtype)
@@ -279,6 +276,9 @@ def read_task(
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
+    if seeing.pixelwise and bool(usable.any()):
+        its = None if stated is None else stated.per_entry(seen.sum(1))[usable]
+        refuse_far(y[usable], seen[usable], its, generator)
     return Task(generator, y, seeing, stated, usable, born, known)
 
 
@@ -319,13 +319,15 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
     return Noise(norm, value.expand(len(y)))
 
 
-def _signals(y: Tensor | np.ndarray, device: torch.device) -> Tensor:
+def _signals(given: Tensor | np.ndarray, generator: AbstractGenerator) -> Tensor:
     cure = "convert it to numbers first, a spectrum by FourierRows.real_form"
-    y = read_numbers(y, "signals", device, "fib", cure)
+    y = read_numbers(given, "signals", generator.device, "fib", cure)
     if y.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"expected signals in float32 or float64, got {y.dtype}; convert them to the generator's output range, "
-            "e.g. y.double() / 255 for bytes and an output in [0, 1]"
+        raise TypeError(f"expected signals in float32 or float64, got {y.dtype}; {type_cure(given, generator)}")
+    if y.dtype == torch.float64 and generator.dtype == torch.float32:
+        raise ValueError(
+            "expected float32 signals for a float32 generator, got torch.float64; "
+            f"use generator.to(torch.float64), or y{conversion(given, 'float32')}"
         )
     if y.numel() == 0:
         raise ValueError(f"expected at least one signal, got an empty batch of shape {tuple(y.shape)}")
@@ -350,7 +352,7 @@ def _flat(y: Tensor, generator: AbstractGenerator, measurement: object) -> Tenso
         raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
     raise ValueError(
         f"expected y of shape (N, {d}), ({d},) or (N, {', '.join(map(str, shape))}), got {tuple(y.shape)}; "
-        "reshape it, or pass measurement= if it is not the whole signal"
+        f"{axes_cure(y, shape) or 'reshape it, or pass measurement= if it is not the whole signal'}"
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..batch import per_signal
+from ..inputs import conversion, plain_tensor, read_numbers
 from ..inputs import describe as _kind
-from ..inputs import plain_tensor
 from .abstract import AbstractMeasurement
 
 
@@ -54,6 +54,9 @@ class Mask(AbstractMeasurement):
     pixelwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.visible, np.ndarray):
+            words = f"use mask{conversion(self.visible, 'bool')}"
+            object.__setattr__(self, "visible", read_numbers(self.visible, "a mask", torch.device("cpu"), "b", words))
         if not isinstance(self.visible, Tensor) or self.visible.dtype != torch.bool or self.visible.ndim not in (1, 2):
             raise ValueError(
                 f"expected a mask as a bool tensor (d,) or (N, d), got {_kind(self.visible)}; "

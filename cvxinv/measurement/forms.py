@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inputs import conversion, read_numbers
 from ..inputs import describe as _kind
-from ..inputs import read_numbers
 from .abstract import AbstractMeasurement
 from .entries import Mask
 from .functions import ScipyOperator
@@ -24,7 +24,8 @@ def is_operator(value: object) -> bool:
 
 def read_dense(value: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """A mask or a matrix as a tensor."""
-    return read_numbers(value, "a mask or a measurement matrix", device, "bf", "use mask.bool() or A.double()")
+    cure = f"use mask{conversion(value, 'bool')} for a mask, or A{conversion(value)} for a matrix"
+    return read_numbers(value, "a mask or a measurement matrix", device, "bf", cure)
 
 
 def read_measurement(
@@ -46,5 +47,11 @@ def read_measurement(
         return Mask(read) if read.dtype == torch.bool else Matrix(read)
     raise TypeError(
         f"expected {name} as None, a bool mask, a floating matrix (k, {d}), a sparse one or a Measurement, got "
-        f"{_kind(value)}; use torch.as_tensor for lists, Operator(forward, adjoint, length) for functions"
+        f"{_kind(value)}; use {_cure(value)}, Operator(forward, adjoint, length) for functions"
     )
+
+
+def _cure(value: object) -> str:
+    """How a list, a frame, ... becomes a mask or a matrix, as code."""
+    mask = conversion(value, "bool")
+    return mask if mask == conversion(value) else f"{mask} for a mask, {conversion(value)} for a matrix"

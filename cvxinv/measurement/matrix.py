@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..batch import per_signal
 from ..generator.maps import AbstractMap
+from ..inputs import conversion, read_numbers
 from ..inputs import describe as _kind
-from ..inputs import read_numbers
 from .abstract import AbstractMeasurement, rows_seen
 
 
@@ -19,6 +20,9 @@ class Matrix(AbstractMeasurement):
     A: Tensor = per_signal(ndim=3)
 
     def __post_init__(self) -> None:
+        if isinstance(self.A, np.ndarray):
+            words = f"use A{conversion(self.A)}"
+            object.__setattr__(self, "A", read_numbers(self.A, "a matrix A", torch.device("cpu"), "f", words))
         if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim not in (2, 3):
             raise ValueError(
                 f"expected a matrix A as a floating tensor (k, d) or (N, k, d), got {_kind(self.A)}; use A.double()"

@@ -1,7 +1,7 @@
 """Pictures of inversions: what was true, what was seen and what each method found, and how far off the latents are.
 
 Every function takes `Inversion`s by name and gives back a matplotlib `Figure`, which `figure.savefig("name.png")` writes.
-None touches matplotlib's global state. matplotlib is imported when a picture is asked for: `pip install "cvxinv[plot]"`.
+None touches matplotlib's global state. matplotlib is imported when a picture is asked for: `pip install matplotlib`.
 """
 
 import importlib.util
@@ -155,7 +155,7 @@ def png_bytes(figure: "Figure") -> bytes:
 def require_matplotlib() -> None:
     """Raise BackendNotInstalledError, with the install command, where matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise BackendNotInstalledError('pictures need matplotlib, which is not installed: pip install "cvxinv[plot]"')
+        raise BackendNotInstalledError("pictures need matplotlib, which is not installed: pip install matplotlib")
 
 
 def _figure(width: float, height: float) -> "Figure":

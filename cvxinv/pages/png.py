@@ -178,7 +178,7 @@ def _names(folder: Path) -> list[str]:
 
 def _files(path: Path) -> list[Path]:
     if importlib.util.find_spec("PIL") is None:
-        raise BackendNotInstalledError('reading PNG files needs pillow, which is not installed: pip install "cvxinv[plot]"')
+        raise BackendNotInstalledError("reading PNG files needs pillow, which is not installed: pip install pillow")
     if path.is_dir():
         files = [path / name for name in _names(path)]
         if not files:

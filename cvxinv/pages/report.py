@@ -23,6 +23,7 @@ from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
 from ..layers.core.certificate import INFEASIBLE, LAYER_STATUSES
 from ..measurement.abstract import AbstractMeasurement
+from ..measurement.entries import Mask
 from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import data_uri, output_range, picture_shape
@@ -139,6 +140,8 @@ def _page(
     if y is not None:
         check_given(inversion.settings.get("measurement"), measurement)
     observed = None if y is None else _observed(y, seeing, N)
+    if observed is not None and seeing.pixelwise and bool(observed.isnan().any()):
+        seeing = Mask(seeing.seen(N) & ~observed.isnan())  # what is no number was not seen
     z, x, values = _truth(inversion, generator, truth)
     words = explain(inversion, list(range(N)), generator)
     signal = inversion.signal.detach().cpu().double().reshape(N, d)

@@ -61,7 +61,7 @@ def require(solver: str) -> None:
     """Raise BackendNotInstalledError, with the install command, if the solver's package is missing."""
     module = _MODULES[solver]
     if importlib.util.find_spec(module) is None:
-        extra = 'pip install "cvxinv[ecos]" (ECOS is GPL-3.0)' if solver == "ECOS" else f"pip install {module}"
+        extra = "pip install ecos (ECOS is GPL-3.0)" if solver == "ECOS" else f"pip install {module}"
         raise BackendNotInstalledError(f"solver {solver} needs the package {module}, which is not installed: {extra}")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...files import near
+from ...inputs import read_device, read_dtype
 from ...shipped import shipped_file, shipped_generators
 from ...surroundings import undisturbed
 from ..abstract import AbstractGenerator
@@ -92,8 +93,7 @@ def load_generator(
     cannot be read; FileNotFoundError for a missing file; ValueError for a damaged one, for a module that
     is not ready, and for a missing or wrong label; BackendNotInstalledError for an ONNX file without the extra.
     """
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"expected dtype torch.float32 or torch.float64, got {dtype}; pass one of the two")
+    dtype, device = read_dtype(dtype), read_device(device)
     if module is not None:
         source = _weighed(source, module)
     if opaque:

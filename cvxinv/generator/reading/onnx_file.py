@@ -72,7 +72,7 @@ def _load(path: Path) -> Any:
         import onnx.inliner
     except ImportError as error:
         raise BackendNotInstalledError(
-            f'expected the package onnx for {path}, which is not installed; pip install "cvxinv[onnx]"'
+            f"expected the package onnx for {path}, which is not installed; pip install onnx"
         ) from error
     try:
         onnx.checker.check_model(str(path))
