@@ -7,6 +7,9 @@ a picture is asked for.
 from .command import stopping as _stopping  # noqa: F401 - first: a SIGINT while the rest is loaded prints no traceback
 
 # isort: split
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import (
     BackendNotInstalledError,
     ConvergenceWarning,
@@ -100,7 +103,13 @@ from .solvers.screening import provably_zero
 from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
 
+if TYPE_CHECKING:
+    from .programs.scikit_learn import GeneratorInverter as GeneratorInverter
+
 __version__ = "0.1.0"
+
+# adapters to programs that may not be installed: made when they are asked for, and no part of `import *`
+_ADAPTERS = {"GeneratorInverter": "scikit_learn"}
 
 __all__ = [
     "CELU",
@@ -219,3 +228,13 @@ __all__ = [
     "verify",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.programs.{_ADAPTERS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ADAPTERS])

@@ -193,6 +193,10 @@ class AbstractGenerator(ABC):
         unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
         return (low + (high - low) * unit).to(place)
 
+    def __sklearn_clone__(self) -> Self:
+        """Itself: scikit-learn copies what its estimators hold, and a generator never changes."""
+        return self
+
     def _batch(self, z: Tensor) -> Tensor:
         n0 = self.latent_dim
         if not isinstance(z, Tensor):

@@ -1,0 +1,171 @@
+"""Adapters to other programs: scikit-learn."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
+
+import cvxinv as ci
+
+
+def made(n0: int, d: int, dtype: torch.dtype = torch.float64) -> ci.Generator:
+    torch.manual_seed(d)
+    net = nn.Sequential(nn.Linear(n0, 4 * n0), nn.ReLU(), nn.Linear(4 * n0, d))
+    return ci.load_generator(net.to(dtype))
+
+
+def samples(G: ci.Generator, N: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    z = G.sample_latent(N, torch.Generator().manual_seed(seed))
+    return z.numpy(), G(z).numpy()
+
+
+# --- scikit-learn ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_transformer_finds_latents_and_gives_signals(dtype: torch.dtype):
+    G = made(3, 20, dtype)
+    z, X = samples(G)
+    inverter = ci.GeneratorInverter(G).fit(X)
+    found = inverter.transform(X)
+    assert found.dtype == X.dtype and found.shape == z.shape
+    assert np.array_equal(found, ci.invert(G, torch.from_numpy(X)).z.numpy())
+    assert np.allclose(inverter.inverse_transform(found), X, atol=1e-5 if dtype == torch.float32 else 1e-10)
+    assert inverter.result_.verdict.explained.all() and inverter.n_features_in_ == 20
+    assert np.array_equal(ci.GeneratorInverter(G).fit_transform(X), found)
+    assert inverter.transform(X.astype(np.float64)).dtype == X.dtype
+
+
+def test_a_measurement_says_how_many_columns_there_are():
+    G = made(2, 12)
+    z, X = samples(G)
+    A = torch.randn(7, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    inverter = ci.GeneratorInverter(G, measurement=A).fit(X @ A.numpy().T)
+    assert np.allclose(inverter.transform(X @ A.numpy().T), z, atol=1e-8)
+    assert np.allclose(inverter.inverse_transform(z), X)
+    with pytest.raises(ValueError, match=r"expected X of shape \(N, 7\), got \(6, 12\)"):
+        ci.GeneratorInverter(G, measurement=A).fit(X)
+
+
+def test_score_is_minus_the_share_that_is_missed():
+    G = made(2, 12)
+    _, X = samples(G)
+    off = X + 0.1 * np.random.default_rng(0).normal(size=X.shape)
+    inverter = ci.GeneratorInverter(G, on_fail="ignore").fit(X)
+    assert -1e-10 < inverter.score(X) <= 0
+    missed = np.linalg.norm(inverter.inverse_transform(inverter.transform(off)) - off, axis=1) / np.linalg.norm(off, axis=1)
+    assert inverter.score(off) == pytest.approx(-missed.mean())
+
+
+def test_copies_of_a_transformer_share_the_generator_and_give_the_same():
+    G = made(2, 12)
+    _, X = samples(G)
+    inverter = ci.GeneratorInverter(G, ci.Hybrid(restarts=2), seed=3).fit(X)
+    twin = clone(inverter)
+    assert twin.generator is G and not hasattr(twin, "result_") and twin.get_params()["seed"] == 3
+    again = pickle.loads(pickle.dumps(inverter))
+    assert np.array_equal(again.transform(X), inverter.transform(X))
+    assert twin.set_params(noise=("l2", 0.1)).noise == ("l2", 0.1)
+
+
+def test_names_of_latents_and_frames():
+    pd = pytest.importorskip("pandas")
+    G = made(2, 12)
+    _, X = samples(G)
+    inverter = ci.GeneratorInverter(G).set_output(transform="pandas")
+    frame = inverter.fit_transform(pd.DataFrame(X, index=list("abcdef"), columns=[f"pixel {i}" for i in range(12)]))
+    assert list(frame.index) == list("abcdef") and list(frame.columns) == list(inverter.get_feature_names_out())
+    assert list(frame.columns) == ["generatorinverter0", "generatorinverter1"]
+    assert list(inverter.feature_names_in_)[1] == "pixel 1"
+
+
+def test_pipelines_and_grids_choose_parameters():
+    G = made(2, 12)
+    z, X = samples(G, 12)
+    target = z @ [1.0, -2.0]
+    line = make_pipeline(ci.GeneratorInverter(G), Ridge(alpha=1e-9))
+    grid = GridSearchCV(line, {"generatorinverter__method": ["hybrid", "levenberg_marquardt"]}, cv=2).fit(X, target)
+    assert grid.best_score_ > 0.999999
+    alone = GridSearchCV(ci.GeneratorInverter(G, on_fail="ignore"), {"prior": [None, ci.Ball(0.1)]}, cv=2).fit(X)
+    assert alone.best_params_ == {"prior": None}
+
+
+def test_what_no_generator_makes_is_refused_with_its_cure():
+    G = made(2, 12)
+    _, X = samples(G)
+    with pytest.raises(TypeError, match=r"load_generator"):
+        ci.GeneratorInverter(nn.Linear(2, 12)).fit(X)
+    with pytest.raises(ValueError, match=r"expected X of shape \(N, 12\), got \(6, 5\).*reshape"):
+        ci.GeneratorInverter(G).fit(X[:, :5])
+    with pytest.raises(ValueError, match=r"expected latents Z of shape \(N, 2\)"):
+        ci.GeneratorInverter(G).fit(X).inverse_transform(X)
+    with pytest.raises(ValueError, match="NaN"):
+        ci.GeneratorInverter(G).fit(np.where(X == X.max(), np.nan, X))
+
+
+class OfAnyWidth(ci.GeneratorInverter):
+    """The transformer with a generator made for as many columns as `fit` was given: its own fixes them."""
+
+    measurement = noise = prior = chunk = None
+    seed, on_fail = 0, "ignore"
+
+    def __init__(self, latent_dim: int = 1, method: object = "levenberg_marquardt"):
+        self.latent_dim, self.method = latent_dim, method
+
+    generator = property(lambda self: made(self.latent_dim, getattr(self, "n_features_in_", 3)))
+
+
+WIDTH = {  # checks of scikit-learn that call with other numbers of columns than the generator's ten
+    "check_fit_score_takes_y", "check_estimators_overwrite_params", "check_dont_overwrite_parameters",
+    "check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting",
+    "check_positive_only_tag_during_fit", "check_estimators_dtypes", "check_pipeline_consistency",
+    "check_estimators_nan_inf", "check_estimators_pickle", "check_f_contiguous_array_estimator",
+    "check_transformer_data_not_an_array", "check_transformer_general", "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance", "check_fit2d_1feature", "check_dict_unchanged", "check_fit_idempotent",
+    "check_fit_check_is_fitted", "check_n_features_in", "check_fit2d_predict1d",
+}  # fmt: skip
+
+
+def check_all(inverter: ci.GeneratorInverter, expected: dict[str, str]) -> list[str]:
+    """The names of checks that fail as expected; any other failure raises. What is skipped is printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = check_estimator(inverter, expected_failed_checks=expected, on_skip=None, on_fail="raise")
+    for entry in found:
+        if entry["status"] != "passed":
+            print(entry["check_name"], entry["status"], entry["expected_to_fail_reason"] or entry["exception"])
+    return [entry["check_name"] for entry in found if entry["status"] == "xfail"]
+
+
+def test_check_estimator_fails_only_where_it_passes_other_numbers_of_columns():
+    quick = ci.LevenbergMarquardt(restarts=1, max_iter=3)
+    expected = dict.fromkeys(WIDTH, "the generator makes ten numbers, the check passes others")
+    assert set(check_all(ci.GeneratorInverter(made(2, 10), quick, on_fail="ignore"), expected)) == WIDTH
+
+
+def test_check_estimator_passes_where_a_generator_is_made_for_each_number_of_columns():
+    assert check_all(OfAnyWidth(1, ci.LevenbergMarquardt(restarts=1, max_iter=3)), {}) == []
+
+
+def without(module: str, code: str) -> str:
+    """What code says in a Python where a module is not installed."""
+    block = f"import sys; sys.modules[{module!r}] = None\nimport cvxinv as ci\n"
+    done = subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_without_scikit_learn_the_package_works_and_the_transformer_names_the_cure():
+    said = without("sklearn", "from cvxinv import *\nprint('here')\nci.GeneratorInverter")
+    assert said.startswith("here")
+    assert "BackendNotInstalledError" in said and "pip install scikit-learn" in said.splitlines()[-1]
+    assert "GeneratorInverter" in dir(ci) and not hasattr(ci, "GeneratorInverters")
