@@ -36,6 +36,8 @@ RANKS = {
     "batch": 0,
     "files": 1,
     "surroundings": 0,
+    "bitmaps": 0,
+    "tables": 0,
     "shipped": 0,
     "generator": 1,
     "measurement": 1,
@@ -327,6 +329,9 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module.startswith("cvxinv.generator.reading.onnx_") and found.in_function, (
                 f"{found}: it may be missing"
             )
+        if top == "pandas":
+            assert found.module == "cvxinv.inversion.table", f"{found}: only the table of an inversion is a frame"
+            assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
         if top == "sklearn":
             assert found.module == "cvxinv.programs.scikit_learn", f"{found}: only its adapter, which is imported late"
 
@@ -338,7 +343,7 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared |= set(requirements(options["options.extras_require"]["ecos"]))
     declared |= set(requirements(options["options.extras_require"]["cluster"]))
     declared |= set(requirements(options["options.extras_require"]["sklearn"]))
-    declared |= {"onnx", "onnxruntime"} & set(requirements(options["options.extras_require"]["test"]))
+    declared |= {"onnx", "onnxruntime", "pandas"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
         top = found.target.split(".")[0]
         beside = {"cvxinv.check_inversion": "check"}.get(found.module)
@@ -378,7 +383,8 @@ def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
 
 
 def test_import_is_cheap():
-    heavy = "cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime zarr dask distributed".split()
+    others = "pandas deepinv"
+    heavy = f"{others} cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime zarr dask distributed".split()
     code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not loaded.split(), f"import cvxinv also imports {loaded}"

@@ -1,9 +1,11 @@
-"""Adapters to other programs: scikit-learn."""
+"""Adapters to other programs: scikit-learn, pandas, notebooks."""
 
 import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -16,17 +18,117 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 import cvxinv as ci
+from cvxinv.bitmaps import inline_pictures
 
 
 def made(n0: int, d: int, dtype: torch.dtype = torch.float64) -> ci.Generator:
     torch.manual_seed(d)
     net = nn.Sequential(nn.Linear(n0, 4 * n0), nn.ReLU(), nn.Linear(4 * n0, d))
-    return ci.load_generator(net.to(dtype))
+    return ci.load_generator(net).to(dtype)
 
 
 def samples(G: ci.Generator, N: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     z = G.sample_latent(N, torch.Generator().manual_seed(seed))
     return z.numpy(), G(z).numpy()
+
+
+# --- numpy, pandas, notebooks ---------------------------------------------------------------------
+
+
+def inverted(G: ci.Generator, X: np.ndarray, **options: object) -> ci.Inversion:
+    return ci.invert(G, X, on_fail="ignore", **options)
+
+
+def test_arrays_of_an_inversion_are_its_tensors():
+    G = made(2, 12)
+    z, X = samples(G)
+    R = inverted(G, X, noise=("gaussian", 0.1), truth=z)
+    found = R.numpy()
+    assert all(type(value) is np.ndarray for value in found.values())
+    assert np.array_equal(found["z"], R.z.numpy()) and np.array_equal(found["hidden 1"], R.hidden[0].numpy())
+    assert np.array_equal(found["z_std"], R.uncertainty.z_std.numpy()) and np.array_equal(found["status"], R.status)
+    assert np.array_equal(found["snr z"], R.snr["z"].numpy())
+    one = inverted(G, X[0]).numpy()
+    assert one["z"].shape == (2,) and one["misfit"].shape == (1,) and "z_std" not in one
+
+
+@pytest.mark.parametrize("noise", [None, ("gaussian", 0.1)], ids=["no noise", "gaussian"])
+def test_a_frame_has_a_row_for_each_signal_and_the_units_of_its_columns(noise: object):
+    pytest.importorskip("pandas")
+    G = made(2, 12)
+    z, X = samples(G)
+    R = inverted(G, X, noise=noise, truth=z)
+    frame = R.to_pandas()
+    assert frame.index.name == "signal" and len(frame) == len(R) and frame.attrs["method"] == "hybrid"
+    assert list(frame["status"]) == list(R.status) and np.array_equal(frame["misfit"], R.verdict.misfit.numpy())
+    assert frame["determined"].dtype == bool and list(frame["used"]) == list(R.used)
+    assert ("sigma" in frame) == (noise is not None) and set(frame.attrs["units"]) < set(frame.columns)
+    assert frame.attrs["units"]["snr z"] == "dB" and frame.attrs["units"]["misfit"] == "signal units"
+    frame["misfit"] = 0.0
+    assert bool((R.to_pandas()["status"] == R.status).all()) and len(inverted(G, X[0]).to_pandas()) == 1
+
+
+class Cells(HTMLParser):
+    """Counts of a page's tags, and its text; fails on a tag that is left open."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.words = ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.mark.parametrize(("d", "pictures"), [(16, 10), (12, 0)])
+def test_an_inversion_shows_its_first_signals_in_a_notebook(d: int, pictures: int):
+    G = made(2, d)
+    R = inverted(G, samples(G, 12)[1])
+    page = Cells(R._repr_html_())
+    assert page.tags.count("img") == pictures and page.tags.count("tr") == 11 and "script" not in page.tags
+    assert "the first 10 of 12" in page.words and "explained" in page.words
+    assert Cells(R[0]._repr_html_()).tags.count("tr") == 2 and Cells(inverted(G, samples(G)[1][0])._repr_html_())
+
+
+def test_signals_without_finite_numbers_are_shown():
+    G = made(2, 16)
+    X = samples(G)[1]
+    X[1] = np.nan
+    assert "numerical_error" in Cells(inverted(G, X)._repr_html_()).words
+    assert inline_pictures(np.full((2, 16), np.nan)) == ([], "")
+    assert "black -3, white 5" in inline_pictures(np.array([[-3.0] * 8 + [5.0] * 8]))[1]
+    assert len(inline_pictures(np.zeros((1, 3, 4, 4)))[0]) == 1
+
+
+def test_words_of_the_user_are_escaped():
+    G = made(2, 12)
+    named = ci.Generator(G.layers, (12,), {"name": "<script>alert(1)</script>"})
+    page = Cells(named._repr_html_())
+    assert "script" not in page.tags and "<script>" in page.words and page.tags.count("tr") == 1 + len(G.layers)
+    R = replace(inverted(G, samples(G)[1]), used=("<b>&",) * 6, notes=("<i>",))
+    page = Cells(R._repr_html_())
+    assert "<b>&" in page.words and "<i>" in page.words and page.tags.count("b") == 1 and "i" not in page.tags
+
+
+def test_a_solution_is_shown_in_a_notebook():
+    G = made(2, 12)
+    layer = G.layers[-1]
+    X = torch.from_numpy(samples(G, 12)[1])
+    rows = ci.Rows(layer.W, layer.b, X, torch.ones_like(X, dtype=torch.bool))
+    S = ci.solve(ci.NonnegativeLasso(rows, 0.1))
+    page = Cells(S._repr_html_())
+    assert page.tags.count("tr") == 11 and "optimal" in page.words and "the first 10 of 12" in page.words
 
 
 # --- scikit-learn ---------------------------------------------------------------------------------
@@ -169,3 +271,13 @@ def test_without_scikit_learn_the_package_works_and_the_transformer_names_the_cu
     assert said.startswith("here")
     assert "BackendNotInstalledError" in said and "pip install scikit-learn" in said.splitlines()[-1]
     assert "GeneratorInverter" in dir(ci) and not hasattr(ci, "GeneratorInverters")
+
+
+def test_without_pandas_the_frame_names_the_cure():
+    code = """
+import torch
+from torch import nn
+G = ci.load_generator(nn.Linear(2, 5))
+ci.invert(G, torch.ones(1, 5, dtype=G.dtype), on_fail="ignore").to_pandas()"""
+    said = without("pandas", code).splitlines()[-1]
+    assert "BackendNotInstalledError" in said and said.endswith("pip install pandas")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..inputs import conversion, describe, plain_number, plain_tensor, read_numbers
+from ..tables import html_table
 from .activations import AbstractActivation, Identity
 from .piece import AbstractPiece, PointPiece
 
@@ -192,6 +193,15 @@ class AbstractGenerator(ABC):
         low, high = latent.get("low", 0.0), latent.get("high", 1.0)
         unit = torch.rand(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu")
         return (low + (high - low) * unit).to(place)
+
+    def _repr_html_(self) -> str:
+        head, *lines = repr(self).splitlines()
+        parts = [line.strip().partition(": ") for line in lines]
+        rows = [(number, what) for number, _, what in parts if what and number.isdigit()]
+        notes = [
+            line.strip() for line, (number, _, what) in zip(lines, parts, strict=True) if not (what and number.isdigit())
+        ]
+        return html_table(head, ("layer", "map, activation"), rows, notes)
 
     def __sklearn_clone__(self) -> Self:
         """Itself: scikit-learn copies what its estimators hold, and a generator never changes."""

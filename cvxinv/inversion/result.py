@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +19,13 @@ from .answer import LayerReport
 from .explain import explain, one_position
 from .export import export_inversion
 from .storage import load_fields, save_inversion
+from .table import arrays, frame, page
 from .task import Task
 from .uncertainty import Uncertainty
 from .verify import EXPLAINED_WORD, Verdict
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def snr(truth: Tensor, estimate: Tensor) -> Tensor:
@@ -164,6 +168,23 @@ class Inversion(Batch):
         what is no single position, ValueError for another generator.
         """
         return str(explain(self, [one_position(i, len(self))], generator)[0])
+
+    def numpy(self) -> dict[str, np.ndarray]:
+        """Its numbers as arrays by name: z, signal, hidden 1, ..., z_std and signal_std where known, and the columns of
+        `to_pandas`. Arrays of tensors on the CPU share their memory."""
+        return arrays(self)
+
+    @undisturbed
+    def to_pandas(self) -> "DataFrame":
+        """A row for each signal: status, misfit, what gave its z, ...; `.attrs["units"]` has the units of the columns.
+
+        Raises BackendNotInstalledError without pandas.
+        """
+        return frame(self)
+
+    @undisturbed
+    def _repr_html_(self) -> str:
+        return page(self)
 
     def __repr__(self) -> str:
         return self.summary()

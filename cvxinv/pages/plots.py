@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bitmaps import picture_shape
 from ..errors import BackendNotInstalledError
 from ..inversion.result import Inversion
 from ..inversion.verify import EXPLAINED_WORD
 from .inspection import Inspection, Samples
-from .png import output_range, picture_shape
+from .png import output_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,15 +1,12 @@
-"""Pictures as PNG: arrays to PNG bytes without any package; PNG files as signals and masks, which needs pillow.
+"""Pictures as PNG: arrays to PNG files without any package (`bitmaps`); PNG files as signals and masks, which needs pillow.
 
 A picture's values 0 (black) to 1 (white) stand for the generator's output range: what its description says, else (-1, 1)
 behind a tanh and (0, 1) behind a sigmoid, else (0, 1).
 """
 
-import base64
 import importlib.util
-import struct
-import zlib
 from decimal import ROUND_CEILING, Context
-from math import isfinite, isqrt
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bitmaps import encode, picture_shape
 from ..errors import BackendNotInstalledError
 from ..files import write_whole
 from ..generator.abstract import AbstractGenerator
@@ -25,27 +23,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 RECOVERED = "recovered"
-_CHANNELS = {0: 1, 2: 3}  # PNG's colour types: grey, RGB
-_SMALLEST_SQUARE = 16  # a flat signal of fewer numbers is drawn as a curve though it could be a square
 
 
 # --- what a signal looks like ---------------------------------------------------------------------
-
-
-def picture_shape(signal_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """(channels, height, width) of a signal, channels 1 or 3, or None where it is no picture.
-
-    A flat signal counts as a picture where its size is a square from 16 on.
-    """
-    if len(signal_shape) == 1:
-        side = isqrt(signal_shape[0])
-        square = side * side == signal_shape[0] and signal_shape[0] >= _SMALLEST_SQUARE
-        return (1, side, side) if square else None
-    if len(signal_shape) == 2:
-        return (1, *signal_shape)
-    if len(signal_shape) == 3 and signal_shape[0] in (1, 3):
-        return (signal_shape[0], signal_shape[1], signal_shape[2])
-    return None
 
 
 def output_range(generator: AbstractGenerator) -> tuple[float, float] | None:
@@ -61,31 +41,6 @@ def output_range(generator: AbstractGenerator) -> tuple[float, float] | None:
         return float(said[0]), float(said[1])
     ends = generator.output.range
     return ends if all(map(isfinite, ends)) else None
-
-
-# --- bytes ----------------------------------------------------------------------------------------
-
-
-def encode(pixels: np.ndarray) -> bytes:
-    """PNG bytes of uint8 pixels `(height, width)` or `(height, width, 3)`. Raises ValueError for anything else."""
-    kind = {2: 0, 3: 2}.get(pixels.ndim)
-    if kind is None or pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] != 3) or pixels.size == 0:
-        raise ValueError(f"expected uint8 pixels (h, w) or (h, w, 3), got {pixels.dtype} {pixels.shape}; scale to 0..255")
-    height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, width * _CHANNELS[kind])
-    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # filter type 0 before each row
-    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in parts)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def data_uri(pixels: np.ndarray) -> str:
-    """The PNG of `pixels` as a data: address, for a page that is one file."""
-    return "data:image/png;base64," + base64.b64encode(encode(pixels)).decode()
 
 
 # --- reading --------------------------------------------------------------------------------------

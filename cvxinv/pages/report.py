@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bitmaps import data_uri, picture_shape
 from ..files import write_whole
 from ..generator.abstract import AbstractGenerator
 from ..inputs import read_numbers
@@ -26,7 +27,7 @@ from ..measurement.abstract import AbstractMeasurement
 from ..measurement.entries import Mask
 from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
-from .png import data_uri, output_range, picture_shape
+from .png import output_range
 from .spreads import spread_part
 from .svg import (
     BLACK,

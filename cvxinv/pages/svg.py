@@ -11,7 +11,7 @@ from math import ceil, floor, isfinite, log10
 
 import numpy as np
 
-from .png import data_uri
+from ..bitmaps import data_uri
 
 # colours that stay apart for colour-blind readers (Okabe and Ito)
 BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY = "#0072b2", "#d55e00", "#007d5a", "#a64d86", "#1a1a1a", "#6b6b6b"

@@ -22,6 +22,7 @@ from ..layers.core.problem import AbstractLayerProblem, Point
 from ..layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from ..layers.normalised_lasso import NormalisedLasso
 from ..surroundings import undisturbed
+from ..tables import SHOWN, html_table, left_out, number
 from .answer import Answer, Judged
 from .choose import chunks, solve_auto, unscaled
 from .implicit import check_graph, with_derivatives
@@ -78,6 +79,22 @@ class Solution(Judged):
     def __repr__(self) -> str:
         names = ", ".join(f"{self.solver.count(s)} by {s}" for s in dict.fromkeys(self.solver))
         return f"Solution ({names}; {self.seconds:.2f} s): {self.certificate!r}"
+
+    def _repr_html_(self) -> str:
+        found, shown = self.certificate, min(SHOWN, len(self))
+        rows = [
+            (
+                i,
+                found.status[i],
+                number(found.objective[i]),
+                number(found.gap[i]),
+                number(found.violation[i]),
+                self.solver[i],
+            )
+            for i in range(shown)
+        ]
+        names = ("signal", "status", "objective", "gap", "violation", "solver")
+        return html_table(repr(self), names, rows, [left_out(len(self))])
 
     def explain(self) -> str:
         """Which method was asked for what reason, how many signals it solved, and how long it took; a line for each."""
