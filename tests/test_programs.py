@@ -1,11 +1,13 @@
 """Adapters to other programs: pandas, notebooks, scikit-learn, deepinv."""
 
 import pickle
+import re
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -327,7 +329,14 @@ def test_the_noise_that_a_physics_states_is_used(dinv: Any):
         ci.GeneratorReconstructor(G, img_size=(3, 8, 8))
 
 
-# --- what is not installed ------------------------------------------------------------------------
+# --- documents, and what is not installed ------------------------------------------------------------------------
+
+
+def test_the_blocks_of_the_document_run():
+    text = (Path(__file__).parents[1] / "docs" / "other_programs.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 2
+    exec("\n".join(blocks), {"__name__": "document"})
 
 
 def test_without_other_programs_the_package_works_and_names_the_cures():
