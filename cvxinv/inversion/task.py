@@ -240,7 +240,7 @@ def make_task(
     """
     task = read_task(generator, y, measurement, noise, prior)
     if not task.usable.any():
-        _refuse_all_unusable(_flat(_signals(y, generator.device), generator, measurement), task.measurement)
+        _refuse_all_unusable(_flat(_signals(y, generator), generator, measurement), task.measurement)
     return task
 
 
