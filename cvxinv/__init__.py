@@ -60,8 +60,7 @@ from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
 from .inversion.answer import Latents, LayerReport
-from .inversion.implicit import invert
-from .inversion.invert import METHODS
+from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
 from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian

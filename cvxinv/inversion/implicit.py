@@ -19,7 +19,6 @@ A method ends some 1e-9 from an optimum, which differences would see: z is broug
 """
 
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +32,10 @@ from ..live import carries_graph, live
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import as_measurement
 from ..solvers.implicit import refuse_second, report_kinks
-from ..surroundings import settled
-from .invert import invert as plain_invert
 from .level import estimated
-from .method import AbstractMethod
 from .priors import AbstractPrior
 from .result import Inversion
-from .task import Task, make_task
+from .task import Task
 from .verify import EXPLAINED_WORD, STATIONARY
 
 _ROUNDS = 4  # Newton steps at most
@@ -149,37 +145,6 @@ def check_differentiable(given: Given, task: Task, differentiable: object) -> No
         )
 
 
-@wraps(plain_invert)
-def invert(
-    generator: AbstractGenerator,
-    y: Tensor | np.ndarray,
-    method: str | AbstractMethod = "hybrid",
-    *,
-    differentiable: bool | nn.Module = False,
-    **options: Any,
-) -> Inversion:
-    """`invert`, with derivatives where they are asked for; it takes on the other's words below."""
-    if differentiable is False:
-        return plain_invert(generator, y, method, **options)
-    module = differentiable if isinstance(differentiable, nn.Module) else None
-    given = Given(generator, y, options.get("measurement"), options.get("noise"), options.get("prior"), module)
-    task = make_task(*given[:5]).to(torch.float64)
-    check_differentiable(given, task, differentiable)
-    return with_derivatives(plain_invert(generator, y, method, **options), task, given, options.get("on_fail", "warn"))
-
-
-invert.__doc__ = str(plain_invert.__doc__).replace(
-    '    "ignore".\n',
-    """    "ignore". differentiable: True, and z and signal carry a graph to whatever requires gradients of y, a matrix,
-    sigma, the prior's numbers, and tensors that a `Generator` was made from; or the torch module that the generator was
-    read from, for the weights. `result.differentiable` says for which signals there is a derivative (`implicit` when), the
-    others count as constants and `on_fail` tells of them.
-""",
-    1,
-)
-
-
-@settled
 def with_derivatives(result: Inversion, task: Task, given: Given, on_fail: str) -> Inversion:
     """The result with z and signal that carry a graph, and `differentiable`; other signals count as constants."""
     if estimated(task):

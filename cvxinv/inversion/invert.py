@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.abstract import AbstractGenerator
@@ -17,6 +17,7 @@ from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement.given import form_of
 from ..solvers.solve import check_choice
 from ..surroundings import undisturbed
+from .implicit import Given, check_differentiable, with_derivatives
 from .level import check_level, estimated, level_notes
 from .method import AbstractMethod, as_method, in_words
 from .methods import METHODS
@@ -53,6 +54,7 @@ def invert(
     signal_time_limit: float | None = None,
     callback: Callback | None = None,
     cluster: object = None,
+    differentiable: bool | nn.Module = False,
     **options: Any,
 ) -> Inversion:
     """Find z with G(z) = y on what was seen of y, for any number of signals.
@@ -80,6 +82,11 @@ def invert(
     `[cluster]`): "local" or a number for processes of this machine, an address "tcp://host:8786", or a `distributed.Client`;
     the same bits come out. A script that asks for local ones stands under `if __name__ == "__main__":`.
 
+    differentiable: True, and z and signal carry a graph to whatever requires gradients of y, a matrix, sigma, the prior's
+    numbers, and tensors that a `Generator` was made from; or the torch module that the generator was read from, for the
+    weights. `result.differentiable` says for which signals there is a derivative (`implicit` when), the others count as
+    constants and `on_fail` tells of them.
+
     Options of the methods are the fields of their classes, documented there: `Hybrid` (restarts, max_iter, z0 and those of
     `LayerOptions`: lam, gamma, support_threshold, solver, tol, force, image_layer, layer_problems), `LatentPursuit`
     (debias, max_iter and those of `LayerOptions`), `LevenbergMarquardt` (restarts, max_iter, z0), `GradientDescent`
@@ -104,6 +111,9 @@ def invert(
     _refuse_prior(chosen, task)
     check_level(task)
     chosen.check(task)
+    given = Given(generator, y, measurement, noise, prior, differentiable if isinstance(differentiable, nn.Module) else None)
+    if differentiable is not False:
+        check_differentiable(given, task, differentiable)
     started = time.perf_counter()
     whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
     run, complete = _opened(whole, chunk, checkpoint, resume, overwrite)
@@ -118,7 +128,10 @@ def invert(
         result = result.one() if single else result
         run.save(result, bool(watch.stopped))
     _report(result, task, on_fail)
-    return result
+    if differentiable is False:
+        return result
+    with torch.enable_grad():
+        return with_derivatives(result, task, given, on_fail)
 
 
 def _refuse_prior(method: AbstractMethod, task: Task) -> None:
@@ -197,4 +210,4 @@ def _report(result: Inversion, task: Task, on_fail: str) -> None:
     message = "; ".join(words)
     if on_fail == "raise":
         raise UnsolvedError(message + "; the exception's .result carries everything", result)
-    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=5)
+    warnings.warn(message + "; see .summary() and .explain(i)", ConvergenceWarning, stacklevel=4)
