@@ -93,7 +93,8 @@ def plain_tensor(value: object, name: str) -> Tensor:
         raise TypeError(f"expected {name} as a dense tensor of real numbers, got {describe(value)}; {cure}")
     plain = value.detach()
     # a subclass such as nn.Parameter would pass itself on to every result; a negative view cannot become an array
-    return remember((plain if type(plain) is Tensor else plain.as_subclass(Tensor)).resolve_neg(), origin(value))
+    plain = (plain if type(plain) is Tensor else plain.as_subclass(Tensor)).resolve_neg()
+    return remember(plain, origin(value)) if torch.is_grad_enabled() else plain
 
 
 def origin(plain: Tensor) -> Tensor:
@@ -143,7 +144,8 @@ def read_amount(value: object, name: str, device: torch.device) -> Tensor:
     value = plain_number(value)
     if isinstance(value, (Tensor, np.ndarray)):
         found = read_numbers(value, name, device, "fi", "pass a number, or one per signal")
-        return remember(found.to(torch.float64), origin(found))
+        wide = found.to(torch.float64)
+        return remember(wide, origin(found)) if torch.is_grad_enabled() else wide
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         several = isinstance(value, list | tuple) or hasattr(value, "to_numpy")
         cure = f"use {conversion(value)}" if several else "pass a number"

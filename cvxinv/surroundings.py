@@ -62,12 +62,9 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
-def _autocast() -> bool:
-    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-
-
 def _disturbed() -> bool:
-    return _autocast() or torch.is_inference_mode_enabled() or torch.get_default_device() != _CPU
+    autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return autocast or torch.is_inference_mode_enabled() or torch.get_default_device() != _CPU
 
 
 def _settle(stack: ExitStack) -> None:

@@ -150,10 +150,10 @@ class Generator(AbstractGenerator):
         """Signals `(N, d)`, as `linearize` gives them, and the affine pieces of z, to multiply by their Jacobians."""
         h, slopes, last = self._batch(z), list[Tensor | Coupled | None](), len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            u = layer.W(h) + layer.b  # (N, m)
-            as_it_is = layer.activation.linear or (before_output and index == last)
-            slopes.append(None if as_it_is else layer.activation.jacobian(u))
-            h = u if as_it_is else layer.activation(u)
+            u, phi = layer.W(h) + layer.b, layer.activation  # (N, m)
+            as_it_is = phi.linear or (before_output and index == last)
+            slopes.append(None if as_it_is else phi.derivative(u) if phi.elementwise else phi.jacobian(u))
+            h = u if as_it_is else phi(u)
         return h, Piece(self._maps, tuple(slopes), len(h))
 
     @cached_property

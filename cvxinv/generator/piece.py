@@ -122,7 +122,8 @@ class Piece(AbstractPiece):
             W = self.maps[index]
             if index:
                 v = W(v) if isinstance(W, Dense) else _apply(W, v)
-            v = sloped(v, slope)
+            if slope is not None:
+                v = sloped(v, slope)
         return v.expand(self.N, -1, -1)
 
     def blocks(self) -> list[tuple[int, int]]:

@@ -409,7 +409,7 @@ def per_signal(value: float | Tensor | np.ndarray, rows: Rows, name: str) -> Ten
     cast = torch.where(cast < torch.finfo(cast.dtype).tiny, 0.0, cast)
     if torch.isinf(cast).any():
         raise ValueError(f"{name} must fit {rows.W.dtype}, got {float(tensor.max())}; use rows.to(torch.float64)")
-    return remember(cast, origin(given).expand(rows.N))
+    return remember(cast, origin(given).expand(rows.N)) if torch.is_grad_enabled() else cast
 
 
 def length_of(cp: Any, h: "cp.Variable", sizes: Tensor | None, nonnegative: bool) -> "cp.Expression":

@@ -79,7 +79,9 @@ class Rows(Batch):
         self._check_numbers()
         # whatever a hidden pixel holds (0, NaN, ...) must never reach the arithmetic
         y = torch.where(self.on, self.y, torch.zeros_like(self.y))
-        object.__setattr__(self, "y", remember(y, torch.where(self.on, origin(self.y), torch.zeros_like(y))))
+        if torch.is_grad_enabled():
+            y = remember(y, torch.where(self.on, origin(self.y), torch.zeros_like(y)))
+        object.__setattr__(self, "y", y)
 
     def _check_tensors(self) -> None:
         for name in ("b", "y", "on", "off", "weight"):
