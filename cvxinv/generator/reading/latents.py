@@ -105,20 +105,27 @@ def _asked(name: str, args: tuple, recorder: Recorder) -> Iterator[tuple[int, ..
     if mine is None:
         return
     other = [t for t in tensors if t is not mine]
-    copies, beside = _held(mine, recorder, by_pixel=name.startswith(("conv", "_conv", "batch", "native")))
+    held, beside = _held(mine, recorder, by_pixel=name.startswith(("conv", "_conv", "batch", "native")))
+    whole = prod(recorder.shape)
+    copies = max(1, held // whole)
     for asked, *pixels in _asked_for(name, args, mine, other, recorder):
         own = asked - beside
         if own > 0 and own % copies == 0:
             yield (own // copies, *pixels)
+        if own > 0 and 0 < held < whole and not pixels:  # a share of the latent, or all but some of it
+            yield from ((round(own * whole / held),), (own + whole - held,))
 
 
 def _held(t: Tensor, recorder: Recorder, by_pixel: bool) -> tuple[int, int]:
-    """How often a tensor holds the latent, and how many constants beside it, per signal; `by_pixel`: of its first pixel."""
+    """How much of a tensor are the latent's numbers, and how many constants are beside them, per signal.
+
+    by_pixel: of its first pixel.
+    """
     found = recorder.book.look(t)
     assert found is not None
     numbers = found[1].flatten(2)[..., 0] if by_pixel and t.ndim > 2 else found[1]
     own = int((numbers > 0).sum()) // recorder.book.N
-    return max(1, own // prod(recorder.shape)), numbers.numel() // recorder.book.N - own
+    return own, numbers.numel() // recorder.book.N - own
 
 
 def _asked_for(name: str, args: tuple, mine: Tensor, other: list[Tensor], recorder: Recorder) -> Iterator[tuple[int, ...]]:
