@@ -460,3 +460,23 @@ def test_certificates_that_cannot_be_stated_are_refused_by_name(name: str, tmp_p
     R = ci.invert(rewritten, rewritten(z), "levenberg_marquardt", z0=z, restarts=0)
     for file in certificate_files(R.export(tmp_path / "claims", rewritten, rewritten(z))):
         assert all(v.accepted for v in check_file(file))
+
+
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (0, 1, 3, 2), (0, 3, 1, 2)])
+def test_a_softmax_commutes_with_what_moves_its_groups(order: tuple[int, ...]):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 27), nn.Conv2d(3, 4, 2)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(z).relu().reshape(-1, 3, 3, 3)).softmax(1).permute(order)
+
+    torch.manual_seed(0)
+    net = Net().double().eval()
+    G, z = ci.load_generator(net), torch.randn(5, 3, dtype=torch.float64)
+    expected = net(z)
+    assert G.signal_shape == expected.shape[1:] and G.depth == 2
+    assert (G(z) - expected.flatten(1)).abs().max() < 1e-12
+    J = torch.func.vmap(torch.func.jacrev(lambda v: net(v[None]).flatten()))(z)
+    assert (G.linearize(z)[1] - J).abs().max() < 1e-12

@@ -110,6 +110,10 @@ class AbstractActivation(ABC):
         """Its Jacobian at `u` `(N, m)`: the derivative where it is elementwise."""
         return self.derivative(u)
 
+    def moved(self, index: Tensor, shape: tuple[int, ...]) -> "AbstractActivation | None":
+        """What makes entries `index` (m,) of its values, seen in `shape`, of those of u; None where nothing does."""
+        return self
+
     @property
     def parameters(self) -> dict[str, Any]:
         """The numbers that it takes to make it again, by their names, in the order of docs/checking.md."""
@@ -774,13 +778,27 @@ class Softmax(AbstractActivation):
     def groups(self) -> tuple[tuple[int, ...], int]:
         return self.shape, self.axis
 
+    def moved(self, index: Tensor, shape: tuple[int, ...]) -> "Softmax | None":
+        """The softmax that makes entries `index` of its values, in `shape`, of those of u; None where none does."""
+        before, size, after = self._sizes
+        lines = torch.arange(before * after, device=index.device).reshape(before, 1, after).expand(-1, size, -1).reshape(-1)
+        if index.sort().values.tolist() != list(range(lines.numel())):
+            return None
+        there = lines[index].reshape(shape)
+        axes = (k for k, n in enumerate(shape) if n == size and bool((there == there.narrow(k, 0, 1)).all()))
+        axis = next(axes, None)
+        return None if axis is None else Softmax(shape, axis)
+
     def jacobian(self, u: Tensor) -> "Coupled":
         return Coupled(self._grouped(self(u)))
 
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return prod(self.shape[: self.axis]), self.shape[self.axis], prod(self.shape[self.axis + 1 :])
+
     def _grouped(self, u: Tensor) -> Tensor:
         """`(..., before, axis, after)`."""
-        before, size, after = prod(self.shape[: self.axis]), self.shape[self.axis], prod(self.shape[self.axis + 1 :])
-        return u.reshape(*u.shape[:-1], before, size, after)
+        return u.reshape(*u.shape[:-1], *self._sizes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """What stands behind the last activation, put before it.
 
     S D phi(W h + b) + t:    selections commute with phi, S phi(u) = phi(S u);    positive factors and a shift rescale it,
-    s phi(u) + t = Rescaled(phi, s, t)(u), and with ReLU and LeakyReLU s phi(u) = phi(s u)
+    s phi(u) + t = Rescaled(phi, s, t)(u), and with ReLU and LeakyReLU s phi(u) = phi(s u); a softmax commutes with what
+    moves its groups as they are
 
 All is exact up to one rounding. What does not commute (sums of entries, another factor for each entry behind tanh, ...) is
 left as a layer of its own, with no activation behind it.
@@ -21,8 +22,10 @@ from .maps import AbstractMap, Composition, Resampling2d, Sparse
 def before_activation(layer: Layer, W: AbstractMap, b: Tensor) -> Layer | None:
     """The layer that computes W phi(u) + b for phi(u) of `layer`, or None where there is none."""
     picks, phi = picking(W), layer.activation
-    if picks is None or not phi.elementwise:
+    if picks is None:
         return None
+    if not phi.elementwise:
+        return _moved(layer, picks, b)
     factor, shift, index = picks.weight[:, 0], b, picks.index
     empty = factor == 0
     if bool(empty.any()) and not (phi.middle == 0 and bool((shift[empty] == shift[0]).all())):
@@ -39,6 +42,14 @@ def before_activation(layer: Layer, W: AbstractMap, b: Tensor) -> Layer | None:
     if found is None:
         return None
     return replace(_picked(layer, index, torch.where(empty, 0.0, 1.0 if one > 0 else -1.0).to(factor)), activation=found)
+
+
+def _moved(layer: Layer, picks: Sparse, b: Tensor) -> Layer | None:
+    """The layer with its values in another order, where entries depend on each other."""
+    if bool(b.any()) or not bool((picks.weight == 1).all()):
+        return None
+    phi = layer.activation.moved(picks.index[:, 0], picks.shape_out)
+    return None if phi is None else replace(_picked(layer, picks.index, picks.weight[:, 0]), activation=phi)
 
 
 def _picked(layer: Layer, index: Tensor, factor: Tensor) -> Layer:
