@@ -37,15 +37,14 @@ def conversion(value: object, dtype: str = "float64") -> str:
     return "torch.as_tensor(...)"
 
 
-def read_device(value: object) -> torch.device:
-    """A device that floats of 64 bits can be put on here, a CUDA one with its index.
+def read_device(value: object, cure: str = "pass device='cpu', or leave it out") -> torch.device:
+    """A device that floats of 64 bits can be put on here, a CUDA one with its index; cure: what to do where it cannot be.
 
     Raises TypeError for what names no device; ValueError for one that is not here, that knows no float64, or that holds no
     numbers.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | torch.device):
         raise TypeError(f"expected a device as 'cpu', 'cuda' or 'cuda:1', got {describe(value)}; pass its name")
-    cure = "pass device='cpu', or leave it out"
     try:
         device = torch.device(value)
     except RuntimeError as error:

@@ -33,6 +33,7 @@ from ..errors import BackendNotInstalledError, CvxinvWarning
 from ..files import LOSSY, missing, png_cure, read_mask, read_matrix, read_signals, write_whole
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
+from ..inputs import read_device
 from ..inversion.explain import explain
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert
@@ -198,7 +199,7 @@ def invert_command(
         check_choice(dtype, tuple(_DTYPES), "dtype")
         check_folder(out, resume=resume, overwrite=overwrite)
         _check_report(report)
-        _refuse_problems_of_files(out, resume, certificates is not None, bool(exact_check))
+        _refuse_problems_of_files(out, resume, cluster is not None, certificates is not None, bool(exact_check))
         if certificates is not None:
             check_writable(certificates)
         G = _generator(generator, output, label, _DTYPES[dtype], _device(device))
@@ -378,10 +379,12 @@ def _cluster(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isdigit() else text
 
 
-def _refuse_problems_of_files(out: Path, resume: bool, certificates: bool, exact_check: bool) -> None:
-    """Raises ValueError where layer problems are asked for of chunks that come from files, which keep none."""
+def _refuse_problems_of_files(out: Path, resume: bool, cluster: bool, certificates: bool, exact_check: bool) -> None:
+    """Raises ValueError where layer problems are asked for of chunks that come from files or workers, which keep none."""
+    option = "--certificates" if certificates else "--exact-check"
+    if cluster and (certificates or exact_check):
+        raise ValueError(f"expected {option} without --cluster, as workers give back no layer problems; leave one out")
     if resume and holds_something(out) and (certificates or exact_check):
-        option = "--certificates" if certificates else "--exact-check"
         raise ValueError(
             f"expected {option} without --resume where {out} holds chunks, as files keep no layer problems; leave it out, "
             "or begin anew with --overwrite"
@@ -440,16 +443,7 @@ def _generator_file(name: str) -> Iterator[Path]:
 
 
 def _device(name: str) -> torch.device:
-    cure = "pass --device cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"expected a device as cpu, cuda or cuda:1, got {name!r}; {cure}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"expected a device cpu or cuda, got {name!r}; {cure}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"expected one of the {torch.cuda.device_count()} CUDA devices here, got {name!r}; {cure}")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    return read_device(name, "pass --device cpu")
 
 
 @dataclass(frozen=True, eq=False)
