@@ -1,6 +1,6 @@
 """What the torch reader reads, the ONNX reader reads from an export of it, alike; what the one refuses, the other does.
 
-Needs `pip install "cvxinv[onnx]"`; the dynamo exporter needs onnxscript too, which the extra `[test]` brings.
+Needs the package onnx; the dynamo exporter needs onnxscript too, which the extra `[test]` brings.
 """
 
 import warnings
@@ -15,7 +15,7 @@ from cvxinv.errors import UnsupportedLayerError
 from cvxinv.generator.chain import Generator
 from cvxinv.generator.reading.load import load_generator
 
-pytest.importorskip("onnx", reason='onnx is not installed: pip install "cvxinv[onnx]"')
+pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 ROWS = {name: row for name, row in TABLE.items() if row.exported}
 READ = {name: row for name, row in ROWS.items() if row.outcome == "read"}
 RTOL = {torch.float64: 1e-10, torch.float32: 1e-5}  # roundings of a chain; those of torch's own float32

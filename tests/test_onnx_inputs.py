@@ -1,6 +1,6 @@
 """Inputs and outputs of ONNX files: which one is the latent, which ones are fixed, what need not be stated.
 
-Needs `pip install "cvxinv[onnx]"` and onnxruntime, which the extra `[test]` brings.
+Needs the package onnx and onnxruntime, which the extra `[test]` brings.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Generators as converters of Keras write them: channels behind, transposes around convolutions, sizes computed from shapes.
 
-Written by hand after what tf2onnx and keras.export write. Needs `pip install "cvxinv[onnx]"` and onnxruntime.
+Written by hand after what tf2onnx and keras.export write. Needs the package onnx and onnxruntime.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Each operator of an ONNX file computes what onnxruntime computes, in every form that the specification knows.
 
-Needs `pip install "cvxinv[onnx]"` and onnxruntime, which the extra `[test]` brings.
+Needs the package onnx and onnxruntime, which the extra `[test]` brings.
 """
 
 from itertools import product

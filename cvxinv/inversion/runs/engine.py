@@ -115,7 +115,7 @@ def check_cluster(cluster: object) -> None:
         import distributed
     except ImportError as error:
         raise BackendNotInstalledError(
-            'expected Dask for cluster=, got none; install it with pip install "cvxinv[cluster]"'
+            'expected Dask for cluster=, got none; install it with pip install "dask[distributed]"'
         ) from error
     if not count and not isinstance(cluster, (str, distributed.Client)):
         raise TypeError(

@@ -80,7 +80,7 @@ def zarr_module() -> Any:
         import zarr
     except ImportError as error:
         raise BackendNotInstalledError(
-            'expected zarr for arrays of zarr, got none; install it with pip install "cvxinv[data]"'
+            "expected zarr for arrays of zarr, got none; install it with pip install zarr"
         ) from error
     return zarr
 
