@@ -521,7 +521,7 @@ BAD = [
     (("invert", "alone", "y.npy", "-o", "out"), "got no alone.json"),
     (("invert", "odd", "y.npy", "-o", "out"), "list 'layers'"),
     (("invert", "broken", "y.npy", "-o", "out"), "truncated or of another generator"),
-    (("invert", "model.pt", "y.npy", "-o", "out"), "got model.pt, a pickle"),
+    (("invert", "model.pt", "y.npy", "-o", "out"), "the module that model.pt, a pickle of weights, belongs to"),
     (("invert", "half", "y.npy", "-o", "out"), "got the folder half"),
     (("invert", "y.npy", "y.npy", "-o", "out"), "error: "),
     (("invert", "tiny", "x.npy", "-o", "out"), "expected a file at x.npy, found none; near it: "),

@@ -185,7 +185,7 @@ def test_one_mask_for_one_signal_stays_one_mask():
         (normal(K, D - 1), ValueError, "12 numbers, got one of 11"),
         (ci.Everything(D + 1), ValueError, "12 numbers, got one of 13"),
         (torch.ones(D, dtype=torch.long), TypeError, r"torch\.int64 .*; use mask\.bool\(\)"),
-        (np.ones(D, dtype=int), TypeError, r"array int64 .*; use mask\.bool\(\)"),
+        (np.ones(D, dtype=int), TypeError, r"array int64 .*; use mask\.astype\('bool'\)"),
         ([True] * D, TypeError, "got list; use torch.as_tensor"),
         ("all", TypeError, "got str"),
     ],

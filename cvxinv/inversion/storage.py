@@ -229,8 +229,8 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise FileNotFoundError(
                     f"expected a finished result in {folder}, got a run that is not finished: go on with resume=True"
                 )
-            if name == TENSORS:
-                _read_spec(folder / SPEC)  # which may say that it is of another kind
+            if name == TENSORS and b'"arrays"' in (folder / SPEC).read_bytes():
+                _read_spec(folder / SPEC)  # which says that it is of another kind
             raise FileNotFoundError(
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )
