@@ -92,7 +92,8 @@ class Recorder(Follower):
         return Refusal(
             f"{place}, a tensor of its own that is drawn anew in each call",
             "steps on the signal alone",
-            "leave the noise out, or keep it in a buffer",
+            "leave the noise out, or keep it in a buffer; what is called random and is not (encoder layers of torch in eval "
+            "mode) is read with opaque=True and latent_dim=...",
         )
 
     # --- what is read whole, though torch computes it in several operations ---

@@ -126,7 +126,7 @@ def lesson_of(generator: AbstractGenerator, straight: bool) -> Lesson:
     if key not in generator.kept:
         generator.kept[key] = _learn(generator, straight)
     kept: Lesson = generator.kept[key]
-    return kept if kept.X.device == generator.device else _moved(kept, generator.device)
+    return kept
 
 
 def samples(generator: AbstractGenerator) -> int:
@@ -143,7 +143,8 @@ def lesson_for(task: Task) -> Lesson:
 
 def _key(generator: AbstractGenerator, straight: bool) -> tuple[object, ...]:
     phi = generator.output
-    return "lesson", straight, type(phi), repr(phi)
+    # other devices round otherwise: what was learnt on one would make the answers of another depend on what ran before
+    return "lesson", straight, type(phi), repr(phi), str(generator.device)
 
 
 def _learn(generator: AbstractGenerator, straight: bool) -> Lesson:
@@ -175,11 +176,6 @@ def _gram(X: Tensor) -> Tensor:
         wide = block.double()
         K.addmm_(wide, wide.T)
     return K
-
-
-def _moved(lesson: Lesson, device: torch.device) -> Lesson:
-    X, Z, e, m, sizes = (part.to(device) for part in (lesson.X, lesson.Z, lesson.e, lesson.m, lesson.sizes))
-    return Lesson(X, Z, e, m, sizes, lesson.unit, lesson.spread)
 
 
 def _straightens(task: Task) -> bool:
