@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 import cvxinv as ci
+from cvxinv.inversion.surfaces import kept_kinks
+from cvxinv.inversion.task import make_task
 
 RELU, IDENTITY = ci.ReLU(), ci.Identity()
 WEIGHTS = ("W1", "b1", "W2", "b2")
@@ -189,3 +191,32 @@ def test_values_types_shapes_and_the_rest_of_a_result_stay_what_they_are(tmp_pat
     with pytest.raises(RuntimeError, match="second derivatives"):
         torch.autograd.grad(result.z.sum(), given, create_graph=True)
     assert ci.invert(G, np.asarray(y), on_fail="ignore").differentiable is None
+
+
+@pytest.mark.parametrize("output", ["identity", "relu"])
+def test_optima_that_stay_on_kinks_have_the_derivatives_of_differences(output: str):
+    """In noise an optimum is often pressed into a kink from both sides, and moves along it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 12), nn.LeakyReLU(0.1), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 30)).eval()
+    G = ci.load_generator(net, output)
+    x = G(G.sample_latent(30, torch.Generator().manual_seed(3)))
+    level, step = 0.2 * float(x.std()), 1e-6
+    noise, d = (torch.randn(x.shape, generator=torch.Generator().manual_seed(k), dtype=x.dtype) for k in (4, 6))
+    y, w = (x + level * noise).requires_grad_(), torch.linspace(1, 2, 4, dtype=x.dtype)
+
+    def answer(y: Tensor, z0: Tensor | None = None) -> ci.Inversion:
+        options = {} if z0 is None else {"z0": z0}
+        return ci.invert(
+            G, y, noise=("gaussian", level), prior=ci.Gaussian(1.0), differentiable=True, on_fail="ignore", **options
+        )
+
+    found = answer(y)
+    (gradient,) = torch.autograd.grad((found.z @ w).sum(), y)
+    z = found.z.detach()
+    there = [answer((y.detach() + s * step * d).requires_grad_(), z).z.detach() @ w for s in (1, -1)]
+    expected, got = (there[0] - there[1]) / (2 * step), (gradient * d).sum(1)
+    free = kept_kinks(make_task(G, y.detach(), None, ("gaussian", level), ci.Gaussian(1.0)), z)
+    kinked = (free - torch.eye(4, dtype=x.dtype)).abs().amax((1, 2)) > 1e-9
+    told = found.differentiable
+    assert (told & kinked).sum() >= 3 and told.sum() >= 25
+    assert ((got - expected).abs() <= 1e-5 * (1 + expected.abs()))[told].all()

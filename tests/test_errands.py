@@ -11,21 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ACTIVATION = '''
 @dataclass(frozen=True)
-class Softplus(AbstractActivation):
-    """log(1 + e^u), with values above 0."""
+class LogSigmoid(AbstractActivation):
+    """-log(1 + e^-u), with values below 0."""
 
-    name: ClassVar[str] = "softplus"
-    range: ClassVar[tuple[float, float]] = (0.0, inf)
-    torch_modules: ClassVar[tuple[str, ...]] = ("Softplus",)
+    name: ClassVar[str] = "log_sigmoid"
+    range: ClassVar[tuple[float, float]] = (-inf, 0.0)
+    torch_modules: ClassVar[tuple[str, ...]] = ("LogSigmoid",)
 
     def __call__(self, u: Tensor) -> Tensor:
-        return torch.nn.functional.softplus(u)
+        return torch.nn.functional.logsigmoid(u)
 
     def derivative(self, u: Tensor) -> Tensor:
-        return u.sigmoid()
+        return (-u).sigmoid()
 
     def inverse(self, y: Tensor) -> Tensor:
-        return y + torch.log(-torch.expm1(-y))
+        return y - torch.log(-torch.expm1(y))
 
 
 '''
@@ -34,14 +34,14 @@ USE_OF_ACTIVATION = """
 import pathlib, sys, torch, cvxinv as ci
 from torch import nn
 torch.manual_seed(0)
-net = nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 60), nn.Softplus()).double().eval()
+net = nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 60), nn.LogSigmoid()).double().eval()
 G = ci.load_generator(net)
 z = G.sample_latent(3, torch.Generator().manual_seed(0))
-assert G.layers[-1].activation == ci.Softplus() and torch.allclose(G(z), net(z))
+assert G.layers[-1].activation == ci.LogSigmoid() and torch.allclose(G(z), net(z))
 ci.save_generator(G, "net")
 again = ci.load_generator("net")
-assert again.layers[-1].activation == ci.Softplus() and torch.equal(again(z), G(z))
-assert torch.equal(ci.load_generator(net[:-1], output="softplus")(z), G(z))
+assert again.layers[-1].activation == ci.LogSigmoid() and torch.equal(again(z), G(z))
+assert torch.equal(ci.load_generator(net[:-1], output="log_sigmoid")(z), G(z))
 for method in ci.METHODS:
     R = ci.invert(G, G(z), method, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
     assert method == "gradient_descent" or R.verdict.explained.all(), method
@@ -166,8 +166,8 @@ def test_an_activation_is_one_class_and_its_place(tmp_path: Path):
     package = copied(tmp_path)
     text = (package / file).read_text()
     line = next(line for line in text.splitlines(keepends=True) if re.match(r"KINDS\b.*= \(", line))
-    (package / file).write_text(text.replace(line, ACTIVATION.lstrip("\n") + line.rstrip(")\n") + ", Softplus)\n"))
-    export(package, "from .generator.activations import Softplus")
+    (package / file).write_text(text.replace(line, f"{ACTIVATION.lstrip()}{line}    LogSigmoid,\n"))
+    export(package, "from .generator.activations import LogSigmoid")
     follow(USE_OF_ACTIVATION, tmp_path)
 
 

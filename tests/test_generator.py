@@ -1192,7 +1192,7 @@ def test_truncated_weights_without_checksum_are_named(pair: Path):
         (
             {"source": nn.Linear(2, 3), "dtype": torch.float16},
             ValueError,
-            r"torch\.float64, got torch\.float16",
+            r"torch's float32 or float64, got torch\.float16",
         ),
         ({"source": nn.Linear(2, 3), "output": "softmax"}, ValueError, "'softmax'"),
         ({"source": nn.Linear(2, 3), "output": "leaky_relu:2"}, ValueError, "'leaky_relu:2'"),

@@ -155,7 +155,7 @@ def test_an_encoder_sees_the_signals_flat_with_hidden_entries_0():
         (torch.zeros(2, 8), r"z0 of shape \(3, 8\) or \(8,\), got \(2, 8\)"),
         (torch.zeros(7), r"got \(7,\)"),
         (torch.full((8,), torch.nan), "finite latents, got NaN or inf in z0 for signal 0"),
-        (torch.zeros(1, 3, 8), "pass flat latents"),
+        (torch.zeros(1, 3, 8), "start 1 of z0 .*; pass one latent per signal"),
         ("mean", "expected z0 as latents"),
         ([[0.0] * 8] * 3, "torch.as_tensor"),
         (lambda y: (y[:, :8], y[:, :8]), r"encoder\(y\)\[0\]"),

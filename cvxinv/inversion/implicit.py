@@ -11,9 +11,13 @@ dF the change of F at a fixed z; P projects on the directions that active sides 
 the multiplier (`AbstractPrior.tangent`). G_k'' is 0 of piecewise linear generators; of others H is the derivative of F by
 autograd. Where autograd does not follow G, that term is left out, and only signals without a misfit have a derivative.
 
-z has none, and counts as a constant, where a kink of G lies next to it (its Jacobian jumps), where P (H + B) P is singular
-(z is one of many), where a side of C is touched without pressure, and where z is no optimum of f: whatever meets a stated
-bound will do, and where a descent ended early F is not 0.
+Behind ReLUs an optimum often lies on kinks and stays there: the units K of one layer with u_K(z) = 0, from which f rises on
+both sides of each. With U = u_K'(z) of independent rows z then moves along U dz = 0 (`surfaces`), P = I - U^+ U, as if K
+were sides of C; what G's weights change there moves the surface itself, and is not followed.
+
+z has none, and counts as a constant, where another kink of G lies next to it (its Jacobian jumps), where P (H + B) P is
+singular (z is one of many), where a side of C is touched without pressure, and where z is no optimum of f: whatever meets a
+stated bound will do, and where a descent ended early F is not 0.
 
 A method ends some 1e-9 from an optimum, which differences would see: z is brought to rounding by a few Newton steps.
 """
@@ -35,6 +39,7 @@ from ..solvers.implicit import refuse_second, report_kinks
 from .level import estimated
 from .priors import AbstractPrior
 from .result import Inversion
+from .surfaces import kept_kinks
 from .task import Task
 from .verify import EXPLAINED_WORD, STATIONARY
 
@@ -188,9 +193,9 @@ def _live(task: Task, given: Given) -> Live:
 
 def _settled(there: Live, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The optimum next to z, P (P (H + B) P)^+ P there, and which signals are regular."""
-    first, step = z, torch.zeros_like(z)
+    first, step, free = z, torch.zeros_like(z), _free(there, z)
     for _ in range(_ROUNDS):
-        inverse, regular = _inverse(there, z)
+        inverse, regular = _inverse(there, z, free)
         step = (inverse @ there.gradient(z).detach()[:, :, None])[:, :, 0]
         size = 1 + lengths(z)
         z = torch.where((lengths(step) <= _NEAR * size)[:, None], z - step, z)
@@ -200,16 +205,24 @@ def _settled(there: Live, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             break
     size = 1 + lengths(first)
     near = (lengths(step) <= _SETTLED * size) & (lengths(z - first) <= _NEAR * size)
-    return z, inverse, regular & near & ~_kinked(there, z)
+    return z, inverse, regular & near & ~_kinked(there, z, free)
 
 
-def _inverse(there: Live, z: Tensor) -> tuple[Tensor, Tensor]:
-    """P (P (H + B) P)^+ P, `(N, n0, n0)`, and where it is one that nothing can change, `(N,)`."""
+def _free(there: Live, z: Tensor) -> Tensor:
+    """The directions along which the kinks that z lies on and stays on leave it, as projections `(N, n0, n0)`."""
+    prior, followed = there.prior, there.module is not None or carries_graph(there.generator)
+    if followed or (prior is not None and prior.bounded):
+        return torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
+    return kept_kinks(there.task, z)
+
+
+def _inverse(there: Live, z: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """P (P (H + B) P)^+ P, `(N, n0, n0)`, and where it is one that nothing can change, `(N,)`; free: P of the kinks."""
     (H, whole), g = there.curvature(z), there.gradient(z).detach()
     H = H.detach()
     size = H.diagonal(dim1=1, dim2=2).abs().amax(1).clamp(min=torch.finfo(z.dtype).tiny)
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    prior, P, B, firm = there.task.prior, eye, torch.zeros_like(eye), torch.ones_like(whole)
+    prior, P, B, firm = there.task.prior, free, torch.zeros_like(eye), torch.ones_like(whole)
     if prior is not None and prior.bounded:
         P, B = prior.tangent(z, g)
         push = _PRESSURE * (size.sqrt() * there.task.size)[:, None]
@@ -226,13 +239,13 @@ def _inverse(there: Live, z: Tensor) -> tuple[Tensor, Tensor]:
     return P @ found @ P, good & whole & firm
 
 
-def _kinked(there: Live, z: Tensor) -> Tensor:
-    """Whether the Jacobian of what was seen jumps next to z, `(N,)`: a kink, of a hidden unit or of the output."""
+def _kinked(there: Live, z: Tensor, free: Tensor) -> Tensor:
+    """Whether the Jacobian of what was seen jumps next to z along `free`, `(N,)`: at a kink, hidden or of the output."""
     task, draw = there.task, torch.Generator().manual_seed(0)
     found = torch.zeros_like(z[:, 0], dtype=torch.bool)
     step = _KINK * (1 + lengths(z, keepdim=True))
     for _ in range(2):
-        along, v = (torch.randn(z.shape, generator=draw, dtype=z.dtype).to(z.device) for _ in "zv")
+        along, v = ((free @ torch.randn(z.shape, generator=draw, dtype=z.dtype).to(z)[..., None])[..., 0] for _ in "zv")
         sides = [task.measurement.observe(task.generator.push(z + s * step * along, v)) for s in (-1, 1)]
         found |= lengths(sides[1] - sides[0]) > _JUMP * lengths(sides[0])
     return found
