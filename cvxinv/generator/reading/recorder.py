@@ -11,6 +11,7 @@ from .cells import Book, MixedError, Point
 from .follow import CHANCE, LABEL, LATENT, Follower, in_place, is_torchs, name_of, tensors_in
 from .steps import SAYINGS
 from .steps.call import OPAQUE, Call, Refusal, RefusedError, outputs
+from .steps.elementwise import SAID
 
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 _COMPOSED = {"softsign": "Softsign"}  # functions that torch computes in several operations
@@ -145,9 +146,13 @@ class Recorder(Follower):
 
 
 def _own_activation(part: nn.Module) -> type[AbstractActivation] | None:
-    """The activation that names the module's class, or one that its forward pass comes from, unless that is torch's."""
-    if is_torchs(part) or isinstance(part, torch.jit.ScriptModule):
+    """The activation that names the module's class, or one that its forward pass comes from; of torch's own modules one that
+    no step says."""
+    if isinstance(part, torch.jit.ScriptModule):
         return None
+    if is_torchs(part):
+        name = type(part).__name__
+        return next((kind for kind in all_kinds() if name in kind.torch_modules and kind.__name__ not in SAID), None)
     same = [cls for cls in type(part).__mro__ if getattr(cls, "forward", None) is type(part).forward]
     ours = {cls.__name__ for cls in same if cls.__module__.split(".")[0] == "cvxinv"}
     names = {cls.__name__ for cls in same}

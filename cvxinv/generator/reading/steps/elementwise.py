@@ -10,6 +10,10 @@ from ... import ops
 from ...activations import AbstractActivation, all_kinds
 from .call import CHAIN, Call, RefusedError, saying
 
+# activations that are said by what torch computes, whatever module called it
+SAID = frozenset(
+    ("Identity", "ReLU", "LeakyReLU", "Clamp", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Softplus", "Softsign", "Exp")
+) | frozenset(("Tanh", "Sigmoid", "Hardsigmoid", "Hardswish", "Softmax"))
 _SELU = (1.6732632423543772, 1.0507009873554805)
 
 
