@@ -323,6 +323,7 @@ def test_the_command_line_inverts_on_a_device(device, tmp_path: Path):
             "cuda",
             "--truth",
             str(tmp_path / "z.npy"),
+            "--overwrite",
             "-q",
         ]
         done = CliRunner().invoke(app, [*call, *more])
