@@ -13,6 +13,7 @@ positive stays so. Units that change nothing that was seen bend nothing, and are
 import torch
 from torch import Tensor
 
+from ..generator.chain import Generator
 from ..generator.piece import Piece
 from ..lengths import lengths
 from .task import Task
@@ -28,7 +29,7 @@ def kept_kinks(task: Task, z: Tensor) -> Tensor:
     """P `(N, n0, n0)`, the projection on the directions along the kinks of each z that are kept; I where there are none."""
     P = torch.eye(z.shape[1], dtype=z.dtype, device=z.device).repeat(len(z), 1, 1)
     G = task.generator
-    if not (G.layers and G.piecewise_linear):
+    if not isinstance(G, Generator) or not G.piecewise_linear:  # of no other the layers are known
         return P
     inputs = G.preactivations(z)
     kinked = [k for k, layer in enumerate(G.layers) if layer.activation.kinked]
