@@ -426,3 +426,12 @@ def test_latents_come_from_arrays_and_results(inversion: ci.Inversion, tmp_path:
     for source in (tmp_path, tmp_path / "result.safetensors"):
         assert same(read_latents(source), inversion.z)
     assert read_latents(stored(tmp_path, ".npz", z=NUMBERS, y=NUMBERS)).tolist() == NUMBERS.tolist()
+
+
+def test_a_generator_without_a_name_bears_that_of_its_files(tmp_path: Path):
+    G = ci.load_generator(nn.Sequential(nn.Linear(3, 20)))
+    ci.save_generator(G, tmp_path / "my-net")
+    again = ci.load_generator(tmp_path / "my-net")
+    assert again.named == "my-net" and "my-net" in repr(again)
+    result = ci.invert(again, again(torch.ones(2, 3, dtype=torch.float64)))
+    assert "Inversion of my-net" in ci.write_report(result, tmp_path / "page.html").read_text()

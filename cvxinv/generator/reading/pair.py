@@ -178,7 +178,7 @@ def read_pair(pair: tuple[Path, Path], latent_dim: int | None, label: int | None
             f"expected tensors of the layers that {json_path} lists, got also {', '.join(sorted(tensors))}; "
             "use the two files that belong together"
         )
-    description = {key: value for key, value in spec.items() if key not in _OWN_KEYS}
+    description = {"name": weights_path.stem} | {key: value for key, value in spec.items() if key not in _OWN_KEYS}
     description |= {} if label is None else {"label": int(label)}
     if "image_shape" in (output := spec.get("output", {})):
         ops.append((Place(f"output.image_shape of {json_path}", "correct it"), Reshape(shape=tuple(output["image_shape"]))))
