@@ -93,6 +93,14 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
     settle_folder(described.parent)
 
 
+def read_head(path: Path, form: str, version: int, cure: str) -> dict[str, Any]:
+    """The object of a JSON file that says what it is. Raises ValueError, with `cure`, for another format or version."""
+    spec = parse_json(path.read_bytes(), path)
+    if not isinstance(spec, dict) or spec.get("format") != form or spec.get("version") != version:
+        raise ValueError(f'expected "format": "{form}" of version {version} in {path}, got another; {cure}')
+    return spec
+
+
 def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, if they are those that the file `told_by` names. Raises ValueError otherwise.
 

@@ -30,7 +30,7 @@ from .runs.run import Run
 from .runs.watch import Callback, Watch
 from .runs.work import Chunk, told_often
 from .task import Task, make_task
-from .verify import EXPLAINED_WORD, USER_LIMIT
+from .verify import EXPLAINED_WORD
 
 
 @undisturbed
@@ -111,8 +111,9 @@ def invert(
     _refuse_prior(chosen, task)
     check_level(task)
     chosen.check(task)
-    given = Given(generator, y, measurement, noise, prior, differentiable if isinstance(differentiable, nn.Module) else None)
     if differentiable is not False:
+        module = differentiable if isinstance(differentiable, nn.Module) else None
+        given = Given(generator, y, measurement, noise, prior, module)
         check_differentiable(given, task, differentiable)
     started = time.perf_counter()
     whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
@@ -168,7 +169,7 @@ def _opened(
 ) -> tuple[Run, bool]:
     """The run, with the folder that keeps it, and whether it is complete there."""
     usual = whole.task.chunk_size() if checkpoint is None else told_often(whole.task)
-    layout = Layout(len(whole), usual if chunk is None else positive(chunk, "chunk"))
+    layout = Layout(whole.task.N, usual if chunk is None else positive(chunk, "chunk"))
     if checkpoint is None:
         for name, wanted in (("resume", resume), ("overwrite", overwrite)):
             if wanted:
@@ -184,9 +185,12 @@ def _finished(found: Inversion, whole: Chunk, settings: dict[str, Any], watch: W
     task, verdict, level, notes = whole.task, found.verdict, None, found.notes
     if estimated(task) and found.uncertainty is not None:
         level, notes = found.uncertainty.sigma, (*notes, *level_notes(verdict.explained, verdict.misfit, verdict.size))
-    if watch.stopped:
-        notes = (*notes, f"stopped by {watch.stopped}: what was not finished by then is {USER_LIMIT}")
-    return replace(found, settings=settings | task_words(task, level), versions=versions(task, whole.dtype), notes=notes)
+    return replace(
+        found,
+        settings=settings | task_words(task, level),
+        versions=versions(task, whole.dtype),
+        notes=(*notes, *watch.notes),
+    )
 
 
 def _report(result: Inversion, task: Task, on_fail: str) -> None:

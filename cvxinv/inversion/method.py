@@ -103,12 +103,19 @@ def options_of(kind: type[AbstractMethod]) -> dict[str, str]:
     return found
 
 
+def options(method: AbstractMethod) -> dict[str, Any]:
+    """Every option of a method by its name, those of a group too, with its value."""
+    found = {}
+    for name, holder in options_of(type(method)).items():
+        value = getattr(method, holder)
+        found[name] = value if name == holder else getattr(value, name)
+    return found
+
+
 def in_words(method: AbstractMethod, said: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were said, or differ from their defaults, as results keep them: numbers and names as they are."""
     usual, found = _usual(type(method)), {}
-    for name, holder in options_of(type(method)).items():
-        value = getattr(method, holder)
-        value = value if name == holder else getattr(value, name)
+    for name, value in options(method).items():
         if name in said or not (value is usual[name] or _same(value, usual[name])):
             found[name] = _words(value)
     return found

@@ -53,10 +53,10 @@ def refuse_float_mask(value: object, y: Tensor, d: int) -> None:
     """Raises TypeError for a mask in numbers, 0 and 1, which would be taken for a matrix. y: the signals, as they came."""
     if not isinstance(value, Tensor | np.ndarray) or (isinstance(value, Tensor) and not _plain(value)):
         return
-    if value.shape not in ((d,), tuple(y.shape)) or value.shape == (d, d):
+    if value.dtype in (torch.bool, np.dtype(bool)) or value.shape not in ((d,), tuple(y.shape)) or value.shape == (d, d):
         return
     numbers = torch.as_tensor(np.asarray(value.cpu() if isinstance(value, Tensor) else value))
-    if numbers.dtype == torch.bool or not bool(((numbers == 0) | (numbers == 1) | (numbers == 255)).all()):
+    if not bool(((numbers == 0) | (numbers == 1) | (numbers == 255)).all()):
         return
     raise TypeError(
         f"expected a mask of bools, True where seen, got {describe(value)} of 0 and {float(numbers.max()):g}; "

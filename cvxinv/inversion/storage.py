@@ -31,6 +31,7 @@ _VERSION = 1
 _VERDICT, _REPORT = tensor_names(Verdict), tensor_names(LayerReport)
 _UNCERTAINTY = tuple(name for name in tensor_names(Uncertainty) if name != "z")  # z is the result's own
 _CERTIFICATE, _SOLUTION = tensor_names(Certificate), tensor_names(Solution)
+ZARR = "result.zarr"  # the arrays of a streamed result, where they are of zarr
 LATENTS = ("z", "latents")
 
 

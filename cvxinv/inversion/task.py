@@ -115,15 +115,6 @@ class Task(Batch):
         return self.noise.limit(self.seen) if self.stated else self.noise.bound
 
     @cached_property
-    def relative_noise(self) -> Tensor:
-        """Stated noise over |y| in the l2 norm, `(N,)`; 0 without a statement."""
-        if self.noise is None:
-            return torch.zeros_like(self.size)
-        bound = self.noise.length(self.seen)
-        # a signal of length 0 says nothing of a relative size; it is inverted as if it were exact
-        return torch.where(self.size > 0, bound / torch.where(self.size > 0, self.size, 1.0), 0.0)
-
-    @cached_property
     def image(self) -> tuple[AbstractMap, Tensor] | None:
         """Map and bias of the image layer as it is seen, before its activation; None where that is no one map."""
         if not self.generator.layers:

@@ -32,7 +32,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
-from ..steps.given import as_start, check_start, try_given
+from ..steps.given import as_start, begin, check_start
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.misled import DEAR, misleads
@@ -43,7 +43,7 @@ from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import lower
-from ..steps.starts import Hunt, Starts, nothing_yet
+from ..steps.starts import Hunt, Starts
 from ..task import Task
 
 _CANDIDATES = 100  # latents that a random start is the best of
@@ -123,9 +123,7 @@ class Hybrid(AbstractMethod):
 
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
-        hunt = Hunt(task, nothing_yet(task))
-        if self.z0 is not None:
-            try_given(hunt, self.z0, lambda part, z: descend_through(part, z, _limit(self.max_iter)))
+        hunt = begin(task, self.z0, lambda part, z: descend_through(part, z, _limit(self.max_iter)))
         if layered:
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         return hunt

@@ -19,7 +19,7 @@ from ...errors import BackendNotInstalledError
 from ...generator.abstract import AbstractGenerator
 from ...inputs import describe
 from ...surroundings import undisturbed
-from ..progress import Progress
+from ..progress import Progress, bar
 from ..result import Inversion
 from ..steps.starts import Starts
 from .digest import digest
@@ -48,6 +48,22 @@ class Work:
         """The answers to chunks as they come."""
         return self._here(todo, watch, shown) if self.cluster is None else self._there(todo, watch, shown)
 
+    def go(
+        self,
+        todo: Iterable[int],
+        watch: Watch,
+        name: str,
+        progress: bool | None,
+        keep: Callable[[int, Inversion, bool], None],
+    ) -> None:
+        """Answer chunks until the run is stopped; keep: takes a chunk's number, answer, and whether it is unfinished."""
+        with bar(self.layout.signals, name, progress) as shown:
+            for k, part, cut in self.results(todo, watch, shown):
+                keep(k, part, cut and watch.over)
+                watch.told(k, part, self.layout)
+                if watch.stopped:
+                    return
+
     def _here(self, todo: Iterable[int], watch: Watch, shown: Any) -> Iterator[Result]:
         starts = Starts(self.generator, self.seed)
         for k in todo:
@@ -69,7 +85,7 @@ class Work:
                 for k in left:
                     start, stop = self.layout.span(k)
                     payload = dumps(self.chunk(start, stop))
-                    ends = watch.progress(None, start, stop - start).deadline
+                    ends = watch.deadline(stop - start)
                     key = f"cvxinv-{run}-{k}"
                     running.add(
                         client.submit(compute, payload, token, threads, ends, k, key=key, retries=_RETRIES, pure=False)
@@ -99,6 +115,20 @@ def compute(payload: bytes, token: str, threads: int, deadline: float | None, k:
     part = answer(chunk, Starts(generator, chunk.seed), progress)
     bare = tuple(replace(report, problem=None, solution=replace(report.solution, problem=None)) for report in part.layers)
     return k, replace(part, layers=bare), progress.cut
+
+
+@contextmanager
+def with_threads(wanted: int | None) -> Iterator[None]:
+    """With as many threads as a run began with, where that is known: their number decides the last bits."""
+    before = torch.get_num_threads()
+    if wanted in (None, before):
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_cluster(cluster: object) -> None:

@@ -11,7 +11,7 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...files import parse_json, read_tensors, settle_folder, write_pair, write_whole
-from ..storage import RUN, SPEC, TENSORS, check_writable
+from ...files import parse_json, read_head, read_tensors, settle_folder, write_pair, write_whole
+from ..storage import RUN, SPEC, TENSORS, ZARR, check_writable
 
 CHUNKS = "chunks"
 _FORMAT = "cvxinv run format"
@@ -65,9 +65,20 @@ class RunFolder:
             write_whole(self.path / RUN, json.dumps(spec, indent=1).encode() + b"\n")
             settle_folder(self.path)
 
-    def done(self) -> set[int]:
-        """The chunks that are done and whole; what is damaged counts as not done, and is computed again."""
-        return {k for k in range(self.layout.count) if self._file(k, "json").is_file() and self._whole(k)}
+    def said(self, unfinished: bool) -> dict[str, Any]:
+        """What is run, as a result says it."""
+        return self.meant | ({"unfinished": True} if unfinished else {})
+
+    def done(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Tensor]]]:
+        """The chunks that are done and whole, read; what is damaged counts as not done, and is computed again."""
+        for k in filter(self.there, range(self.layout.count)):
+            try:
+                spec, tensors = self.read(k)
+            except (ValueError, KeyError, TypeError, OSError) as error:  # whatever half a file or another's may raise
+                log.warning("chunk %d in %s is damaged and is computed again: %s", k + 1, self.path, error)
+                continue
+            if not spec.get("unfinished", False):
+                yield k, spec, tensors
 
     def there(self, k: int) -> bool:
         """Whether anything is kept of chunk k, finished or not."""
@@ -75,7 +86,7 @@ class RunFolder:
 
     def count_done(self) -> int:
         """How many chunks are done, by their names alone."""
-        return sum(self._file(k, "json").is_file() for k in range(self.layout.count))
+        return sum(map(self.there, range(self.layout.count)))
 
     def write(self, k: int, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> None:
         """Keep chunk k; whole or not at all. Raises OSError that says what is kept and how to go on."""
@@ -99,14 +110,6 @@ class RunFolder:
 
     def _file(self, k: int, suffix: str) -> Path:
         return self.path / CHUNKS / f"{k:08d}.{suffix}"
-
-    def _whole(self, k: int) -> bool:
-        try:
-            spec, _ = self.read(k)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("chunk %d in %s is damaged and is computed again: %s", k + 1, self.path, error)
-            return False
-        return not spec.get("unfinished", False)
 
     def words(self) -> str:
         """What is kept, in words."""
@@ -148,13 +151,8 @@ def stored_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
             return run, True
     if not (folder / RUN).is_file():
         raise FileNotFoundError(f"expected a run in {folder}, found none")
-    spec = parse_json((folder / RUN).read_bytes(), folder / RUN)
-    if not isinstance(spec, dict) or spec.get("format") != _FORMAT or spec.get("version") != _VERSION:
-        raise ValueError(
-            f'expected "format": "{_FORMAT}" of version {_VERSION} in {folder / RUN}, got another; pass another folder, or '
-            "overwrite=True (--overwrite)"
-        )
-    return spec["run"], False
+    cure = "pass another folder, or overwrite=True (--overwrite)"
+    return read_head(folder / RUN, _FORMAT, _VERSION, cure)["run"], False
 
 
 def words_of_run(folder: Path) -> str:
@@ -228,7 +226,7 @@ def clear(folder: Path) -> None:
     for name in (SPEC, TENSORS, RUN, *(f"{name}.npy" for name in spec.get("arrays", ()))):
         (folder / name).unlink(missing_ok=True)
     if "arrays" in spec:
-        shutil.rmtree(folder / "result.zarr", ignore_errors=True)
+        shutil.rmtree(folder / ZARR, ignore_errors=True)
     shutil.rmtree(folder / CHUNKS, ignore_errors=True)
 
 

@@ -1,11 +1,10 @@
 """What a run is: the names and checksums of all that decides its numbers, to be compared when it goes on."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ...generator.abstract import AbstractGenerator
-from ..method import AbstractMethod
+from ..method import AbstractMethod, options
 from ..result import versions
 from ..task import Noise
 from .digest import attributes, digest, in_a_word
@@ -39,14 +38,8 @@ def shared_words(
 
 def option_words(method: AbstractMethod) -> dict[str, Any]:
     """Every option of a method by its name; those of a group by theirs."""
-    found: dict[str, Any] = {"class": f"{type(method).__module__}.{type(method).__qualname__}"}
-    for f in fields(method):  # type: ignore[arg-type]
-        value = getattr(method, f.name)
-        if is_dataclass(value) and isinstance(f.type, type) and is_dataclass(f.type):
-            found |= {g.name: in_a_word(getattr(value, g.name)) for g in fields(value)}
-        else:
-            found[f.name] = in_a_word(value)
-    return found
+    kind = f"{type(method).__module__}.{type(method).__qualname__}"
+    return {"class": kind} | {name: in_a_word(value) for name, value in options(method).items()}
 
 
 def noise_word(noise: Noise | None) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...errors import BackendNotInstalledError
@@ -46,7 +45,7 @@ def open_rows(value: object, what: str) -> Rows:
     """
     if isinstance(value, (str, Path)):
         return _from_path(Path(value), what)
-    if isinstance(value, (Tensor, np.ndarray)) or type(value).__module__.split(".")[0] == "zarr":
+    if isinstance(value, (Tensor, np.ndarray)) or is_zarr(value):
         rows = Rows(value, what)
         if len(rows.shape) < 2:
             raise ValueError(f"expected {what} (N, ...) along the first axis, got shape {rows.shape}; pass a batch")
@@ -60,11 +59,10 @@ def open_rows(value: object, what: str) -> Rows:
 def _from_path(path: Path, what: str) -> Rows:
     if path.suffix == ".npy" and path.is_file():
         try:
-            return open_rows(np.load(path, mmap_mode="r", allow_pickle=False), f"{what} in {path}")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            if "expected" in str(error):
-                raise
             raise ValueError(f"expected a whole .npy file of numbers, got {error} in {path}; store it again") from error
+        return open_rows(array, f"{what} in {path}")
     if path.is_dir():
         return open_rows(_zarr_array(path), f"{what} in {path}")
     if not path.exists():
@@ -72,6 +70,11 @@ def _from_path(path: Path, what: str) -> Rows:
     raise ValueError(
         f"expected {what} as .npy or a folder of zarr, which can be read in parts, got {path}; store it with numpy.save"
     )
+
+
+def is_zarr(value: object) -> bool:
+    """Whether it is zarr's, which is not imported for that."""
+    return type(value).__module__.split(".")[0] == "zarr"
 
 
 def zarr_module() -> Any:
@@ -91,8 +94,3 @@ def _zarr_array(path: Path) -> Any:
         return zarr.open_array(str(path), mode="r")
     except Exception as error:  # zarr has many, and changes them
         raise ValueError(f"expected an array of zarr in the folder {path}, got {type(error).__name__}: {error}") from error
-
-
-def as_bool(rows: Tensor | np.ndarray) -> Tensor:
-    """Rows of a mask."""
-    return rows if isinstance(rows, Tensor) else torch.from_numpy(rows)

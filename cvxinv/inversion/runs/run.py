@@ -1,7 +1,5 @@
 """A run in memory: chunks are computed one after the other, or by a cluster, and joined; a folder keeps them meanwhile."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +8,7 @@ from ..progress import Progress, bar
 from ..result import Inversion
 from ..steps.starts import Starts
 from ..storage import inversion_fields, inversion_spec, inversion_tensors, save_inversion
-from .engine import Work
+from .engine import Work, with_threads
 from .folder import Layout, RunFolder
 from .watch import Watch
 from .work import Chunk, answer, not_begun
@@ -32,20 +30,18 @@ class Run:
 
     def go(self, watch: Watch, progress: bool | None) -> Inversion:
         """All signals, in their order; what was not begun when the run was stopped is `user_limit`."""
-        if self.folder is None and self.cluster is None and watch.nobody and self.layout.signals <= self.layout.size:
+        if self.folder is None and self.cluster is None and self.layout.signals <= self.layout.size and watch.idle:
             return self._at_once(progress)
         todo = self._begun(watch)
-        with self._threads(), bar(self.layout.signals, self.whole.method.name, progress) as shown:
+        with with_threads(None if self.folder is None else self.folder.meant["threads"]):
             work = Work(self.whole.task.generator, self.whole.seed, self.layout, self.whole.part, self.cluster)
-            for k, part, cut in work.results(todo, watch, shown):
-                unfinished = cut and watch.over
-                self.parts[k] = part
-                if self.folder is not None and self.layout.count > 1 and not unfinished:
-                    keep(self.folder, k, part)
-                watch.told(k, part, self.layout)
-                if watch.stopped:
-                    break
+            work.go(todo, watch, self.whole.method.name, progress, self._keep)
         return self._joined()
+
+    def _keep(self, k: int, part: Inversion, unfinished: bool) -> None:
+        self.parts[k] = part
+        if self.folder is not None and self.layout.count > 1 and not unfinished:
+            self.folder.write(k, inversion_tensors(part), inversion_spec(part))
 
     def _at_once(self, progress: bool | None) -> Inversion:
         with bar(self.layout.signals, self.whole.method.name, progress) as shown:
@@ -58,32 +54,18 @@ class Run:
         """Write the result of all signals where a folder was named; of a run that was stopped, its chunks stay."""
         if self.folder is None:
             return
-        said = {"unfinished": True} if unfinished else {}
         with self.folder.told_why("the result"):
-            save_inversion(result, self.folder.path, self.folder.meant | said)
+            save_inversion(result, self.folder.path, self.folder.said(unfinished))
         if not unfinished:
             self.folder.finish()
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        """With as many threads as the run began with: their number decides the last bits."""
-        before, wanted = torch.get_num_threads(), None if self.folder is None else self.folder.meant["threads"]
-        if wanted in (None, before):
-            yield
-            return
-        torch.set_num_threads(wanted)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def _begun(self, watch: Watch) -> list[int]:
         """The chunks that are left to do, after those that a folder keeps were read."""
         if self.folder is None or self.layout.count == 1:  # a single chunk is there with its result
             return list(range(self.layout.count))
         self.folder.begin()
-        for k in sorted(self.folder.done()):
-            self.parts[k] = on_device(kept(self.folder, k), self.whole.task.y.device)
+        for k, spec, tensors in self.folder.done():
+            self.parts[k] = on_device(Inversion(**inversion_fields(spec, tensors)), self.whole.task.y.device)
             watch.known(self.parts[k].verdict.counts())
         return [k for k in range(self.layout.count) if k not in self.parts]
 
@@ -102,16 +84,6 @@ def joined(parts: list[Inversion]) -> Inversion:
         parts = [replace(part, layers=()) for part in parts]
     seconds = {name: sum(part.seconds.get(name, 0.0) for part in parts) for name in ("verify", "solve")}
     return replace(Inversion.joined(parts), notes=notes, seconds=seconds)
-
-
-def keep(folder: RunFolder, k: int, part: Inversion) -> None:
-    """Write a chunk, as results are written."""
-    folder.write(k, inversion_tensors(part), inversion_spec(part))
-
-
-def kept(folder: RunFolder, k: int) -> Inversion:
-    """Read a chunk that was written."""
-    return Inversion(**inversion_fields(*folder.read(k)))
 
 
 def on_device(part: Inversion, device: torch.device) -> Inversion:

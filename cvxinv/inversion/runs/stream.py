@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...files import parse_json, settle_folder, write_whole
+from ...files import read_head, settle_folder, write_whole
 from ...generator.abstract import AbstractGenerator
 from ...inputs import plain_number
 from ...solvers.solve import check_choice
@@ -26,16 +26,15 @@ from ..level import check_level
 from ..method import AbstractMethod, as_method, in_words
 from ..methods import METHODS
 from ..options import positive
-from ..progress import bar
 from ..result import Inversion, task_words, versions
-from ..storage import SPEC
+from ..storage import SPEC, ZARR
 from ..task import read_task
 from ..verify import INVERSION_STATUSES, USER_LIMIT, Verdict
 from .digest import in_a_word
-from .engine import Work, check_cluster
+from .engine import Work, check_cluster, with_threads
 from .folder import Layout, RunFolder, check_folder, open_folder
 from .meant import shared_words
-from .rows import Rows, as_bool, open_rows, zarr_module
+from .rows import Rows, is_zarr, open_rows, zarr_module
 from .watch import Callback, Watch
 from .work import Chunk, told_often
 
@@ -43,7 +42,6 @@ FORMAT = "cvxinv streamed result format"
 _VERSION = 1
 STORES = ("npy", "zarr")
 KEEP = ("signal", "hidden", "z_std")
-_ZARR = "result.zarr"
 
 
 @dataclass
@@ -61,7 +59,7 @@ class Stream:
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """The signals from `start` to `stop`, read and checked."""
-        seen = self.measurement if self.masks is None else as_bool(self.masks.part(start, stop))
+        seen = self.measurement if self.masks is None else torch.as_tensor(self.masks.part(start, stop))
         y = self.rows.part(start, stop)
         task = read_task(self.generator, y, seen, self._noise(start, stop), self.prior)
         dtype, task = task.y.dtype, task.to(torch.float64)
@@ -135,8 +133,7 @@ def invert_stream(
     settings = in_words(asked, options) | {"seed": seed, "chunk": place.layout.size}
     settings |= task_words(first.task) | ({} if noise is None else {"noise": _noise_words(noise)})
     _run(stream, place, keep, watch, progress, cluster)
-    notes = [f"stopped by {watch.stopped}: what was not finished by then is {USER_LIMIT}"] if watch.stopped else []
-    said = {"method": asked.name, "settings": settings, "versions": ran, "notes": notes, "store": store}
+    said = {"method": asked.name, "settings": settings, "versions": ran, "notes": list(watch.notes), "store": store}
     _collect(place, said | {"seconds": {"total": time.time() - watch.started}}, unfinished=bool(watch.stopped))
     return StreamedInversion.load(folder)
 
@@ -152,7 +149,7 @@ def _noise_words(noise: Any) -> str:
 
 def _masks(measurement: object) -> Rows | None:
     """Masks that are read in parts; None where the measurement is one for all signals, or an object of its own."""
-    if isinstance(measurement, (str, Path)) or type(measurement).__module__.split(".")[0] == "zarr":
+    if isinstance(measurement, (str, Path)) or is_zarr(measurement):
         return open_rows(measurement, "masks")
     plain = isinstance(measurement, (Tensor, np.ndarray)) and measurement.dtype in (torch.bool, np.dtype(bool))
     return open_rows(measurement, "masks") if plain and measurement.ndim > 1 else None  # type: ignore[attr-defined]
@@ -179,17 +176,14 @@ def _run(
 ) -> None:
     """Answer the chunks that are not done, each kept as it is."""
     place.begin()
-    layout, done = place.layout, place.done()
-    for k in done:
-        watch.known(_counts(place.read(k)[1]["status"].numpy()))
+    layout, done = place.layout, set[int]()
+    for k, _, columns in place.done():
+        done.add(k)
+        watch.known(_counts(columns["status"].numpy()))
     todo = [k for k in range(layout.count) if k not in done]
-    work = Work(stream.generator.to(torch.float64), stream.seed, layout, stream.chunk, cluster)
-    with bar(layout.signals, stream.method.name, progress) as shown:
-        for k, part, cut in work.results(todo, watch, shown):
-            place.write(k, *_columns(part, keep, cut and watch.over))
-            watch.told(k, part, layout)
-            if watch.stopped:
-                return
+    with with_threads(place.meant["threads"]):
+        work = Work(stream.generator.to(torch.float64), stream.seed, layout, stream.chunk, cluster)
+        work.go(todo, watch, stream.method.name, progress, lambda k, part, cut: place.write(k, *_columns(part, keep, cut)))
 
 
 def _columns(part: Inversion, keep: tuple[str, ...], unfinished: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -235,10 +229,9 @@ def _collect(place: RunFolder, said: dict[str, Any], *, unfinished: bool) -> Non
                 for status, count in _counts(columns["status"].numpy()).items():
                     counts[status] = counts.get(status, 0) + count
                 writer.append(columns)
-        run = place.meant | ({"unfinished": True} if unfinished else {})
         spec = {"format": FORMAT, "version": _VERSION, "signals": place.layout.signals, "counts": counts, **said}
         spec |= {"statuses": list(INVERSION_STATUSES), "used": list(used), "notes": list(notes), "arrays": writer.shapes}
-        write_whole(place.path / SPEC, json.dumps(spec | {"run": run}, indent=1).encode() + b"\n")
+        write_whole(place.path / SPEC, json.dumps(spec | {"run": place.said(unfinished)}, indent=1).encode() + b"\n")
     if not unfinished:
         place.finish()
 
@@ -298,8 +291,8 @@ class _Writer:
             return
         folder = self._place.path
         if self._store == "zarr":
-            shutil.rmtree(folder / _ZARR, ignore_errors=True)
-            self._partial.rename(folder / _ZARR)
+            shutil.rmtree(folder / ZARR, ignore_errors=True)
+            self._partial.rename(folder / ZARR)
         else:
             for name in self._files:
                 os.replace(self._partial / f"{name}.npy", folder / f"{name}.npy")
@@ -355,12 +348,8 @@ class StreamedInversion:
         folder = Path(folder)
         if not (folder / SPEC).is_file():
             raise FileNotFoundError(f"expected {SPEC} of a streamed result in {folder}, found none; pass its folder")
-        spec = parse_json((folder / SPEC).read_bytes(), folder / SPEC)
-        if not isinstance(spec, dict) or spec.get("format") != FORMAT or spec.get("version") != _VERSION:
-            raise ValueError(
-                f'expected "format": "{FORMAT}" of version {_VERSION} in {folder / SPEC}, got another; a result saved at '
-                "once is read by cvxinv.Inversion.load"
-            )
+        cure = "a result saved at once is read by cvxinv.Inversion.load"
+        spec = read_head(folder / SPEC, FORMAT, _VERSION, cure)
         return StreamedInversion(folder, {name: _opened(folder, spec["store"], name) for name in spec["arrays"]}, spec)
 
     def __len__(self) -> int:
@@ -434,7 +423,7 @@ class StreamedInversion:
 
 def _opened(folder: Path, store: str, name: str) -> Any:
     if store == "zarr":
-        return zarr_module().open_array(str(folder / _ZARR / name), mode="r")
+        return zarr_module().open_array(str(folder / ZARR / name), mode="r")
     return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ...inputs import describe, plain_number
 from ..progress import Progress
 from ..result import Inversion
+from ..verify import USER_LIMIT
 from .folder import Layout
 
 log = logging.getLogger("cvxinv")
@@ -59,15 +60,12 @@ class Watch:
     counts: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     done: int = 0
-    nobody: bool = False  # nobody wants to know, and there is no limit
     _fresh: int = 0
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "signal_time_limit"):
             if getattr(self, name) is not None:
                 setattr(self, name, _seconds(getattr(self, name), name))
-        limited = self.time_limit is not None or self.signal_time_limit is not None
-        self.nobody = not (limited or self.callback is not None or log.isEnabledFor(logging.INFO))
         if self.callback is not None and not callable(self.callback):
             raise TypeError(
                 f"expected callback as a function of one RunProgress, got {describe(self.callback)}; pass e.g. "
@@ -76,15 +74,24 @@ class Watch:
 
     def progress(self, shown: tqdm | None, start: int, count: int) -> Progress:
         """The progress of a chunk of `count` signals that begins now."""
-        if self.time_limit is None and self.signal_time_limit is None:
-            return Progress(shown, start, count)
         return Progress(shown, start, count, self.deadline(count))
 
-    def deadline(self, count: int) -> float:
-        """When a chunk of `count` signals that begins now has to end, as `time.time` counts."""
+    def deadline(self, count: int) -> float | None:
+        """When a chunk of `count` signals that begins now has to end, as `time.time` counts; None without a limit."""
         ends = [self.started + self.time_limit] if self.time_limit is not None else []
         ends += [time.time() + count * self.signal_time_limit] if self.signal_time_limit is not None else []
-        return min(ends)
+        return min(ends, default=None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a result says of a run that was stopped."""
+        return (f"stopped by {self.stopped}: what was not finished by then is {USER_LIMIT}",) if self.stopped else ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no limit and nobody is told."""
+        limited = self.time_limit is not None or self.signal_time_limit is not None
+        return not (limited or self.callback is not None or log.isEnabledFor(logging.INFO))
 
     @property
     def over(self) -> bool:

@@ -67,7 +67,7 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
     seconds = {"verify": time.perf_counter() - solved, "solve": solved - began}
     verdict, given = _unfinished(verdict) if cut else verdict, signal.to(chunk.dtype)
     return Inversion(
-        z, tuple(h.to(chunk.dtype) for h in hidden), given, chunk.method.name, verdict, found.layers,
+        z, tuple([h.to(chunk.dtype) for h in hidden]), given, chunk.method.name, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if chunk.truth is None else snrs(task, chunk.truth, z, hidden, signal),
         seconds, {}, {}, found.notes, measure_uncertainty(task, clean),
