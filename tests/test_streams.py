@@ -123,3 +123,22 @@ def test_a_cluster_gives_the_same_bits_though_a_worker_is_killed(tmp_path: Path)
         for one, other in zip(found.layers, reference.layers, strict=True):
             assert torch.equal(one.solution.h, other.solution.h) and torch.equal(one.solution.p, other.solution.p)
         check_same(ci.invert_stream(G, y, tmp_path / "stream", "latent_pursuit", chunk=4, cluster=client), reference)
+
+
+def test_a_stream_goes_on_with_the_threads_that_it_began_with(tmp_path: Path):
+    """Their number decides the last bits."""
+    G, seen, before = net(), list[int](), torch.get_num_threads()
+
+    def told(progress: ci.RunProgress) -> bool:
+        seen.append(torch.get_num_threads())
+        return progress.chunk == 0
+
+    y = signals(G)
+    try:
+        torch.set_num_threads(1)
+        ci.invert_stream(G, y, tmp_path / "out", callback=told, **FAST)
+        torch.set_num_threads(2)
+        ci.invert_stream(G, y, tmp_path / "out", callback=told, resume=True, **FAST)
+        assert torch.get_num_threads() == 2 and len(seen) == 5 and set(seen) == {1}
+    finally:
+        torch.set_num_threads(before)
