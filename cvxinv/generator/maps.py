@@ -273,8 +273,59 @@ class AbstractMap(ABC):
         return self if rows is None and columns is None else Stretched(self, rows, columns)
 
 
+class _Weighted(AbstractMap):
+    """What has all its numbers in one tensor, `weight`."""
+
+    weight: Tensor
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    @property
+    def numbers(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
+
+    def magnitude(self) -> Self:
+        return self._of(self.weight.abs())
+
+    def scaled(self, factor: float) -> Self:
+        return self._of(self.weight * factor)
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
+        return self if weight is self.weight else self._of(weight)._with_norm_of(self)
+
+    def _of(self, weight: Tensor) -> Self:
+        """The same map of other numbers."""
+        return replace(self, weight=weight)  # type: ignore[type-var]
+
+
+class _Shaped(AbstractMap):
+    """What knows in which shapes its input and its output are seen."""
+
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape_in, self.shape_out
+
+    @cached_property
+    def n(self) -> int:
+        return prod(self.shape_in)
+
+    @cached_property
+    def m(self) -> int:
+        return prod(self.shape_out)
+
+
 @dataclass(frozen=True, eq=False)
-class Dense(AbstractMap):
+class Dense(_Weighted):
     """A matrix `weight` of shape `(m, n)`."""
 
     weight: Tensor
@@ -292,14 +343,6 @@ class Dense(AbstractMap):
     def m(self) -> int:
         return self.weight.shape[0]
 
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return self.weight.dtype
-
-    @cached_property
-    def device(self) -> torch.device:
-        return self.weight.device
-
     @exact_products
     def __call__(self, h: Tensor) -> Tensor:
         return h @ self.weight.T
@@ -307,9 +350,6 @@ class Dense(AbstractMap):
     @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         return p @ self.weight
-
-    def magnitude(self) -> "Dense":
-        return Dense(self.weight.abs())
 
     def scaled(self, factor: float) -> "Dense":
         there = Dense(self.weight * factor)
@@ -322,10 +362,6 @@ class Dense(AbstractMap):
             there.__dict__["even"] = self.even
         return there
 
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dense":
-        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
-        return self if weight is self.weight else Dense(weight)._with_norm_of(self)
-
     def stretched(self, rows: Tensor | None, columns: Tensor | None) -> "Dense":
         if rows is None and columns is None:
             return self
@@ -334,10 +370,6 @@ class Dense(AbstractMap):
 
     def make_matrix(self) -> Tensor:
         return self.weight
-
-    @property
-    def numbers(self) -> tuple[Tensor, ...]:
-        return (self.weight,)
 
 
 def syrk(M: Tensor) -> Tensor:
@@ -379,7 +411,7 @@ def _units(W: AbstractMap, size: int) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Convolution(AbstractMap):
+class _Convolution(_Shaped, _Weighted):
     """Common part of the convolutions: picture shapes and the dense matrix.
 
     `shape_in`, `shape_out` are (channels, height, width), or (channels, depth, height, width).
@@ -407,7 +439,7 @@ class _Convolution(AbstractMap):
         more = [f", {name} {value}" for name, value, usual in unusual if value != usual and any(map(bool, _tuple(value)))]
         return f", kernel {kernel}, stride {self.stride}, padding {self.padding}{''.join(more)}"
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         object.__setattr__(self, "weight", weights(self.weight, "a weight"))
         n = len(self.axes)
         if self.weight.ndim != n + 2:
@@ -418,26 +450,12 @@ class _Convolution(AbstractMap):
                 f"expected shape_in as (channels, {', '.join(self.axes)}), and a weight with entries, got "
                 f"{tuple(self.shape_in)} and {describe(self.weight)}; leave out what holds nothing"
             )
+        probe = self._product(torch.zeros(1, *self.shape_in, dtype=self.dtype, device=self.device))
+        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.shape_in, self.shape_out
-
-    @cached_property
-    def n(self) -> int:
-        return prod(self.shape_in)
-
-    @cached_property
-    def m(self) -> int:
-        return prod(self.shape_out)
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return self.weight.dtype
-
-    @cached_property
-    def device(self) -> torch.device:
-        return self.weight.device
+    @abstractmethod
+    def _product(self, image: Tensor) -> Tensor:
+        """The convolution of pictures or volumes as torch makes it, `(N, *shape_in)` to `(N, *shape_out)`."""
 
     @cached_property
     def _kept_lengths(self) -> tuple[Tensor, Tensor]:
@@ -448,34 +466,17 @@ class _Convolution(AbstractMap):
         rows, columns = _lengths_of(replace(self, weight=square), unit)
         return rows.to(self.dtype), columns.to(self.dtype)
 
-    def magnitude(self) -> "_Convolution":
-        return replace(self, weight=self.weight.abs())
-
-    def scaled(self, factor: float) -> "_Convolution":
-        return replace(self, weight=self.weight * factor)
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "_Convolution":
-        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
-        return self if weight is self.weight else replace(self, weight=weight)._with_norm_of(self)
-
-    @property
-    def numbers(self) -> tuple[Tensor, ...]:
-        return (self.weight,)
-
 
 @dataclass(frozen=True, eq=False)
 class ConvTranspose2d(_Convolution):
     """Transposed convolution with zero padding; `weight` is (channels in, channels out / groups, height, width)."""
 
-    def __post_init__(self) -> None:
-        self._check()
-        c, h, w = self.shape_in
-        with _ieee_convolution():
-            probe = F.conv_transpose2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
-        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
-
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+
+    def _product(self, image: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv_transpose2d(image, *self._arguments())
 
     @cached_property
     def work(self) -> int:
@@ -507,9 +508,9 @@ class ConvTranspose2d(_Convolution):
             taps = self.weight.flatten(1).T @ image.flatten(2)  # (N, channels out x kernel, pixels in)
             place = (self.shape_out[1:], self.weight.shape[2:], self.dilation, self.padding, self.stride)
             return F.fold(taps, *place).flatten(1)
+        if last is None:
+            return self._product(image).flatten(1)
         with _ieee_convolution():
-            if last is None:
-                return F.conv_transpose2d(image, *self._arguments()).flatten(1)
             image = image.contiguous(memory_format=torch.channels_last)
             return F.conv_transpose2d(image, last, *self._arguments()[1:]).flatten(1)
 
@@ -530,15 +531,12 @@ class ConvTranspose2d(_Convolution):
 class Conv2d(_Convolution):
     """Convolution with zero padding; `weight` is (channels out, channels in / groups, height, width)."""
 
-    def __post_init__(self) -> None:
-        self._check()
-        c, h, w = self.shape_in
-        with _ieee_convolution():
-            probe = F.conv2d(torch.zeros(1, c, h, w, dtype=self.dtype, device=self.device), *self._arguments())
-        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
-
     def _arguments(self):
         return (self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def _product(self, image: Tensor) -> Tensor:
+        with _ieee_convolution():
+            return F.conv2d(image, *self._arguments())
 
     @cached_property
     def work(self) -> int:
@@ -563,9 +561,9 @@ class Conv2d(_Convolution):
     def __call__(self, h: Tensor) -> Tensor:
         image = h.reshape(-1, *self.shape_in)
         other = self._transposed if len(image) >= _SOME_PICTURES else None
+        if other is None:
+            return self._product(image).flatten(1)
         with _ieee_convolution():
-            if other is None:
-                return F.conv2d(image, *self._arguments()).flatten(1)
             return F.conv_transpose2d(image, other[0], None, 1, other[1], 0, 1, self.dilation).flatten(1)
 
     @exact_products
@@ -577,8 +575,8 @@ class Conv2d(_Convolution):
 
 
 @dataclass(frozen=True, eq=False)
-class Conv3d(_Convolution):
-    """Convolution of volumes with zero padding; `weight` is (channels out, channels in / groups, depth, height, width)."""
+class _Volumes(_Convolution):
+    """Common part of the convolutions of volumes."""
 
     stride: tuple[int, ...] = (1, 1, 1)
     padding: tuple[int, ...] = (0, 0, 0)
@@ -587,10 +585,14 @@ class Conv3d(_Convolution):
 
     axes: ClassVar[tuple[str, ...]] = ("depth", "height", "width")
 
-    def __post_init__(self) -> None:
-        self._check()
-        probe = self._product(torch.zeros(1, *self.shape_in, dtype=self.dtype, device=self.device))
-        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
+    @exact_products
+    def __call__(self, h: Tensor) -> Tensor:
+        return self._product(h.reshape(-1, *self.shape_in)).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv3d(_Volumes):
+    """Convolution of volumes with zero padding; `weight` is (channels out, channels in / groups, depth, height, width)."""
 
     def _product(self, volume: Tensor) -> Tensor:
         with _ieee_convolution():
@@ -605,10 +607,6 @@ class Conv3d(_Convolution):
         return min(self.n, self.weight[0].numel())
 
     @exact_products
-    def __call__(self, h: Tensor) -> Tensor:
-        return self._product(h.reshape(-1, *self.shape_in)).flatten(1)
-
-    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         volume = p.reshape(-1, *self.shape_out)
         shape, place = (len(volume), *self.shape_in), (self.stride, self.padding, self.dilation, self.groups)
@@ -617,20 +615,8 @@ class Conv3d(_Convolution):
 
 
 @dataclass(frozen=True, eq=False)
-class ConvTranspose3d(_Convolution):
+class ConvTranspose3d(_Volumes):
     """Transposed convolution of volumes; `weight` is (channels in, channels out / groups, depth, height, width)."""
-
-    stride: tuple[int, ...] = (1, 1, 1)
-    padding: tuple[int, ...] = (0, 0, 0)
-    dilation: tuple[int, ...] = (1, 1, 1)
-    output_padding: tuple[int, ...] = (0, 0, 0)
-
-    axes: ClassVar[tuple[str, ...]] = ("depth", "height", "width")
-
-    def __post_init__(self) -> None:
-        self._check()
-        probe = self._product(torch.zeros(1, *self.shape_in, dtype=self.dtype, device=self.device))
-        object.__setattr__(self, "shape_out", tuple(probe.shape[1:]))
 
     def _product(self, volume: Tensor) -> Tensor:
         place: Any = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
@@ -646,10 +632,6 @@ class ConvTranspose3d(_Convolution):
         return min(self.n, len(self.weight) // self.groups * prod(self.weight.shape[2:]))
 
     @exact_products
-    def __call__(self, h: Tensor) -> Tensor:
-        return self._product(h.reshape(-1, *self.shape_in)).flatten(1)
-
-    @exact_products
     def adjoint(self, p: Tensor) -> Tensor:
         volume, place = p.reshape(-1, *self.shape_out), (self.stride, self.padding, self.dilation, self.groups)
         with _ieee_convolution():
@@ -657,7 +639,7 @@ class ConvTranspose3d(_Convolution):
 
 
 @dataclass(frozen=True, eq=False)
-class Sparse(AbstractMap):
+class Sparse(_Shaped, _Weighted):
     """Each output a weighted sum of a few inputs: y_j = sum_k `weight`[j, k] h[`index`[j, k]].
 
     `index` (m, k) int64 points into the flat input of `shape_in`; where a weight is 0 it points anywhere. k = 1 makes crops,
@@ -706,26 +688,6 @@ class Sparse(AbstractMap):
         index = torch.arange(scale.numel(), device=scale.device)
         return cls(index[:, None], scale.reshape(-1, 1), tuple(shape), tuple(shape))
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.shape_in, self.shape_out
-
-    @cached_property
-    def n(self) -> int:
-        return prod(self.shape_in)
-
-    @cached_property
-    def m(self) -> int:
-        return len(self.weight)
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return self.weight.dtype
-
-    @cached_property
-    def device(self) -> torch.device:
-        return self.weight.device
-
     @cached_property
     def work(self) -> int:
         return self.weight.numel()
@@ -768,21 +730,8 @@ class Sparse(AbstractMap):
         spread = (p[:, :, None] * self.weight).flatten(1)
         return torch.zeros(len(p), self.n, dtype=p.dtype, device=p.device).index_add_(1, self.index.reshape(-1), spread)
 
-    def magnitude(self) -> "Sparse":
-        return replace(self, weight=self.weight.abs())
-
-    def scaled(self, factor: float) -> "Sparse":
-        return replace(self, weight=self.weight * factor)
-
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Sparse":
-        weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)
-        if weight is self.weight:
-            return self
-        return replace(self, index=self.index.to(weight.device), weight=weight)._with_norm_of(self)
-
-    @property
-    def numbers(self) -> tuple[Tensor, ...]:
-        return (self.weight,)
+    def _of(self, weight: Tensor) -> "Sparse":
+        return replace(self, index=self.index.to(weight.device), weight=weight)
 
     def make_matrix(self) -> Tensor:
         table = torch.zeros(self.m, self.n, dtype=self.dtype, device=self.device)
@@ -810,7 +759,7 @@ def _gathered(h: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Resampling2d(AbstractMap):
+class Resampling2d(_Shaped):
     """Y = `rows` X `columns`' in each of `channels` pictures X: padding, cropping, upsampling.
 
     `rows` is (height out, height in), `columns` (width out, width in). Where they only pick pixels, as `picking`,
@@ -875,26 +824,14 @@ class Resampling2d(AbstractMap):
         return self.rows, self.columns
 
     @property
-    def shape_in(self) -> tuple[int, int, int]:
+    def shape_in(self) -> tuple[int, int, int]:  # type: ignore[override]
         """(channels, height, width) of what it takes."""
         return (self.channels, self.rows.shape[1], self.columns.shape[1])
 
     @property
-    def shape_out(self) -> tuple[int, int, int]:
+    def shape_out(self) -> tuple[int, int, int]:  # type: ignore[override]
         """(channels, height, width) of what it gives."""
         return (self.channels, self.rows.shape[0], self.columns.shape[0])
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.shape_in, self.shape_out
-
-    @cached_property
-    def n(self) -> int:
-        return prod(self.shape_in)
-
-    @cached_property
-    def m(self) -> int:
-        return prod(self.shape_out)
 
     @cached_property
     def dtype(self) -> torch.dtype:
