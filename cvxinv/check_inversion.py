@@ -52,7 +52,8 @@ def claims(data: dict[str, Any]) -> list[Verdict]:
         sizes.append(len(step.W.rows))
     A = None if data["A"] is None else Matrix(floats(data, "A", k * d), k, d)
     need(len(sizes) > 1 and sizes[-1] == d and (A is not None or k == d), f"layers to {d} numbers, {k} of them measured")
-    need(data["noise"] in ("", "l2", "linf") and data["born"] in ("float64", "float32"), "noise and born as documented")
+    known = data["noise"] in ("", "l2", "linf", "l1") and data["born"] in ("float64", "float32")
+    need(known, "noise and born as documented")
     seen = entries(data, "seen", N, lambda x: type(x) is str and len(x) == k)
     parts = [floats(data, key, N * size, fits=lambda x: True) for key, size in (("y", k), ("z", n0), ("bound", 1))]
     told = entries(data, "status", N, lambda x: type(x) is str), entries(data, "determined", N, lambda x: type(x) is bool)
@@ -137,7 +138,7 @@ def _explained(
     if A is not None:
         x, off = A.times(x), off * max(sum(map(abs, row)) for row in A.rows) / (1 << A.E)
     r, off = [x[k] - t for k, t in y.items()], off * len(y)
-    found = max(map(abs, r)) if noise == "linf" else root(dot(r, r), True)
+    found = max(map(abs, r)) if noise == "linf" else sum(map(abs, r), ZERO) if noise == "l1" else root(dot(r, r), True)
     words = f"misfit {say(found)}, allowed {say(limit)}"
     return found + off <= limit, words if not limit - off < found <= limit + off or not off else f"undecided: {words}"
 

@@ -184,11 +184,11 @@ MEASUREMENTS: dict[str, Case] = {
 }
 
 NOISE: dict[str, Case] = {
-    "number": (invert(noise=0.1), TypeError, (r'\("l2" \| "linf", bound\)', "got 0.1", r'e\.g\. \("l2", 0\.1\)')),
-    "word": (invert(noise="l2"), TypeError, (r'\("l2" \| "linf", bound\)', "got 'l2'", r'e\.g\. \("l2", 0\.1\)')),
-    "three parts": (invert(noise=("l2", 0.1, 0.2)), TypeError, (r'"linf", bound\)', r"got \('l2', 0.1, 0.2\)")),
-    "turned round": (invert(noise=(0.1, "l2")), ValueError, ("'l2', 'linf' or 'gaussian'", "got 0.1")),
-    "another norm": (invert(noise=("l_inf", 0.1)), ValueError, ("'l2', 'linf' or 'gaussian'", "got 'l_inf'")),
+    "number": (invert(noise=0.1), TypeError, (r'\("l2" \| "linf" \| "l1", bound\)', "got 0.1", r'e\.g\. \("l2", 0\.1\)')),
+    "word": (invert(noise="l2"), TypeError, (r'\("l2" \| "linf" \| "l1", bound\)', "got 'l2'", r'e\.g\. \("l2", 0\.1\)')),
+    "three parts": (invert(noise=("l2", 0.1, 0.2)), TypeError, (r'"l1", bound\)', r"got \('l2', 0.1, 0.2\)")),
+    "turned round": (invert(noise=(0.1, "l2")), ValueError, ("'l2', 'linf', 'l1' or 'gaussian'", "got 0.1")),
+    "another norm": (invert(noise=("l_inf", 0.1)), ValueError, ("'l2', 'linf', 'l1' or 'gaussian'", "got 'l_inf'")),
     "negative": (invert(noise=("l2", -0.5)), ValueError, (">= 0", "got -0.5", "noise=None")),
     "one negative": (invert(noise=("l2", torch.tensor([0.1, -0.25, 0.1]))), ValueError, (">= 0", "-0.25", "noise=None")),
     "NaN": (invert(noise=("linf", NAN)), ValueError, (">= 0 and finite", "got nan", "noise=None")),

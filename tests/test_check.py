@@ -751,7 +751,7 @@ def test_other_words_on_an_inversion_claim_nothing(tmp_path: Path):
         ({"hidden_activation": "leaky_relu"}, "expected numbers"),
         ({"hidden_numbers": [1]}, "expected numbers"),
         ({"last_W": [1] * 8 + [NAN]}, "expected W"),
-        ({"noise": "l1"}, "expected noise"),
+        ({"noise": "l0"}, "expected noise"),
         ({"born": "float16"}, "expected noise"),
         ({"born": []}, "expected noise"),
         ({"determined": [1]}, "expected determined"),

@@ -94,7 +94,7 @@ HideClipped = Annotated[bool, typer.Option("--hide-clipped", help="PNG: pixels a
 NoiseBound = Annotated[
     str | None,
     typer.Option(
-        "--noise", metavar="NORM:BOUND", help="l2:0.1, linf:0.01 or gaussian:0.05 (per entry), signal units; or auto."
+        "--noise", metavar="NORM:BOUND", help="l2:0.1, linf:0.01, l1:2 or gaussian:0.05 (per entry), signal units; or auto."
     ),
 ]
 Prior = Annotated[

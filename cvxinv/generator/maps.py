@@ -291,10 +291,10 @@ class _Weighted(AbstractMap):
         return (self.weight,)
 
     def magnitude(self) -> Self:
-        return self._of(self.weight.abs())
+        return replace(self, weight=self.weight.abs())  # type: ignore[type-var]
 
     def scaled(self, factor: float) -> Self:
-        return self._of(self.weight * factor)
+        return replace(self, weight=self.weight * factor)  # type: ignore[type-var]
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         weight = self.weight.to(dtype=dtype or self.dtype, device=device or self.device)

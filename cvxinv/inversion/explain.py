@@ -214,7 +214,7 @@ def _misfit_words(f: Facts) -> str:
     if _estimated(f):
         good = f.status == verify.EXPLAINED_WORD
         source = f"the noise as it was estimated, {noise}" if good else "what is left over is not taken for noise alone"
-    norm = " in the largest entry" if f.largest else ""
+    norm = " in the largest entry" if f.largest else " as the sum of absolute entries" if f.summed else ""
     return f"misfit {misfit:.2e}{share}; up to {f.number('explained_below'):.2e}{norm} counts as explained ({source})"
 
 
@@ -264,7 +264,9 @@ def _singular_words(f: Facts) -> str:
 
 def _error(f: Facts) -> float:
     """How far z may be from the true latent, latent units: its standard deviation under gaussian noise, else to first order
-    (misfit + noise) / sigma_min."""
+    (misfit + noise) / sigma_min; inf of noise in few entries, of which that says nothing."""
+    if f.summed:
+        return inf
     known = f.inversion.uncertainty
     if known is not None:
         return float(known.z_std.reshape(len(known), -1)[f.index].norm())

@@ -48,7 +48,7 @@ def export_inversion(
     check_given(inversion.settings.get("measurement"), measurement)
     words = str(inversion.settings.get("noise") or "")  # "l2:0.1", or "l2, 0.1 to 0.2 per signal"
     # of gaussian noise the claim is that the misfit is within what it explains, in l2; an optimum is not claimed there
-    claimed = {"l2": "l2", "linf": "linf", "gaussian": "l2"}
+    claimed = {"l2": "l2", "linf": "linf", "l1": "l1", "gaussian": "l2"}
     norm = next((claim for name, claim in claimed.items() if words.startswith(name)), "")
     task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
     if task.N != len(inversion):

@@ -95,8 +95,15 @@ class Facts:
         return str(self.setting("noise")).startswith("linf")
 
     @property
+    def summed(self) -> bool:
+        """Whether the stated noise bounds the sum of the absolute entries."""
+        return str(self.setting("noise")).startswith("l1")
+
+    @property
     def allowed(self) -> float:
-        """The largest l2 misfit that counts as explained, signal units; inf where that is not known."""
+        """The largest l2 misfit that counts as explained, signal units; inf where that is not known, or says little."""
+        if self.summed:
+            return inf  # one entry may hold all of it: what explains the other entries is no smaller for that
         bound = self.number("explained_below")
         if not self.largest:
             return bound

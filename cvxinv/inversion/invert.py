@@ -64,14 +64,14 @@ def invert(
     with its options as keywords here; or an object that holds them, such as `Hybrid(restarts=20)` or one of a class of your
     own (`AbstractMethod`). measurement: None (everything), a bool mask `(d,)` or `(N, d)`, True where seen, a matrix A `(k,
     d)` with y = A x, dense or sparse, or one per signal `(N, k, d)`, a LinearOperator of scipy, or an `AbstractMeasurement`
-    such as `Convolution` or `Operator`. noise: None (the signals are in G's range to their own precision), ("l2" |
-    "linf", bound) on y - A G(z), ("gaussian", sigma), the standard deviation of every entry, signal units, one number or
-    `(N,)` each; or "auto": gaussian, with sigma estimated for each signal from what its fit leaves over (`level`). prior:
-    None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior` of your own; then z is a minimiser of |A
-    G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for SNRs only, and for the supports of the
-    oracle. seed: of the random starts, which are the same for every signal. chunk: signals at a time; None takes what fits 1
-    GB, with a checkpoint less where that would take minutes. progress: a bar; None shows it on a terminal. on_fail: "warn",
-    "raise" (UnsolvedError, which carries the result) or "ignore".
+    such as `Convolution` or `Operator`. noise: None (the signals are in G's range to their own precision), ("l2" | "linf" |
+    "l1", bound) on y - A G(z), l1 for a few entries that may be far off, ("gaussian", sigma), the standard deviation of
+    every entry, signal units, one number or `(N,)` each; or "auto": gaussian, with sigma estimated for each signal from
+    what its fit leaves over (`level`). prior: None, or what is known of z: `Gaussian`, `Box`, `Ball` or an `AbstractPrior`
+    of your own; then z is a minimiser of |A G(z) - y|^2 / (2 sigma^2) + R(z) in its set. truth: true latents `(N, n0)`, for
+    SNRs only, and for the supports of the oracle. seed: of the random starts, which are the same for every signal. chunk:
+    signals at a time; None takes what fits 1 GB, with a checkpoint less where that would take minutes. progress: a bar;
+    None shows it on a terminal. on_fail: "warn", "raise" (UnsolvedError, which carries the result) or "ignore".
 
     checkpoint: a folder where each chunk is kept as it is done, whole or not at all, and the result in the end, as
     `Inversion.save` writes it. resume: go on with the run that the folder holds, if it is the same one; it ends with what an

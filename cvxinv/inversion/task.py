@@ -29,14 +29,15 @@ EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 _BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
-NORMS = ("l2", "linf", "gaussian")
+NORMS = ("l2", "linf", "l1", "gaussian")
+_OWN = ("linf", "l1")  # whose bound is on another length than the l2 misfit
 AUTO = "auto"  # gaussian noise of a level that is estimated
 _SURE = 0.999  # share of the noise's draws whose length counts as what the noise explains
 
 
 @dataclass(frozen=True, eq=False)
 class Noise(Batch):
-    """What y - A G(z) may be: a bound on its l2 or linf norm, or gaussian with that standard deviation in every entry.
+    """What y - A G(z) may be: a bound on its l2, linf or l1 norm, or gaussian with that standard deviation in every entry.
 
     bound: the bound, or the standard deviation, `(N,)`, signal units. estimated: it is not stated but estimated from what a
     fit leaves over (`level`); NaN until it is.
@@ -47,15 +48,15 @@ class Noise(Batch):
     estimated: bool = shared(default=False)
 
     def length(self, seen: Tensor) -> Tensor:
-        """The l2 length that it has, or may have, in `seen` entries, `(N,)` each."""
-        return self.bound if self.norm == "l2" else self.bound * seen.to(self.bound).sqrt()
+        """The l2 length that it has, or may have, in `seen` entries, `(N,)` each; no l2 length exceeds that in l1."""
+        return self.bound if self.norm in ("l2", "l1") else self.bound * seen.to(self.bound).sqrt()
 
     def per_entry(self, seen: Tensor) -> Tensor:
         """Its root mean square in one of `seen` entries, of linf noise the bound, `(N,)` each."""
-        return self.bound / seen.to(self.bound).clamp(min=1).sqrt() if self.norm == "l2" else self.bound
+        return self.bound / seen.to(self.bound).clamp(min=1).sqrt() if self.norm in ("l2", "l1") else self.bound
 
     def limit(self, seen: Tensor) -> Tensor:
-        """The misfit, in l2 or of linf noise in linf, up to which it explains a signal of `seen` entries, `(N,)` each.
+        """The misfit, in l2 or in the norm of linf or l1 noise, up to which it explains; seen: entries, `(N,)` each.
 
         Of gaussian noise sigma q^(1/2), q the 99.9 % quantile of chi-squared with as many degrees of freedom.
         """
@@ -109,7 +110,7 @@ class Task(Batch):
 
     @cached_property
     def limit(self) -> Tensor:
-        """The misfit up to which a signal is explained, `(N,)`, signal units: l2, or linf where the noise is."""
+        """The misfit up to which a signal is explained, `(N,)`, signal units: l2, or linf or l1 where the noise is."""
         if self.noise is None:
             return EXPLAINED[self.born] * self.size
         return self.noise.limit(self.seen) if self.stated else self.noise.bound
@@ -167,15 +168,20 @@ class Task(Batch):
     def explained(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
         """Whether each z explains its signal: misfit within the noise, or within what the signals' precision gives.
 
-        misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf.
+        misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf or l1.
         """
-        if misfit is None or (self.noise is not None and self.noise.norm == "linf"):
+        if misfit is None or (self.noise is not None and self.noise.norm in _OWN):
             return self.met(self.residual(self.generator(z)))
         return self._within(misfit)
 
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
-        return self._within(r.abs().amax(1) if self.noise is not None and self.noise.norm == "linf" else lengths(r))
+        return self._within(self.stated_length(r) if self.noise is not None and self.noise.norm in _OWN else lengths(r))
+
+    def stated_length(self, r: Tensor) -> Tensor:
+        """|r| `(N,)` in the norm that the noise is stated in; l2 where none is, and for gaussian noise."""
+        norm = "l2" if self.noise is None else self.noise.norm
+        return r.abs().amax(1) if norm == "linf" else r.abs().sum(1) if norm == "l1" else lengths(r)
 
     def _within(self, found: Tensor) -> Tensor:
         if self.noise is None:
@@ -284,7 +290,7 @@ def _refuse_weightless(prior: AbstractPrior | None, noise: Noise | None) -> None
 
 
 def as_noise(noise: object, y: Tensor) -> Noise | None:
-    """The stated noise: None, ("l2" | "linf", bound) with a bound >= 0, ("gaussian", sigma) with sigma > 0, or "auto".
+    """The stated noise: None, ("l2" | "linf" | "l1", bound) with bound >= 0, ("gaussian", sigma) with sigma > 0, or "auto".
 
     bound, sigma: one number or `(N,)`, signal units. "auto" is gaussian noise whose level is NaN until it is estimated.
     """
@@ -292,12 +298,12 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
         return None
     if isinstance(noise, str) and noise == AUTO:
         return Noise("gaussian", torch.full((len(y),), torch.nan, dtype=y.dtype, device=y.device), estimated=True)
-    shape = 'None, "auto", ("l2" | "linf", bound) or ("gaussian", sigma), e.g. ("l2", 0.1)'
+    shape = 'None, "auto", ("l2" | "linf" | "l1", bound) or ("gaussian", sigma), e.g. ("l2", 0.1)'
     if not (isinstance(noise, Sequence) and not isinstance(noise, str) and len(noise) == 2):
         raise TypeError(f"expected noise as {shape}, got {noise!r}")
     norm, bound = noise
     if norm not in NORMS:
-        raise ValueError(f"expected the noise's norm as 'l2', 'linf' or 'gaussian', got {norm!r}")
+        raise ValueError(f"expected the noise's norm as 'l2', 'linf', 'l1' or 'gaussian', got {norm!r}")
     value = read_amount(bound, "the noise bound", y.device).to(y.dtype)
     if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
         raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")

@@ -1,5 +1,6 @@
 """`verify`: the one judge of whole inversions. It takes any z, runs in float64, and believes nobody."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .level import at_level, check_level, doubts, estimated
+from .steps.least_absolute import descend_absolute
+from .steps.minimax import flatten
 from .steps.newton import descend, extreme_singular_values
 from .task import EXPLAINED, Task, make_task
 
@@ -22,6 +25,11 @@ NUMERICAL_ERROR = "numerical_error"
 INVERSION_STATUSES = (EXPLAINED_WORD, STATIONARY, USER_LIMIT, NUMERICAL_ERROR)
 
 _GAIN = 1e-6  # of the merit: what a step must lower it by to be one
+# to a local optimum in the norm that noise is stated in, where that is not l2
+STATED_LEAST: dict[str, Callable[[Task, Tensor], Tensor]] = {
+    "linf": flatten,
+    "l1": lambda task, z: descend_absolute(task, z).z,
+}
 _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 
 
@@ -32,12 +40,13 @@ class Verdict(Batch):
     misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated noise,
     or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum that does not
     explain it: no damped Gauss-Newton step from z lowers `Task.merit`, which is the misfit where no prior is weighed, by
-    1e-6 of itself), `user_limit` (such a step does: somebody stopped too early), `numerical_error`. Under gaussian noise,
-    where an optimum of the stated objective is asked for, `explained` is one whose misfit is below sigma times the square
-    root of the 99.9 % quantile of chi-squared with as many degrees of freedom as entries were seen; what is none is
-    `user_limit`, and so is a z outside the prior's set, whatever the noise. determined: the Jacobian of what was seen has
-    full column rank at z, the prior aside. sigma_min, sigma_max: its extreme singular values, signal / latent units.
-    explained_below: the misfit up to which the signal is explained, in the norm of the noise.
+    1e-6 of itself; where noise is stated in linf or l1, no reweighted step lowers the misfit in that norm by as much),
+    `user_limit` (such a step does: somebody stopped too early), `numerical_error`. Under gaussian noise, where an optimum
+    of the stated objective is asked for, `explained` is one whose misfit is below sigma times the square root of the 99.9 %
+    quantile of chi-squared with as many degrees of freedom as entries were seen; what is none is `user_limit`, and so is a
+    z outside the prior's set, whatever the noise. determined: the Jacobian of what was seen has full column rank at z, the
+    prior aside. sigma_min, sigma_max: its extreme singular values, signal / latent units. explained_below: the misfit up to
+    which the signal is explained, in the norm of the noise.
     """
 
     misfit: Tensor = per_signal()
@@ -135,7 +144,11 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
     optimal, inside = torch.zeros_like(explained), _inside(task, z)
     # gaussian noise asks for an optimum; where a bound is stated, whatever meets it will do
     open_ = (inside & (~explained | task.stated)).nonzero()[:, 0]
-    if len(open_):
+    if len(open_) and task.noise is not None and task.noise.norm in STATED_LEAST:
+        part, found = task.take(open_), task.stated_length(r)[open_]
+        end = STATED_LEAST[task.noise.norm](part, z[open_])
+        optimal[open_] = part.stated_length(part.residual(part.generator(end))) >= (1 - _GAIN) * found
+    elif len(open_):
         merit, part = task.merit(z, misfit)[open_], task.take(open_)
         # beside the noise of one entry a gain is none, either
         unit = torch.maximum(merit, part.noise.bound) if part.noise is not None and part.stated else merit

@@ -514,21 +514,21 @@ def _snr_part(page: _Page) -> dict[str, Any] | None:
 def _misfit_part(page: _Page) -> dict[str, Any]:
     verdict = page.inversion.verdict
     size = verdict.size.clamp(min=1e-300)
-    # a bound in the largest entry is no length; it is not comparable with |y|
-    largest = str(page.inversion.settings.get("noise")).startswith("linf")
+    # a bound in the largest entry, or on their sum, is no length; it is not comparable with |y|
+    other = next((norm for norm in ("linf", "l1") if str(page.inversion.settings.get("noise")).startswith(norm)), "")
     relative = _relative_misfit(page)
     misfit, allowed = relative.tolist(), (verdict.explained_below / size).tolist()
     charted = [i for i in page.charted if isfinite(misfit[i])]
-    drawn = [misfit[i] for i in charted] + ([] if largest else [allowed[i] for i in charted])
+    drawn = [misfit[i] for i in charted] + ([] if other else [allowed[i] for i in charted])
     plane = Plane(index_axis("signal", len(page.charted)), log_axis("misfit / |y|, no unit", drawn, _FLOOR))
-    marks = [] if largest else [plane.point(Mark("dash", BLACK), i, allowed[i], f"signal {i}: allowed") for i in charted]
+    marks = [] if other else [plane.point(Mark("dash", BLACK), i, allowed[i], f"signal {i}: allowed") for i in charted]
     marks += [
         plane.point(_SIGNAL_MARKS[str(verdict.status[i])], i, misfit[i], f"signal {i}: {verdict.status[i]}, {misfit[i]:.1e}")
         for i in charted
     ]
     drawn_statuses = {str(verdict.status[i]) for i in charted}
     there = [_SIGNAL_MARKS[s] for s in INVERSION_STATUSES if s in drawn_statuses]
-    keys = there + ([] if largest else [Mark("dash", BLACK, "largest misfit that counts as explained")])
+    keys = there + ([] if other else [Mark("dash", BLACK, "largest misfit that counts as explained")])
     return {
         "chart": chart(
             plane, marks, "misfit of each signal", "misfit over |y|, log scale, against the number of the signal"
@@ -537,7 +537,7 @@ def _misfit_part(page: _Page) -> dict[str, Any]:
         "counts": verdict.counts(),
         "median": _short(float(relative.nanmedian())),
         "worst": _short(_largest(relative)),
-        "linf": largest,
+        "other_norm": other,
     }
 
 

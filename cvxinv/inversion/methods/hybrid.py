@@ -11,7 +11,8 @@
     random          from the best of a hundred latents, every other time also smoothed from one
 
 What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
-local optimum.
+local optimum. Of noise that is stated in the l1 norm a few entries may hold all: layers are not read then, and every descent
+is led on in that norm (`steps/least_absolute.py`).
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: the learnt
 start comes first there, with the three after it for every signal where learnt starts lead astray (`steps/misled.py`), the
@@ -35,6 +36,7 @@ from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, begin, check_start
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
+from ..steps.least_absolute import led_on
 from ..steps.misled import DEAR, misleads
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
@@ -123,7 +125,9 @@ class Hybrid(AbstractMethod):
 
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
-        hunt = begin(task, self.z0, lambda part, z: descend_through(part, z, _limit(self.max_iter)))
+        absolute = task.noise is not None and task.noise.norm == "l1"
+        search = lambda part, z: descend_through(part, z, _limit(self.max_iter))  # noqa: E731
+        hunt = begin(task, self.z0, search, led_on if absolute else None)
         if layered:
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         return hunt

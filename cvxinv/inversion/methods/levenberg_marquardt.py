@@ -10,6 +10,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.given import as_start, begin, check_start
+from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.starts import Starts
@@ -49,7 +50,8 @@ class LevenbergMarquardt(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
 
-        hunt = begin(task, self.z0, search)
+        absolute = task.noise is not None and task.noise.norm == "l1"
+        hunt = begin(task, self.z0, search, led_on if absolute else None)
         hunt.draw(starts, search, count=self.restarts)
         # whoever sets a limit means it
         if self.max_iter is None:

@@ -12,7 +12,7 @@ from ...batch import Batch, per_signal
 from ...inputs import describe, read_numbers
 from ..task import Task
 from .newton import Descent
-from .starts import Hunt, nothing_yet
+from .starts import Hunt, LeadOn, nothing_yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +75,9 @@ def try_given(hunt: Hunt, z0: object, search: Callable[[Task, Tensor], Descent])
         hunt.offer(name, lambda part, index, z=z: search(part, z[index]), index)  # type: ignore[misc]
 
 
-def begin(task: Task, z0: object, search: Callable[[Task, Tensor], Descent]) -> Hunt:
-    """A hunt that has tried `search` from z0, where one was given."""
-    hunt = Hunt(task, nothing_yet(task))
+def begin(task: Task, z0: object, search: Callable[[Task, Tensor], Descent], lead_on: LeadOn | None = None) -> Hunt:
+    """A hunt that has tried `search` from z0, where one was given. lead_on: see `Hunt`."""
+    hunt = Hunt(task, nothing_yet(task), None, lead_on)
     if z0 is not None:
         try_given(hunt, z0, search)
     return hunt

@@ -10,6 +10,7 @@ from ...generator.abstract import AbstractGenerator
 from ...lengths import lengths
 from ..answer import Latents
 from ..task import Task
+from .least_absolute import descend_absolute
 from .minimax import flatten
 from .newton import Descent, descend
 
@@ -41,15 +42,20 @@ def nothing_yet(task: Task) -> Latents:
     return Latents(z, ("",) * task.N, torch.zeros(task.N, dtype=torch.long))
 
 
+LeadOn = Callable[[Task, Descent], Descent]
+
+
 class Hunt:
     """The best latents so far of a task's signals: descents are tried on those that are not explained, the best z is kept.
 
     found: latents to begin with, and their `Task.merit` `(N,)`; without it they count as nothing. A signal's z, and what is
-    said to have given it, change only where a descent ends lower.
+    said to have given it, change only where a descent ends lower, in the l1 norm where the noise is stated in it. lead_on:
+    what follows every descent that is tried.
     """
 
-    def __init__(self, task: Task, found: Latents, merit: Tensor | None = None):
+    def __init__(self, task: Task, found: Latents, merit: Tensor | None = None, lead_on: LeadOn | None = None):
         assert found.starts is not None
+        self._lead_on = lead_on
         self.task, self._found, self.z, self._spent = task, found, found.z.clone(), found.starts
         self._used = list(found.used or ("",) * task.N)
         self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
@@ -66,7 +72,8 @@ class Hunt:
             self.open = self.open[:0]
         if len(self.open) == 0:
             return
-        self._keep(name, search(self.task.take(self.open), self.open))
+        part = self.task.take(self.open)
+        self._keep(name, part, search(part, self.open))
         self.task.progress.reach(1 - len(self.open) / self.task.N)
 
     def draw(
@@ -84,7 +91,7 @@ class Hunt:
             part = self.task.take(self.open)
             new = search(part, most_promising(part, starts.latents(k * candidates, candidates).to(self.task.y)))
             self._spent = self._spent.index_add(0, self.open.cpu(), torch.ones(len(self.open), dtype=self._spent.dtype))
-            self._keep(f"random start {k + 1}", new)
+            self._keep(f"random start {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
 
     def settle(self) -> None:
@@ -96,10 +103,15 @@ class Hunt:
         """What was found, with these notes after those that were there."""
         return replace(self._found, z=self.z, used=tuple(self._used), starts=self._spent, notes=(*self._found.notes, *notes))
 
-    def _keep(self, name: str, new: Descent) -> None:
-        better = new.merit < self.merit[self.open]
+    def _keep(self, name: str, part: Task, new: Descent) -> None:
+        if self._lead_on is not None:
+            new = self._lead_on(part, new)
+        merit = new.merit
+        if part.noise is not None and part.noise.norm == "l1":
+            merit = part.stated_length(part.residual(part.generator(new.z)))
+        better = merit < self.merit[self.open]
         gained = self.open[better]
-        self.z[gained], self.merit[gained] = new.z[better], new.merit[better]
+        self.z[gained], self.merit[gained] = new.z[better], merit[better]
         for i in gained.tolist():
             self._used[i] = name
         self.open = self._unexplained()
@@ -128,6 +140,9 @@ def most_promising(task: Task, candidates: Tensor) -> Tensor:
 
 
 def _settled(task: Task, z: Tensor) -> Tensor:
-    """A local optimum from `z`, in the maximum norm if that is what the noise is stated in."""
+    """A local optimum from `z`, in the linf or l1 norm if that is what the noise is stated in."""
+    norm = "l2" if task.noise is None else task.noise.norm
+    if norm == "l1":
+        return descend_absolute(task, z, _SETTLE).z
     z = descend(task, z, _SETTLE).z
-    return flatten(task, z) if task.noise is not None and task.noise.norm == "linf" else z
+    return flatten(task, z) if norm == "linf" else z
