@@ -90,6 +90,7 @@ from .measurement.composed import Composed
 from .measurement.entries import Everything, Mask
 from .measurement.filters import Convolution, Downsampling
 from .measurement.functions import Operator, ScipyOperator
+from .measurement.magnitudes import Magnitudes
 from .measurement.matrix import Matrix
 from .measurement.radon import Radon
 from .measurement.sparse import SparseMatrix
@@ -174,6 +175,7 @@ __all__ = [
     "LeakyReLU",
     "LevenbergMarquardt",
     "LinearizedADMM",
+    "Magnitudes",
     "Mask",
     "Matrix",
     "MisfitBall",

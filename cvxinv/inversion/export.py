@@ -96,6 +96,11 @@ def _claims(task: Task, inversion: "Inversion", norm: str) -> dict[str, Any]:
 
 
 def _matrix(seeing: AbstractMeasurement, task: Task) -> Tensor:
+    if not seeing.linear:
+        raise ValueError(
+            f"expected a linear measurement, got {seeing.name}: certificates state claims on A G(z) and know no other; "
+            "verify(...) judges them"
+        )
     check_size(seeing.length, seeing.width)
     A = seeing.matrix(task.y.dtype, task.y.device)
     if A is None:

@@ -94,7 +94,7 @@ class Live:
             if x.requires_grad:
                 (F,) = torch.autograd.grad((r * r).sum() / 2, at, create_graph=True)
             else:
-                J = self.measurement.push(self.generator.linearize(z.detach())[1])
+                J = self.measurement.at(x).push(self.generator.linearize(z.detach())[1])
                 F = (r[:, None] @ J)[:, 0]
             return F if self.prior is None or not self.prior.weighed else F + self.sigma2 * self.prior.gradient(at)
 
@@ -246,7 +246,8 @@ def _kinked(there: Live, z: Tensor, free: Tensor) -> Tensor:
     step = _KINK * (1 + lengths(z, keepdim=True))
     for _ in range(2):
         along, v = ((free @ torch.randn(z.shape, generator=draw, dtype=z.dtype).to(z)[..., None])[..., 0] for _ in "zv")
-        sides = [task.measurement.observe(task.generator.push(z + s * step * along, v)) for s in (-1, 1)]
+        ends = [z + s * step * along for s in (-1, 1)]
+        sides = [task.measurement.at(task.generator(end)).observe(task.generator.push(end, v)) for end in ends]
         found |= lengths(sides[1] - sides[0]) > _JUMP * lengths(sides[0])
     return found
 

@@ -240,7 +240,7 @@ def _samples(task: Task, offset: bool = False) -> Tensor:
     x = task.generator(task.generator.sample_latent(_SAMPLES, draw, device="cpu").to(task.y))
     x = torch.cat((x, torch.ones_like(x[:1]))) if offset else x
     count = 1 if task.measurement.shared else task.N
-    return task.measurement.push(x.T.expand(count, -1, -1))
+    return task.measurement.observe_each(x.T.expand(count, -1, -1))
 
 
 def _settled(task: Task, z: Tensor, refine: Callable[[Task, Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -92,3 +92,20 @@ def refuse_far(y: Tensor, seen: Tensor, noise: Tensor | None, generator: Abstrac
         f"expected signals near the generator's range [{low:g}, {high:g}], got values from {from_:g} to {to:g} in "
         f"{int(far.sum())} of {len(y)} signals; {cure}"
     )
+
+
+def refuse_beyond(y: Tensor, usable: Tensor, limits: tuple[float, float], name: str) -> None:
+    """Raises ValueError for a number that a measurement never gives, where no noise is stated that could have.
+
+    y `(N, k)`, hidden entries 0; usable: `(N,)`; limits: least and greatest number, name: of the measurement.
+    """
+    if not any(map(isfinite, limits)):
+        return
+    beyond = ((y < limits[0]) | (y > limits[1])) & usable[:, None]
+    if not bool(beyond.any()):
+        return
+    i, k = (int(v) for v in beyond.nonzero()[0])
+    raise ValueError(
+        f"expected y in [{limits[0]:g}, {limits[1]:g}], which {name} gives, got {float(y[i, k]):g} in entry {k} of "
+        f"signal {i}; state noise= where noise has done that; of numbers that have signs pass the linear measurement itself"
+    )

@@ -82,10 +82,11 @@ def _across(U: Tensor) -> Tensor:
 
 def _slopes(task: Task, z: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     """Whether G bends along each of D `(k, n0)`, and whether f rises to both sides."""
-    r = task.residual(task.generator(z[None]))
+    x = task.generator(z[None])
+    r, seeing = task.residual(x), task.measurement.at(x)
     g, step = task.prior_gradient(z[None])[0], _STEP * (1 + float(lengths(z[None])))
     moved = [task.generator.push(z + s * step * D, s * D) for s in (1, -1)]
-    sides = [task.measurement.push(v.T[None])[0].T for v in moved]  # (|K|, k) each
+    sides = [seeing.push(v.T[None])[0].T for v in moved]  # (|K|, k) each
     size = lengths(sides[0]) + lengths(sides[1])
     bends = lengths(sides[0] + sides[1]) > _JUMP * size
     rises = [side @ r[0] + s * (D @ g) > _RISES * size * task.size for side, s in zip(sides, (1, -1), strict=True)]

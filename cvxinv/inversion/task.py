@@ -17,7 +17,7 @@ from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import as_measurement, form_of, stands_apart
 from ..memory import room
-from .mistakes import axes_cure, refuse_far, refuse_float_mask, type_cure
+from .mistakes import axes_cure, refuse_beyond, refuse_far, refuse_float_mask, type_cure
 from .priors import AbstractPrior, as_prior
 from .progress import Progress
 
@@ -192,8 +192,12 @@ class Task(Batch):
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
         x, J = self.generator.linearize(z)
-        J, still = self.measurement.push(J), self.still(x)
-        return self.residual(x), J if still is None else J * ~still[..., None]
+        J = self.measurement.at(x).push(J)
+        return self.residual(x), J if self.cut is None else J * ~self.still(x)[..., None]  # type: ignore[index]
+
+    def pull(self, x: Tensor) -> Tensor:
+        """The gradient of |A x - y|^2 / 2 with respect to signals `x`, `(N, d)`; without what is cut."""
+        return self.measurement.at(x).adjoint(self.residual(x))
 
     def still(self, x: Tensor) -> Tensor | None:
         """Entries that do not move with the signals `x`, cut and not above 0, bool `(N, k)`; None where none is cut."""
@@ -273,6 +277,8 @@ def read_task(
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
+    if stated is None:
+        refuse_beyond(y, usable, seeing.range, seeing.name)
     if seeing.pixelwise and bool(usable.any()):
         its = None if stated is None else stated.per_entry(seen.sum(1))[usable]
         refuse_far(y[usable], seen[usable], its, generator)

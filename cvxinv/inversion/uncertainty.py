@@ -209,7 +209,8 @@ def _of_block(task: Task, z: Tensor) -> Uncertainty:
     phi = phi if phi.elementwise and phi.monotone else Identity()
     u, Ju = task.generator.linearize(clean, before_output=not phi.linear)
     Jx = Ju * phi.derivative(u)[..., None]
-    J, r = task.measurement.push(Jx), task.residual(phi(u))
+    x = phi(u)
+    J, r = task.measurement.at(x).push(Jx), task.residual(x)
     found = spread(task, clean, sigma, r, J)
     z_cov, z_std = _covariance(found)
     left = torch.where(task.seen - found.dof >= 1, task.seen - found.dof, torch.nan)

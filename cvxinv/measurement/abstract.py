@@ -1,4 +1,4 @@
-"""What a measurement is: a linear map of a signal, in words of what it sees and what it makes of other things."""
+"""What a measurement is: a map of a signal, mostly linear, in words of what it sees and what it makes of other things."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, is_dataclass
@@ -15,7 +15,7 @@ _MOST_UNKNOWNS, _MOST_ENTRIES = 4096, 50_000_000  # of the matrix of an image la
 
 
 class AbstractMeasurement(Batch, ABC):
-    """What of a signal was seen: a linear map of it, in words of what it sees and what it makes of other things.
+    """What of a signal was seen: a map of it, in words of what it sees and what it makes of other things.
 
     A class of your own needs `length` and `observe`, and `width` where that is not `length`; all else follows from these.
     Make it a frozen dataclass (`eq=False`). Tensors among its fields follow the generator's type and device; what belongs to
@@ -23,6 +23,9 @@ class AbstractMeasurement(Batch, ABC):
     does not fit is refused.
 
     pixelwise: the signal's entries are seen as they are, or not at all: what `observe` gives has the signal's own entries.
+
+    One that is not linear says so (`linear`) and gives the linear measurement `at` a signal that is its derivative there;
+    `push` and `adjoint` are that one's, and `through` and `matrix` give None.
     """
 
     pixelwise: ClassVar[bool] = False
@@ -42,12 +45,31 @@ class AbstractMeasurement(Batch, ABC):
         """Shape of what is seen of one signal, a picture's where it is one: y may come in it, or flat."""
         return (self.length,)
 
+    @property
+    def linear(self) -> bool:
+        """Whether `observe` is linear in the signal."""
+        return True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and greatest number that it gives, whatever the signal."""
+        return -torch.inf, torch.inf
+
+    def at(self, x: Tensor) -> "AbstractMeasurement":
+        """The linear measurement that is its derivative at signals `x` `(N, d)`: itself, where it is linear."""
+        return self
+
+    def fitted(self, d: int) -> "AbstractMeasurement":
+        """The same of signals of `d` entries, for one that was made without a word about them."""
+        return self
+
     @abstractmethod
     def observe(self, x: Tensor) -> Tensor:
-        """What is seen of signals `x` `(N, d)`, as `(N, length)`; hidden entries are 0. Linear in x."""
+        """What is seen of signals `x` `(N, d)`, as `(N, length)`; hidden entries are 0. Linear in x where it is `linear`."""
 
     def adjoint(self, r: Tensor) -> Tensor:
         """The transpose of `observe`, `(N, length)` to `(N, d)`; by autograd where a class does not write it."""
+        self._refuse_bent("adjoint(r)")
         with torch.enable_grad():
             x = torch.zeros(len(r), self.width, dtype=r.dtype, device=r.device, requires_grad=True)
             seen = self.observe(x)
@@ -60,9 +82,32 @@ class AbstractMeasurement(Batch, ABC):
 
     def push(self, J: Tensor) -> Tensor:
         """The Jacobian of what is seen from the signal's, `(N, d, n0)` to `(N, length, n0)`."""
+        self._refuse_bent("push(J)")
+        return self._columns(J)
+
+    def slope_around(self, x: Tensor, J: Tensor, s: float) -> Tensor:
+        """The mean Jacobian of what is seen around signals `x` `(N, d)`, normal with covariance s^2 J J', `(N, length, n0)`.
+
+        J: `(N, d, n0)`, the signal's own. Where a class does not write it, that at x itself.
+        """
+        return self.at(x).push(J)
+
+    def observe_each(self, X: Tensor) -> Tensor:
+        """What is seen of several signals in the place of each, `(N, d, k)` to `(N, length, k)`."""
+        return self.push(X) if self.linear else self._columns(X)
+
+    def _columns(self, J: Tensor) -> Tensor:
         N, d, n0 = J.shape
         one_each = torch.arange(N, device=J.device)[:, None].expand(N, n0).reshape(-1)
         return self.take(one_each).observe(J.mT.reshape(N * n0, d)).reshape(N, n0, self.length).mT
+
+    def _refuse_bent(self, asked: str) -> None:
+        """Raises TypeError where there is no such thing as one linear map."""
+        if not self.linear:
+            raise TypeError(
+                f"expected a linear measurement to {asked}, got {self.name}, whose derivative depends on the signal x; "
+                f"use measurement.at(x).{asked}"
+            )
 
     def seen(self, N: int) -> Tensor:
         """Bool `(N, length)`: the entries of y that were seen."""
@@ -76,15 +121,15 @@ class AbstractMeasurement(Batch, ABC):
     def through(self, W: AbstractMap, b: Tensor) -> tuple[AbstractMap, Tensor] | None:
         """Map and bias of the rows that it makes of an image layer `W h + b` without an activation.
 
-        None where that is no one map for all signals: methods that go layer by layer then refuse it.
+        None where that is no one linear map for all signals: methods that go layer by layer then refuse it.
         """
         if self.pixelwise:
             return W, b
-        return rows_seen(self, W, b) if self.shared else None
+        return rows_seen(self, W, b) if self.shared and self.linear else None
 
     def matrix(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
-        """The matrix A `(length, d)` of what is seen, A x; None where signals differ."""
-        if not self.shared:
+        """The matrix A `(length, d)` of what is seen, A x; None where signals differ, or it is not linear."""
+        if not self.shared or not self.linear:
             return None
         return self.to(dtype, device).observe(torch.eye(self.width, dtype=dtype, device=device)).T
 

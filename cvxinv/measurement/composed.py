@@ -1,6 +1,6 @@
 """One measurement after another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Composed(AbstractMeasurement):
     def __post_init__(self) -> None:
         for name in ("outer", "inner"):
             object.__setattr__(self, name, read_measurement(getattr(self, name), torch.device("cpu"), f"{name} of Composed"))
+        object.__setattr__(self, "outer", self.outer.fitted(self.inner.length))
         if self.outer.width != self.inner.length:
             raise ValueError(
                 f"expected an outer measurement of {self.inner.length} numbers, which the inner one gives, got one of "
@@ -57,6 +58,24 @@ class Composed(AbstractMeasurement):
     def name(self) -> str:
         return f"{type(self).__name__}({self.outer.name}, {self.inner.name})"
 
+    @property
+    def linear(self) -> bool:
+        return self.outer.linear and self.inner.linear
+
+    @property
+    def range(self) -> tuple[float, float]:
+        if not self.outer.pixelwise:
+            return self.outer.range
+        low, high = self.inner.range
+        return min(low, 0.0), max(high, 0.0)  # hidden entries are 0
+
+    def at(self, x: Tensor) -> "Composed":
+        return self if self.linear else Composed(self.outer.at(self.inner.observe(x)), self.inner.at(x))
+
+    def fitted(self, d: int) -> "Composed":
+        inner = self.inner.fitted(d)
+        return self if inner is self.inner else replace(self, inner=inner)
+
     def observe(self, x: Tensor) -> Tensor:
         return self.outer.observe(self.inner.observe(x))
 
@@ -65,6 +84,12 @@ class Composed(AbstractMeasurement):
 
     def push(self, J: Tensor) -> Tensor:
         return self.outer.push(self.inner.push(J))
+
+    def slope_around(self, x: Tensor, J: Tensor, s: float) -> Tensor:
+        return self.outer.slope_around(self.inner.observe(x), self.inner.slope_around(x, J, s), s)
+
+    def observe_each(self, X: Tensor) -> Tensor:
+        return self.outer.observe_each(self.inner.observe_each(X))
 
     def seen(self, N: int) -> Tensor:
         outer = self.outer.seen(N)

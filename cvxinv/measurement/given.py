@@ -31,7 +31,7 @@ def as_measurement(
     device = device or torch.device("cpu")
     if isinstance(value, (Tensor, np.ndarray)) and not is_sparse(value):
         value = _from_tensor(read_dense(value, device), d, N)
-    seeing = read_measurement(value, device, d=d)
+    seeing = read_measurement(value, device, d=d).fitted(d)
     if not seeing.known:
         check_sizes(seeing)
     for inner in _given_tensors(seeing):
@@ -62,7 +62,7 @@ def stands_apart(value: object, d: int) -> bool:
     Numbers that are no mask are meant as a matrix; integers and complex ones are refused later.
     """
     if isinstance(value, AbstractMeasurement):
-        return not value.pixelwise and value.length != d
+        return not value.pixelwise and value.fitted(d).length != d
     if is_sparse(value) or is_operator(value):
         return True
     if isinstance(value, np.ndarray):
@@ -78,7 +78,7 @@ def form_of(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
     Raises TypeError for what means no measurement.
     """
     if isinstance(value, AbstractMeasurement):
-        return value.form if stands_apart(value, prod(shape)) else shape
+        return value.fitted(prod(shape)).form if stands_apart(value, prod(shape)) else shape
     if value is None or isinstance(value, (str, Tensor, np.ndarray)) or is_sparse(value) or is_operator(value):
         return () if stands_apart(value, prod(shape)) else shape
     return read_measurement(value, torch.device("cpu"), d=prod(shape)).form  # raises

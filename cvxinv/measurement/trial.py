@@ -11,6 +11,7 @@ from .abstract import AbstractMeasurement
 
 _Function = Callable[[Tensor], Tensor]
 _TRIED, _DOT = 3, 1e-8  # random vectors, and what rounding in float64 may leave
+_NEAR = 1e-2  # of the largest: how far differences may be from a derivative
 _CURE = (
     "functions take and give torch batches (N, ...) in the type and on the device that they are given, with constants moved "
     "by .to(x); those of one signal become such by torch.vmap(f), those of numpy a measurement as "
@@ -115,6 +116,12 @@ def try_out(seeing: AbstractMeasurement, N: int, dtype: torch.dtype, device: tor
     _agree(seeing, what, seen_few, y[index], cure)
     if not torch.equal(part.seen(len(few)).to(device), seen[index]):
         raise ValueError(f"expected {what} in {type(seeing).__name__}, got other entries seen; {cure}")
+    if not seeing.linear:
+        _try_slope(seeing, x)
+        seeing = seeing.at(x)
+        y, part = seeing.observe(x), seeing.take(index)
+        seen_few = part.observe(few)
+        _expect(seeing, f"observe of signals ({len(few)}, {d})", seen_few, (len(few), k), dtype, device)
     cure = "only linear measurements can be inverted; move an offset or a clipping into y"
     mixed = 2 * seen_few - 3 * part.observe(another)
     _agree(seeing, "observe to be linear", part.observe(2 * few - 3 * another), mixed, cure)
@@ -126,6 +133,20 @@ def try_out(seeing: AbstractMeasurement, N: int, dtype: torch.dtype, device: tor
     products = (r * few).sum(1, keepdim=True), seen_few.square().sum(1, keepdim=True)
     _agree(seeing, "adjoint to be the transpose of observe", *products, "write adjoint as that, or leave it out")
     _try_rows(seeing, few[:1], seen_few[:1], seen[index[:1]])
+
+
+def _try_slope(seeing: AbstractMeasurement, x: Tensor) -> None:
+    """Raises ValueError where `at` of one that is not linear is not its derivative, by differences next to x."""
+    step = torch.finfo(x.dtype).eps ** (1 / 3)
+    v = x.flip(0) + x.roll(1, -1)
+    moved = (seeing.observe(x + step * v) - seeing.observe(x - step * v)) / (2 * step)
+    off = (moved - seeing.at(x).observe(v)).abs()
+    # beside a kink a difference is none of the derivative
+    if bool((off.median(1).values <= _NEAR * moved.abs().amax(1)).all()):
+        return
+    raise ValueError(
+        f"expected at(x) of {type(seeing).__name__} to be the derivative of its observe at x, got another one; correct it"
+    )
 
 
 def _try_rows(seeing: AbstractMeasurement, x: Tensor, y: Tensor, seen: Tensor) -> None:

@@ -76,7 +76,7 @@ class _Frozen:
 
     def gradient(self, z: Tensor) -> Tensor:
         u, phi = self._before_output(z), self.task.generator.output
-        back = self.task.measurement.adjoint(self.task.residual(phi(u))) * phi.derivative(u)
+        back = self.task.pull(phi(u)) * phi.derivative(u)
         return self.piece.pull(back[:, None])[:, 0]
 
     def jacobian(self) -> Tensor:

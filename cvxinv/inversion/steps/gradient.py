@@ -25,7 +25,7 @@ def gradient(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:
     """Misfit `(N,)` and the gradient of 1/2 misfit^2 + sigma^2 R `(N, n0)`: one pass forward, one back."""
     x, piece = task.generator.piece(z)
     r = task.residual(x)
-    back = piece.pull(task.measurement.adjoint(r)[:, None])[:, 0]
+    back = piece.pull(task.measurement.at(x).adjoint(r)[:, None])[:, 0]
     return r.norm(dim=1), back + task.prior_gradient(z) if task.weighed else back
 
 

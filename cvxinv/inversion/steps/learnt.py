@@ -29,6 +29,7 @@ from torch import Tensor
 from ...generator.abstract import AbstractGenerator
 from ...generator.activations import AbstractActivation
 from ..task import Task
+from .bent import read_bent
 
 RIDGE = 1e-4  # of the mean diagonal of the kernel
 _SAMPLES = (300, 1500)  # least and most; in between as many as `_PER_LATENT` per latent coordinate
@@ -77,6 +78,8 @@ def learnt_starts(task: Task, ridge: float = RIDGE) -> Tensor:
 
 def _read(task: Task, f: Tensor, lesson: Lesson, ridge: float) -> Tensor:
     """Latents of signals that are seen alike; f: what the regression reads, `(N, k)`."""
+    if not task.measurement.linear:
+        return read_bent(task, len(lesson.sizes), 1e2 * ridge)
     left = f / lesson.unit - task.measurement.observe(lesson.e.to(f).expand(task.N, -1))
     noise = torch.zeros_like(task.size) if task.noise is None else task.noise.per_entry(task.seen).nan_to_num(0.0)
     rows, kernel = _kernel(task, lesson, ridge)

@@ -222,7 +222,7 @@ class _Seen:
     """What the measurement makes of Jacobians: `push` of `(N, d, k)`, and `pull` of `(N, k, length)` all the way to z."""
 
     def __init__(self, task: Task, x: Tensor):
-        self.measurement, self.still = task.measurement, task.still(x)
+        self.measurement, self.still = task.measurement.at(x), task.still(x)
 
     def push(self, J: Tensor) -> Tensor:
         J = self.measurement.push(J)

@@ -81,6 +81,8 @@ def unreadable(task: Task) -> str | None:
     """Why the image layer cannot be read before its activation and as rows, or None."""
     if (reason := unlayered(task)) is not None:
         return f"it is {reason}"
+    if not task.measurement.linear:
+        return f"the measurement {task.measurement.name} is not linear, and rows of a layer are read off linear ones only"
     phi = task.generator.output
     if mixing(task) is not None:
         return f"{mixing(task)}; the layered methods take it for an identity output only"

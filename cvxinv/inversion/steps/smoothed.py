@@ -12,8 +12,9 @@ with standard deviation s |a_j|, a_j its gradient under the slopes below, and it
 
     E phi'(u_j + s |a_j| xi) = a + (1 - a) Phi(u_j / (s |a_j|)),    a the slope of phi below 0, Phi the normal distribution,
 
-units as if they were independent. With one hidden layer this is exact; with more it leaves out their correlations. It costs
-as much as one Jacobian, where a regression takes hundreds of signals.
+units as if they were independent, and so with the sign of a magnitude |u|, 2 Phi(u / (s |a|)) - 1. With one hidden layer
+this is exact; with more it leaves out their correlations. It costs as much as one Jacobian, where a regression takes
+hundreds of signals.
 
 Of a generator without layers J_s is sampled, by secants along the columns q_k of a random orthogonal matrix,
 
@@ -70,7 +71,7 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
 
 def _step(task: Task, z: Tensor, s: float) -> Tensor:
     x, J = smoothed_jacobian(task.generator, z, s, task.cut)
-    J = task.measurement.push(J)
+    J = task.measurement.slope_around(x, J, s)
     H, g = (J.mT @ J).double(), (J.mT @ task.residual(x)[..., None]).double()
     t = torch.diagonal(H, dim1=-2, dim2=-1).mean(1)
     eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)

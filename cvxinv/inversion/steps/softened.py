@@ -84,7 +84,7 @@ def _slope(task: Task, z: Tensor, widths: list[Tensor]) -> Tensor:
         slopes.append(low + (high - low) * above)
         h = low * u + (high - low) * (u * above + w * torch.exp(-t * t / 2) / sqrt(2 * pi))
     u = layers[-1].W(h) + layers[-1].b
-    back = task.measurement.adjoint(task.residual(layers[-1].activation(u))) * layers[-1].activation.derivative(u)
+    back = task.pull(layers[-1].activation(u)) * layers[-1].activation.derivative(u)
     for layer, slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
         back = layer.W.adjoint(back) * slope
     return layers[0].W.adjoint(back) + task.prior_gradient(z)

@@ -76,7 +76,9 @@ class Slope(Batch):
     @classmethod
     def at(cls, task: Task, view: View) -> "Slope":
         layers, kappa = task.generator.layers, list[Tensor]()
-        back = task.measurement.adjoint(view.residual)
+        seeing = task.measurement
+        seeing = seeing if seeing.linear else seeing.at(task.generator.output(view.u[-1]))
+        back = seeing.adjoint(view.residual)
         for k in range(len(layers) - 1, 0, -1):
             back = layers[k].W.adjoint(back * view.slopes[k])
             phi = layers[k - 1].activation
