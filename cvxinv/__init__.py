@@ -60,6 +60,9 @@ from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
 from .inversion.answer import Latents, LayerReport
+from .inversion.comparing.compare import compare
+from .inversion.comparing.comparison import Comparison
+from .inversion.comparing.row import ComparisonRow
 from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
 from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
@@ -138,6 +141,8 @@ __all__ = [
     "Box",
     "Certificate",
     "Clamp",
+    "Comparison",
+    "ComparisonRow",
     "Composed",
     "Composition",
     "Conv2d",
@@ -221,6 +226,7 @@ __all__ = [
     "UnsupportedLayerError",
     "Verdict",
     "certify",
+    "compare",
     "invert",
     "invert_stream",
     "load_generator",

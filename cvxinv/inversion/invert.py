@@ -106,11 +106,9 @@ def invert(
     task = make_task(generator, y, measurement, noise, prior)
     # float32 is lifted without loss: its rounding would cost the certificates of every layer
     dtype, task = task.y.dtype, task.to(torch.float64)
-    truth = _check_truth(truth, task)
-    chosen = asked.told(task, truth)
-    _refuse_prior(chosen, task)
+    truth = check_truth(truth, task)
     check_level(task)
-    chosen.check(task)
+    chosen = taken(asked, task, truth)
     if differentiable is not False:
         module = differentiable if isinstance(differentiable, nn.Module) else None
         given = Given(generator, y, measurement, noise, prior, module)
@@ -135,6 +133,17 @@ def invert(
         return with_derivatives(result, task, given, on_fail)
 
 
+def taken(method: AbstractMethod, task: Task, truth: Tensor | None) -> AbstractMethod:
+    """The method as it takes the task: after it was told the true latents `(N, n0)`, float64, which most of them forget.
+
+    Raises TypeError or ValueError where it refuses the task, or its prior.
+    """
+    chosen = method.told(task, truth)
+    _refuse_prior(chosen, task)
+    chosen.check(task)
+    return chosen
+
+
 def _refuse_prior(method: AbstractMethod, task: Task) -> None:
     if task.prior is not None and not method.priors:
         able = ", ".join(name for name, kind in METHODS.items() if kind.priors)
@@ -151,7 +160,8 @@ def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -
     return y.ndim == 1 or (tuple(y.shape) == shape and len(shape) > 1)
 
 
-def _check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
+def check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
+    """True latents `(N, n0)` in float64, from one or a batch of them. Raises TypeError or ValueError for what is none."""
     if truth is None:
         return None
     truth = read_numbers(truth, "the true latents", task.y.device)
