@@ -45,7 +45,9 @@ class Comparison:
     @cached_property
     def advice(self) -> Advice:
         """Which method to take and why; its `best` is the name, None where there is none."""
-        return recommend(self.rows, self.settings.get("noise") is not None and "prior" not in self.settings)
+        # bounds in other norms ask for no small l2 misfit, and a prior is weighed against it
+        by_misfit = str(self.settings.get("noise")).startswith(("gaussian", "l2", "auto")) and "prior" not in self.settings
+        return recommend(self.rows, by_misfit)
 
     @property
     def recommendation(self) -> str:

@@ -2,7 +2,8 @@
 
 Own signals are x = G(z) with z of the latents' distribution, so that z is known. Behind `measurements=m` stands one matrix
 A `(m, d)` with entries N(0, 1/m), drawn from the seed, and y = A x. Noise is added to own signals only: gaussian of that
-sigma, an l2 bound as a vector of that length in a random direction, a linf bound as entries uniform in it.
+sigma, an l2 bound as a vector of that length in a random direction, a linf bound as entries uniform in it, an l1 bound as
+gaussian errors of that length in about 5 % of the entries, at least one.
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from ..options import positive
 from ..task import Noise, as_noise, make_task, read_task
 
 SAMPLES = 20  # own signals where nobody says how many
+_FEW = 0.05  # share of the entries that l1 noise changes
 _MATRIX, _NOISE = 0x2545F4914F6CDD1D, 0x3C6EF372FE94F82B  # streams of their own beside the seed's latents and starts
 
 
@@ -79,12 +81,17 @@ def as_seen(signals: Observed, generator: AbstractGenerator, measurement: object
 def _drawn(noise: Noise, seen: Tensor, y: Tensor, seed: int) -> Tensor:
     """Noise as it is stated, `(N, k)`, 0 where nothing was seen."""
     source = torch.Generator().manual_seed(seed ^ _NOISE)
+    draw = torch.rand(y.shape, generator=source, dtype=torch.float64)
     if noise.norm == "linf":
-        e = 2 * torch.rand(y.shape, generator=source, dtype=torch.float64) - 1
-    else:
-        e = torch.randn(y.shape, generator=source, dtype=torch.float64)
-    e = torch.where(seen, e.to(y), 0)
-    e = e / lengths(e, keepdim=True) if noise.norm == "l2" else e
+        return noise.bound[:, None] * torch.where(seen, (2 * draw - 1).to(y), 0)
+    e = torch.where(seen, torch.randn(y.shape, generator=source, dtype=torch.float64).to(y), 0)
+    if noise.norm == "l2":
+        e = e / lengths(e, keepdim=True)
+    if noise.norm == "l1":
+        draw = torch.where(seen, draw.to(y), 2)
+        most = torch.where(seen, draw <= draw.amin(1, keepdim=True).clamp(min=_FEW), False)
+        e = torch.where(most, e, 0)
+        e = e / e.abs().sum(1, keepdim=True)
     return noise.bound[:, None] * e
 
 

@@ -1,10 +1,10 @@
 """Which method to take, and why, in words that follow from the rows of a comparison.
 
 One after the other decide, among those that are equal so far: how many signals are explained; whose z is the true one,
-where the truth is known; in noise, and where nothing is explained, for how many signals the misfit is the lowest of all
-methods to 1 %, unless a prior is weighed against it; the time, equal within 25 %. A method that was told the truth is no
-candidate. What decides is said, and whether chance could have decided so: of the signals on which two methods differ, each
-is then a fair coin (the sign test).
+where the truth is known; in gaussian and l2 noise, and where nothing is explained, for how many signals the misfit is the
+lowest of all methods to 1 %, unless a prior is weighed against it; the time, equal within 25 %. A method that was told
+the truth is no candidate. What decides is said, and whether chance could have decided so: of the signals on which two
+methods differ, each is then a fair coin (the sign test).
 """
 
 from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ class _Criterion:
 
 
 def recommend(rows: Sequence[ComparisonRow], noisy: bool) -> Advice:
-    """The method to take among rows of the same signals; noisy: whether there is noise, and no prior beside it."""
+    """The method to take among rows of the same signals; noisy: whether noise asks for a small misfit."""
     running = _candidates(rows)
     if not running:
         refused = [f"{row.name}: {row.reason}" for row in rows if not row.ran]
