@@ -74,6 +74,7 @@ LICENCES = {
     "pillow": "MIT-CMU",
     "zarr": "MIT",
     "dask": "BSD-3-Clause",
+    "benchopt": "BSD-3-Clause",
 }
 IMPORTED_AS = {"PIL": "pillow", "distributed": "dask", "sklearn": "scikit-learn"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
