@@ -36,11 +36,9 @@ class Objective(BaseObjective):
         h = torch.as_tensor(np.asarray(h), dtype=torch.float64)
         found = h if p is None else ci.Point(h, torch.as_tensor(np.asarray(p), dtype=torch.float64))
         certificate = ci.certify(self.problem, found)
-        excess = torch.maximum(
-            certificate.gap / certificate.allowed_gap, certificate.violation / certificate.allowed_violation
-        )
+        gap, violation = certificate.gap / certificate.allowed_gap, certificate.violation / certificate.allowed_violation
         return {
-            "value": float(excess.nan_to_num(torch.inf).clamp(max=1e300).median()),
+            "value": float(torch.maximum(gap, violation).nan_to_num(torch.inf).clamp(max=1e300).median()),
             "optimal": float(torch.as_tensor(certificate.status == "optimal").double().mean()),
             "primal": float(certificate.objective.sum()),
         }
