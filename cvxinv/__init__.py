@@ -65,7 +65,15 @@ from .inversion.comparing.comparison import Comparison
 from .inversion.comparing.row import ComparisonRow
 from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
-from .inversion.methods import GradientDescent, Hybrid, LatentPursuit, LayeredBasisPursuit, LevenbergMarquardt, Oracle
+from .inversion.methods import (
+    GradientDescent,
+    Hybrid,
+    LatentPursuit,
+    LayeredBasisPursuit,
+    LevenbergMarquardt,
+    Oracle,
+    Plugin,
+)
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from .inversion.result import Inversion
 from .inversion.runs.stream import StreamedInversion, invert_stream
@@ -196,6 +204,7 @@ __all__ = [
     "Oracle",
     "PLUModule",
     "Penalty",
+    "Plugin",
     "Point",
     "ProblemTooLargeError",
     "Radon",

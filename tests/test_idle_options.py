@@ -31,6 +31,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "restarts": {"restarts": 3, "y": FAR},
     "debias": {"debias": "gradient"},
     "steps": {"steps": (0.01,)},
+    "step": {"step": 0.01},
     "momentum": {"momentum": 0.1},
     "decay": {"decay": 1.5, "y": FAR, "max_iter": 400},
     "cardinalities": {"cardinalities": (2, 2)},

@@ -44,6 +44,15 @@ def positive_steps(steps: object) -> None:
         raise ValueError(f"steps must be positive numbers, in units of 1 / sigma_max(J)^2, got {steps!r}")
 
 
+def check_step(step: object, rules: tuple[str, ...] = ()) -> None:
+    """Raises ValueError unless `step` is None, a finite number above 0, or the name of one of `rules`."""
+    number = isinstance(step, (int, float)) and not isinstance(step, bool)
+    if step is None or (isinstance(step, str) and step in rules) or (number and 0 < step < float("inf")):  # type: ignore[operator]
+        return
+    named = "".join(f", {rule!r}" for rule in rules)
+    raise ValueError(f"step must be a finite number > 0{named} or None, which estimates it, got {step!r}")
+
+
 def penalty(given: object, name: str, task: Task) -> float | Tensor | None:
     """A penalty as it was given: None, a number, or one per signal without a graph. Raises TypeError or ValueError."""
     if given is None:

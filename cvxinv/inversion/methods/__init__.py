@@ -7,6 +7,7 @@ from .latent_pursuit import LatentPursuit as LatentPursuit
 from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .oracle import Oracle as Oracle
+from .plugin import Plugin as Plugin
 
 # every method above by its name, the default first
 METHODS: dict[str, type[AbstractMethod]] = {Hybrid.name: Hybrid} | {
