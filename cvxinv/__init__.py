@@ -106,6 +106,7 @@ from .measurement.matrix import Matrix
 from .measurement.radon import Radon
 from .measurement.sparse import SparseMatrix
 from .measurement.transforms import CosineRows, FourierRows
+from .pages.comparison import write_comparison
 from .pages.report import write_report
 from .solvers.first_order.graph_admm import GraphADMM
 from .solvers.first_order.linearized_admm import LinearizedADMM
@@ -243,6 +244,7 @@ __all__ = [
     "save_generator",
     "solve",
     "verify",
+    "write_comparison",
     "write_report",
 ]
 

@@ -299,3 +299,17 @@ def test_launches_are_counted_and_bounded(tmp_path: Path):
         assert row["kernel_ms"] >= 5e-3 * row["kernels"] - 1e-3  # 5 us each at least
         assert abs(row["bound_ms"] - row["kernel_ms"] - 20e-3 * row["waits"]) < 1e-3
     assert "20 us" in (tmp_path / "launches_quick.md").read_text()
+
+
+def test_a_quick_comparison_of_all_methods_goes_on_and_says_where_hybrid_is_not_the_best(tmp_path: Path):
+    words = ("--quick", "--out", str(tmp_path), "--runs", str(tmp_path / "runs"))
+    run_script(ROOT / "benchmarks" / "compared.py", *words)
+    record = json.loads((tmp_path / "compared_quick.json").read_text())
+    assert [t["setting"] for t in record["tables"]] == ["clean", "45 % hidden"]
+    assert all([m["name"] for m in t["methods"]] == list(ci.METHODS) for t in record["tables"])
+    page = (tmp_path / "compared_quick.md").read_text()
+    assert (
+        "## Where hybrid is not the best of the table: where and why" in page and (tmp_path / "compared_quick.png").exists()
+    )
+    run_script(ROOT / "benchmarks" / "compared.py", *words)
+    assert json.loads((tmp_path / "compared_quick.json").read_text())["tables"] == record["tables"]  # read, not run again

@@ -20,7 +20,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv.command import cli
+from cvxinv.command import cli, reading, showing, terminal
 from cvxinv.pages.png import encode, read_pictures, write_pictures
 
 D = 20  # entries of a signal of the generator `tiny`
@@ -128,8 +128,8 @@ def test_one_signal_is_one(folder: Path):
 def test_answers_are_sorted_and_told_with_colons(folder: Path):
     inversion = ci.Inversion.load(run("invert", "tiny", "y.npy", "-o", "out", "--json") and "out")
     mixed = replace(inversion, used=("random start 10", "random start 2", "layered", "random start 2"))
-    table = cli._pairs("")
-    cli._add_answers(table, mixed)
+    table = terminal.pairs("")
+    showing.add_answers(table, mixed)
     assert list(table.columns[1].cells) == ["layered: 1, random start 2: 2, random start 10: 1"]
 
 
@@ -623,14 +623,14 @@ def test_a_wrong_generator_lists_onnx_files_too(folder: Path):
 
 
 def test_warnings_of_the_package_are_notes(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    real = cli.load_generator
+    real = reading.load_generator
 
     def load(*words: Any, **options: Any) -> ci.Generator:
         for _ in range(2):
             warnings.warn("net.onnx was not compared with onnxruntime: [onnx] is missing", ci.CvxinvWarning, stacklevel=2)
         return real(*words, **options)
 
-    monkeypatch.setattr(cli, "load_generator", load)
+    monkeypatch.setattr(reading, "load_generator", load)
     result = run("invert", "tiny", "y.npy", "-o", "out", "--json")
     assert result.stderr == "note: net.onnx was not compared with onnxruntime: [onnx] is missing\n"
     assert read_json(result)["statuses"] == {"explained": 4}

@@ -5,7 +5,6 @@ data. Everything that a user or a file may have named is escaped. The template i
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from ..measurement.entries import Mask
 from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import output_range
+from .rendering import render
 from .spreads import spread_part
 from .svg import (
     BLACK,
@@ -194,11 +194,8 @@ def _shown(words: list[Explanation], most: int) -> list[int]:
 
 
 def _render(page: _Page) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("cvxinv.pages") / "templates" / "report.html").read_text())
-    return template.render(
+    return render(
+        "report.html",
         title=_title(page),
         head=_headline(page),
         settings=_settings(page.inversion),

@@ -17,6 +17,7 @@ from ..bitmaps import data_uri
 BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY = "#0072b2", "#d55e00", "#007d5a", "#a64d86", "#1a1a1a", "#6b6b6b"
 WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 80, 14, 10, 46
 _MOST_TICKS = 7
+_LETTER = 7.5  # width of one, about
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,15 @@ def _grid_y(plane: Plane, rows: Sequence[str]) -> list[str]:
     return out
 
 
+def rows_plane(axis: Axis, names: Sequence[str]) -> Plane:
+    """A plane with one row per name at y = 0, -1, ... from the top, and room for the names on its left."""
+    left = max(110, ceil(_LETTER * max(map(len, names), default=0)) + 12)
+    return Plane(axis, Axis("", -len(names) + 0.5, 0.5), 34 * len(names) + _TOP + _BOTTOM, min(left, WIDTH // 2))
+
+
 def spread_chart(rows: Sequence[tuple[str, np.ndarray]], axis: Axis, title: str, description: str) -> str:
     """One row per name: a line from the 10 to the 90 % quantile, a box from 25 to 75 %, a bar at the median."""
-    height = 34 * len(rows) + _TOP + _BOTTOM
-    plane = Plane(axis, Axis("", -len(rows) + 0.5, 0.5), height, 110)
+    plane = rows_plane(axis, [name for name, _ in rows])
     marks = []
     for k, (name, values) in enumerate(rows):
         low, q25, median, q75, high = np.quantile(values, [0.1, 0.25, 0.5, 0.75, 0.9])

@@ -51,10 +51,10 @@ class _Criterion:
 
     def decided(self, kept: Sequence[ComparisonRow], others: Sequence[ComparisonRow]) -> str:
         """What tells some from the others, by the best of these, and whether that may be chance."""
-        next_ = min(others, key=lambda row: _number(self.value(row)))
-        words = f"{self.name}: {_listed([row.name for row in kept])} {self.words(kept[0])}"
+        first, next_ = (min(rows, key=lambda row: _number(self.value(row))) for rows in (kept, others))
+        words = f"{self.name}: {_listed([row.name for row in kept])} {self.words(first)}"
         words += f", then {next_.name} {self.words(next_)}"
-        a, b = self.counted(kept[0]), self.counted(next_)
+        a, b = self.counted(first), self.counted(next_)
         chance = 0.0 if a is None or b is None else by_chance(a, b)
         return f"{words}." if chance < _CHANCE else f"{words}; on so few signals that may be chance (p = {chance:.2g})."
 
