@@ -122,7 +122,7 @@ def test_every_method_gets_the_same_starts_and_as_many():
     assert all(row.options["restarts"] == 3 for row in found.rows)
     assert torch.equal(found["a"].misfit, found["b"].misfit)
     alone = ci.invert(G, Y, Still(restarts=3), seed=4, on_fail="ignore")
-    assert torch.equal(found["a"].misfit, alone.verdict.relative_misfit)
+    assert torch.equal(found["a"].relative_misfit, alone.verdict.relative_misfit)
     own = ci.compare(G, Y, {"a": Still(), "b": Still(restarts=5)}, restarts=None, seed=4)
     assert not torch.equal(own["a"].misfit, own["b"].misfit)
     assert "at most 3 random starts" in found.heading and "their own numbers" in own.heading
@@ -130,7 +130,7 @@ def test_every_method_gets_the_same_starts_and_as_many():
 
 def test_a_row_holds_what_invert_gives():
     found, alone = ci.compare(G, Y, QUICK, truth=Z, restarts=10)["hybrid"], ci.invert(G, Y, "hybrid", truth=Z, restarts=10)
-    assert (found.status == alone.status).all() and torch.equal(found.misfit, alone.verdict.relative_misfit)
+    assert (found.status == alone.status).all() and torch.equal(found.relative_misfit, alone.verdict.relative_misfit)
     assert torch.equal(found.starts, alone.starts) and torch.equal(found.determined, alone.determined)
     assert found.snr.keys() == {"z", "hidden 1", "signal"} and all(
         torch.equal(found.snr[k], alone.snr[k]) for k in alone.snr
@@ -238,6 +238,21 @@ def test_one_signal_is_a_batch_of_one():
         assert found.settings["signals"] == 1 and found["hybrid"].succeeded.tolist() == [True]
     assert ci.compare(G, Y[0], "hybrid", measurements=20, truth=Z[0])["hybrid"].N == 1
     assert "1 method on 1 signal of" in ci.compare(G, Y[0], "hybrid").heading
+
+
+def test_signals_that_are_zero_have_a_misfit_and_no_share_of_it():
+    zero = torch.zeros(2, 40, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ci.compare(G, zero, QUICK, signal_time_limit=0.5)
+    assert not found["hybrid"].explained.any() and found["hybrid"].relative_misfit.isinf().all()
+    assert found.advice.best is not None and found.recommendation.startswith("No method explains any of the 2 signals")
+
+
+def test_one_that_ignores_the_limit_is_named():
+    found = ci.compare(G, Y, QUICK, signal_time_limit=1.0)
+    late = replace(found, rows=(replace(found.rows[0], seconds=7.0), found.rows[1]))
+    assert "hybrid took 7 s of 5 s" in late.summary() and " of 5 s" not in found.summary() and found.allowed == 5.0
 
 
 def test_float32_signals_and_generators_are_compared():
@@ -388,7 +403,7 @@ def row(
     status = np.array(["explained" if e else "stationary" for e in explained])
     error = None if found is None else torch.tensor([0.0 if f else 1.0 for f in found])
     misfit = torch.tensor([1e-12 if e else 0.1 for e in explained])
-    usual = dict(misfit=misfit, determined=misfit > -1)
+    usual = dict(misfit=misfit, size=torch.ones_like(misfit), determined=misfit > -1)
     return replace(ci.ComparisonRow(name, name, status=status, z_error=error, seconds=seconds), **(usual | more))
 
 

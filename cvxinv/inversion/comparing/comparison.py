@@ -7,6 +7,7 @@ comparison.json           names, options, statuses and reasons of the rows, the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+_LATE = 1.25  # times the allowed seconds, from which on it is said
 _TENSORS, _SPEC = "comparison.safetensors", "comparison.json"
 _FORMAT, _VERSION = "cvxinv comparison format", 1
-_UNITS = {"seconds per signal": "s"}
+_UNITS = {"seconds per signal": "s", "misfit": "signal units", "size": "signal units"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +109,22 @@ class Comparison:
         words += [f"{s['signal_time_limit']:g} s for each signal"] if s.get("signal_time_limit") else []
         return ", ".join(words)
 
+    @property
+    def allowed(self) -> float:
+        """Seconds that each method was allowed in all; inf without a limit."""
+        all_, each = self.settings.get("time_limit"), self.settings.get("signal_time_limit")
+        return min(all_ or inf, each * self.settings["signals"] if each else inf)
+
+    def _late(self) -> list[ComparisonRow]:
+        """Methods that look at the clock too seldom for the limit that was set."""
+        return [row for row in self.rows if row.seconds > _LATE * self.allowed]
+
     def remarks(self) -> list[str]:
         """What is to be known of the table."""
         knowing = [row.name for row in self.rows if row.knows]
         words = [f"{', '.join(knowing)}: told the true latents, and no candidate."] if knowing else []
         found = any(row.succeeded is not None for row in self.rows)
+        words += [f"{row.name} took {time_words(row.seconds)} of {time_words(self.allowed)}" for row in self._late()]
         words += [f"z found: |z - true z| <= {SUCCESS:g} |true z|."] if found else []
         return words + [f"{row.name} {row.outcome}: {row.reason}" for row in self.rows if not row.ran]
 
@@ -234,6 +247,7 @@ def _columns(row: ComparisonRow) -> dict[str, Any]:
     """What is known of each signal, `(N,)` each."""
     found: dict[str, Any] = {"status": row.status, "explained": row.explained}
     found |= {} if row.succeeded is None else {"z found": row.succeeded}
+    found |= {} if row.relative_misfit is None else {"relative misfit": row.relative_misfit.numpy()}
     found |= {name.replace("_", " "): value.numpy() for name, value in row.tensors().items() if "." not in name}
     found |= {f"snr {name}": value.numpy() for name, value in row.snr.items()}
     return found | {"seconds per signal": np.full(row.N, row.seconds_per_signal)}
@@ -247,7 +261,7 @@ def _totals(row: ComparisonRow) -> dict[str, Any]:
         "explained": int(row.explained.sum()) if row.ran else None,
         "found": None if row.succeeded is None else int(row.succeeded.sum()),
         "snr_quantiles": {name: quantiles(value) for name, value in row.snr.items()},
-        "misfit_quantiles": quantiles(row.misfit), "unseen_error_quantiles": quantiles(row.unseen_error),
+        "relative_misfit_quantiles": quantiles(row.relative_misfit), "unseen_error_quantiles": quantiles(row.unseen_error),
         "determined": None if row.determined is None else int(row.determined.sum()),
         "starts": None if row.starts is None else float(row.starts.double().mean()),
         "seconds_per_signal": row.seconds_per_signal if row.ran else None, "notes": list(row.notes),

@@ -108,9 +108,9 @@ def _lowest_misfit(rows: Sequence[ComparisonRow]) -> _Criterion:
 
 
 def _misfits(row: ComparisonRow) -> np.ndarray:
-    """misfit / |y|, `(N,)`, inf where it is not known."""
+    """|A G(z) - y|, signal units, `(N,)`, inf where it is not known."""
     assert row.misfit is not None  # it ran
-    return np.nan_to_num(row.misfit.double().numpy(), nan=np.inf)
+    return np.where(np.isnan(row.misfit.numpy()), np.inf, row.misfit.numpy())
 
 
 def _candidates(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
@@ -119,9 +119,10 @@ def _candidates(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 
 def median_misfit(row: ComparisonRow) -> float:
     """The median of |A G(z) - y| / |y| over the signals that have one; NaN where none has."""
-    if row.misfit is None:
+    share = row.relative_misfit
+    if share is None:
         return float("nan")
-    good = row.misfit[row.misfit.isfinite()]
+    good = share[share.isfinite()]
     return float(np.median(good.numpy())) if len(good) else float("nan")
 
 
@@ -214,9 +215,10 @@ def _cautions(best: ComparisonRow, any_: np.ndarray) -> list[str]:
 
 def _noise_like(row: ComparisonRow) -> bool:
     """Whether what is explained is so within noise: then no z can be expected to be the true one to many digits."""
-    if row.misfit is None:
+    share = row.relative_misfit
+    if share is None:
         return False
-    kept = row.misfit[row.explained]
+    kept = share[row.explained]
     return bool(len(kept)) and float(kept.max()) > SUCCESS
 
 

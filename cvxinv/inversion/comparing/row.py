@@ -14,7 +14,7 @@ from .observed import Observed, unseen_error
 
 SUCCESS = 1e-6  # |z found - z| / |z| up to which a latent counts as found
 RAN, REFUSED, FAILED = "ran", "refused", "failed"
-_TENSORS = ("misfit", "determined", "starts", "z_error", "unseen_error", "iterations")
+_TENSORS = ("misfit", "size", "determined", "starts", "z_error", "unseen_error", "iterations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +23,10 @@ class ComparisonRow:
 
     name: in tables; method: the method's own name. outcome: "ran", "refused" (by its `check`) or "failed" (it raised), for
     the reason. knows: it was told the true latents and competes with nobody. options: those that were said, in words.
-    status: words of `verify`. misfit: |A G(z) - y| / |y|. determined: as of `Verdict`. starts: random starts spent.
-    iterations: of the layer problems, all layers together, where there are some. z_error: |z found - z| / |z|; snr: dB of z,
-    hidden layers and signal; where the truth is known. unseen_error: |x - G(z)| / |x| over what was not seen, where that is
-    known. seconds: of the method for all signals, without the judge. notes: what the method says of them.
+    status: words of `verify`. misfit: |A G(z) - y|, size: |y|, signal units. determined: as of `Verdict`. starts: random
+    starts spent. iterations: of the layer problems, all layers together, where there are some. z_error: |z found - z| / |z|;
+    snr: dB of z, hidden layers and signal; where the truth is known. unseen_error: |x - G(z)| / |x| over what was not seen,
+    where that is known. seconds: of the method for all signals, without the judge. notes: what the method says of them.
     """
 
     name: str
@@ -37,6 +37,7 @@ class ComparisonRow:
     options: dict[str, Any] = field(default_factory=dict)
     status: np.ndarray | None = None
     misfit: Tensor | None = None
+    size: Tensor | None = None
     determined: Tensor | None = None
     starts: Tensor | None = None
     iterations: Tensor | None = None
@@ -52,9 +53,9 @@ class ComparisonRow:
         N = len(found)
         z, x = found.z.reshape(N, -1), found.signal.reshape(N, -1)
         return cls(
-            name, found.method, status=found.status, misfit=found.verdict.relative_misfit, determined=found.determined,
-            starts=found.starts, iterations=_iterations(found), z_error=_z_error(z, signals.truth),
-            unseen_error=unseen_error(x, signals.whole, seeing), snr=dict(found.snr),
+            name, found.method, status=found.status, misfit=found.verdict.misfit, size=found.verdict.size,
+            determined=found.determined, starts=found.starts, iterations=_iterations(found),
+            z_error=_z_error(z, signals.truth), unseen_error=unseen_error(x, signals.whole, seeing), snr=dict(found.snr),
             seconds=float(found.seconds.get("solve", float("nan"))), notes=found.notes, **more,
         )  # fmt: skip
 
@@ -67,6 +68,13 @@ class ComparisonRow:
     def N(self) -> int:
         """Number of signals; 0 where it did not run."""
         return 0 if self.status is None else len(self.status)
+
+    @property
+    def relative_misfit(self) -> Tensor | None:
+        """misfit / |y|, `(N,)`; of a signal that is 0, 0 where it is met and inf elsewhere."""
+        if self.misfit is None or self.size is None:
+            return None
+        return torch.where((self.size == 0) & (self.misfit == 0), 0.0, self.misfit / self.size)
 
     @property
     def explained(self) -> np.ndarray:
