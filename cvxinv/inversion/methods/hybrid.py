@@ -10,6 +10,8 @@
     smoothed 3, 4   from the best z so far
     random          from the best of a hundred latents, every other time also smoothed from one
 
+A measurement that is not linear, such as magnitudes, has other starts (`steps/hops.py`).
+
 What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
 local optimum. Of noise that is stated in the l1 norm a few entries may hold all: layers are not read then, and every descent
 is led on in that norm (`steps/least_absolute.py`).
@@ -34,6 +36,7 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, begin, check_start
+from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
@@ -135,6 +138,8 @@ class Hybrid(AbstractMethod):
     def _search(self, hunt: Hunt, starts: Starts) -> None:
         """Learnt, smoothed and random starts for what is open."""
         limit, task = _limit(self.max_iter), hunt.task
+        if not task.measurement.linear:
+            return search_by_hops(hunt, starts, max(self.restarts, int(task.stated)), limit)
 
         def plain(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
