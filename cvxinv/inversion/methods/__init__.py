@@ -1,6 +1,7 @@
 """Methods of whole inversions, one file each. A line here makes one known by its name."""
 
 from ..method import AbstractMethod
+from .deep_phase_retrieval import DeepPhaseRetrieval as DeepPhaseRetrieval
 from .gradient_descent import GradientDescent as GradientDescent
 from .hybrid import Hybrid as Hybrid
 from .latent_pursuit import LatentPursuit as LatentPursuit

@@ -55,10 +55,20 @@ def descend_by_adam(
 
     def step(part: Task, at: Moments, k: int) -> tuple[Moments, Tensor]:
         merit, g = slope(part, at.z)
-        m, v = _MEAN * at.m + (1 - _MEAN) * g, _SQUARE * at.v + (1 - _SQUARE) * g.square()
-        root = (v / (1 - _SQUARE ** (k + 1))).sqrt() + _FLOOR
-        z = at.z - (rate(k) if callable(rate) else rate) * m / (1 - _MEAN ** (k + 1)) / root
-        return Moments(z if part.prior is None else part.prior.project(z), m, v), merit
+        return adam_step(part, at, g, rate(k) if callable(rate) else rate, k), merit
 
+    return walk(task, resting(task, z), step, max_iter=max_iter, tol=tol)
+
+
+def resting(task: Task, z: Tensor) -> Moments:
+    """The place to begin from: z in the prior's set, nothing known of slopes."""
     z = z if task.prior is None else task.prior.project(z)
-    return walk(task, Moments(z, torch.zeros_like(z), torch.zeros_like(z)), step, max_iter=max_iter, tol=tol)
+    return Moments(z, torch.zeros_like(z), torch.zeros_like(z))
+
+
+def adam_step(task: Task, at: Moments, g: Tensor, rate: float, k: int) -> Moments:
+    """The place after step number k, from 0, along a gradient g `(N, n0)`."""
+    m, v = _MEAN * at.m + (1 - _MEAN) * g, _SQUARE * at.v + (1 - _SQUARE) * g.square()
+    root = (v / (1 - _SQUARE ** (k + 1))).sqrt() + _FLOOR
+    z = at.z - rate * m / (1 - _MEAN ** (k + 1)) / root
+    return Moments(z if task.prior is None else task.prior.project(z), m, v)

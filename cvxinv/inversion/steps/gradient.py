@@ -39,7 +39,7 @@ def descend_by_gradient(
 ) -> Descent:
     """Gradient descent from `z` `(N, n0)`; see the module. `steps` in units of 1 / sigma_max(J(z))^2."""
     z = z if task.prior is None else task.prior.project(z)
-    unit = _unit_step(task, z)
+    unit = unit_step(task, z)
     pilot = max(1, max_iter // 10) if len(steps) > 1 else 0
     misfit = task.misfit(z)
     best = Descent(z.clone(), misfit, task.merit(z, misfit), torch.zeros_like(misfit, dtype=torch.long))
@@ -55,7 +55,7 @@ def descend_by_gradient(
     return best
 
 
-def _unit_step(task: Task, z: Tensor) -> Tensor:
+def unit_step(task: Task, z: Tensor) -> Tensor:
     """1 / (sigma_max(J(z))^2 + sigma^2 |R''|) per signal, `(N,)`, from at most 8 signals at a time."""
     tops = []
     for block in torch.arange(task.N, device=z.device).split(8):
