@@ -66,6 +66,7 @@ from .inversion.comparing.row import ComparisonRow
 from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
 from .inversion.methods import (
+    DeepPhaseRetrieval,
     GradientDescent,
     Hybrid,
     LatentPursuit,
@@ -162,6 +163,7 @@ __all__ = [
     "Convolution",
     "CosineRows",
     "CvxinvWarning",
+    "DeepPhaseRetrieval",
     "Dense",
     "Downsampling",
     "Everything",

@@ -296,7 +296,7 @@ def same(a: ci.ComparisonRow, b: ci.ComparisonRow) -> bool:
 
 
 def test_an_interrupted_comparison_goes_on_and_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    more = dict(methods=list(ci.METHODS)[:4], truth=Z, chunk=2, restarts=2)
+    more = dict(methods=[m for m in ci.METHODS if "phase" not in m][:4], truth=Z, chunk=2, restarts=2)
     whole = ci.compare(G, Y, checkpoint=tmp_path / "whole", **more)  # type: ignore[arg-type]
     runs = []
 

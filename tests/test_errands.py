@@ -42,7 +42,7 @@ ci.save_generator(G, "net")
 again = ci.load_generator("net")
 assert again.layers[-1].activation == ci.LogSigmoid() and torch.equal(again(z), G(z))
 assert torch.equal(ci.load_generator(net[:-1], output="log_sigmoid")(z), G(z))
-for method in ci.METHODS:
+for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, G(z), method, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
     assert method == "gradient_descent" or R.verdict.explained.all(), method
 try:
@@ -86,7 +86,7 @@ G = ci.load_generator(nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 6
 z = G.sample_latent(3, torch.Generator().manual_seed(0))
 blur = ci.Blur(60, 0.5)
 y = blur.observe(G(z))
-for method in ci.METHODS:
+for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, y, method, measurement=blur, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
     assert method == "gradient_descent" or R.verdict.explained.all(), method
     assert R.settings["measurement"] == "Blur"

@@ -87,7 +87,7 @@ def unknown_options(word: Explanation, ran: str) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if "phase" not in method])  # signals are seen whole
 def test_every_cure_exists_on_the_method_that_ran_or_is_named_with_its_own(method: str):
     said = 0
     for G, inversion in situations(method):

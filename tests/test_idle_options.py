@@ -32,6 +32,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "debias": {"debias": "gradient"},
     "steps": {"steps": (0.01,)},
     "step": {"step": 0.01},
+    "descent": {"descent": "gradient"},
+    "rate": {"rate": 0.05},
+    "finish": {"finish": False},
     "momentum": {"momentum": 0.1},
     "decay": {"decay": 1.5, "y": FAR, "max_iter": 400},
     "cardinalities": {"cardinalities": (2, 2)},
@@ -51,6 +54,7 @@ def outcome(method: str, change: dict[str, Any], plain: bool) -> list[Any]:
     beside = {k: change.pop(k) for k in ("max_iter",) if len(change) > 1 and k in change}
     options = beside | ({} if plain else change)
     noise = None if sigmoid else BOUND
+    y, options = (y.abs(), options | {"measurement": ci.Magnitudes()}) if "phase" in method else (y, options)
     R = ci.invert(generator, y, method, noise=noise, truth=Z, on_fail="ignore", **options)
     seen = [R.z, R.starts, *R.hidden]
     for layer in R.layers:

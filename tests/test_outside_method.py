@@ -126,10 +126,13 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.LayeredBasisPursuit(lam=1e-6), "layered_basis_pursuit", {"lam": 1e-6}),
         (ci.Oracle(form="layered"), "oracle", {"form": "layered"}),
         (ci.Plugin(step=0.5), "plugin", {"step": 0.5}),
+        (ci.DeepPhaseRetrieval(max_iter=40), "deep_phase_retrieval", {"max_iter": 40}),
     ]
     assert {name for _, name, _ in pairs} == set(ci.METHODS)
     for chosen, name, options in pairs:
-        by_object, by_name = (ci.invert(H, y, m, truth=z, on_fail="ignore", **o) for m, o in ((chosen, {}), (name, options)))
+        seen, words = (y.abs(), {"measurement": ci.Magnitudes()}) if "phase" in name else (y, {})
+        words |= {"truth": z, "on_fail": "ignore"}
+        by_object, by_name = (ci.invert(H, seen, m, **words, **o) for m, o in ((chosen, {}), (name, options)))
         assert torch.equal(by_object.z, by_name.z) and by_object.settings == by_name.settings
         assert by_object.method == by_name.method == name
     grouped = ci.invert(H, y, "hybrid", layers=ci.LayerOptions(lam=1e-9), tol=1e-5)

@@ -84,7 +84,7 @@ class Magnitudes(AbstractMeasurement):
         return Signed(self.inner, torch.where(seen < 0, -1.0, 1.0).to(seen))
 
     def observe(self, x: Tensor) -> Tensor:
-        return self.inner.observe(x).abs()
+        return (x if self.measurement is None else self.measurement.observe(x)).abs()
 
     def slope_around(self, x: Tensor, J: Tensor, s: float) -> Tensor:
         # a sign that signals near by do not share counts as little as it is sure: E sign(u + v n) = erf(u / (v 2^(1/2)))

@@ -2,8 +2,8 @@
 
     minimise over z   f(z) = |(|A G(z)| - y)|^2 / 2 + sigma^2 R(z)
 
-from random starts, by Adam or plain gradient steps (`steps/signs.py`), R where a prior is weighed. Levenberg-Marquardt with the
-signs of A G(z) frozen at each step, as the pattern of its ReLUs is, ends it (`finish`): a descent leaves three or four digits.
+from random starts, by Adam or plain gradient steps (`steps/signs.py`), R where a prior is weighed. Levenberg-Marquardt with
+the signs of A G(z) frozen at each step, as the pattern of its ReLUs is, ends it (`finish`): a descent leaves few digits.
 Which start counts, and which sign, the misfit says: the source's code picks both by the true picture. Its runs from z and
 from -z are one here, as the test takes the better of the two at once.
 
