@@ -68,6 +68,7 @@ from .inversion.method import AbstractMethod
 from .inversion.methods import (
     DeepPhaseRetrieval,
     GradientDescent,
+    GradientDescentWithNegation,
     Hybrid,
     LatentPursuit,
     LayeredBasisPursuit,
@@ -173,6 +174,7 @@ __all__ = [
     "GaussianLatent",
     "Generator",
     "GradientDescent",
+    "GradientDescentWithNegation",
     "GraphADMM",
     "Hardsigmoid",
     "Hardswish",

@@ -44,7 +44,7 @@ assert again.layers[-1].activation == ci.LogSigmoid() and torch.equal(again(z), 
 assert torch.equal(ci.load_generator(net[:-1], output="log_sigmoid")(z), G(z))
 for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, G(z), method, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
-    assert method == "gradient_descent" or R.verdict.explained.all(), method
+    assert method.startswith("gradient_descent") or R.verdict.explained.all(), method
 try:
     R.export("claims", G, G(z))
 except ValueError as error:
@@ -88,7 +88,7 @@ blur = ci.Blur(60, 0.5)
 y = blur.observe(G(z))
 for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, y, method, measurement=blur, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
-    assert method == "gradient_descent" or R.verdict.explained.all(), method
+    assert method.startswith("gradient_descent") or R.verdict.explained.all(), method
     assert R.settings["measurement"] == "Blur"
 R = ci.invert(G, y, measurement=blur)
 ci.write_report(R, "report.html", y=y, generator=G, measurement=blur)

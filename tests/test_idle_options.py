@@ -35,6 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "descent": {"descent": "gradient"},
     "rate": {"rate": 0.05},
     "finish": {"finish": False},
+    "sign_test": {"sign_test": "settled"},
     "momentum": {"momentum": 0.1},
     "decay": {"decay": 1.5, "y": FAR, "max_iter": 400},
     "cardinalities": {"cardinalities": (2, 2)},

@@ -72,7 +72,7 @@ def test_every_method_sees_the_blur(method: str):
     S = ci.invert(G, y, method, measurement=MATRIX, on_fail="ignore", **extra)
     assert (R.status == S.status).all() and R.settings["measurement"] == f"{__name__}.Blur"
     assert torch.allclose(R.z, S.z, rtol=1e-6, atol=1e-6) and torch.allclose(R.verdict.misfit, S.verdict.misfit, atol=1e-6)
-    if method != "gradient_descent":
+    if not method.startswith("gradient_descent"):
         assert R.verdict.explained.all() and torch.allclose(R.z, z, rtol=1e-6, atol=1e-6)
     for ours, theirs in zip(R.layers, S.layers, strict=True):
         assert list(ours.solution.status) == list(theirs.solution.status)

@@ -125,6 +125,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.GradientDescent(max_iter=40), "gradient_descent", {"max_iter": 40}),
         (ci.LayeredBasisPursuit(lam=1e-6), "layered_basis_pursuit", {"lam": 1e-6}),
         (ci.Oracle(form="layered"), "oracle", {"form": "layered"}),
+        (ci.GradientDescentWithNegation(step=0.5), "gradient_descent_with_negation", {"step": 0.5}),
         (ci.Plugin(step=0.5), "plugin", {"step": 0.5}),
         (ci.DeepPhaseRetrieval(max_iter=40), "deep_phase_retrieval", {"max_iter": 40}),
     ]

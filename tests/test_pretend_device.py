@@ -246,7 +246,7 @@ def called(G: ci.Generator, method: str, what: str, device: str | torch.device) 
         more["truth"] = Z
     if method == "layered_basis_pursuit" and "noise" in more:
         more["cardinalities"] = (torch.full((3,), 8),)
-    if method in ("gradient_descent", "plugin"):
+    if method in ("gradient_descent", "gradient_descent_with_negation", "plugin"):
         more["max_iter"] = 30
     sent = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in more.items()}
     if "cardinalities" in sent:

@@ -3,6 +3,7 @@
 from ..method import AbstractMethod
 from .deep_phase_retrieval import DeepPhaseRetrieval as DeepPhaseRetrieval
 from .gradient_descent import GradientDescent as GradientDescent
+from .gradient_descent_with_negation import GradientDescentWithNegation as GradientDescentWithNegation
 from .hybrid import Hybrid as Hybrid
 from .latent_pursuit import LatentPursuit as LatentPursuit
 from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit

@@ -48,6 +48,7 @@ from ..method import AbstractMethod
 from ..options import check_step, positive, tidy, within
 from ..steps.given import as_start, begin, check_start
 from ..steps.guarded import HALVE, HOLD, SETTLED, Guarded, stretch
+from ..steps.homogeneous import beyond
 from ..steps.newton import Descent
 from ..steps.starts import Starts
 from ..steps.walking import walk
@@ -85,7 +86,7 @@ class Plugin(AbstractMethod):
     def check(self, task: Task) -> None:
         check_start(self.z0, task)
         _refuse_other_tasks(task)
-        if self.step == "theory" and (why := _beyond_theory(task.generator)):
+        if self.step == "theory" and (why := beyond(task.generator)):
             raise ValueError(
                 f"expected step as a number or 'norms', got 'theory', which is for ReLU and LeakyReLU without biases: "
                 f"this generator has {why}; leave step out, and it is estimated"
@@ -104,7 +105,7 @@ class Plugin(AbstractMethod):
 
         hunt = begin(task, self.z0, search)
         hunt.draw(starts, search, count=self.restarts)
-        why = _beyond_theory(task.generator)
+        why = beyond(task.generator)
         beside = f"plugin is heuristic here: what it rests on is said of ReLU and LeakyReLU without biases, not of {why}"
         return hunt.answer((*([beside] if why else ()), *said))
 
@@ -163,13 +164,6 @@ def _share(phi: AbstractActivation) -> float:
 def _mean_square(W: AbstractMap) -> float:
     """|W|_F^2 / n, the mean square of what W makes of a unit vector."""
     return float(lengths(W.row_lengths()[None])[0]) ** 2 / W.n
-
-
-def _beyond_theory(G: AbstractGenerator) -> str:
-    """What of a generator the source's identity does not say anything of, in words; "" where there is nothing."""
-    smooth = next((layer.activation for layer in G.layers if layer.activation.slopes is None), None)
-    biased = "biases" if any(bool(layer.b.any()) for layer in G.layers) else ""
-    return " and ".join(word for word in (biased, "" if smooth is None else type(smooth).__name__) if word)
 
 
 def _refuse_other_tasks(task: Task) -> None:

@@ -9,9 +9,9 @@ point need not be where the misfit is least.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Guarded(Place):
         none = torch.full_like(step, inf)
         return cls(z, step, z, none, none, torch.zeros_like(step))
 
-    def moved(self, misfit: Tensor, direction: Tensor, guard: Guard) -> "Guarded":
+    def moved(self, misfit: Tensor, direction: Tensor, guard: Guard) -> Self:
         """The next place: a step along -direction, or back; misfit `(N,)` is that of z."""
         lower, stale = misfit < self.low, torch.where(misfit <= self.late * _LEVEL, 0.0, self.stale + 1)
         best, low = torch.where(lower[:, None], self.z, self.best), torch.where(lower, misfit, self.low)
@@ -62,7 +62,8 @@ class Guarded(Place):
         z = torch.where(away[:, None], best, self.z - self.step[:, None] * direction)
         step = torch.where(away | swings, guard.cut * self.step, self.step)
         late = torch.where(away | swings, inf, torch.minimum(misfit, self.late))
-        return Guarded(z, step, best, low, late, torch.where(away | swings, 0.0, stale))
+        stale = torch.where(away | swings, 0.0, stale)
+        return replace(self, z=z, step=step, best=best, low=low, late=late, stale=stale)
 
 
 def stretch(task: Task, z: Tensor, left: Any = None) -> Tensor:
