@@ -66,6 +66,7 @@ from .inversion.comparing.row import ComparisonRow
 from .inversion.invert import METHODS, invert
 from .inversion.method import AbstractMethod
 from .inversion.methods import (
+    Csgm,
     DeepPhaseRetrieval,
     GradientDescent,
     GradientDescentWithNegation,
@@ -163,6 +164,7 @@ __all__ = [
     "ConvergenceWarning",
     "Convolution",
     "CosineRows",
+    "Csgm",
     "CvxinvWarning",
     "DeepPhaseRetrieval",
     "Dense",

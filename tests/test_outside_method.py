@@ -128,6 +128,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.GradientDescentWithNegation(step=0.5), "gradient_descent_with_negation", {"step": 0.5}),
         (ci.Plugin(step=0.5), "plugin", {"step": 0.5}),
         (ci.DeepPhaseRetrieval(max_iter=40), "deep_phase_retrieval", {"max_iter": 40}),
+        (ci.Csgm(max_iter=20, restarts=2), "csgm", {"max_iter": 20, "restarts": 2}),
     ]
     assert {name for _, name, _ in pairs} == set(ci.METHODS)
     for chosen, name, options in pairs:

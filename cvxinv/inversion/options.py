@@ -1,6 +1,7 @@
 """Options of methods: read as plain numbers when a method is made, checked against the task before it runs."""
 
 from dataclasses import fields
+from math import isfinite
 
 import numpy as np
 import torch
@@ -63,3 +64,18 @@ def penalty(given: object, name: str, task: Task) -> float | Tensor | None:
     if not torch.isfinite(value).all() or (value < 0).any():
         raise ValueError(f"{name} must be >= 0 and finite, got {float(value.min())}; pass 0 to leave the term out")
     return float(value) if value.ndim == 0 else value
+
+
+def number(value: object, name: str, above: float = 0.0, least: float | None = None) -> None:
+    """Raises ValueError unless `value` is a finite number above `above`, or from `least` on where that is given."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    if not real or (value <= above if least is None else value < least):  # type: ignore[operator]
+        raise ValueError(
+            f"{name} must be a finite number {f'> {above:g}' if least is None else f'>= {least:g}'}, got {value!r}"
+        )
+
+
+def choice(value: object, name: str, choices: tuple[str | None, ...]) -> None:
+    """Raises ValueError unless `value` is one of `choices`, each a word or None."""
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -1,6 +1,7 @@
 """Methods of whole inversions, one file each. A line here makes one known by its name."""
 
 from ..method import AbstractMethod
+from .csgm import Csgm as Csgm
 from .deep_phase_retrieval import DeepPhaseRetrieval as DeepPhaseRetrieval
 from .gradient_descent import GradientDescent as GradientDescent
 from .gradient_descent_with_negation import GradientDescentWithNegation as GradientDescentWithNegation

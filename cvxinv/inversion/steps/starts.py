@@ -94,6 +94,20 @@ class Hunt:
             self._keep(f"random start {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
 
+    def draw_every(self, starts: Starts, search: Callable[[Task, Tensor], Descent], *, count: int) -> None:
+        """Random starts number 0 to `count - 1`, as they are drawn: the lowest merit wins, not the first that explains.
+
+        Where no prior is weighed an explained signal is done: nothing is left to lower.
+        """
+        for k in range(count):
+            index = self.task.usable.nonzero()[:, 0] if self.task.weighed else self.open
+            if len(index) == 0 or (self.task.progress.deadline is not None and self.task.progress.late()):
+                return
+            z = starts.latents(k).to(self.task.y)
+            self._spent = self._spent.index_add(0, index.cpu(), torch.ones(len(index), dtype=self._spent.dtype))
+            self.offer(f"random start {k + 1}", lambda part, _, z=z: search(part, z.expand(part.N, -1)), index)  # type: ignore[misc]
+            self.task.progress.reach((k + 1) / (count + 1))
+
     def settle(self) -> None:
         """Lead what is still not explained to a local optimum."""
         if len(self.open):
