@@ -210,7 +210,7 @@ def test_noise_of_the_stated_kind_is_added_to_own_samples_and_to_no_others(noise
     found = ci.compare(G, methods="hybrid", samples=8, noise=noise)
     e = got[0] - G(G.sample_latent(8, torch.Generator().manual_seed(0)))
     if noise == "auto":
-        assert not e.any() and found.settings["noise"] == "auto"
+        assert not e.any() and found.settings["noise"] == "auto" and "the noise level of its own fit" in found.summary()
         return
     kind, size = noise
     sizes = {"gaussian": e.std(), "l2": e.norm(dim=1).mean(), "linf": e.abs().max(), "l1": e.abs().sum(1).mean()}
@@ -259,6 +259,7 @@ def test_float32_signals_and_generators_are_compared():
     F = G.to(torch.float32)
     found = ci.compare(F, F(Z.float()), QUICK, truth=Z)
     assert found["hybrid"].explained.all() and found.versions["dtype"] == "torch.float32"
+    assert "The signals came in float32" in found.summary() and "float32" not in ci.compare(G, Y, "hybrid").summary()
     assert ci.compare(F, methods=QUICK, samples=3, measurements=20)["hybrid"].N == 3
 
 
@@ -473,6 +474,8 @@ def test_a_much_faster_method_that_does_nearly_as_well_is_named():
     words = "Where time counts more: fast, 50 ms in place of 450 ms per signal, 18 of 20 explained."
     assert words in recommend([best, fast], noisy=False).words
     assert words[:23] not in recommend([best, replace(fast, seconds=4.0)], noisy=False).words
+    unsure = recommend([replace(best, z_error=torch.zeros(20)), replace(fast, z_error=torch.ones(20))], noisy=False)
+    assert words[:23] not in unsure.words
     assert words[:23] not in recommend([best, row("fast", [1] * 17 + [0] * 3, seconds=1.0)], noisy=False).words
 
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import cvxinv as ci
 from cvxinv.command import cli
+from cvxinv.inversion.comparing import bench
 from cvxinv.pages.comparison import interval
 
 QUICK = ["hybrid", "levenberg_marquardt", "oracle"]
@@ -168,6 +169,21 @@ def test_out_holds_page_numbers_and_runs_and_a_second_call_goes_on(folder: Path)
     other = run("tiny", "far.npy", "-o", "out", "--methods", "hybrid", "--resume")
     assert other.exit_code == 2 and "go on as it began, got another: signals" in flat(other.stderr)
     assert run("tiny", "y.npy", "-o", "out", "--methods", "hybrid", "--overwrite").exit_code == 0
+
+
+def test_an_interrupted_command_says_what_is_kept_and_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def stops(G: ci.Generator, y: torch.Tensor, method: ci.AbstractMethod, **more: Any) -> ci.Inversion:
+        if method.name == "levenberg_marquardt":
+            raise KeyboardInterrupt
+        return ci.invert(G, y, method, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench, "invert", stops)
+        result = run("tiny", "y.npy", "-o", "out", "--methods", "hybrid,levenberg_marquardt")
+    assert result.exit_code == 130 and "interrupted, 1 of 2 methods are kept in out; go on with: cvxinv " in flat(
+        result.stderr
+    )
+    assert run("tiny", "y.npy", "-o", "out", "--methods", "hybrid,levenberg_marquardt", "--resume").exit_code == 0
 
 
 def test_json_is_all_of_stdout_and_says_everything(folder: Path):

@@ -126,6 +126,10 @@ class Comparison:
         found = any(row.succeeded is not None for row in self.rows)
         words += [f"{row.name} took {time_words(row.seconds)} of {time_words(self.allowed)}" for row in self._late()]
         words += [f"z found: |z - true z| <= {SUCCESS:g} |true z|."] if found else []
+        if found and self.versions.get("signals in") == "torch.float32":
+            words.append(f"The signals came in float32, which may not tell z to {SUCCESS:g}.")
+        if self.settings.get("noise") == "auto":
+            words.append("Each method was judged by the noise level of its own fit: of a bad fit it is larger.")
         return words + [f"{row.name} {row.outcome}: {row.reason}" for row in self.rows if not row.ran]
 
     @undisturbed

@@ -179,17 +179,18 @@ def time_words(seconds: float) -> str:
 
 def _of_time(best: ComparisonRow, running: list[ComparisonRow]) -> list[str]:
     """A much faster method that does nearly as well, where there is one."""
-    least = _NEARLY * best.explained.sum()
-    near = [
-        row
-        for row in running
-        if row is not best and row.seconds * _FASTER < best.seconds and 0 < least <= row.explained.sum()
-    ]
+    near = [row for row in running if row.seconds * _FASTER < best.seconds and _nearly(row, best)]
     if not near:
         return []
     fast = min(near, key=lambda row: row.seconds)
     words = f"{_time_words(fast)} in place of {_time_words(best)} per signal, {_explained_words(fast)} explained"
     return [f"Where time counts more: {fast.name}, {words}."]
+
+
+def _nearly(row: ComparisonRow, best: ComparisonRow) -> bool:
+    """Whether it explains nearly as many signals, and finds nearly as many true latents where these are known."""
+    many = 0 < _NEARLY * best.explained.sum() <= row.explained.sum()
+    return many and _NEARLY * -_not_found(best) <= -_not_found(row)
 
 
 def _cautions(best: ComparisonRow, any_: np.ndarray) -> list[str]:
