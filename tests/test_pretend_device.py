@@ -234,6 +234,7 @@ TASKS: dict[str, tuple[str, dict]] = {
     "masked, in chunks": ("relu", {"measurement": MASK, "chunk": 2}),
     "noisy": ("tanh", {"noise": ("l2", 0.1)}),
     "matrix": ("identity", {"measurement": A}),
+    "magnitudes": ("identity", {"measurement": ci.Magnitudes(A)}),
 }
 
 
@@ -241,14 +242,15 @@ def called(G: ci.Generator, method: str, what: str, device: str | torch.device) 
     """An inversion, or the reason it was refused."""
     _, options = TASKS[what]
     y, more = G(Z.to(G.device)).cpu(), dict(options)
-    y = y + NOISE if "noise" in more else y @ A.T if what == "matrix" else y
+    y = y + NOISE if "noise" in more else y @ A.T if what in ("matrix", "magnitudes") else y
+    y = y.abs() if what == "magnitudes" else y
     if method == "oracle":
         more["truth"] = Z
     if method == "layered_basis_pursuit" and "noise" in more:
         more["cardinalities"] = (torch.full((3,), 8),)
-    if method in ("gradient_descent", "gradient_descent_with_negation", "plugin"):
+    if method in ("gradient_descent", "gradient_descent_with_negation", "plugin", "deep_phase_retrieval"):
         more["max_iter"] = 30
-    sent = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in more.items()}
+    sent = {k: v.to(device=device) if isinstance(v, Tensor | ci.Magnitudes) else v for k, v in more.items()}
     if "cardinalities" in sent:
         sent["cardinalities"] = tuple(s.to(device) for s in sent["cardinalities"])
     try:

@@ -68,9 +68,14 @@ def solved(make: Callable[[], ci.AbstractLayerProblem], solver: str = "auto") ->
     return lambda: point(ci.solve(make(), solver, on_fail="ignore", max_iter=300 if solver != "auto" else None))
 
 
-def _few(method: str) -> dict[str, int]:
-    """Few steps, of the methods that take any unasked."""
-    return {} if method == "oracle" else {"max_iter": 30}
+def _few(method: str) -> dict[str, Any]:
+    """Few steps, of the methods that take any unasked; what is seen, where that is not everything."""
+    seen = {"measurement": ci.Magnitudes()} if "phase" in method else {}
+    return seen if method == "oracle" else seen | {"max_iter": 30}
+
+
+def _seen(method: str) -> Tensor:
+    return Y.abs() if "phase" in method else Y
 
 
 def written(R: ci.Inversion) -> list[Tensor]:
@@ -105,7 +110,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
     "certify": lambda: [getattr(ci.certify(lasso(), H, None), k) for k in ("objective", "bound", "violation", "holds")],
     "certify in words": lambda: [torch.tensor(list(repr(ci.certify(lasso(), H)).encode()), device="cpu")],
     "provably zero": lambda: [ci.provably_zero(lasso(ALL_ON), ci.Point(H, torch.zeros_like(U)))],
-    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, Y, m, on_fail="ignore", truth=Z, **_few(m)))
+    **{f"invert {method}": lambda m=method: inverted(ci.invert(G, _seen(m), m, on_fail="ignore", truth=Z, **_few(m)))
        for method in ci.METHODS},
     "invert with noise": lambda: inverted(ci.invert(G, NOISY, noise=("l2", 0.1), on_fail="ignore")),
     "invert with noise, layered": lambda: inverted(

@@ -24,28 +24,40 @@ from .walking import Place, walk
 
 def better_sign(task: Task, z: Tensor) -> Tensor:
     """z, or -z where that has the lower merit, `(N, n0)`; in the prior's set."""
-    return torch.where(_turns(task, z)[:, None], _opposite(task, z), z)
-
-
-def _turns(task: Task, z: Tensor) -> Tensor:
-    return task.merit(_opposite(task, z)) < task.merit(z)
+    other = _opposite(task, z)
+    return torch.where((task.merit(other) < task.merit(z))[:, None], other, z)
 
 
 def _opposite(task: Task, z: Tensor) -> Tensor:
     return -z if task.prior is None else task.prior.project(-z)
 
 
+def _tested(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """z or -z, the gradient there `(N, n0)`, where it is -z, and the merit of z itself `(N,)`."""
+    (merit, g), other = stated_slope(task, z), _opposite(task, z)
+    turns = task.merit(other) < merit
+    index = turns.nonzero()[:, 0]
+    if len(index):
+        z, g = z.clone(), g.clone()
+        z[index] = other[index]
+        g[index] = stated_slope(task.take(index), z[index])[1]
+    return z, g, turns[:, None], merit
+
+
+def _ended(task: Task, found: Descent) -> Descent:
+    z = better_sign(task, found.z)
+    misfit = task.misfit(z)
+    return Descent(z, misfit, task.merit(z, misfit), found.steps)
+
+
 def adam_with_signs(task: Task, z: Tensor, *, rate: float, max_iter: int, tol: float = 0.0) -> Descent:
     """Adam from `z` `(N, n0)` with the test of signs; rate in latent units, max_iter and tol as in `walk`."""
 
     def step(part: Task, at: Moments, k: int) -> tuple[Moments, Tensor]:
-        merit, g = stated_slope(part, at.z)
-        after = adam_step(part, at, g, rate, k)
-        turns = _turns(part, after.z)[:, None]
-        z = torch.where(turns, _opposite(part, after.z), after.z)
-        return replace(after, z=z, m=torch.where(turns, -after.m, after.m)), merit
+        z, g, turns, merit = _tested(part, at.z)
+        return adam_step(part, replace(at, z=z, m=torch.where(turns, -at.m, at.m)), g, rate, k), merit
 
-    return walk(task, resting(task, better_sign(task, z)), step, max_iter=max_iter, tol=tol)
+    return _ended(task, walk(task, resting(task, z), step, max_iter=max_iter, tol=tol))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +75,11 @@ def gradient_with_signs(task: Task, z: Tensor, *, rate: float, max_iter: int, to
     """
 
     def step(part: Task, at: _Sliding, k: int) -> tuple[_Sliding, Tensor]:
-        merit, g = stated_slope(part, at.z)
+        z, g, _, merit = _tested(part, at.z)
         length = torch.where(merit > at.before, at.step / 2, at.step)
-        z = at.z - length[:, None] * g
-        z = z if part.prior is None else part.prior.project(z)
-        return _Sliding(better_sign(part, z), length, merit), merit
+        z = z - length[:, None] * g
+        return _Sliding(z if part.prior is None else part.prior.project(z), length, merit), merit
 
     start = better_sign(task, z if task.prior is None else task.prior.project(z))
     first = _Sliding(start, rate * unit_step(task, start), torch.full_like(task.size, torch.inf))
-    return walk(task, first, step, max_iter=max_iter, tol=tol)
+    return _ended(task, walk(task, first, step, max_iter=max_iter, tol=tol))
