@@ -74,6 +74,7 @@ from .inversion.methods import (
     LatentPursuit,
     LayeredBasisPursuit,
     LevenbergMarquardt,
+    MirroredDescent,
     Oracle,
     Plugin,
 )
@@ -198,6 +199,7 @@ __all__ = [
     "Magnitudes",
     "Mask",
     "Matrix",
+    "MirroredDescent",
     "MisfitBall",
     "Mish",
     "NonnegativeBasisPursuitL2",

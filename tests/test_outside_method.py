@@ -126,6 +126,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.LayeredBasisPursuit(lam=1e-6), "layered_basis_pursuit", {"lam": 1e-6}),
         (ci.Oracle(form="layered"), "oracle", {"form": "layered"}),
         (ci.GradientDescentWithNegation(step=0.5), "gradient_descent_with_negation", {"step": 0.5}),
+        (ci.MirroredDescent(restarts=2), "mirrored_descent", {"restarts": 2}),
         (ci.Plugin(step=0.5), "plugin", {"step": 0.5}),
         (ci.DeepPhaseRetrieval(max_iter=40), "deep_phase_retrieval", {"max_iter": 40}),
         (ci.Csgm(max_iter=20, restarts=2), "csgm", {"max_iter": 20, "restarts": 2}),

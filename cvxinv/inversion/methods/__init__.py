@@ -9,6 +9,7 @@ from .hybrid import Hybrid as Hybrid
 from .latent_pursuit import LatentPursuit as LatentPursuit
 from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from .mirrored_descent import MirroredDescent as MirroredDescent
 from .oracle import Oracle as Oracle
 from .plugin import Plugin as Plugin
 
