@@ -12,6 +12,7 @@ from torch import Tensor
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.gradient import gradient
+from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.newton import descend
 from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
@@ -78,6 +79,18 @@ def test_a_tied_step_is_the_minimiser_of_the_model_with_its_kinks():
         assert abs(-float(gain[i]) - best) < 1e-8 * abs(best)
         tied += not torch.allclose(d[i], plain[i])
     assert tied >= 4, "kinks must matter"
+
+
+def test_a_step_far_from_the_end_keeps_no_kinks_where_it_crosses_many():
+    z, task = noisy_task(net((3, 60, 40), seed=2), ci.Gaussian(), N=8, sigma=0.5)
+    at = z + 3 * normal(*z.shape, seed=9)
+    view = View.at(task, at)
+    slope, H = Slope.at(task, view), curvature(task, at)
+    plain = -torch.linalg.solve(H, slope.g)
+    tied, free = (tied_step(task, H, view, slope, far).d for far in (torch.inf, 0.0))
+    left_out = ((free - plain).abs() <= 1e-9 * plain.abs().amax(1, keepdim=True)).all(1)
+    heeded = ((tied - plain).abs() > 1e-6 * plain.abs().amax(1, keepdim=True)).any(1)
+    assert int((left_out & heeded).sum()) >= 2, "kinks that count near the end are left out far from it"
 
 
 def test_the_kink_worked_by_hand():
@@ -238,6 +251,24 @@ def test_softened_kinks_lead_no_higher_and_often_lower():
     assert int((objective(task, better) < objective(task, ends.z) * (1 - 1e-7)).sum()) >= 2
     again = torch.cat([lower(task.take(torch.tensor([i])), ends.z[i : i + 1]) for i in (0, 7, 19)])
     assert torch.allclose(again, better[[0, 7, 19]], atol=1e-9)
+
+
+def test_a_lower_optimum_is_softened_again():
+    _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=20, sigma=0.8)
+    better = lower(task, descend(task, torch.zeros(20, 8).double()).z)
+    assert torch.allclose(objective(task, lower(task, better)), objective(task, better), rtol=1e-7)
+
+
+def test_a_signal_that_chi_square_leaves_out_is_answered_when_four_starts_agree():
+    """An affine generator has one optimum: of noise 10 % beyond its limit no other start makes anything else."""
+    G = Generator((ci.Layer(ci.Dense(normal(12, 4, seed=1)), normal(12, seed=2), ci.LeakyReLU(0.999999)),
+                   ci.Layer(ci.Dense(normal(40, 12, seed=3)), normal(40, seed=4), ci.Identity())), (40,), {})  # fmt: skip
+    z, noise = normal(2, 4, seed=5), normal(2, 40, seed=6)
+    task = make_task(G, G(z), noise=("gaussian", 0.1))
+    y = G(z) + torch.tensor([[0.5], [1.3]]).double() * task.limit[:, None] * noise / noise.norm(dim=1, keepdim=True)
+    R = ci.invert(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(), on_fail="ignore")
+    assert R.status.tolist() == ["explained", "stationary"]
+    assert R.starts.tolist() == [0, 0], "no random start is drawn"
 
 
 def test_hybrid_refuses_options_of_layers_that_it_does_not_solve():

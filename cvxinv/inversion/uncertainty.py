@@ -145,7 +145,8 @@ def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor) -> Spread
     """The spread of z for noise of standard deviation sigma `(N,)`, from residual and Jacobian at z; see the module."""
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     P, free, held = _known(task, z, sigma, r, J, eye)
-    R = torch.linalg.qr(J @ free, mode="r").R if J.shape[1] > z.shape[1] else J @ free
+    free_J = J if bool((free == eye).all()) else J @ free  # J lies in the memory as a factorisation wants it
+    R = torch.linalg.qr(free_J, mode="r").R if J.shape[1] > z.shape[1] else free_J
     _, s, Vt = torch.linalg.svd(R, full_matrices=True)
     s = torch.where(s > _RANK * s[:, :1], s, torch.zeros_like(s))
     s = torch.nn.functional.pad(s, (0, z.shape[1] - s.shape[1]))
@@ -235,8 +236,8 @@ def _covariance(found: Spread) -> tuple[Tensor, Tensor]:
 
 def _deviations(J: Tensor, found: Spread) -> Tensor:
     """Standard deviations of what has the Jacobian J `(N, d, n0)`, `(N, d)`; inf where an open direction changes it."""
-    std, size = lengths(J @ found.factor, 2), lengths(J, 2)
+    std = lengths(J @ found.factor, 2)
     if not (found.open != 0).any():
         return std
-    moved = lengths(J @ found.open, 2) > 1e-8 * size.amax(1, keepdim=True)
+    moved = lengths(J @ found.open, 2) > 1e-8 * lengths(J, 2).amax(1, keepdim=True)
     return torch.where(moved, torch.inf, std)

@@ -17,7 +17,9 @@ from .normal_equations import rough_gram
 from .ties import Slope, View, tied_step
 
 SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
+_LAST = 1e-11  # the same for tied steps, which leave far less than they gain
 _POOR = 0.7
+_FAR = 0.1  # of the merit's square: a plain step that promises more goes where other kinks are
 _LEAST_MU, _STALLED_MU = 1e-15, 1e10
 
 
@@ -42,14 +44,14 @@ class Place(Batch):
         return cls(view, Slope.at(task, view), H, own, torch.full_like(view.merit, mu), steps)
 
 
-def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0) -> Place:
+def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = _LAST) -> Place:
     """Steps until each signal has nothing to gain, no damping up to 1e10 helps, its merit is <= target |y|, or `max_iter`.
 
-    Every signal runs as if alone.
+    settled: share of the merit's square that counts as nothing. Every signal runs as if alone.
     """
     left, parts, where = torch.arange(task.N, device=at.mu.device), list[Place](), list[Tensor]()
     for k in range(max_iter):
-        at, done = _stepped(task, at)
+        at, done = _stepped(task, at, settled)
         late = task.progress.deadline is not None and task.progress.late()
         done = done | (at.view.merit <= target * task.size) | (late or k == max_iter - 1)
         if not done.any():
@@ -62,14 +64,14 @@ def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0) ->
     return Place.joined(parts).take(torch.cat(where).argsort())
 
 
-def _stepped(task: Task, at: Place) -> tuple[Place, Tensor]:
+def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
     """After one step, and which signals are done."""
     s = torch.diagonal(at.H, dim1=-2, dim2=-1).mean(1, keepdim=True).clamp(min=torch.finfo(at.H.dtype).tiny)
     damping = (at.mu[:, None] + 4 * torch.finfo(at.H.dtype).eps) * s
-    d, gain = tied_step(task, at.H + torch.diag_embed(damping.expand_as(at.view.z)), at.view, at.slope)
+    d, gain = tied_step(task, at.H + torch.diag_embed(damping.expand_as(at.view.z)), at.view, at.slope, _FAR)
     view, before = View.at(task, at.view.z + d), at.view.merit
     better = view.merit < before
-    settled, gained = gain < SETTLED * before**2, (before**2 - view.merit**2) / (2 * gain)
+    settled, gained = gain < nothing * before**2, (before**2 - view.merit**2) / (2 * gain)
     if not better.all():
         view.put(~better, at.view.take(~better))
     served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)

@@ -7,14 +7,15 @@ distance that the noise leaves open. Softened, each hidden unit is what it is on
 
 Phi the normal distribution and w = `tau` sigma |L^-1 a_u|, L L' = J'J + sigma^2 R'', the standard deviation of u where z has
 `tau` of its own under the posterior's Gaussian approximation. The kinks' small optima are gone from it, and its optimum, a
-few steps of known curvature away, lies in the middle of them. A descent on the objective itself goes on from there, and
-counts where it ends lower.
+few steps of known curvature away, lies in the middle of them. A descent on the objective itself goes on from there until it
+is clear where it leads, and to its end where that is lower. From a lower optimum the same is tried again.
 
 Source: the homotopy of Mobahi and Fisher, "On the link between Gaussian homotopy continuation and convex envelopes" (2015),
 on the hidden units instead of the objective.
 """
 
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,31 +24,51 @@ from ..task import Task
 from .kinked import Place, curvature, descend_kinked, kinks_matter
 
 TAUS = (0.3, 0.6)
+_ROUNDS = 3  # as long as they find lower optima
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
 _MOST = 60
 _MU = 1e-9  # damping at first: what is near needs none
-_SAME = 1e-9  # of the merit: ends closer than that are one
+_SAME = 1e-8  # of the merit: ends closer than that are one
+_SETTLED = 1e-9  # of the merit's square: enough to tell ends apart; what is lower is led on to its own
 _LEAST = 1e-12  # of the curvature's mean diagonal, added to it
 
 
 def lower(task: Task, z: Tensor) -> Tensor:
-    """The lowest optimum that is found by way of softened objectives, from the optimum `z` `(N, n0)`."""
+    """The lowest optimum found by way of softened objectives, from the optimum `z` `(N, n0)`, and again from lower ones."""
     if not kinks_matter(task):
         return z
-    best, merit, H = z.clone(), task.merit(z), curvature(task, z)
-    left = torch.arange(task.N, device=z.device)
+    at, left = _Known(z.clone(), task.merit(z), curvature(task, z)), torch.arange(task.N, device=z.device)
+    for _ in range(_ROUNDS):
+        before = at.merit[left]
+        _lower_once(task, at, left)
+        left = left[at.merit[left] < before]
+        if len(left) == 0:
+            break
+    return at.z
+
+
+class _Known(NamedTuple):
+    """The best optima so far: z `(N, n0)`, merit `(N,)`, and the curvature there."""
+
+    z: Tensor
+    merit: Tensor
+    H: Tensor
+
+
+def _lower_once(task: Task, at: _Known, left: Tensor) -> None:
+    """Look for lower optima of the signals `left`, and write them over those that are known."""
     for tau in TAUS:
-        part, start, near = task.take(left), best[left], H[left]
+        part, start, near = task.take(left), at.z[left], at.H[left]
         soft = [_softly(part.take(block), start[block], near[block], tau) for block in part.blocks()]
-        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST)
-        change = end.view.merit / merit[left] - 1
-        gained = change < -_SAME
-        where = left[gained]
-        best[where], merit[where], H[where] = end.view.z[gained], end.view.merit[gained], end.H[gained]
+        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST, settled=_SETTLED)
+        change = end.view.merit / at.merit[left] - 1
+        gained = (change < -_SAME).nonzero()[:, 0]
+        if len(gained):
+            where, end = left[gained], descend_kinked(part.take(gained), end.take(gained), _MOST)
+            at.z[where], at.merit[where], at.H[where] = end.view.z, end.view.merit, end.H
         left = left[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
         if len(left) == 0:
             break
-    return best
 
 
 def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:

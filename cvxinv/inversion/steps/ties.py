@@ -20,6 +20,7 @@ model of a composite function; the bends of a ReLU network as what is composed a
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from ..minimisers import box_minimiser
 from ..task import Task
 
 _KEPT = (16, 64)  # kinks that one step keeps, least and most; in between as many as there are latents, which n0 kinks fix
+_FEW = 4  # kinks that a step far from the end keeps at most
 _AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
 _RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
 
@@ -88,27 +90,34 @@ class Slope(Batch):
         return cls(g, torch.cat(kappa, 1))
 
 
-def tied_step(task: Task, H: Tensor, view: View, slope: Slope) -> Step:
-    """The minimiser of the model with its kinks; H `(N, n0, n0)`, the damping included."""
+def tied_step(task: Task, H: Tensor, view: View, slope: Slope, far: float = inf) -> Step:
+    """The minimiser of the model with its kinks; H `(N, n0, n0)`, the damping included.
+
+    far: share of the merit's square; where the plain step promises to lower it by more it is the step, unless it crosses no
+    more than `_FEW` kinks.
+    """
     L, info = torch.linalg.cholesky_ex(H)
     g, u, d = slope.g, torch.cat(view.u[:-1], 1), -_solve(L, slope.g)
     kept, bent = torch.zeros_like(u, dtype=torch.bool), torch.zeros_like(d[:, 0])
+    bends, near = slope.kappa > 0, -(g * d).sum(1) <= far * view.merit.square()
     most = min(max(_KEPT[0], d.shape[1]), _KEPT[1], u.shape[1])
+    least = torch.where(near, most, _FEW)[:, None]
     for _ in range(2):
         rate = _rates(task, view, d)
-        near = u.abs() <= _AHEAD * rate.abs()
-        crossed = torch.where(u > 0, rate < 0, rate > 0) & near & (slope.kappa > 0) & ~kept
-        crossed = crossed & (crossed.sum(1, keepdim=True) <= most)
-        if not bool(crossed.any()):
+        crossed = bends & ~kept & (torch.where(u > 0, -rate, rate) * _AHEAD >= u.abs()) & (rate != 0)
+        crossed = crossed & (crossed.sum(1, keepdim=True) <= least)
+        some = crossed.any(1).nonzero()[:, 0]
+        if len(some) == 0:
             break
-        order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))
-        first, index = order.topk(most, dim=1, largest=False)
+        order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))[some]
+        first, index = order.topk(int(torch.isfinite(order).sum(1).amax().clamp(max=most)), dim=1, largest=False)
         there = torch.isfinite(first)
-        kept = torch.zeros_like(kept).scatter(1, index, there)
-        kappa = torch.where(there, slope.kappa.gather(1, index), 0.0)
-        side = torch.where(u.gather(1, index) > 0, -1.0, 1.0) * there
-        B = side[..., None] * _unit_gradients(task, view, index, there)
-        d, bent = _tied(L, g, side * u.gather(1, index), B, kappa)
+        kept[some] = kept[some].scatter(1, index, there)
+        its = u[some].gather(1, index)
+        kappa = torch.where(there, slope.kappa[some].gather(1, index), 0.0)
+        side = torch.where(its > 0, -1.0, 1.0) * there
+        B = side[..., None] * _unit_gradients(task, view, some, index, there)
+        d[some], bent[some] = _tied(L[some], g[some], side * its, B, kappa)
     gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2 + bent)
     lost = info != 0
     return Step(torch.where(lost[:, None], torch.zeros_like(d), d), torch.where(lost, torch.inf, gain))
@@ -139,8 +148,8 @@ def _rates(task: Task, view: View, d: Tensor) -> Tensor:
     return torch.cat(rates, 1)
 
 
-def _unit_gradients(task: Task, view: View, index: Tensor, there: Tensor) -> Tensor:
-    """a_j of the units at `index` `(N, K)`, `(N, K, n0)`; 0 where not `there`."""
+def _unit_gradients(task: Task, view: View, some: Tensor, index: Tensor, there: Tensor) -> Tensor:
+    """a_j of the units at `index` `(n, K)` of the signals at `some` `(n,)`, `(n, K, n0)`; 0 where not `there`."""
     found = torch.zeros(*index.shape, view.z.shape[1], dtype=view.z.dtype, device=view.z.device)
     start = 0
     for k, slope in enumerate(view.slopes[:-1]):
@@ -150,7 +159,7 @@ def _unit_gradients(task: Task, view: View, index: Tensor, there: Tensor) -> Ten
             back.scatter_(1, (index[signal, place] - start)[:, None], 1.0)
             for below in range(k, -1, -1):
                 back = task.generator.layers[below].W.adjoint(back)
-                back = back * view.slopes[below - 1][signal] if below else back
+                back = back * view.slopes[below - 1][some[signal]] if below else back
             found[signal, place] = back
         start += slope.shape[1]
     return found
