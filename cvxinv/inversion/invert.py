@@ -142,18 +142,14 @@ def taken(method: AbstractMethod, task: Task, truth: Tensor | None) -> AbstractM
     Raises TypeError or ValueError where it refuses the task, or its prior.
     """
     chosen = method.told(task, truth)
-    _refuse_prior(chosen, task)
-    chosen.check(task)
-    return chosen
-
-
-def _refuse_prior(method: AbstractMethod, task: Task) -> None:
-    if task.prior is not None and not method.priors:
+    if task.prior is not None and not chosen.priors:
         able = ", ".join(name for name, kind in METHODS.items() if kind.priors)
         raise ValueError(
-            f"expected prior=None with the method {method.name}, got {task.prior!r}, which it knows nothing of; "
+            f"expected prior=None with the method {chosen.name}, got {task.prior!r}, which it knows nothing of; "
             f"use one of {able}, or leave the prior out"
         )
+    chosen.check(task)
+    return chosen
 
 
 def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:

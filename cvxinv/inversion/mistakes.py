@@ -99,8 +99,6 @@ def refuse_beyond(y: Tensor, usable: Tensor, limits: tuple[float, float], name: 
 
     y `(N, k)`, hidden entries 0; usable: `(N,)`; limits: least and greatest number, name: of the measurement.
     """
-    if not any(map(isfinite, limits)):
-        return
     beyond = ((y < limits[0]) | (y > limits[1])) & usable[:, None]
     if not bool(beyond.any()):
         return

@@ -14,7 +14,7 @@ from ..generator.abstract import AbstractGenerator, check_generator
 from ..generator.maps import AbstractMap
 from ..inputs import conversion, read_amount, read_numbers
 from ..lengths import lengths
-from ..measurement.abstract import AbstractMeasurement
+from ..measurement.abstract import ANY, AbstractMeasurement
 from ..measurement.given import as_measurement, form_of, stands_apart
 from ..memory import room
 from .mistakes import axes_cure, refuse_beyond, refuse_far, refuse_float_mask, type_cure
@@ -277,7 +277,7 @@ def read_task(
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
-    if stated is None:
+    if stated is None and seeing.range != ANY:
         refuse_beyond(y, usable, seeing.range, seeing.name)
     if seeing.pixelwise and bool(usable.any()):
         its = None if stated is None else stated.per_entry(seen.sum(1))[usable]

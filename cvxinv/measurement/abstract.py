@@ -14,6 +14,9 @@ from ..generator.maps import AbstractMap, AroundMap, Dense
 _MOST_UNKNOWNS, _MOST_ENTRIES = 4096, 50_000_000  # of the matrix of an image layer that is made where it is seen
 
 
+ANY = (-torch.inf, torch.inf)
+
+
 class AbstractMeasurement(Batch, ABC):
     """What of a signal was seen: a map of it, in words of what it sees and what it makes of other things.
 
@@ -24,11 +27,15 @@ class AbstractMeasurement(Batch, ABC):
 
     pixelwise: the signal's entries are seen as they are, or not at all: what `observe` gives has the signal's own entries.
 
+    range: least and greatest number that it gives, whatever the signal.
+
     One that is not linear says so (`linear`) and gives the linear measurement `at` a signal that is its derivative there;
     `push` and `adjoint` are that one's, and `through` and `matrix` give None.
     """
 
     pixelwise: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
+    range: ClassVar[tuple[float, float]] = ANY
 
     @property
     @abstractmethod
@@ -44,16 +51,6 @@ class AbstractMeasurement(Batch, ABC):
     def form(self) -> tuple[int, ...]:
         """Shape of what is seen of one signal, a picture's where it is one: y may come in it, or flat."""
         return (self.length,)
-
-    @property
-    def linear(self) -> bool:
-        """Whether `observe` is linear in the signal."""
-        return True
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Least and greatest number that it gives, whatever the signal."""
-        return -torch.inf, torch.inf
 
     def at(self, x: Tensor) -> "AbstractMeasurement":
         """The linear measurement that is its derivative at signals `x` `(N, d)`: itself, where it is linear."""

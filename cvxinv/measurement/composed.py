@@ -59,11 +59,11 @@ class Composed(AbstractMeasurement):
         return f"{type(self).__name__}({self.outer.name}, {self.inner.name})"
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]
         return self.outer.linear and self.inner.linear
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
         if not self.outer.pixelwise:
             return self.outer.range
         low, high = self.inner.range

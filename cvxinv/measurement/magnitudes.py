@@ -45,11 +45,11 @@ class Magnitudes(AbstractMeasurement):
         return self.measurement
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]
         return False
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> tuple[float, float]:  # type: ignore[override]
         return 0.0, torch.inf
 
     @property

@@ -9,6 +9,7 @@
     squashed        behind a linear output: from the learnt start through a tanh, see `squashed`
     smoothed 3, 4   from the best z so far
     random          from the best of a hundred latents, every other time also smoothed from one
+    weaned, slow    before the learnt ones where hardly more was seen than there are latents (`steps/weaned.py`)
 
 A measurement that is not linear, such as magnitudes, has other starts (`steps/hops.py`).
 
@@ -49,6 +50,7 @@ from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import lower
 from ..steps.starts import Hunt, Starts
+from ..steps.weaned import search_few
 from ..task import Task
 
 _CANDIDATES = 100  # latents that a random start is the best of
@@ -152,6 +154,8 @@ class Hybrid(AbstractMethod):
             return lambda part, index: search(part, z.to(part.y).repeat(part.N, 1))
 
         restarts = max(self.restarts, int(task.stated))
+        if not task.stated and task.prior is None:
+            search_few(hunt, starts, restarts, limit)
         early = min(restarts, _drawn_first(task))
         hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
         if len(hunt.open):

@@ -80,11 +80,18 @@ class Hunt:
         self.task.progress.reach(1 - len(self.open) / self.task.N)
 
     def draw(
-        self, starts: Starts, search: Callable[[Task, Tensor], Descent], *, count: int, candidates: int = 1, first: int = 0
+        self,
+        starts: Starts,
+        search: Callable[[Task, Tensor], Descent],
+        *,
+        count: int,
+        candidates: int = 1,
+        first: int = 0,
+        name: str = "random start",
     ) -> None:
         """Random starts number `first` to `first + count - 1`, each the best by merit of `candidates` latents.
 
-        search: a descent from latents, of a task.
+        search: a descent from latents, of a task. name: of the start in results, before its number.
         """
         for k in range(first, first + count):
             if self.task.progress.deadline is not None and self.task.progress.late():
@@ -94,7 +101,7 @@ class Hunt:
             part = self.task.take(self.open)
             new = search(part, most_promising(part, starts.latents(k * candidates, candidates).to(self.task.y)))
             self._spent = self._spent.index_add(0, self.open.cpu(), torch.ones(len(self.open), dtype=self._spent.dtype))
-            self._keep(f"random start {k + 1}", part, new)
+            self._keep(f"{name} {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
 
     def draw_every(self, starts: Starts, search: Callable[[Task, Tensor], Descent], *, count: int) -> None:
@@ -110,6 +117,10 @@ class Hunt:
             self._spent = self._spent.index_add(0, index.cpu(), torch.ones(len(index), dtype=self._spent.dtype))
             self.offer(f"random start {k + 1}", lambda part, _, z=z: search(part, z.expand(part.N, -1)), index)  # type: ignore[misc]
             self.task.progress.reach((k + 1) / (count + 1))
+
+    def reopen(self) -> None:
+        """Whatever is not explained is open again, where some of it was left aside."""
+        self.open = self._unexplained()
 
     def settle(self) -> None:
         """Lead what is still not explained to a local optimum."""
