@@ -100,8 +100,12 @@ def load(name: str) -> ci.Generator:
     return ci.load_generator(Path(os.environ["CVXINV_DATA"]) / "generators" / f"{name}.safetensors")
 
 
+def folder_of(name: str, setting: Setting, runs: Path) -> Path:
+    return runs / name / "".join(c if c.isalnum() else "-" for c in setting.name)
+
+
 def compared(name: str, N: int, limit: float, setting: Setting, runs: Path) -> ci.Comparison:
-    folder = runs / name / "".join(c if c.isalnum() else "-" for c in setting.name)
+    folder = folder_of(name, setting, runs)
     with processor_seconds():
         return ci.compare(
             load(name), samples=N, restarts=RESTARTS, signal_time_limit=limit, progress=False, checkpoint=folder,
@@ -158,7 +162,7 @@ def markdown(found: dict[tuple[str, str], ci.Comparison], record: dict[str, Any]
         "# Methods of inversion compared", "",
         f"`{record['command']}`: {RESTARTS} random starts at most; processor seconds for each signal at most: {limits}. One "
         f"thread, commit {c['commit']}, load {c['load'][0]:.1f} at the beginning; versions and machine are in the JSON "
-        "file. A method that the time limit cut is judged by what it had.", "",
+        "file. A method that the time limit cut is judged by what it had; where a cell is empty it was not run.", "",
     ]  # fmt: skip
     for name in names:
         parts += [overview(found, name).markdown(), ""]
@@ -235,6 +239,9 @@ def go(asked: argparse.Namespace, runs: Path) -> None:
     command = f"python benchmarks/compared.py{' --quick' if asked.quick else ''}"
     record: dict[str, Any] = {"command": command, "circumstances": started, "restarts": RESTARTS}
     record["limits"] = {name: limit for name, _, limit, _ in steps}
+    for name, _, _, setting in steps:  # of a run that goes on, what is known already
+        if (folder_of(name, setting, runs) / "comparison.json").exists():
+            found[name, setting.name] = ci.Comparison.load(folder_of(name, setting, runs))
     for name, N, limit, setting in tqdm(steps, desc="compared", unit="table", disable=None):
         found[name, setting.name] = compared(name, N, limit, setting, runs)
         answers, by_time = not_best(found)
