@@ -55,7 +55,7 @@ class Still(ci.AbstractMethod):
 
 
 def test_all_is_every_known_method_and_each_has_a_row():
-    found = ci.compare(G, Y, truth=Z, restarts=2)
+    found = ci.compare(G, Y, truth=Z, restarts=2, signal_time_limit=0.5)
     assert [row.name for row in found.rows] == list(ci.METHODS) and len(found) == len(ci.METHODS)
     tensors = [value for row in found.rows for value in row.tensors().values()]
     assert all(value.shape == (5,) and value.device.type == "cpu" for value in tensors)
@@ -506,7 +506,7 @@ def test_the_nets_of_the_readme_are_compared():
     seen = torch.rand(6, 200, generator=torch.Generator().manual_seed(2)) > 0.45
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no method fails, and no warning is meant
-        found = ci.compare(R, samples=6, measurement=seen, signal_time_limit=2.0)
+        found = ci.compare(R, samples=6, measurement=seen, signal_time_limit=0.5)
     assert found["hybrid"].succeeded.all() and found["hybrid"].unseen_error.max() < 1e-8
     assert found["hybrid"].snr.keys() == {"z", "hidden 1", "hidden 2", "signal"} and found.advice.best is not None
 
