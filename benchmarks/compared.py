@@ -45,6 +45,7 @@ GENERATORS = {
 }
 LIMITS = {"csinva_vae_20_400_784": 0.3, "lei_vae_relu_20_60_784_nobias": 0.3, "aman_fashion_dcgan_28x28": 1.5}
 HIDDEN, RESTARTS, DEFAULT = 0.45, 10, "hybrid"
+_MARKS = "osv^D*PXdp<>hH8"
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def draw(found: dict[tuple[str, str], ci.Comparison], path: Path) -> None:
 
     names = list(dict.fromkeys(name for name, _ in found))
     figure, panels = plt.subplots(len(names), 1, figsize=(11, 4.2 * len(names)), layout="constrained", squeeze=False)
+    every = list(dict.fromkeys(row.name for one in found.values() for row in one.rows))
     for axes, name in zip(panels[:, 0], names, strict=True):
         mine = {setting: one for (generator, setting), one in found.items() if generator == name}
         methods = list(dict.fromkeys(row.name for one in mine.values() for row in one.rows if row.ran))
@@ -201,7 +203,8 @@ def draw(found: dict[tuple[str, str], ci.Comparison], path: Path) -> None:
             ys = [share(one, method) for one in mine.values()]
             x = [i + 0.5 * (k / max(1, len(methods) - 1) - 0.5) for i in range(len(ys))]
             wide = {"markersize": 9, "zorder": 3} if method == DEFAULT else {"markersize": 6}
-            axes.plot(x, ys, "osv^D*PXdp<>hH8"[k % 15], color=matplotlib.colormaps["tab20"](k % 20), label=method, **wide)
+            colour, mark = matplotlib.colormaps["tab20"](every.index(method) % 20), _MARKS[every.index(method) % len(_MARKS)]
+            axes.plot(x, ys, mark, color=colour, label=method, **wide)
         axes.set_xticks(range(len(mine)), list(mine), rotation=20, ha="right", fontsize=8)
         axes.set(ylim=(-4, 104), ylabel="true z found, % of the signals\n(in noise: explained, %)", title=name)
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
