@@ -213,6 +213,15 @@ def draw(found: dict[tuple[str, str], ci.Comparison], path: Path) -> None:
     plt.close(figure)
 
 
+def rounded(value: Any) -> Any:
+    """The same with four digits of every number: more is not told by so few signals."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part) for part in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def share(one: ci.Comparison, method: str) -> float:
     row = next((row for row in one.rows if row.name == method and row.ran), None)
     if row is None:
@@ -249,7 +258,7 @@ def go(asked: argparse.Namespace, runs: Path) -> None:
         found[name, setting.name] = compared(name, N, limit, setting, runs)
         answers, by_time = not_best(found)
         record["not_best"] = {"by_answers": answers, "by_time_alone": by_time}
-        tables = [{"generator": n, "setting": s} | one.to_dict() for (n, s), one in found.items()]
+        tables = [{"generator": n, "setting": s} | rounded(one.to_dict()) for (n, s), one in found.items()]
         write(asked.out, stem, record | load_after(record) | {"tables": tables}, markdown(found, record))
     draw(found, asked.out / f"{stem}.png")
     for name in dict.fromkeys(name for name, _ in found):
