@@ -47,20 +47,23 @@ def growth(name: str) -> tuple[int, int]:
 PURSUED = ("gaussian_latent", "nonnegative_lasso")  # what `latent_pursuit` solves
 SIGNED = {name for name in NAMES if not kind_of(name).nonnegative}  # problems whose unknown has any sign
 SQUARED = named("quadratic")
-BOUNDED = tuple(name for name in NAMES if name not in SQUARED)  # problems that bound the misfit instead of weighing it
+FITS = named("excess")  # problems without a number, whose objective is the misfit alone
+BOUNDED = tuple(
+    name for name in NAMES if name not in (*SQUARED, *FITS)
+)  # problems that bound the misfit instead of weighing it
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """Rows, a penalty, and a feasible point per signal `(N, n)` (None where nothing is feasible).
 
-    penalty: lam, gamma or eps, whatever the problem calls it. ends: lo and hi `(N, m)`, for intervals only.
+    penalty: lam, gamma or eps, whatever the problem calls it, or None. ends: lo and hi `(N, m)`, for intervals only.
     """
 
     name: str
     label: str
     rows: ci.Rows
-    penalty: float | Tensor
+    penalty: float | Tensor | None
     feasible: Tensor | None
     kind: Any = None
     ends: tuple[Tensor, Tensor] | None = None
@@ -70,7 +73,9 @@ class Case:
 
     @cached_property
     def problem(self) -> Any:
-        return (self.kind or kind_of(self.name))(self.rows, *(self.ends or (self.penalty,)))
+        return (self.kind or kind_of(self.name))(
+            self.rows, *(self.ends or (() if self.penalty is None else (self.penalty,)))
+        )
 
     @cached_property
     def reference(self) -> ci.Solution:
@@ -96,7 +101,7 @@ class Case:
         """The same signals with data `factor` times as large: h too, and each number as its problem says."""
         r = self.rows
         rows = ci.Rows(r.W, factor * r.b, factor * r.y, r.on, r.off, r.weight)
-        penalty = factor ** growth(self.name)[0] * self.penalty
+        penalty = None if self.penalty is None else factor ** growth(self.name)[0] * self.penalty
         feasible = None if self.feasible is None else factor * self.feasible
         ends = None if self.ends is None else (factor * self.ends[0], factor * self.ends[1])
         return replace(self, rows=rows, penalty=penalty, feasible=feasible, ends=ends)
@@ -215,6 +220,8 @@ def random_matrix(spec: Spec, draw: torch.Generator) -> Tensor:
 
 def penalty_of(name: str, spec: Spec, rows: ci.Rows, h: Tensor) -> float | Tensor:
     """lam or gamma as the spec has it; eps 5 % above the misfit of `h`, "mixed" up to three times that."""
+    if name in FITS:
+        return None
     if name in BOUNDED:
         r = rows.fit.sqrt() * rows.residual(h)
         misfit = r.norm(dim=1) if kind_of(name).form == "ball" else r.abs().amax(1)
@@ -287,7 +294,7 @@ def dense_specs(name: str) -> tuple[Spec, ...]:
 
 def hopeless_cases(name: str) -> tuple[Case, ...]:
     """Signals that no h satisfies, in every way a problem can be given one; none where every h is feasible."""
-    if not kind_of(name).counts_off:
+    if not kind_of(name).counts_off or name in FITS:
         return ()
     return (contradiction(name), too_tight(name)) if name in BOUNDED else (contradiction(name),)
 

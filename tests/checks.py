@@ -49,6 +49,9 @@ def check_statement(case: Case) -> None:
     """Objective and violation at random points are what CVXPY computes from either form of the statement."""
     problem, draw = case.problem, cases.seeded(1)
     natural = natural_size(problem)[:, None]
+    if problem.form == "excess":
+        check_epigraph(problem, natural * cases.normal(problem.N, problem.n, draw=draw))
+        return
     for factor in (0.0, 1.0, 30.0):
         h = factor * natural * cases.normal(problem.N, problem.n, draw=draw)
         f, violation = problem.objective(h), problem.violation(h)
@@ -66,6 +69,23 @@ def check_statement(case: Case) -> None:
                     # 1'h and |h|_1 are the same length of an h >= 0, and either may be stated
                     statement.h.value = h[i].abs().numpy()
                 assert_close(statement.problem.objective.value, f[i], 1e-12 * size[i], f"objective, gram={gram}")
+
+
+def check_epigraph(problem: AbstractLayerProblem, h: Tensor) -> None:
+    """Where a statement has unknowns besides h, the least that it gives with h held is the objective; h breaks nothing."""
+    h = h.abs() if problem.nonnegative else h
+    f = problem.objective(h)
+    assert not problem.violation(h).any()
+    for i in range(min(problem.N, 3)):
+        statement = problem.statement(problem.rows.sample(i), i)
+        held = cp.Problem(statement.problem.objective, [*statement.problem.constraints, statement.h == h[i].numpy()])
+        value = held.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        assert_close(value, f[i], 1e-8 * (1 + f[i]), "objective with h held")
+    if problem.nonnegative:
+        assert float(problem.violation(h - 2 * h.amax())[0]) > 0 or not bool(h[0].any())
+        statement = problem.statement(problem.rows.sample(0), 0)
+        below = cp.Problem(statement.problem.objective, [*statement.problem.constraints, statement.h == -np.ones(problem.n)])
+        assert np.isinf(below.solve(solver="CLARABEL")), "the statement allows an h below 0"
 
 
 def largest_violation(statement: ci.Statement, form: str, root: np.ndarray) -> float:
@@ -133,6 +153,7 @@ def check_clipped(problem: AbstractLayerProblem, p: Tensor) -> None:
     """Entries of a sign that (D) forbids are dropped, and cost the rest of p nothing."""
     (lo, hi), rows = problem.limits(), problem.rows
     fitted = rows.on & torch.tensor(problem.form != "interval")  # where p is free
+    hi = torch.where(rows.off, 0.0, hi) if problem.form == "excess" else hi  # no limit, and yet p >= 0
     p = torch.where(p.abs() > 1e-9 * p.abs().amax(1, keepdim=True), p, 0.0)
     size = p.abs().amax(1, keepdim=True) / 2
     wrong = torch.where(torch.isinf(hi), size, torch.where(torch.isinf(lo), -size, 0.0))
@@ -420,6 +441,8 @@ def float32_gap(solution: ci.Solution, problem: AbstractLayerProblem, tol: float
     # y and b count besides W h: the residual is their difference
     d = u * (rows.W.norm() * h.norm(dim=1) + rows.scale() + torch.where(rows.on, rows.b, 0.0).norm(dim=1))
     f = solution.certificate.objective.abs()
+    if problem.form == "excess":  # a sum of excesses moves by the sum of what W h moves by, at most; p is in C
+        return tol * f + (rows.m**0.5 + problem.n**0.5 * p.norm(dim=1)) * d
     if problem.form != "quadratic":
         slope = rows.W.adjoint(p)
         p = p / (-slope if problem.nonnegative else slope.abs()).amax(1, keepdim=True).clamp(min=1e-300)

@@ -157,8 +157,11 @@ def test_float32_reaches_what_float32_can_give(case, solver):
     slow = solver != "auto" and (case.name not in cases.PURSUED or solver != "graph_admm")
     solution = checks.check_fast(single, solver, must=False, max_iter=1000 if slow else None)
     assert solution.h.dtype == solution.p.dtype == torch.float32
+    # without full column rank no bound is known of fits, or, where rounding restored the rank, the optimum is at |h| = 1e7
+    fewer = case.label.startswith("rank-deficient") or bool((case.rows.on.sum(1) < case.rows.n).any())
+    open_ = case.name in cases.FITS and fewer
     # first-order methods may not be through, and said nothing false
-    if not slow or (case.name == "lasso" and case.label.startswith("tall")):
+    if (not slow and not open_) or (case.name == "lasso" and case.label.startswith("tall")):
         check_reach_of_float32(solution, single, solver)
 
 
@@ -223,6 +226,8 @@ def test_prox_of_the_rows_leaves_what_is_allowed(case):
 
 
 def row_value(problem, u, v, rho):
+    if problem.form == "excess":
+        return problem.misfit.value(u, u) + (rho * (u - v) ** 2).sum(1) / 2
     return (problem.fit * (u - problem.rows.y) ** 2).sum(1) / 2 + (rho * (u - v) ** 2).sum(1) / 2
 
 

@@ -191,7 +191,29 @@ CURVED = shared(
     ("off rows counted", "counts_off: ClassVar[bool] = False", "counts_off: ClassVar[bool] = True"),
     ("curvature too small", "amax(1, keepdim=True) * curvature", "amax(1, keepdim=True) * 0.01"),
 )  # fmt: skip
-SHARED = (*SQUARES, *BALL, *INTERVALS, *TUBES, *WEIGHTS, *BOUNDS, *PROBLEM, *CURVED)
+EXCESSES = shared(
+    "misfits",
+    "linf_fit l1_fit nonnegative_linf_fit",
+    (
+        "weight dropped from the width",
+        "torch.where(rows.on, rows.weight.rsqrt(),",
+        "torch.where(rows.on, torch.ones_like(off),",
+    ),
+    ("off rows free of charge", "torch.where(rows.off, off, 0.0))", "torch.zeros_like(off))"),
+    (
+        "rows below their data free of charge",
+        "torch.where(rows.on, (v - rows.y).abs(),",
+        "torch.where(rows.on, (v - rows.y).clamp(min=0),",
+    ),
+    ("the sum for the largest", ".amax(1)\n\n    def longest", ".sum(1)\n\n    def longest"),
+    ("p of any length", "torch.where(length > 1, p * (", "torch.where(length > 1e9, p * ("),
+    (
+        "half of the data taken away by the prox",
+        "v - self.nearest(rho * (v - y)) / rho",
+        "v - self.nearest(rho * (v - y)) / (2 * rho)",
+    ),
+)
+SHARED = (*SQUARES, *BALL, *INTERVALS, *TUBES, *EXCESSES, *WEIGHTS, *BOUNDS, *PROBLEM, *CURVED)
 
 MISFIT = "misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ {h} + s.b_on - s.y_on)) / 2"
 GRAM_LINEAR = "- (s.W_on.T @ (s.weight_on * t)) @ {h}"
@@ -256,6 +278,25 @@ FAULTS = {
         Fault("twice eps", 'MisfitBall(self.rows, self.number("eps"))', 'MisfitBall(self.rows, 2 * self.number("eps"))'),
         Fault("half the length", "lam=1.0)", "lam=0.5)"),
         Fault("eps not normalised", '"eps": (1, 0)', '"eps": (0, 0)'),
+    ),
+    "linf_fit": (
+        Fault("weight dropped from the statement", "s.weight_on**-0.5", "s.weight_on**0"),
+        Fault("bias dropped from the upper side", "above = s.W_on @ h + s.b_on - s.y_on", "above = s.W_on @ h - s.y_on"),
+        Fault("statement without off rows", "(off, s.off, 1))", "(None, s.off, 1))"),
+        Fault("statement without lower sides", "(below, s.on, -1)", "(None, s.on, -1)"),
+        Fault("sign of the lower multipliers", "(below, s.on, -1)", "(below, s.on, 1)"),
+        Fault("twice delta", "cp.Minimize(delta)", "cp.Minimize(2 * delta)"),
+        Fault("h >= 0 dropped from the statement", "([h >= 0] if self.nonnegative else [])", "[]"),
+        Fault("a price on h", "lam=0.0)", "lam=0.1)"),
+    ),
+    "l1_fit": (
+        Fault("weight dropped from the statement", "s.weight_on**-0.5", "s.weight_on**0"),
+        Fault("bias dropped from the upper side", "above = s.W_on @ h + s.b_on - s.y_on", "above = s.W_on @ h - s.y_on"),
+        Fault("off rows free of charge", "cp.sum(on) + cp.sum(off)", "cp.sum(on)"),
+        Fault("statement without lower sides", "(below, s.on, -1)", "(None, s.on, -1)"),
+        Fault("sign of the lower multipliers", "(below, s.on, -1)", "(below, s.on, 1)"),
+        Fault("h >= 0 dropped from the statement", "([h >= 0] if self.nonnegative else [])", "[]"),
+        Fault("a price on h", "lam=0.0)", "lam=0.1)"),
     ),
     "interval_basis_pursuit": (
         Fault("weight dropped from the statement", "eps * s.weight_on**-0.5", "eps * s.weight_on**0"),

@@ -15,9 +15,10 @@ Squared misfits up to `LARGEST_NEWTON` unknowns:
    come near, 300 for the others.
 
 An l2 bound: where it is next to 0, the linear program W h + b = y, by interior point; root finding on the penalty; where
-off rows alone may decide, the problem without the bound, by interior point; then graph-form ADMM.
-Linear programs: interior point with crossover; the simplex method, signal by signal, up to `_LARGEST_SIMPLEX` numbers in W;
-then PDHG. Behind an activation, not convex: FISTA.
+off rows alone may decide, the problem without the bound, by interior point; then graph-form ADMM. Linear programs: interior
+point with crossover; the simplex method, signal by signal, up to `_LARGEST_SIMPLEX` numbers in W; then PDHG. Fits in the
+l_inf or l_1 norm: least squares, whose h is theirs where it meets all rows; elastic interior point with the polish to a
+corner; then PDHG. Behind an activation, not convex: FISTA.
 
 A point that meets its bounds and lacks a bound on the objective gets multipliers that are built from h alone
 (`multipliers`): after the first method, after those that may leave p open, and at the end.
@@ -57,6 +58,7 @@ from .first_order.pdhg import PDHG
 from .infeasible import find_ray, vertex
 from .least_squares import LARGEST_FACTOR
 from .loop import at_zero, complete_left, is_exact, offer, polish_left, run, without_dust
+from .newton.elastic import ElasticInteriorPoint
 from .newton.interior_point import OPENING, InteriorPoint
 from .newton.root_finding import RootFinding
 from .openings import LARGEST_NEWTON, Step, open_batch, summary
@@ -70,6 +72,7 @@ _CASCADE: dict[str, tuple[tuple[type[AbstractSolver], str], ...]] = {
     "quadratic": ((InteriorPoint, _STEADY), (GraphADMM, _FIRST_ORDER)),
     "ball": ((RootFinding, "the penalty that meets the l2 bound"), (GraphADMM, _FIRST_ORDER)),
     "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
+    "excess": ((ElasticInteriorPoint, _STEADY), (PDHG, "no factorisation")),
     "curved": ((FISTA, "not convex: a stationary point"),),
 }
 _PRODUCTS = "W is too large for a matrix: products alone"
@@ -211,6 +214,8 @@ class _Cascade:
             self.sparsest()
         if problem.form == "ball":
             self.equalities()
+        if problem.form == "excess":
+            self.met_exactly()
         bounded = problem.form in ("ball", "interval")
         for number, (method, why) in enumerate(self.cascade()):
             if not self.small and method.needs_float64:
@@ -385,6 +390,19 @@ class _Cascade:
         if len(left):
             linear = NonnegativeBasisPursuitLinf(self.work(left).rows, 0.0)
             self.ask_interior_point(linear, "eps is next to 0: a linear program", left)
+
+    def met_exactly(self) -> None:
+        """Rows that some h meets: their largest excess, and the sum of all, is 0, and so is the sum of their squares."""
+        left = self.open()
+        if len(left) == 0 or not self.small:
+            return
+        part = self.part(left)
+        squares = NonnegativeLasso(part.rows, 0.0) if self.problem.nonnegative else GaussianLatent(part.rows, 0.0)
+        with self.step("least_squares", "an h that meets all rows is optimal", left):
+            found = open_batch(squares, self.tol, True, [])
+            self.offer(left, Point(found.h, torch.zeros_like(found.p)))
+        for i in left[torch.as_tensor(self.reached.certificate.status == OPTIMAL)[left]].tolist():
+            self.solver[i] = "least_squares"
 
     def without_ball(self) -> None:
         """Where off rows push h so far that the misfit's bound is slack, the answer is that of the off rows alone."""

@@ -8,6 +8,7 @@ from .first_order.fista import FISTA as FISTA
 from .first_order.graph_admm import GraphADMM as GraphADMM
 from .first_order.linearized_admm import LinearizedADMM as LinearizedADMM
 from .first_order.pdhg import PDHG as PDHG
+from .newton.elastic import ElasticInteriorPoint as ElasticInteriorPoint
 from .newton.interior_point import InteriorPoint as InteriorPoint
 from .newton.root_finding import RootFinding as RootFinding
 from .reference import CVXPY_SOLVERS
@@ -31,6 +32,7 @@ _FORMS = {
     "quadratic": "squared misfits",
     "ball": "l2 bounds",
     "interval": "linear programs",
+    "excess": "fits in the l_inf or l_1 norm",
     "curved": "behind an activation",
 }
 

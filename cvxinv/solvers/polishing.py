@@ -5,7 +5,7 @@ from torch import Tensor
 from ..layers.core.problem import AbstractLayerProblem, Point
 from .active_set import active_set
 from .active_set.pivoting import BlockPivoting
-from .newton import ball, crossover
+from .newton import ball, corner, crossover
 from .signed import apart, halves, together
 
 _LARGEST_FACE = 512  # unknowns: singular values for each signal
@@ -21,6 +21,8 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
         return crossover.polish(problem, point)
     if problem.form == "ball":
         return ball.polish(problem, point)
+    if problem.form == "excess":
+        return corner.polish(problem, point)
     return point
 
 

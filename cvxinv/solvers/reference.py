@@ -126,13 +126,13 @@ def solve_reference(
 def _settings(problem: AbstractLayerProblem, solver: str, tol: float, max_iter: int | None) -> dict[str, Any]:
     spelling = _SPELLING[solver]
     # the optimum may be 0: only a tolerance far below `tol` lets the judge's relative gap hold there
-    inner = max(tol * (1e-6 if problem.form == "quadratic" else 1e-3), _FLOORS.get(solver, 0.0))
+    inner = max(tol * (1e-6 if problem.form in ("quadratic", "excess") else 1e-3), _FLOORS.get(solver, 0.0))
     settings: dict[str, Any] = dict.fromkeys(spelling.tolerances, inner) | spelling.extra
     if spelling.iterations is not None:
         settings[spelling.iterations] = max_iter or _DEFAULT_ITERATIONS[solver]
     elif max_iter is not None:
         settings["qp_iteration_limit" if problem.form == "quadratic" else "simplex_iteration_limit"] = max_iter
-    if solver == "HIGHS" and problem.form == "interval":
+    if solver == "HIGHS" and problem.form in ("interval", "excess"):
         settings |= dict.fromkeys(("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10)
     return settings
 

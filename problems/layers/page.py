@@ -19,10 +19,11 @@ TIGHT = {"solver": "CLARABEL", "tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_
 class Instance:
     """A layer problem of one signal with the answer worked out on paper.
 
-    W (m, n), b, y, weight (m,), on and off (m,) bool; penalty: lam, gamma or eps, whatever the problem calls it; answer (n,)
+    W (m, n), b, y, weight (m,), on and off (m,) bool; penalty: lam, gamma or eps, whatever the problem calls it, None for a
+    problem without a number; answer (n,)
     with its value, or None and infinity where nothing is feasible, and then a ray (m,) proves it. unique: no other h has
     that value. lo and hi (m,), -inf and inf allowed: the ends of intervals, None elsewhere; a problem with intervals reads
-    neither y (0 here) nor weight (1) nor penalty (0).
+    neither y (0 here) nor weight (1) nor penalty.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Instance:
     on: np.ndarray
     off: np.ndarray
     weight: np.ndarray
-    penalty: float
+    penalty: float | None
     answer: np.ndarray | None
     value: float
     unique: bool
@@ -42,8 +43,10 @@ class Instance:
 
     @property
     def numbers(self) -> tuple[np.ndarray | float, ...]:
-        """What the problem's class takes after the rows: both ends, or the penalty."""
-        return (self.penalty,) if self.lo is None or self.hi is None else (self.lo, self.hi)
+        """What the problem's class takes after the rows: both ends, or the penalty, or nothing."""
+        if self.lo is not None and self.hi is not None:
+            return self.lo, self.hi
+        return () if self.penalty is None else (self.penalty,)
 
 
 def instance(
@@ -64,7 +67,7 @@ def instance(
 ) -> Instance:
     """Write an instance as one reads it; rows says "on", "off" or "unseen" of each row, penalty is `lam=1`, `eps=0`, ..."""
     kinds = np.array(rows.split())
-    (number,) = penalty.values() or (0.0,)
+    (number,) = penalty.values() or (None,)
     return Instance(
         name=name,
         W=np.array(W, dtype=float),
@@ -73,7 +76,7 @@ def instance(
         on=kinds == "on",
         off=kinds == "off",
         weight=np.ones(len(kinds)) if weight is None else np.array(weight, dtype=float),
-        penalty=float(number),
+        penalty=None if number is None else float(number),
         answer=None if answer is None else np.array(answer, dtype=float),
         value=float(value),
         unique=unique and answer is not None,

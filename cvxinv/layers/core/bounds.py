@@ -5,10 +5,11 @@ q = `short`, what W'p lacks, and D the value of (D) at p. For every feasible x
 
     f(x) >= D + q'x >= D + q'h - |q / L| |L (x - h)|,        L the lengths of the columns of w^(1/2) W_on.
 
-An x with f(x) < f(h) has |w^(1/2) (W x + b - y)_on| <= (2 f(h))^(1/2), and so has h; hence |w^(1/2) W_on (x - h)| <= 2 (2
-f)^(1/2) and, with sigma at most the smallest singular value of w^(1/2) W_on L^-1,
+An x with f(x) < f(h) has |w^(1/2) (W x + b - y)_on| <= l(f(h)), and so has h, with l(f) = (2 f)^(1/2) for squared misfits,
+m_on^(1/2) f for the largest excess and f for the sum of all; hence |w^(1/2) W_on (x - h)| <= 2 l(f) and, with sigma at most
+the smallest singular value of w^(1/2) W_on L^-1,
 
-    |L (x - h)| <= R = 2 (2 f(h))^(1/2) / sigma.
+    |L (x - h)| <= R = 2 l(f(h)) / sigma.
 
 So D + q'h - |q / L| R is below every f(x) < f(h), and the bound holds for every x. sigma is read off the eigenvalues of the
 Gram matrix of w^(1/2) W_on L^-1, less what rounding may do to an n x n matrix of trace n and its eigenvalues, 4 (m + 2 n +
@@ -55,8 +56,8 @@ class _Columns(NamedTuple):
 
 
 def serves(problem: AbstractLayerProblem) -> Tensor:
-    """Signals whose bound may need this: squared misfits without any weight on h, bool `(N,)`."""
-    if problem.form != "quadratic" or problem.n > LARGEST:
+    """Signals whose bound may need this: misfits that are weighed, without any weight on h, bool `(N,)`."""
+    if problem.form not in ("quadratic", "excess") or problem.n > LARGEST:
         return torch.zeros(problem.N, dtype=torch.bool, device=problem.rows.y.device)
     return (problem.linear.amax(1) == 0) & (problem.quadratic.amax(1) == 0)
 
@@ -94,7 +95,9 @@ def closer(problem: AbstractLayerProblem, p: Tensor) -> Tensor:
 def _closer(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet) -> Unmet:
     # W'(w W x) = -short takes what is lacking away, and rounding leaves less
     step = _solved(columns, -unmet.short / columns.length) / columns.length
-    found = problem.unmet(unmet.p + problem.rows.fit * problem.rows.W(step))
+    moved = unmet.p + problem.rows.fit * problem.rows.W(step)
+    # shrinking it to where F* is finite keeps W'p next to 0, as clipping would not
+    found = problem.unmet(moved * problem.misfit.reach(moved).clamp(max=1)[:, None])
     assert found is not None
     return found
 
@@ -104,7 +107,7 @@ def _read(problem: AbstractLayerProblem, columns: _Columns, unmet: Unmet, h: Ten
     value = value - 8 * torch.finfo(h.dtype).eps * (unmet.short * h).abs().sum(1)
     slope = lengths((unmet.short.abs() + unmet.doubt) / columns.length)
     known = columns.sigma > 0
-    radius = 2 * (2 * f).clamp(min=0).sqrt() / torch.where(known, columns.sigma, torch.ones_like(f)) * (1 + 1e-12)
+    radius = 2 * problem.misfit.longest(f.clamp(min=0)) / torch.where(known, columns.sigma, torch.ones_like(f)) * (1 + 1e-12)
     room = 0.5 * (allowed - (f - value)).clamp(min=0) / torch.where(slope > 0, slope, torch.ones_like(slope))
     room = torch.where(slope > 0, room, torch.full_like(room, torch.inf))
     widest = columns.length.amax(1)

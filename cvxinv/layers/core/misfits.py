@@ -1,12 +1,16 @@
-"""F: what is asked of W h + b, in three forms. What solvers and judge need of it stands here, once for all layer problems.
+"""F: what is asked of W h + b, in four forms. What solvers and judge need of it stands here, once for all layer problems.
 
                 F(v)                                                       F*(p), with p = 0 on rows that were not seen
     Squares     1/2 sum_on w (v - y)^2             + [v_off <= 0]          sum_on (p^2 / (2 w) + p y) + [p_off >= 0]
     MisfitBall  [|w^(1/2) (v - y)_on| <= eps]      + [v_off <= 0]          p_on'y + eps |p_on / w^(1/2)| + [p_off >= 0]
     Intervals   [lo <= v <= hi]                                            sum_i max(hi_i p_i, lo_i p_i)
+    Excesses    sup over p in C of p'(v - y), C as below                   p'y + [p in C]
 
 The dual value of min F(W h + b) + g(h) is b'p - F*(p) - g*(-W'p); along the ray s p, s >= 0, its first two terms are
 s linear - s^2 square / 2 (`earned`). A length has no square: eps |p_on / w^(1/2)| is part of what is linear in s.
+
+With e_i = w^(1/2) |v - y|_i on the on rows and max(v_i, 0) on the off rows, the largest of the e is the sup over C = {sum_on
+|p_i| / w^(1/2) + sum_off p_i <= 1, p_off >= 0}, their sum that over C = {|p_i| <= w^(1/2) on on, 0 <= p_i <= 1 on off}.
 """
 
 from abc import ABC, abstractmethod
@@ -44,6 +48,18 @@ class Excess(NamedTuple):
     ball: Tensor | None
     ball_size: Tensor | None
     unknowns: Tensor | None
+
+
+class Slopes(NamedTuple):
+    """The subgradients of F at some v: p = fixed + q unit, q open on the `open` rows, 0 elsewhere; `(N, m)` each.
+
+    total: q >= 0 with the sum 1 in each signal that has an open row; else -1 <= q <= 1.
+    """
+
+    fixed: Tensor
+    unit: Tensor
+    open: Tensor
+    total: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +109,10 @@ class AbstractMisfit(ABC):
         """Weight of each row's squared misfit, `(N, m)`; 0 on all rows where F only bounds."""
         return torch.zeros_like(self.rows.y)
 
+    def longest(self, f: Tensor) -> Tensor:
+        """How long w^(1/2) (v - y) on the on rows is at most where F(v) <= f, `(N,)` each; inf where F does not say."""
+        return torch.full_like(f, torch.inf)
+
     def opened(self, width: Tensor) -> dict[str, Tensor]:
         """The numbers of the problem with bounds wider by up to `width` `(N,)` on the rows that data set, none by more."""
         return {}
@@ -113,6 +133,10 @@ class AbstractMisfit(ABC):
 
         For every h that breaks no bound by more than `slack` `(N,)`: b'p - F*(p) with all of them wider by that.
         """
+
+    def reach(self, p: Tensor) -> Tensor:
+        """The largest s for which F*(s p) is finite, for a clipped p `(N, m)`, `(N,)`; inf where every s will do."""
+        return torch.full_like(p[:, 0], torch.inf)
 
     def emptied(self, slack: float | Tensor, away: Tensor) -> Tensor:
         """`away` `(N,)`, the length below which there is no h, or inf where a row forbids every number by itself."""
@@ -168,6 +192,9 @@ class Squares(AbstractMisfit):
     @property
     def fit(self) -> Tensor:
         return self.rows.fit
+
+    def longest(self, f: Tensor) -> Tensor:
+        return (2 * f).clamp(min=0).sqrt()
 
     def clipped(self, p: Tensor) -> Tensor:
         return self._without_wrong_signs(p)
@@ -334,6 +361,140 @@ class Tubes(Intervals):
         weight = self.rows.stretched(self.rows.stretched(self.rows.weight))  # before rows were stretched
         least = torch.where(self.rows.on, weight, torch.ones_like(weight)).amin(1).sqrt().clamp(max=1)
         return {"eps": self.eps + width * least}
+
+
+@dataclass(frozen=True, eq=False)
+class AbstractExcesses(AbstractMisfit):
+    """F(v) = sup over p in C of p'(v - y), y = 0 on the off rows; C holds 0. Nothing is forbidden, whatever v is."""
+
+    form: ClassVar[str] = "excess"
+    homogeneous: ClassVar[bool] = False
+
+    @cached_property
+    def width(self) -> Tensor:
+        """How far over a row of excess 1 is, `(N, m)`: 1 / w^(1/2) on on, 1 on off; 0 where it was not seen."""
+        rows = self.rows
+        off = rows.stretched(torch.ones_like(rows.y))
+        return torch.where(rows.on, rows.weight.rsqrt(), torch.where(rows.off, off, 0.0))
+
+    def excesses(self, v: Tensor) -> Tensor:
+        """e of the module at v = W h + b, `(N, m)`, >= 0; 0 on rows that were not seen."""
+        rows = self.rows
+        r = torch.where(rows.on, (v - rows.y).abs(), torch.where(rows.off, v.clamp(min=0), 0.0))
+        return torch.where(self.width > 0, r / self.width.clamp(min=torch.finfo(v.dtype).tiny), 0.0)
+
+    def violation(self, h: Tensor) -> Tensor:
+        return torch.zeros_like(h[:, 0])
+
+    @cached_property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        none = torch.full_like(self.rows.y, torch.inf)
+        return -none, none
+
+    def bounds(self) -> tuple[Tensor | None, Tensor | None]:
+        return None, None
+
+    def earned(self, p: Tensor) -> Earned:
+        products = p * self._data
+        return Earned(products.sum(1), None, products.abs().sum(1) * rounding(self.rows.m, p.dtype))
+
+    def ray(self, p: Tensor, slack: float | Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(p), torch.zeros_like(p[:, 0])
+
+    def prox(self, v: Tensor, rho: Tensor) -> Tensor:
+        # Moreau: what is taken away is the nearest point of C to rho (v - y), over rho; rows that were not seen stay
+        y = torch.where(self.rows.on, self.rows.y, torch.zeros_like(v))
+        return v - self.nearest(rho * (v - y)) / rho
+
+    @abstractmethod
+    def nearest(self, q: Tensor) -> Tensor:
+        """The point of C nearest to `q`, `(N, m)` each."""
+
+    @cached_property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value that each p_i may have by itself, `(N, m)` each."""
+        high = torch.where(self.width > 0, 1 / self.width.clamp(min=torch.finfo(self.width.dtype).tiny), 0.0)
+        return torch.where(self.rows.on, -high, torch.zeros_like(high)), high
+
+    def _sign(self, v: Tensor) -> Tensor:
+        """1 where a row is above its data, -1 where it is below, `(N, m)`."""
+        return torch.where(self.rows.on & (v < self.rows.y), -torch.ones_like(v), torch.ones_like(v))
+
+    @abstractmethod
+    def slopes(self, v: Tensor, near: Tensor) -> Slopes:
+        """The subgradients at v `(N, m)`; near: signal units `(N,)`, a difference that counts as none."""
+
+
+@dataclass(frozen=True, eq=False)
+class LargestExcess(AbstractExcesses):
+    """F(v) = max_i e_i."""
+
+    def value(self, h: Tensor, v: Tensor | None = None) -> Tensor | None:
+        return self.excesses(self.rows.W(h) + self.rows.b if v is None else v).amax(1)
+
+    def longest(self, f: Tensor) -> Tensor:
+        return self.rows.on.sum(1).to(f).sqrt() * f
+
+    def _length(self, p: Tensor) -> Tensor:
+        """What C limits to 1, rounded up, `(N,)`."""
+        return (self.width * p.abs()).sum(1) * (1 + rounding(self.rows.m, p.dtype))
+
+    def reach(self, p: Tensor) -> Tensor:
+        length = self._length(p)
+        return torch.where(length > 0, (1 - 4 * torch.finfo(p.dtype).eps) / length, torch.inf)
+
+    def clipped(self, p: Tensor) -> Tensor:
+        p = self._without_wrong_signs(p)
+        p = p * (1 / p.abs().amax(1, keepdim=True).clamp(min=1.0))  # of a huge p the length would overflow
+        length = self._length(p)[:, None]
+        return torch.where(length > 1, p * ((1 - 4 * torch.finfo(p.dtype).eps) / length.clamp(min=1.0)), p)
+
+    def nearest(self, q: Tensor) -> Tensor:
+        # p = sign(q) (|q| - t width)_+ with sum width |p| = 1: t from the rows in the order of |q| / width
+        q, width = self._without_wrong_signs(q), self.width
+        ratio = torch.where(width > 0, q.abs() / width.clamp(min=torch.finfo(q.dtype).tiny), 0.0)
+        order = ratio.argsort(1, descending=True)
+        size, square = ((width * x).gather(1, order).cumsum(1) for x in (q.abs(), width))
+        t = (size - 1) / square.clamp(min=torch.finfo(q.dtype).tiny)
+        count = (ratio.gather(1, order) > t).sum(1, keepdim=True).clamp(min=1)
+        t = t.gather(1, count - 1).clamp(min=0)
+        return q.sign() * (q.abs() - t * width).clamp(min=0)
+
+    def slopes(self, v: Tensor, near: Tensor) -> Slopes:
+        e, none = self.excesses(v), torch.zeros_like(v)
+        most = e.amax(1, keepdim=True)
+        at = (e >= most - torch.minimum(near[:, None], 0.5 * most)) & (most > 0)
+        return Slopes(none, torch.where(at, self._sign(v) * self.sides[1], none), at, True)
+
+
+@dataclass(frozen=True, eq=False)
+class SumOfExcesses(AbstractExcesses):
+    """F(v) = sum_i e_i."""
+
+    def value(self, h: Tensor, v: Tensor | None = None) -> Tensor | None:
+        return self.excesses(self.rows.W(h) + self.rows.b if v is None else v).sum(1)
+
+    def longest(self, f: Tensor) -> Tensor:
+        return f
+
+    def slopes(self, v: Tensor, near: Tensor) -> Slopes:
+        (low, high), near = self.sides, self.rows.stretched(near[:, None].expand_as(v))
+        r = v - torch.where(self.rows.on, self.rows.y, torch.zeros_like(v))
+        at = (r.abs() <= near) & (high > 0)
+        fixed = torch.where(at, (low + high) / 2, torch.where(r > 0, high, low))
+        return Slopes(fixed, torch.where(at, (high - low) / 2, torch.zeros_like(v)), at, False)
+
+    def reach(self, p: Tensor) -> Tensor:
+        low, high = self.sides
+        share = torch.where(p > 0, high / p, torch.where(p < 0, low / p, torch.inf))
+        return share.amin(1) * (1 - 4 * torch.finfo(p.dtype).eps)
+
+    def clipped(self, p: Tensor) -> Tensor:
+        return self.nearest(finite_numbers(p))
+
+    def nearest(self, q: Tensor) -> Tensor:
+        low, high = self.sides
+        return torch.minimum(torch.maximum(q, low), high)
 
 
 def _finite(end: Tensor) -> Tensor:

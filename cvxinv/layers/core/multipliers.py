@@ -272,3 +272,39 @@ def _refined(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
     moved = x.copy()
     moved[support] = np.maximum(x[support] + longest * step, 0.0)
     return moved if np.linalg.norm(A @ moved - b) < np.linalg.norm(A @ x - b) else x
+
+
+def balanced_excesses(problem: "AbstractLayerProblem", h: Tensor) -> Tensor:
+    """A p for an `h` of a problem of excesses that came without one, signal by signal.
+
+    Of the p in C that cost what F does at h, the one for which W'p is nearest to 0 on the unknowns that are free, and to >=
+    0 on those that are held: bounded least squares over the rows whose p is open, those at the largest excess, or those
+    without any where all of them are added up. Any p is valid; this one is exact at an exact optimum.
+    """
+    rows, M = problem.rows, problem.rows.W.matrix()
+    choice = problem.misfit.slopes(rows.W(h) + rows.b, _NEAR * rows.scale())  # type: ignore[attr-defined]
+    idle = ~problem.penalty.free(h) if problem.nonnegative else torch.zeros_like(h, dtype=torch.bool)
+    p = choice.fixed.clone()
+    for i in choice.open.any(1).nonzero()[:, 0].tolist():
+        I = choice.open[i]
+        A = (M[I] * choice.unit[i, I, None]).T.cpu().numpy()
+        slack, gradient = np.eye(problem.n)[:, idle[i].cpu().numpy()], (choice.fixed[i] @ M).cpu().numpy()
+        q = _within(A, slack, -gradient, choice.total)
+        p[i, I] = choice.unit[i, I] * torch.from_numpy(q).to(p)
+    return torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _within(A: np.ndarray, slack: np.ndarray, b: np.ndarray, total: bool) -> np.ndarray:
+    """q `(k,)` with |A q - slack s - b| least for some s >= 0: in [-1, 1] each, or, of a `total`, >= 0 with the sum 1."""
+    k = A.shape[1]
+    if total:
+        size = max(float(np.abs(A).max(initial=0.0)), float(np.finfo(float).tiny)) * 1e3  # the sum is met before the rest
+        block = np.block([[A, -slack], [np.full((1, k), size), np.zeros((1, slack.shape[1]))]])
+        q = nonnegative_fit(block, np.append(b, size))[:k]
+        return q / max(float(q.sum()), float(np.finfo(float).tiny))
+    from scipy.optimize import lsq_linear
+
+    ends = np.concatenate([-np.ones(k), np.zeros(slack.shape[1])]), np.append(np.ones(k), np.full(slack.shape[1], np.inf))
+    with np.errstate(all="ignore"):
+        found = lsq_linear(np.hstack([A, -slack]), b, ends, method="bvls", max_iter=3 * (k + slack.shape[1]) + 100).x[:k]
+    return np.where(np.isfinite(found), found, 0.0)

@@ -18,7 +18,7 @@ from ...batch import Batch
 from ...inputs import describe, origin, read_amount, remember
 from .lifts import Lifts
 from .misfits import AbstractMisfit, Excess
-from .multipliers import dual_of_squares, shortest_dual
+from .multipliers import balanced_excesses, dual_of_squares, shortest_dual
 from .penalties import Penalty
 from .proofs import Lower, Unmet, away, rounding
 from .repairs import Factor, lower_bound, slope_of, why_weak
@@ -80,12 +80,12 @@ class AbstractLayerProblem(Batch, ABC):
 
     numbers: for each number beside the rows, one for all signals or `(N,)`, the powers (a, b) with which it grows like
     s_y^a |W|^b: (1, 1) for a weight of h beside squared misfits, (0, 2) for one of h^2, (1, 0) for a bound on misfits.
-    nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign.
-    form: that of the misfit: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is bounded),
-    "interval" (each row is bounded), or "curved" (a squared misfit behind an activation, not convex).
-    counts_off: False where off rows limit nothing: they count as not seen.
-    sizes: a field, None by default; `(n,)` where columns were stretched (`normalised`): one of each unknown counts as so
-    many in g.
+    nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign. form: that of
+    the misfit: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is bounded), "interval"
+    (each row is bounded), "excess" (the largest excess of a row, or the sum of all, costs what it is), or "curved" (a
+    squared misfit behind an activation, not convex). counts_off: False where off rows limit nothing: they count as not
+    seen. sizes: a field, None by default; `(n,)` where columns were stretched (`normalised`): one of each unknown counts as
+    so many in g.
     """
 
     rows: Rows
@@ -172,8 +172,9 @@ class AbstractLayerProblem(Batch, ABC):
             return None
         p, u = self.misfit.clipped(p), rounding(self.rows.m, p.dtype)
         earned, W = self.misfit.earned(p), self.rows.W
-        assert earned.square is not None
-        value = earned.linear - earned.square / 2 - earned.doubt - earned.square * u
+        value = earned.linear - earned.doubt
+        if earned.square is not None:
+            value = value - earned.square / 2 - earned.square * u
         return Unmet(value, p, self.penalty.short(W.adjoint(p)), W.magnitude().adjoint(p.abs()) * u)
 
     def excess(self, h: Tensor, v: Tensor | None = None) -> Excess:
@@ -189,6 +190,8 @@ class AbstractLayerProblem(Batch, ABC):
 
     def complete(self, h: Tensor) -> Tensor:
         """A `p` `(N, m)` for an `h` that came without one: the residual, and multipliers of the rows at their bound."""
+        if self.form == "excess":
+            return balanced_excesses(self, h)
         return shortest_dual(self, h, self.misfit.direction(h)) if self.misfit.homogeneous else dual_of_squares(self, h)
 
     def infeasibility(self, p: Tensor, slack: float | Tensor = 0.0) -> Tensor:
@@ -196,7 +199,7 @@ class AbstractLayerProblem(Batch, ABC):
 
         None has a norm below this, `(N,)`; 0 where nothing is shown.
         """
-        if not self.misfit.homogeneous and not self.rows.any_off:
+        if self.form == "excess" or (not self.misfit.homogeneous and not self.rows.any_off):
             return torch.zeros_like(p[:, 0])  # every h is feasible
         p, value = self.misfit.ray(p, slack)
         # value is below 0 for no h that is allowed and shorter than what p'W h needs to make up for it
@@ -256,6 +259,8 @@ class AbstractLayerProblem(Batch, ABC):
     @cached_property
     def grows(self) -> tuple[int, int]:
         """The objective grows like s_y^a |W|^b: (a, b)."""
+        if self.form == "excess":
+            return 1, 0
         return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
 
     @property
@@ -286,6 +291,8 @@ class AbstractLayerProblem(Batch, ABC):
 
     def floor(self, tol: float) -> Tensor:
         """The gap that counts as none whatever the objective is, `(N,)`: see `Certificate`."""
+        if self.form == "excess":
+            return _NONE * self.unit()
         return _NONE**2 * self.unit() if self.grows[0] == 2 else tol * _NONE * self.unit()
 
     # --- the same problem elsewhere ---

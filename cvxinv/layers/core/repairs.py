@@ -37,13 +37,13 @@ def lower_bound(problem: "AbstractLayerProblem", p: Tensor, enough: Tensor | Non
     best = scaled(problem, p) if g.lam is not None else as_given(problem, p)
     if g.lam is not None and g.gamma is not None:
         best.improve(torch.arange(problem.N, device=p.device), as_given(problem, p))
-    if problem.form != "quadratic" or problem.n > LARGEST:
+    if problem.form not in ("quadratic", "excess") or problem.n > LARGEST:
         return best
     if problem.nonnegative:
         short = _worth_lifting(problem, p, best, enough)
         if len(short):
             best.improve(short, translated(problem, short, p[short]))
-    elif g.lam is None:
+    elif g.lam is None and problem.form == "quadratic":
         left = torch.ones_like(best.bound, dtype=torch.bool) if enough is None else best.bound < enough
         if bool(left.any()):
             part = problem if bool(left.all()) else problem.take(left)
@@ -67,7 +67,8 @@ def scaled(problem: "AbstractLayerProblem", p: Tensor) -> Lower:
     if problem.misfit.homogeneous and problem.penalty.gamma is None:
         p = at_length_one(p)
     earned = problem.misfit.earned(p)
-    return _along(p, _best_scale(earned, problem.penalty.reach(slope_of(problem, p))), earned)
+    top = torch.minimum(problem.penalty.reach(slope_of(problem, p)), problem.misfit.reach(p))
+    return _along(p, _best_scale(earned, top), earned)
 
 
 def _along(p: Tensor, s: Tensor, earned: Earned) -> Lower:
@@ -128,7 +129,7 @@ def translated(problem: "AbstractLayerProblem", index: Tensor, p: Tensor) -> Low
     moved = torch.where(feasible[:, None], moved, torch.zeros_like(moved))
     earned = part.misfit.earned(moved)
     # shrinking keeps (D) feasible
-    return _along(moved, _best_scale(earned, torch.ones_like(earned.linear)), earned)
+    return _along(moved, _best_scale(earned, part.misfit.reach(moved).clamp(max=1)), earned)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,24 +39,21 @@ def polish(problem: AbstractLayerProblem, point: Point) -> Point:
         if not A.any() or not I.any():
             h[i] = torch.where(free[i], h[i], 0.0)
             continue
-        cost = weight[i].cpu().numpy()[A]
-        h[i], q[i] = _vertex(W[np.ix_(I, A)], A, I, point.h[i], p[i], limit[i], cost)
+        new_h, new_p = torch.zeros_like(h[i]), torch.zeros_like(q[i])
+        a, t = free[i], tight[i]
+        new_h[a], new_p[t] = vertex(torch.from_numpy(W[np.ix_(I, A)]), point.h[i, a], p[i, t], limit[i, t], weight[i, a])
+        h[i], q[i] = new_h, new_p
     return Point(h.clamp(min=0), q)
 
 
-def _vertex(
-    block: np.ndarray, A: np.ndarray, I: np.ndarray, h: Tensor, p: Tensor, limit: Tensor, weight: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """h `(n,)` and p `(m,)` of the vertex (A, I); `block` is W_IA, `weight` that of 1'h on A."""
-    new_h, new_p = np.zeros(len(A)), np.zeros(len(I))
-    x, q = h.cpu().numpy()[A], p.cpu().numpy()[I]
-    t = limit.cpu().numpy()[I]
-    solve, solve_transposed = _solvers(block)
+def vertex(block: Tensor, h: Tensor, p: Tensor, limit: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """h_A with block h_A = limit and p_I with block'p_I = -weight, next to those at hand; `block` is W_IA."""
+    M, x, q, t, w = (part.cpu().numpy() for part in (block, h, p, limit, weight))
+    solve, solve_transposed = _solvers(M)
     for _ in range(_REFINEMENTS):
-        x = x + solve(t - block @ x)
-        q = q + solve_transposed(-weight - block.T @ q)
-    new_h[A], new_p[I] = x, q
-    return torch.as_tensor(new_h).to(h), torch.as_tensor(new_p).to(p)
+        x = x + solve(t - M @ x)
+        q = q + solve_transposed(-w - M.T @ q)
+    return torch.as_tensor(x).to(h), torch.as_tensor(q).to(p)
 
 
 def _solvers(block: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
