@@ -73,6 +73,7 @@ from .inversion.methods import (
     Hybrid,
     LatentPursuit,
     LayeredBasisPursuit,
+    LayeredLinearPrograms,
     LevenbergMarquardt,
     MirroredDescent,
     Oracle,
@@ -90,13 +91,15 @@ from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from .layers.core.certificate import Certificate, certify
-from .layers.core.misfits import AbstractMisfit, Intervals, MisfitBall, Squares, Tubes
+from .layers.core.misfits import AbstractMisfit, Intervals, LargestExcess, MisfitBall, Squares, SumOfExcesses, Tubes
 from .layers.core.penalties import Penalty
 from .layers.core.problem import AbstractLayerProblem, Bound, Point, Statement
 from .layers.core.rows import Rows, Sample
 from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
+from .layers.l1_fit import L1Fit, NonnegativeL1Fit
 from .layers.lasso import Lasso
+from .layers.linf_fit import LinfFit, NonnegativeLinfFit
 from .layers.nonnegative_lasso import NonnegativeLasso
 from .layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from .layers.normalised_lasso import NormalisedLasso
@@ -186,6 +189,8 @@ __all__ = [
     "IntervalBasisPursuit",
     "Intervals",
     "Inversion",
+    "L1Fit",
+    "LargestExcess",
     "Lasso",
     "LatentPursuit",
     "Latents",
@@ -193,9 +198,11 @@ __all__ = [
     "LayerOptions",
     "LayerReport",
     "LayeredBasisPursuit",
+    "LayeredLinearPrograms",
     "LeakyReLU",
     "LevenbergMarquardt",
     "LinearizedADMM",
+    "LinfFit",
     "Magnitudes",
     "Mask",
     "Matrix",
@@ -204,7 +211,9 @@ __all__ = [
     "Mish",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
+    "NonnegativeL1Fit",
     "NonnegativeLasso",
+    "NonnegativeLinfFit",
     "NormalisedBasisPursuit",
     "NormalisedLasso",
     "NotDifferentiableWarning",
@@ -236,6 +245,7 @@ __all__ = [
     "Starts",
     "Statement",
     "StreamedInversion",
+    "SumOfExcesses",
     "Tanh",
     "Task",
     "Tubes",

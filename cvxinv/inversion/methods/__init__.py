@@ -8,6 +8,7 @@ from .gradient_descent_with_negation import GradientDescentWithNegation as Gradi
 from .hybrid import Hybrid as Hybrid
 from .latent_pursuit import LatentPursuit as LatentPursuit
 from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit
+from .layered_linear_programs import LayeredLinearPrograms as LayeredLinearPrograms
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .mirrored_descent import MirroredDescent as MirroredDescent
 from .oracle import Oracle as Oracle
