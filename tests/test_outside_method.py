@@ -124,6 +124,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.LevenbergMarquardt(restarts=3), "levenberg_marquardt", {"restarts": 3}),
         (ci.GradientDescent(max_iter=40), "gradient_descent", {"max_iter": 40}),
         (ci.LayeredBasisPursuit(lam=1e-6), "layered_basis_pursuit", {"lam": 1e-6}),
+        (ci.LayeredLinearPrograms(norm="l1"), "layered_linear_programs", {"norm": "l1"}),
         (ci.Oracle(form="layered"), "oracle", {"form": "layered"}),
         (ci.GradientDescentWithNegation(step=0.5), "gradient_descent_with_negation", {"step": 0.5}),
         (ci.MirroredDescent(restarts=2), "mirrored_descent", {"restarts": 2}),

@@ -78,7 +78,12 @@ def _with_graph(value: Tensor, of: Tensor) -> Tensor:
 
 
 def check_graph(problem: AbstractLayerProblem) -> None:
-    """Raise ValueError unless the problem was made from a tensor that requires gradients."""
+    """Raise ValueError unless the problem was made from a tensor that requires gradients, and has derivatives here."""
+    if problem.form == "excess":
+        raise ValueError(
+            f"expected a layer problem whose answer has derivatives here, got {type(problem).__name__}; use "
+            "NonnegativeBasisPursuitLinf, whose misfits are bounded by eps, or leave differentiable out"
+        )
     if not carries_graph(problem):
         names = ", ".join(("W", "b", "y", *problem.numbers))
         raise ValueError(
