@@ -40,6 +40,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "decay": {"decay": 1.5, "y": FAR, "max_iter": 400},
     "cardinalities": {"cardinalities": (2, 2)},
     "form": {"form": "layered"},
+    "norm": {"norm": "l1"},
+    "eps": {"eps": 0.5},
+    "growth": {"growth": 3.0, "y": FAR},
+    "rounds": {"rounds": 0, "y": FAR},
     "supports": {"supports": tuple(torch.ones(4, n, dtype=torch.bool) for n in (20, 40))},
     "z0": {"z0": Z + 1.0, "y": FAR},
 }
@@ -112,6 +116,8 @@ IDLE = {
     "cardinalities without noise": (G, "layered_basis_pursuit", {"cardinalities": (2, 2)}, "without noise"),
     "cardinalities beside lam": (
         G, "layered_basis_pursuit", {"cardinalities": (2, 2), "lam": 0.1, "noise": BOUND}, "with lam="),
+    "growth of sums": (G, "layered_linear_programs", {"norm": "l1", "growth": 2.0}, "never infeasible"),
+    "rounds of sums": (G, "layered_linear_programs", {"norm": "l1", "rounds": 3}, "never infeasible"),
     "lam of one layer's basis pursuit": (ONE, "layered_basis_pursuit", {"lam": 0.1}, "there is no hidden layer"),
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ from ..answer import Latents, LayerReport
 from ..method import AbstractMethod
 from ..options import penalty, positive, tidy, within
 from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
-from ..steps.idle import refuse_idle_force, refuse_idle_steps
+from ..steps.idle import raise_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LayerOptions, obstacle
 from ..steps.reading import image_map, image_rows, leaky, refuse_unlayered
 from ..steps.starts import Starts
@@ -59,7 +59,7 @@ PROGRAMS: dict[str, tuple[type[AbstractLayerProblem], type[AbstractLayerProblem]
     "linf": (LinfFit, NonnegativeLinfFit),
     "l1": (L1Fit, NonnegativeL1Fit),
 }
-_CLEAN = 1e-9  # of the largest entry: eps without noise
+_CLEAN, _ROUNDINGS = 1e-9, 16  # of the largest entry, and of that in roundings of the type y came in: eps without noise
 _MET = 1e-6  # share of eps by which an optimum may exceed it: the judge's own tolerance
 
 
@@ -105,6 +105,12 @@ class LayeredLinearPrograms(AbstractMethod):
                 f"layered_linear_programs cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'"
             )
         refuse_idle_force(self.force, self.solver, task)
+        for name in ("growth", "rounds") if self._norm(task) == "l1" else ():
+            if getattr(self, name) != getattr(type(self), name):
+                raise_idle(name, getattr(self, name), "the sum of misfits is never infeasible, and its eps stays")
+
+    def _norm(self, task: Task) -> str:
+        return self.norm or ("l1" if task.noise is not None and task.noise.norm == "l1" else "linf")
 
     def run(self, task: Task, starts: Starts) -> Latents:
         z, reports = _down(task, self)
@@ -134,7 +140,7 @@ class _Output(NamedTuple):
 def _down(task: Task, method: LayeredLinearPrograms) -> tuple[Tensor, list[LayerReport]]:
     """z `(N, n0)` and a report per layer, image layer first."""
     layers, reports = task.generator.layers, list[LayerReport]()
-    norm = method.norm or ("l1" if task.noise is not None and task.noise.norm == "l1" else "linf")
+    norm = method._norm(task)
     W, b = image_map(task)
     given: _Output | Rows = _Output(W, b, task.generator.output, task.y, task.measurement.seen(task.N).to(task.y.device))
     if task.generator.output.curved or not task.measurement.pixelwise:
@@ -160,11 +166,12 @@ def _first_eps(task: Task, method: LayeredLinearPrograms, norm: str) -> Tensor:
     given, noise = penalty(method.eps, "eps", task), task.noise
     if given is not None:
         return torch.as_tensor(given).to(task.y).expand(task.N)
-    clean = _CLEAN * task.y.abs().amax(1)
+    clean = max(_CLEAN, _ROUNDINGS * torch.finfo(task.born).eps) * task.y.abs().amax(1)
     if noise is None or (noise.norm == "l1" and norm == "l1"):
         return clean
     factor = math.sqrt(2 * math.log(max(task.measurement.length, 2))) if noise.norm == "gaussian" else 1.0
-    return torch.maximum(factor * noise.per_entry(task.seen), clean)
+    # a level that is not estimated yet is none
+    return torch.maximum((factor * noise.per_entry(task.seen)).nan_to_num(nan=0.0), clean)
 
 
 # --- one layer ------------------------------------------------------------------------------------
