@@ -73,9 +73,8 @@ class Case:
 
     @cached_property
     def problem(self) -> Any:
-        return (self.kind or kind_of(self.name))(
-            self.rows, *(self.ends or (() if self.penalty is None else (self.penalty,)))
-        )
+        kind = self.kind or kind_of(self.name)
+        return kind(self.rows, *(self.ends or ((self.penalty,) if kind.numbers else ())))
 
     @cached_property
     def reference(self) -> ci.Solution:
