@@ -68,6 +68,7 @@ from .inversion.method import AbstractMethod
 from .inversion.methods import (
     Csgm,
     DeepPhaseRetrieval,
+    GenerativeAdmm,
     GradientDescent,
     GradientDescentWithNegation,
     Hybrid,
@@ -78,6 +79,7 @@ from .inversion.methods import (
     MirroredDescent,
     Oracle,
     Plugin,
+    ProjectedGradient,
 )
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
 from .inversion.result import Inversion
@@ -121,6 +123,7 @@ from .solvers.known import SOLVERS
 from .solvers.screening import provably_zero
 from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
+from .sparse_models.recovery import SparseRecovery, sparse_recovery
 
 if TYPE_CHECKING:
     from .programs.deepinv_reconstructor import GeneratorReconstructor as GeneratorReconstructor
@@ -178,6 +181,7 @@ __all__ = [
     "FourierRows",
     "Gaussian",
     "GaussianLatent",
+    "GenerativeAdmm",
     "Generator",
     "GradientDescent",
     "GradientDescentWithNegation",
@@ -225,6 +229,7 @@ __all__ = [
     "Plugin",
     "Point",
     "ProblemTooLargeError",
+    "ProjectedGradient",
     "Radon",
     "ReLU",
     "Resampling2d",
@@ -241,6 +246,7 @@ __all__ = [
     "Solution",
     "Sparse",
     "SparseMatrix",
+    "SparseRecovery",
     "Squares",
     "Starts",
     "Statement",
@@ -261,6 +267,7 @@ __all__ = [
     "provably_zero",
     "save_generator",
     "solve",
+    "sparse_recovery",
     "verify",
     "write_comparison",
     "write_report",

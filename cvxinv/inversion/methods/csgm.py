@@ -20,27 +20,23 @@ Source: Bora, Jalal, Price, Dimakis, "Compressed sensing using generative models
 1000 steps and 10 starts for MNIST; 0.1, 500 and 2 for faces. Added: l1 noise, finish.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import choice, number, positive, tidy, within
-from ..priors import Gaussian
 from ..steps.adam import descend_by_adam
 from ..steps.given import as_start, begin, check_start
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
 from ..steps.slopes import absolute, slope_of
 from ..steps.starts import Starts
-from ..task import Noise, Task
-
-# A standard deviation that explains nothing: lam |z|^2 is 2 sigma^2 R(z) of a prior Gaussian(lam / sigma^2) for every sigma.
-_NOBODYS = 1e-100
+from ..steps.weighing import weighed
+from ..task import Task
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,7 +87,7 @@ class Csgm(AbstractMethod):
             )
 
     def run(self, task: Task, starts: Starts) -> Latents:
-        task = _weighed(task, self.lam) if self.lam else task
+        task = weighed(task, self.lam) if self.lam else task
 
         def search(part: Task, z: Tensor) -> Descent:
             slope = slope_of(part)
@@ -104,9 +100,3 @@ class Csgm(AbstractMethod):
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
         return z if self.finish is None else descend(task, z).z
-
-
-def _weighed(task: Task, lam: float) -> Task:
-    """The same with lam |z|^2 as a prior, so that every descent of the house lowers it too."""
-    prior = Gaussian(lam / _NOBODYS**2).fitted(task.generator.latent_dim, task.y.dtype, task.y.device)
-    return replace(task, noise=Noise("gaussian", torch.full_like(task.size, _NOBODYS)), prior=prior)

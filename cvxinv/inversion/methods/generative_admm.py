@@ -1,0 +1,233 @@
+"""`generative_admm`: a loss and a generative prior split apart, w = A G(z), by ADMM with a linearised step in z.
+
+    minimise over z in C, w    L(w) + H(z)    subject to w = A G(z)
+    L_rho = L(w) + H(z) + rho/2 |w - A G(z) + u|^2 - rho/2 |u|^2            u = multiplier / rho
+
+    w <- argmin L(w) + rho/2 |w - v|^2,    v = A G(z) - u
+    u <- u + q_t (w - A G(z))
+    z <- P_C(z + s (J'A'(w - A G(z) + u) - H'(z) / rho))
+
+with J the Jacobian at z, C the set of a stated prior and H = sigma^2 R its weight under gaussian noise. The loss is of the
+noise that is stated, or `loss`; its w is a proximal step, exact for every A:
+
+    "l2"      1/2 |w - y|^2         w = (y + rho v) / (1 + rho)
+    "l1"      |w - y|_1             w - y is v - y, each entry shrunk by 1/rho
+    "linf"    max |w - y|           w - y is v - y less its projection on the l1 ball of radius 1/rho (Moreau)
+
+`multiplier` says how q_t goes: "constant" is q_t = q; "decreasing" is the rule of the source's first code, from t = 3 on
+q_t = q min(1, 1 / (|w - A G(z)| t log^2(t + 1))); in "adaptive", as in its exact variant, rho stays while |w - A G(z)| is
+within its first value over t^(1/2), and else grows by (t / (t - 1))^(1/2). Lengths there count in units of |y|, so that no
+rule knows the unit of the signal.
+
+The source splits at the signal, w = G(z), so that A stands in the loss and its w takes the singular values of A for squares,
+and is no proximal step for other losses; here A goes with the generator. s left out is 1 / |A J|^2, estimated at the start
+(`steps/guarded.py`); rho counts in units in which the seen entries have mean square 1.
+
+`inner`: "gradient", one step as above, or "levenberg_marquardt", damped Gauss-Newton steps on |w + u - A G(z)|^2, which do
+not mind a badly conditioned J.
+
+The answer is the best z on the way by the loss itself, prior included. A few entries that are far off cost the l1 loss what
+their distance is, wherever z is, so that the others decide.
+
+Source: Latorre, Eftekhari, Cevher, "Fast and provable ADMM for learning with generative priors" (2019), and its code.
+Changed: the place of A; scales.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import log
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...batch import per_signal
+from ...lengths import lengths
+from ..answer import Latents
+from ..method import AbstractMethod
+from ..options import choice, number, positive, tidy, within
+from ..steps.given import as_start, begin, check_start
+from ..steps.guarded import stretch
+from ..steps.least_absolute import led_on
+from ..steps.newton import Descent, descend
+from ..steps.starts import Starts
+from ..steps.walking import Place, walk
+from ..task import Task
+
+MULTIPLIERS = ("constant", "decreasing", "adaptive")
+_FULL = 2  # steps with all of q
+_INNER_STEPS = 3  # of Levenberg-Marquardt in z: its target moves at the next step
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GenerativeAdmm(AbstractMethod):
+    """ADMM on a loss and a generator from random starts, the best by the loss; before them `z0`, if given.
+
+    loss: None, which is that of the noise that is stated, "l2", "l1" or "linf". rho: weight of the constraint, in the unit
+    of the module; left out 1 for squares, 10 for the others. sigma: q, > 0, no unit. multiplier: "constant", "decreasing" or
+    "adaptive". step: s, 1 / (entry of A J)^2, left out estimated. inner: "gradient" or "levenberg_marquardt". finish: None,
+    or "levenberg_marquardt", which leads the best z on to an optimum of the loss. max_iter: steps. tol: relative change of z
+    at which a signal stops. restarts: random starts at most. z0: latents to begin with, or an encoder of y that gives them,
+    as in `Hybrid`; with it restarts may be 0.
+    """
+
+    name: ClassVar[str] = "generative_admm"
+    priors: ClassVar[bool] = True
+
+    loss: str | None = None
+    rho: float | None = None
+    sigma: float = 1.0
+    multiplier: str = "constant"
+    step: float | None = None
+    inner: str = "gradient"
+    finish: str | None = None
+    max_iter: int = 1000
+    tol: float = 1e-12
+    restarts: int = 3
+    z0: object = per_signal(ndim=2, default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "z0", as_start(self.z0))
+        tidy(self)
+        positive(self.restarts, "restarts", least=int(self.z0 is None))
+        positive(self.max_iter, "max_iter")
+        number(self.sigma, "sigma")
+        for name in ("rho", "step"):
+            if getattr(self, name) is not None:
+                number(getattr(self, name), name)
+        within(self.tol, "tol", 0, 1)
+        choice(self.loss, "loss", (None, *LOSSES))
+        choice(self.multiplier, "multiplier", MULTIPLIERS)
+        choice(self.inner, "inner", ("gradient", "levenberg_marquardt"))
+        choice(self.finish, "finish", (None, "levenberg_marquardt"))
+
+    def check(self, task: Task) -> None:
+        check_start(self.z0, task)
+        if self.step is not None and self.inner != "gradient":
+            raise ValueError(f"expected no step with inner='levenberg_marquardt', got step={self.step:g}; leave it out")
+        loss, weighed = self._loss(task), task.prior is not None and task.prior.weighed
+        if weighed and loss != "l2":
+            raise ValueError(
+                f"generative_admm cannot weigh the prior {task.prior!r} against loss={loss!r}; leave loss out, or use Box"
+            )
+        if self.finish is not None and loss == "linf":
+            raise ValueError("expected no finish with loss='linf', got 'levenberg_marquardt'; use 'hybrid' from z0=result")
+
+    def run(self, task: Task, starts: Starts) -> Latents:
+        def search(part: Task, z: Tensor) -> Descent:
+            found = self._descend(part, z)
+            if self.finish is None:
+                return found
+            return led_on(part, found) if self._loss(part) == "l1" else descend(part, found.z)
+
+        hunt = begin(task, self.z0, search)
+        hunt.draw(starts, search, count=self.restarts)
+        return hunt.answer()
+
+    def _loss(self, task: Task) -> str:
+        stated = task.noise.norm if task.noise is not None and task.noise.norm in LOSSES else "l2"
+        return stated if self.loss is None else self.loss
+
+    def _descend(self, task: Task, z: Tensor) -> Descent:
+        loss = LOSSES[self._loss(task)]
+        z = z if task.prior is None else task.prior.project(z)
+        step = _estimated(task, z) if self.step is None else torch.full_like(task.size, self.step)
+        unit = task.size / task.seen.to(task.size).sqrt()  # root mean square of the seen entries
+        rho = (self.rho or loss.rho) * torch.where(unit > 0, unit, torch.ones_like(unit)) ** loss.power
+        u, first = torch.zeros_like(task.y), torch.full_like(task.size, torch.nan)
+
+        def rule(part: Task, at: _Split, k: int) -> "tuple[_Split, Tensor]":
+            seen = part.residual(part.generator(at.z)) + part.y
+            # the loss of z itself, which is what is asked for, not of w
+            return self._next(part, at, seen, loss, k + 1), loss.length(part, at.z, seen - part.y)
+
+        return walk(task, _Split(z, u, step, rho, first), rule, max_iter=self.max_iter, tol=self.tol)
+
+    def _next(self, task: Task, at: "_Split", seen: Tensor, loss: "Loss", t: int) -> "_Split":
+        w = task.y + loss.prox(seen - at.u - task.y, 1 / at.rho)
+        apart = w - seen  # a hidden entry is 0 on both sides
+        length = lengths(apart) / task.size.clamp(min=torch.finfo(w.dtype).tiny)
+        first = torch.where(at.first.isnan(), length, at.first)
+        u = at.u + self._share(length, t)[:, None] * apart
+        z = self._moved(task, at, seen, w + u)
+        grows = (length > first / t**0.5) & (self.multiplier == "adaptive") & (t > 1)
+        factor = torch.where(grows, (t / max(t - 1, 1)) ** 0.5, 1.0).to(z)
+        # the multiplier stays where rho grows, and u is the multiplier over rho
+        return _Split(z, u / factor[:, None], at.step, at.rho * factor, first)
+
+    def _share(self, length: Tensor, t: int) -> Tensor:
+        """q_t, `(N,)`; length: |w - A G(z)| over |y|."""
+        if self.multiplier != "decreasing" or t <= _FULL:
+            return torch.full_like(length, self.sigma)
+        return self.sigma * (1 / (length * t * log(t + 1) ** 2)).clamp(max=1.0)
+
+    def _moved(self, task: Task, at: "_Split", seen: Tensor, goal: Tensor) -> Tensor:
+        """z led towards A G(z) = goal."""
+        if self.inner == "levenberg_marquardt":
+            # rho/2 |goal - A G(z)|^2 + sigma^2 R is rho/2 times a merit of noise sigma / rho^(1/2)
+            noise = replace(task.noise, bound=task.noise.bound / at.rho.sqrt()) if task.weighed and task.noise else None
+            near = replace(task, y=goal, noise=noise, cut=None)
+            return descend(near, at.z, _INNER_STEPS).z
+        x, piece = task.generator.piece(at.z)
+        slope = piece.pull(task.measurement.at(x).adjoint(goal - seen)[:, None])[:, 0]
+        z = at.z + at.step[:, None] * (slope - task.prior_gradient(at.z) / at.rho[:, None])
+        return z if task.prior is None else task.prior.project(z)
+
+
+@dataclass(frozen=True, eq=False)
+class _Split(Place):
+    """z `(N, n0)` with u `(N, k)`, and `(N,)` each the step in z, rho, and |w - A G(z)| / |y| as it was first."""
+
+    u: Tensor = per_signal()
+    step: Tensor = per_signal()
+    rho: Tensor = per_signal()
+    first: Tensor = per_signal()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of residuals r `(N, k)`: its proximal step with weights t `(N,)`; a length of r that grows with it and is no
+    smaller than that in l2; and the power of the signal's unit in rho."""
+
+    prox: Callable[[Tensor, Tensor], Tensor]
+    length: Callable[[Task, Tensor, Tensor], Tensor]
+    power: int
+    rho: float  # where none is said
+
+
+def shrink(r: Tensor, t: Tensor) -> Tensor:
+    """argmin |x|_1 + |x - r|^2 / (2 t)."""
+    return r.sign() * (r.abs() - t[:, None]).clamp(min=0)
+
+
+def onto_l1_ball(r: Tensor, radius: Tensor) -> Tensor:
+    """The nearest point with |x|_1 <= radius `(N,)`; Duchi et al. (2008): shrink by what leaves that length."""
+    size = r.abs().sort(1, descending=True).values
+    counts = torch.arange(1, r.shape[1] + 1, dtype=r.dtype, device=r.device)
+    level = (size.cumsum(1) - radius[:, None]) / counts
+    last = ((size > level) * counts).amax(1).long().clamp(min=1) - 1
+    return shrink(r, level.gather(1, last[:, None])[:, 0].clamp(min=0))
+
+
+def shrink_largest(r: Tensor, t: Tensor) -> Tensor:
+    """argmin max |x| + |x - r|^2 / (2 t)."""
+    return r - onto_l1_ball(r, t)
+
+
+def _shared(r: Tensor, t: Tensor) -> Tensor:
+    """argmin 1/2 |x|^2 + |x - r|^2 / (2 t)."""
+    return r / (1 + t[:, None])
+
+
+LOSSES = {
+    "l2": Loss(_shared, lambda task, z, r: task.merit(z, lengths(r)), 0, 1.0),
+    "l1": Loss(shrink, lambda task, z, r: r.abs().sum(1), -1, 10.0),
+    # of k entries of one size the l2 length
+    "linf": Loss(shrink_largest, lambda task, z, r: r.abs().amax(1) * r.shape[1] ** 0.5, -1, 10.0),
+}
+
+
+def _estimated(task: Task, z: Tensor) -> Tensor:
+    """1 / |A J(z)|^2, `(N,)`; 1 where nothing moves."""
+    top = stretch(task, z)
+    return 1 / torch.where((top > 0) & torch.isfinite(top), top, torch.ones_like(top))
