@@ -7,7 +7,8 @@ import torch
 from test_inversion import error, net, signals
 
 import cvxinv as ci
-from cvxinv.inversion.methods.generative_admm import LOSSES, onto_l1_ball
+from cvxinv.inversion.methods.generative_admm import LOSSES
+from cvxinv.inversion.steps.proximal import onto_l1_ball
 
 G = net((4, 40, 80))
 Z, Y = signals(G, 5)

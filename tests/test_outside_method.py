@@ -132,6 +132,7 @@ def test_an_object_and_its_name_with_keywords_are_the_same():
         (ci.DeepPhaseRetrieval(max_iter=40), "deep_phase_retrieval", {"max_iter": 40}),
         (ci.ProjectedGradient(max_iter=3), "projected_gradient", {"max_iter": 3}),
         (ci.GenerativeAdmm(max_iter=20, rho=2.0), "generative_admm", {"max_iter": 20, "rho": 2.0}),
+        (ci.IntermediateLayers(max_iter=20), "intermediate_layers", {"max_iter": 20}),
         (ci.Csgm(max_iter=20, restarts=2), "csgm", {"max_iter": 20, "restarts": 2}),
     ]
     assert {name for _, name, _ in pairs} == set(ci.METHODS)

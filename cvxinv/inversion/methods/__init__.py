@@ -7,6 +7,7 @@ from .generative_admm import GenerativeAdmm as GenerativeAdmm
 from .gradient_descent import GradientDescent as GradientDescent
 from .gradient_descent_with_negation import GradientDescentWithNegation as GradientDescentWithNegation
 from .hybrid import Hybrid as Hybrid
+from .intermediate_layers import IntermediateLayers as IntermediateLayers
 from .latent_pursuit import LatentPursuit as LatentPursuit
 from .layered_basis_pursuit import LayeredBasisPursuit as LayeredBasisPursuit
 from .layered_linear_programs import LayeredLinearPrograms as LayeredLinearPrograms

@@ -50,6 +50,7 @@ from ..steps.given import as_start, begin, check_start
 from ..steps.guarded import stretch
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
+from ..steps.proximal import share, shrink, shrink_largest
 from ..steps.starts import Starts
 from ..steps.walking import Place, walk
 from ..task import Task
@@ -195,32 +196,8 @@ class Loss:
     rho: float  # where none is said
 
 
-def shrink(r: Tensor, t: Tensor) -> Tensor:
-    """argmin |x|_1 + |x - r|^2 / (2 t)."""
-    return r.sign() * (r.abs() - t[:, None]).clamp(min=0)
-
-
-def onto_l1_ball(r: Tensor, radius: Tensor) -> Tensor:
-    """The nearest point with |x|_1 <= radius `(N,)`; Duchi et al. (2008): shrink by what leaves that length."""
-    size = r.abs().sort(1, descending=True).values
-    counts = torch.arange(1, r.shape[1] + 1, dtype=r.dtype, device=r.device)
-    level = (size.cumsum(1) - radius[:, None]) / counts
-    last = ((size > level) * counts).amax(1).long().clamp(min=1) - 1
-    return shrink(r, level.gather(1, last[:, None])[:, 0].clamp(min=0))
-
-
-def shrink_largest(r: Tensor, t: Tensor) -> Tensor:
-    """argmin max |x| + |x - r|^2 / (2 t)."""
-    return r - onto_l1_ball(r, t)
-
-
-def _shared(r: Tensor, t: Tensor) -> Tensor:
-    """argmin 1/2 |x|^2 + |x - r|^2 / (2 t)."""
-    return r / (1 + t[:, None])
-
-
 LOSSES = {
-    "l2": Loss(_shared, lambda task, z, r: task.merit(z, lengths(r)), 0, 1.0),
+    "l2": Loss(share, lambda task, z, r: task.merit(z, lengths(r)), 0, 1.0),
     "l1": Loss(shrink, lambda task, z, r: r.abs().sum(1), -1, 10.0),
     # of k entries of one size the l2 length
     "linf": Loss(shrink_largest, lambda task, z, r: r.abs().amax(1) * r.shape[1] ** 0.5, -1, 10.0),

@@ -1,0 +1,119 @@
+"""`intermediate_layers`: z by Adam, then hidden layers let go of what lies below them, then back to the range.
+
+1. z by Adam with a ramp of its rate (`steps/freeing.py`) from random starts, on the misfit.
+2. Hidden activations, one layer after the other, each in an l1 ball around what the layers below make of the one before
+   (`steps/freeing.py`): a signal x that need not be any G(z), and explains y better.
+3. Back: the z with G(z) nearest to x, entries that were not seen included, by Levenberg-Marquardt from the z of 1. It is the
+   answer where it explains y better than that one.
+
+So the answer is a latent, as of every method, and is judged as one. The signal x of step 2 itself, for y that no latent
+explains, is what `IntermediateLayers().freed_signals` gives, of anybody's latents.
+
+Source: Daras, Dean, Jalal, Dimakis, "Intermediate layer optimization for inverse problems using deep generative models"
+(2021), and its code: steps 1 and 2, Adam of rate 0.1, some hundred steps for each layer. Added: step 3, l1 noise.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...batch import per_signal
+from ...generator.abstract import AbstractGenerator
+from ...generator.chain import Generator
+from ...measurement.entries import Everything
+from ..answer import Latents
+from ..method import AbstractMethod
+from ..options import number, positive, tidy
+from ..steps.adam import descend_by_adam
+from ..steps.freeing import Freeing, freed, ramp
+from ..steps.given import as_start, begin, check_start
+from ..steps.newton import Descent, descend
+from ..steps.slopes import absolute, slope_of
+from ..steps.starts import Starts
+from ..task import Task, make_task
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class IntermediateLayers(AbstractMethod):
+    """Intermediate layer optimisation, led back to the range, from random starts; before them `z0`, where it is given.
+
+    radius: of the l1 ball of every hidden layer, a share of its activations' own l1 length, >= 0. max_iter: steps of Adam in
+    z, and in each hidden layer. rate: of Adam, latent units, and shares of the root mean square of the activations.
+    restarts: random starts at most. z0: latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it
+    restarts may be 0.
+    """
+
+    name: ClassVar[str] = "intermediate_layers"
+    priors: ClassVar[bool] = False
+
+    radius: float = 0.1
+    max_iter: int = 300
+    rate: float = 0.1
+    restarts: int = 1
+    z0: object = per_signal(ndim=2, default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "z0", as_start(self.z0))
+        tidy(self)
+        positive(self.restarts, "restarts", least=int(self.z0 is None))
+        positive(self.max_iter, "max_iter")
+        number(self.rate, "rate")
+        number(self.radius, "radius", least=0)
+
+    def check(self, task: Task) -> None:
+        check_start(self.z0, task)
+        check_layers(task.generator)
+
+    def run(self, task: Task, starts: Starts) -> Latents:
+        def search(part: Task, z: Tensor) -> Descent:
+            first = descend_by_adam(
+                part,
+                z,
+                rate=lambda k: self.rate * ramp((k + 1) / self.max_iter),
+                max_iter=self.max_iter,
+                slope=slope_of(part),
+            )
+            return self._through(part, first)
+
+        hunt = begin(task, self.z0, search)
+        hunt.draw(starts, search, count=self.restarts)
+        return hunt.answer()
+
+    def _through(self, task: Task, first: Descent) -> Descent:
+        x = freed(task, first.z, self._freeing(task))
+        whole = replace(task, y=x, measurement=Everything(x.shape[1]), noise=None, cut=None)
+        back = descend(whole, first.z).z
+        misfit = task.misfit(back)
+        merit = slope_of(task)(task, back)[0] if absolute(task) else misfit
+        second = Descent(back, misfit, merit, first.steps)
+        better = torch.nan_to_num(second.merit, nan=torch.inf) < first.merit
+        first.put(better, second.take(better))
+        return first
+
+    def freed_signals(
+        self, generator: AbstractGenerator, y: Tensor, z: Tensor, *, measurement: object = None, noise: object = None
+    ) -> Tensor:
+        """Step 2 alone: signals `(N, d)` out of range near G(z), of latents z `(N, n0)`, that explain y `(N, k)` better.
+
+        measurement, noise: as in `invert`. Raises TypeError or ValueError for what does not fit.
+        """
+        check_layers(generator)
+        task = make_task(generator, y, measurement, noise)
+        if z.shape != (task.N, generator.latent_dim):
+            raise ValueError(f"expected z of shape ({task.N}, {generator.latent_dim}), got {tuple(z.shape)}; one per signal")
+        return freed(task, z.to(task.y), self._freeing(task))
+
+    def _freeing(self, task: Task) -> Freeing:
+        return Freeing((self.radius,) * (len(task.generator.layers) - 1), self.max_iter, self.rate)
+
+
+def check_layers(G: object) -> None:
+    """Raises ValueError where a generator is no chain of layers, or has no hidden one."""
+    if not isinstance(G, Generator) or len(G.layers) < 2:
+        got = "one without a hidden layer" if isinstance(G, Generator) else type(G).__name__
+        raise ValueError(
+            f"intermediate_layers cannot invert this: expected a chain of layers with a hidden one, got {got}; use "
+            "method='hybrid' or 'csgm'"
+        )
