@@ -185,6 +185,16 @@ def test_a_mask_and_a_matrix_are_used(folder: Path):
     assert ci.Inversion.load("measured").signal.shape == (4, D)
 
 
+def test_magnitudes_are_inverted_and_judged_as_magnitudes(folder: Path):
+    for name, words in (("y", ()), ("Ay", ("--matrix", "A.npy"))):
+        np.save("abs.npy", np.abs(np.load(f"{name}.npy")))
+        assert run("invert", "tiny", "abs.npy", "-o", f"from_{name}", "--magnitudes", *words).exit_code == 0
+        assert run("verify", "tiny", "abs.npy", f"from_{name}", "--magnitudes", *words).exit_code == 0
+        assert ci.Inversion.load(f"from_{name}").settings["measurement"].startswith("Magnitudes(")
+    done = run("verify", "tiny", "abs.npy", "from_y")
+    assert done.exit_code == 2 and "Magnitudes(Everything)" in done.output
+
+
 def test_noise_is_used(folder: Path):
     np.save("noisy.npy", np.load("y.npy") + 1e-3)
     assert run("invert", "tiny", "noisy.npy", "-o", "out", "--quiet").exit_code == 1

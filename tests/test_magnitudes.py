@@ -1,6 +1,7 @@
 """Magnitudes: a measurement without signs goes the road of the linear ones, or is refused by name."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,23 @@ def test_hybrid_says_why_it_takes_no_layered_start():
     _, x = signals(G, 2)
     R = ci.invert(G, seen_of(ci.Magnitudes(A), x), measurement=ci.Magnitudes(A), restarts=30)
     assert any("no layered start: the measurement Magnitudes(Matrix) is not linear" in note for note in R.notes)
+
+
+@pytest.mark.parametrize("noise", [None, ("l1", 1.0), ("linf", 0.05), ("gaussian", 0.02)], ids=str)
+@pytest.mark.parametrize("method", ci.METHODS)
+def test_every_method_takes_magnitudes_or_refuses_them_by_name(method: str, noise: object):
+    G, seeing = net(SIZES), ci.Magnitudes(A)
+    z, x = signals(G, 3)
+    y, few = seeing.observe(x), {f.name for f in fields(ci.METHODS[method])} & {"max_iter"}
+    options: dict = {"max_iter": 30} if few and method != "oracle" else {}
+    options |= {"truth": z} if method == "oracle" else {}
+    try:
+        R = ci.invert(G, y, method, measurement=seeing, noise=noise, on_fail="ignore", **options)
+    except ValueError as error:
+        assert re.search("is not linear|expected a linear measurement, got Magnitudes|max_iter", str(error)), error
+    else:
+        again = ci.verify(G, y, R.z, measurement=seeing, noise=noise)
+        assert R.z.isfinite().all() and list(again.status) == list(R.status)
 
 
 class Squared(ci.AbstractMeasurement):

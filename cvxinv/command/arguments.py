@@ -22,6 +22,7 @@ MatrixFile = Annotated[
     Path | None,
     typer.Option("--matrix", metavar="FILE", help="A (k, d), dense or of scipy.sparse.save_npz; SIGNALS then hold y = A x."),
 ]
+PhaselessSignals = Annotated[bool, typer.Option("--magnitudes", help="SIGNALS hold |x|, or |A x|: signs were not seen.")]
 HideClipped = Annotated[bool, typer.Option("--hide-clipped", help="PNG: pixels at 0 or 255 count as not seen.")]
 NoiseBound = Annotated[
     str | None,

@@ -26,6 +26,7 @@ from ..inversion.storage import check_writable, read_latents
 from ..inversion.task import AUTO
 from ..inversion.verify import verify
 from ..measurement.given import check_given
+from ..measurement.magnitudes import Magnitudes
 from ..pages.inspection import inspect_and_sample
 from ..pages.png import RECOVERED, write_pictures
 from ..pages.report import write_report
@@ -40,6 +41,7 @@ from .arguments import (
     MatrixFile,
     NoiseBound,
     Output,
+    PhaselessSignals,
     Prior,
     Seed,
     Signals,
@@ -140,6 +142,7 @@ def invert_command(
     label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
+    magnitudes: PhaselessSignals = False,
     hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
     prior: Prior = None,
@@ -183,6 +186,7 @@ def invert_command(
         signal = signals_for(G, signals)
         seen = measurement_of(G, mask, matrix)
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
+        watched: object = Magnitudes(seen) if magnitudes else seen
         names = picture_names(G, signal, png)
         known = None if truth is None else read_latents(truth).to(G.device)
         first = None if z0 is None else Inversion.load(z0) if z0.is_dir() else read_latents(z0).to(G.device)
@@ -190,7 +194,7 @@ def invert_command(
         options: dict[str, Any] = {name: value for name, value in given if value is not None}
         outcome.may_write = out
         inversion = invert(
-            G, signal.y, method, measurement=seen, noise=noise_of(noise), prior=prior_of(prior), truth=known, seed=seed,
+            G, signal.y, method, measurement=watched, noise=noise_of(noise), prior=prior_of(prior), truth=known, seed=seed,
             chunk=chunk, progress=False if quiet else None, on_fail="ignore", checkpoint=out, resume=resume,
             overwrite=overwrite, time_limit=time_limit, cluster=_cluster(cluster), **options,
         )  # fmt: skip
@@ -199,9 +203,9 @@ def invert_command(
         if names:
             files["pictures"] = write_pictures(inversion.signal, G, out / RECOVERED, names)
         if report is not None:
-            files["report"] = write_report(inversion, report, y=signal.y, generator=G, measurement=seen, truth=known)
+            files["report"] = write_report(inversion, report, y=signal.y, generator=G, measurement=watched, truth=known)
         if certificates is not None:
-            files["certificates"] = inversion.export(certificates, G, signal.y, seen)
+            files["certificates"] = inversion.export(certificates, G, signal.y, watched)
         rows = check_against_cvxpy(inversion, exact_check) if exact_check else None
         if as_json:
             print_json(inversion_dict(inversion, files, rows, signal.notes))
@@ -223,6 +227,7 @@ def verify_command(
     label: Label = None,
     mask: MaskFile = None,
     matrix: MatrixFile = None,
+    magnitudes: PhaselessSignals = False,
     hide_clipped: HideClipped = False,
     noise: NoiseBound = None,
     prior: Prior = None,
@@ -234,8 +239,9 @@ def verify_command(
         signal, z = signals_for(G, signals), read_latents(latents)
         seen = measurement_of(G, mask, matrix)
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
-        stated, known, notes = _as_it_was_made(latents, noise_of(noise), prior_of(prior), seen is not None)
-        verdict = verify(G, signal.y, z, measurement=seen, noise=stated, prior=known)
+        watched: object = Magnitudes(seen) if magnitudes else seen
+        stated, known, notes = _as_it_was_made(latents, noise_of(noise), prior_of(prior), watched is not None)
+        verdict = verify(G, signal.y, z, measurement=watched, noise=stated, prior=known)
         notes = [*signal.notes, *notes]
         if as_json:
             print_json(verdict_dict(verdict) | {"notes": notes})

@@ -1,6 +1,7 @@
 """Magnitudes: what a linear measurement gives, without its signs (phase retrieval of real signals)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class Magnitudes(AbstractMeasurement):
     |y - |A x||^2 where y > 0: there it falls to both sides.
     """
 
-    measurement: AbstractMeasurement | None = per_signal(default=None)
+    measurement: Any = per_signal(default=None)  # an AbstractMeasurement once it is made
 
     def __post_init__(self) -> None:
         if self.measurement is None:
@@ -42,7 +43,8 @@ class Magnitudes(AbstractMeasurement):
             raise ValueError(
                 "expected Magnitudes of a measurement that knows its size, got none; pass Magnitudes(cvxinv.Everything(d))"
             )
-        return self.measurement
+        inner: AbstractMeasurement = self.measurement
+        return inner
 
     @property
     def linear(self) -> bool:  # type: ignore[override]
