@@ -6,7 +6,8 @@ All three begin with the leading eigenvector of a weighted Gram matrix of A on a
 
 point at, of length phi = (mean y^2)^(1/2). x comes back up to its sign. They know nothing of pictures; two know s, the
 number of entries that are not 0. Numbers below are from the public code of CoPRAM's authors, which has all three; the papers
-were not read. Where an entry of A x is 0 its sign counts as 1.
+were not read. Where an entry of A x is 0 its sign counts as 1, and of all iterates the one that explains y best comes back:
+with too few magnitudes they lead away.
 
 Source: Wang, Zhang, Giannakis, Akcakaya, Chen, "Sparse phase retrieval via truncated amplitude flow" (2018); Jagatap,
 Hegde, "Sample-efficient algorithms for recovering structured signals from magnitude-only measurements" (2019); Cai, Li, Ma,
@@ -32,24 +33,26 @@ def sparta(A: Tensor, y: Tensor, s: int, iterations: int = 1000) -> Tensor:
     m, gamma = len(A), 0.7
     support = _marginals(A, y).topk(s).indices
     rows = (y / A[:, support].norm(dim=1)).topk(ceil(m / 6)).indices
-    x = _begin(A, y, support, rows)
+    x = best = _begin(A, y, support, rows)
     for _ in range(iterations):
         u = A @ x
         if _over(A, x, y):
             break
         kept = u.abs() >= y / (1 + gamma)
         x = _largest(x - A.T @ (kept * (u - y * _sign(u))) / m, s)
-    return x
+        best = _nearer(A, y, x, best)
+    return best
 
 
 def copram(A: Tensor, y: Tensor, s: int, iterations: int = 50) -> Tensor:
     """CoPRAM: signs of A x, and CoSaMP on what they make linear, in turn; it begins on the s largest marginals."""
-    x = _begin(A, y, _marginals(A, y).topk(s).indices)
+    x = best = _begin(A, y, _marginals(A, y).topk(s).indices)
     for _ in range(iterations):
         if _over(A, x, y):
             break
         x = _cosamp(A, y * _sign(A @ x), s, x)
-    return x
+        best = _nearer(A, y, x, best)
+    return best
 
 
 def thresholded_wirtinger_flow(A: Tensor, y: Tensor, iterations: int = 1000) -> Tensor:
@@ -63,7 +66,7 @@ def thresholded_wirtinger_flow(A: Tensor, y: Tensor, iterations: int = 1000) -> 
     (m, n), alpha, beta, mu = A.shape, 1.5, 0.3, 0.23
     marginals, power = _marginals(A, y), y.square().mean()
     support = (marginals > power * (1 + alpha * (log(m * n) / m) ** 0.5)).nonzero()[:, 0]
-    x = _begin(A, y, support if len(support) else marginals.topk(1).indices)
+    x = best = _begin(A, y, support if len(support) else marginals.topk(1).indices)
     for _ in range(iterations):
         if _over(A, x, y):
             break
@@ -72,7 +75,8 @@ def thresholded_wirtinger_flow(A: Tensor, y: Tensor, iterations: int = 1000) -> 
         moved = x - mu / power * (A.T @ excess) / m
         tau = (beta * log(m * n)) ** 0.5 / m * excess.norm()
         x = moved.sign() * (moved.abs() - mu / power * tau).clamp(min=0)
-    return x
+        best = _nearer(A, y, x, best)
+    return best
 
 
 def _marginals(A: Tensor, y: Tensor) -> Tensor:
@@ -92,6 +96,11 @@ def _over(A: Tensor, x: Tensor, y: Tensor) -> bool:
     """Whether x explains y, or leads nowhere."""
     far = not bool(x.norm() <= _DIVERGED * y.square().mean().sqrt())
     return far or bool(((A @ x).abs() - y).norm() <= _STOP * y.norm())
+
+
+def _nearer(A: Tensor, y: Tensor, x: Tensor, best: Tensor) -> Tensor:
+    """Whichever explains y better."""
+    return x if bool(((A @ x).abs() - y).norm() < ((A @ best).abs() - y).norm()) else best
 
 
 def _sign(u: Tensor) -> Tensor:

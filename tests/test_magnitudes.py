@@ -278,13 +278,13 @@ def test_every_method_takes_magnitudes_or_refuses_them_by_name(method: str, nois
     y, few = seeing.observe(x), {f.name for f in fields(ci.METHODS[method])} & {"max_iter"}
     options: dict = {"max_iter": 30} if few and method != "oracle" else {}
     options |= {"truth": z} if method == "oracle" else {}
+    R, refused = None, ""
     try:
         R = ci.invert(G, y, method, measurement=seeing, noise=noise, on_fail="ignore", **options)
     except ValueError as error:
-        assert re.search("is not linear|expected a linear measurement, got Magnitudes|max_iter", str(error)), error
-    else:
-        again = ci.verify(G, y, R.z, measurement=seeing, noise=noise)
-        assert R.z.isfinite().all() and list(again.status) == list(R.status)
+        refused = str(error)
+    judged = R and ci.verify(G, y, R.z, measurement=seeing, noise=noise)
+    assert list(judged.status) == list(R.status) if judged else re.search("is not linear|a linear measurement", refused)
 
 
 class Squared(ci.AbstractMeasurement):
