@@ -94,7 +94,16 @@ from .inversion.verify import Verdict, verify
 from .layers.activated_lasso import ActivatedLasso
 from .layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from .layers.core.certificate import Certificate, certify
-from .layers.core.misfits import AbstractMisfit, Intervals, LargestExcess, MisfitBall, Squares, SumOfExcesses, Tubes
+from .layers.core.misfits import (
+    AbstractMisfit,
+    Intervals,
+    LargestExcess,
+    MisfitBall,
+    Squares,
+    SumOfExcesses,
+    SumOfRooms,
+    Tubes,
+)
 from .layers.core.penalties import Penalty
 from .layers.core.problem import AbstractLayerProblem, Bound, Point, Statement
 from .layers.core.rows import Rows, Sample
@@ -106,6 +115,7 @@ from .layers.linf_fit import LinfFit, NonnegativeLinfFit
 from .layers.nonnegative_lasso import NonnegativeLasso
 from .layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from .layers.normalised_lasso import NormalisedLasso
+from .layers.relaxed_fit import NonnegativeRelaxedFit, RelaxedFit
 from .measurement.abstract import AbstractMeasurement
 from .measurement.composed import Composed
 from .measurement.entries import Everything, Mask
@@ -220,6 +230,7 @@ __all__ = [
     "NonnegativeL1Fit",
     "NonnegativeLasso",
     "NonnegativeLinfFit",
+    "NonnegativeRelaxedFit",
     "NormalisedBasisPursuit",
     "NormalisedLasso",
     "NotDifferentiableWarning",
@@ -234,6 +245,7 @@ __all__ = [
     "ProjectedGradient",
     "Radon",
     "ReLU",
+    "RelaxedFit",
     "Resampling2d",
     "Rescaled",
     "Rows",
@@ -254,6 +266,7 @@ __all__ = [
     "Statement",
     "StreamedInversion",
     "SumOfExcesses",
+    "SumOfRooms",
     "Tanh",
     "Task",
     "Tubes",

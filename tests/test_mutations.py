@@ -213,7 +213,18 @@ EXCESSES = shared(
         "v - self.nearest(rho * (v - y)) / (2 * rho)",
     ),
 )
-SHARED = (*SQUARES, *BALL, *INTERVALS, *TUBES, *EXCESSES, *WEIGHTS, *BOUNDS, *PROBLEM, *CURVED)
+ROOMS = shared(
+    "misfits", "relaxed_fit nonnegative_relaxed_fit",
+    ("weight dropped from the rooms", "(self.rows.fit.sqrt() * self.rows.residual(h, v).abs())",
+     "(self.rows.fit * self.rows.residual(h, v).abs())"),
+    ("on rows without a limit", "torch.where(rows.on, rows.y, torch.where(rows.off, 0.0, none))",
+     "torch.where(rows.on, none, torch.where(rows.off, 0.0, none))"),
+    ("p as low as it likes", "return -torch.where(rows.on, rows.weight.sqrt(), 0.0),",
+     "return -9 * torch.where(rows.on, rows.weight.sqrt(), 0.0),"),
+    ("every h allowed", "return True\n\n    def value", "return False\n\n    def value"),
+    ("a ray of any sign", "self.nearest(finite_numbers(p)).clamp(min=0))", "self.nearest(finite_numbers(p)))"),
+)  # fmt: skip
+SHARED = (*SQUARES, *BALL, *INTERVALS, *TUBES, *EXCESSES, *ROOMS, *WEIGHTS, *BOUNDS, *PROBLEM, *CURVED)
 
 MISFIT = "misfit = cp.sum_squares(cp.multiply(s.weight_on**0.5, s.W_on @ {h} + s.b_on - s.y_on)) / 2"
 GRAM_LINEAR = "- (s.W_on.T @ (s.weight_on * t)) @ {h}"
@@ -294,6 +305,17 @@ FAULTS = {
         Fault("bias dropped from the upper side", "above = s.W_on @ h + s.b_on - s.y_on", "above = s.W_on @ h - s.y_on"),
         Fault("off rows free of charge", "cp.sum(on) + cp.sum(off)", "cp.sum(on)"),
         Fault("statement without lower sides", "(below, s.on, -1)", "(None, s.on, -1)"),
+        Fault("sign of the lower multipliers", "(below, s.on, -1)", "(below, s.on, 1)"),
+        Fault("h >= 0 dropped from the statement", "([h >= 0] if self.nonnegative else [])", "[]"),
+        Fault("a price on h", "lam=0.0)", "lam=0.1)"),
+    ),
+    "relaxed_fit": (
+        Fault("weight dropped from the statement", "s.weight_on**0.5", "s.weight_on**0"),
+        Fault("bias dropped from the rooms", "s.y_on - s.W_on @ h - s.b_on <= room", "s.y_on - s.W_on @ h <= room"),
+        Fault("bias dropped from the limits", "s.W_on @ h + s.b_on <= s.y_on", "s.W_on @ h <= s.y_on"),
+        Fault("statement without upper ends", "(above, s.on, 1)", "(None, s.on, 1)"),
+        Fault("statement without off rows", "(over, s.off, 1))", "(None, s.off, 1))"),
+        Fault("statement without prices", "(below, s.on, -1)", "(None, s.on, -1)"),
         Fault("sign of the lower multipliers", "(below, s.on, -1)", "(below, s.on, 1)"),
         Fault("h >= 0 dropped from the statement", "([h >= 0] if self.nonnegative else [])", "[]"),
         Fault("a price on h", "lam=0.0)", "lam=0.1)"),

@@ -11,6 +11,7 @@ s linear - s^2 square / 2 (`earned`). A length has no square: eps |p_on / w^(1/2
 
 With e_i = w^(1/2) |v - y|_i on the on rows and max(v_i, 0) on the off rows, the largest of the e is the sup over C = {sum_on
 |p_i| / w^(1/2) + sum_off p_i <= 1, p_off >= 0}, their sum that over C = {|p_i| <= w^(1/2) on on, 0 <= p_i <= 1 on off}.
+Where p has no upper end, C = {p_i >= -w^(1/2) on on, p_i >= 0 on off}, v may not be above y at all: `SumOfRooms`.
 """
 
 from abc import ABC, abstractmethod
@@ -53,13 +54,14 @@ class Excess(NamedTuple):
 class Slopes(NamedTuple):
     """The subgradients of F at some v: p = fixed + q unit, q open on the `open` rows, 0 elsewhere; `(N, m)` each.
 
-    total: q >= 0 with the sum 1 in each signal that has an open row; else -1 <= q <= 1.
+    total: q >= 0 with the sum 1 in each signal that has an open row; else q is between the two `ends`.
     """
 
     fixed: Tensor
     unit: Tensor
     open: Tensor
     total: bool
+    ends: tuple[float, float] = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,11 @@ class AbstractMisfit(ABC):
     rows: Rows
     form: ClassVar[str]
     homogeneous: ClassVar[bool] = True
+
+    @property
+    def forbids(self) -> bool:
+        """Whether there may be an h for which F is infinite."""
+        return True
 
     # --- the value and the limits ---
 
@@ -103,6 +110,11 @@ class AbstractMisfit(ABC):
             return Excess(v - hi, size, None, None, None)
         above, under = v - hi, lo - v
         return Excess(torch.maximum(above, under), size + _finite(torch.where(above >= under, hi, lo)), None, None, None)
+
+    @property
+    def priced(self) -> Tensor:
+        """Limited rows that are paid for besides, bool `(N, m)`."""
+        return torch.zeros_like(self.rows.on)
 
     @property
     def fit(self) -> Tensor:
@@ -179,6 +191,10 @@ class Squares(AbstractMisfit):
 
     form: ClassVar[str] = "quadratic"
     homogeneous: ClassVar[bool] = False
+
+    @property
+    def forbids(self) -> bool:
+        return self.rows.any_off
 
     def value(self, h: Tensor, v: Tensor | None = None) -> Tensor | None:
         r = self.rows.residual(h, v)
@@ -365,10 +381,14 @@ class Tubes(Intervals):
 
 @dataclass(frozen=True, eq=False)
 class AbstractExcesses(AbstractMisfit):
-    """F(v) = sup over p in C of p'(v - y), y = 0 on the off rows; C holds 0. Nothing is forbidden, whatever v is."""
+    """F(v) = sup over p in C of p'(v - y), y = 0 on the off rows; C holds 0. Where C is bounded, no v is forbidden."""
 
     form: ClassVar[str] = "excess"
     homogeneous: ClassVar[bool] = False
+
+    @property
+    def forbids(self) -> bool:
+        return False
 
     @cached_property
     def width(self) -> Tensor:
@@ -495,6 +515,65 @@ class SumOfExcesses(AbstractExcesses):
     def nearest(self, q: Tensor) -> Tensor:
         low, high = self.sides
         return torch.minimum(torch.maximum(q, low), high)
+
+
+@dataclass(frozen=True, eq=False)
+class SumOfRooms(AbstractExcesses):
+    """F(v) = sum_on w^(1/2) (y - v) with v <= y on the on rows and v <= 0 on the off rows.
+
+    Its value counts |y - v|: the same wherever a v is allowed, and no less where rounding takes it beyond its limit.
+    """
+
+    @property
+    def forbids(self) -> bool:
+        return True
+
+    def value(self, h: Tensor, v: Tensor | None = None) -> Tensor | None:
+        return (self.rows.fit.sqrt() * self.rows.residual(h, v).abs()).sum(1)
+
+    @cached_property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
+        return -none, torch.where(rows.on, rows.y, torch.where(rows.off, 0.0, none))
+
+    def bounds(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.limits
+
+    @property
+    def priced(self) -> Tensor:
+        return self.rows.on
+
+    def violation(self, h: Tensor) -> Tensor:
+        return (self.rows.W(h) + self.rows.b - self.limits[1]).amax(1).clamp(min=0)
+
+    def longest(self, f: Tensor) -> Tensor:
+        return f
+
+    @cached_property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        rows, none = self.rows, torch.full_like(self.rows.y, torch.inf)
+        return -torch.where(rows.on, rows.weight.sqrt(), 0.0), torch.where(rows.on | rows.off, none, 0.0)
+
+    def slopes(self, v: Tensor, near: Tensor) -> Slopes:
+        low, near = self.sides[0], self.rows.stretched(near[:, None].expand_as(v))
+        at = v >= self.limits[1] - near
+        return Slopes(low, at.to(v), at, False, (0.0, torch.inf))
+
+    def reach(self, p: Tensor) -> Tensor:
+        share = torch.where(p < 0, self.sides[0] / p, torch.inf)
+        return share.amin(1) * (1 - 4 * torch.finfo(p.dtype).eps)
+
+    def clipped(self, p: Tensor) -> Tensor:
+        return self.nearest(finite_numbers(p))
+
+    def nearest(self, q: Tensor) -> Tensor:
+        low, high = self.sides
+        return torch.minimum(torch.maximum(q, low), high)
+
+    def ray(self, p: Tensor, slack: float | Tensor) -> tuple[Tensor, Tensor]:
+        p = at_length_one(self.nearest(finite_numbers(p)).clamp(min=0))
+        earned = self.earned(p)
+        return p, earned.linear - earned.doubt - slack * self.rows.stretched(p).sum(1)
 
 
 def _finite(end: Tensor) -> Tensor:

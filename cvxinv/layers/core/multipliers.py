@@ -289,22 +289,25 @@ def balanced_excesses(problem: "AbstractLayerProblem", h: Tensor) -> Tensor:
         I = choice.open[i]
         A = (M[I] * choice.unit[i, I, None]).T.cpu().numpy()
         slack, gradient = np.eye(problem.n)[:, idle[i].cpu().numpy()], (choice.fixed[i] @ M).cpu().numpy()
-        q = _within(A, slack, -gradient, choice.total)
+        q = _within(A, slack, -gradient, None if choice.total else choice.ends)
         p[i, I] = choice.unit[i, I] * torch.from_numpy(q).to(p)
     return torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _within(A: np.ndarray, slack: np.ndarray, b: np.ndarray, total: bool) -> np.ndarray:
-    """q `(k,)` with |A q - slack s - b| least for some s >= 0: in [-1, 1] each, or, of a `total`, >= 0 with the sum 1."""
+def _within(A: np.ndarray, slack: np.ndarray, b: np.ndarray, ends: tuple[float, float] | None) -> np.ndarray:
+    """q `(k,)` with |A q - slack s - b| least for some s >= 0: between the `ends` each, or >= 0 with the sum 1."""
     k = A.shape[1]
-    if total:
+    if ends is None:
         size = max(float(np.abs(A).max(initial=0.0)), float(np.finfo(float).tiny)) * 1e3  # the sum is met before the rest
         block = np.block([[A, -slack], [np.full((1, k), size), np.zeros((1, slack.shape[1]))]])
         q = nonnegative_fit(block, np.append(b, size))[:k]
         return q / max(float(q.sum()), float(np.finfo(float).tiny))
     from scipy.optimize import lsq_linear
 
-    ends = np.concatenate([-np.ones(k), np.zeros(slack.shape[1])]), np.append(np.ones(k), np.full(slack.shape[1], np.inf))
+    none = np.zeros(slack.shape[1])
+    low, high = np.append(np.full(k, ends[0]), none), np.append(np.full(k, ends[1]), none + np.inf)
     with np.errstate(all="ignore"):
-        found = lsq_linear(np.hstack([A, -slack]), b, ends, method="bvls", max_iter=3 * (k + slack.shape[1]) + 100).x[:k]
+        found = lsq_linear(np.hstack([A, -slack]), b, (low, high), method="bvls", max_iter=3 * (k + slack.shape[1]) + 100).x[
+            :k
+        ]
     return np.where(np.isfinite(found), found, 0.0)

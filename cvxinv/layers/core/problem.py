@@ -199,8 +199,8 @@ class AbstractLayerProblem(Batch, ABC):
 
         None has a norm below this, `(N,)`; 0 where nothing is shown.
         """
-        if self.form == "excess" or (not self.misfit.homogeneous and not self.rows.any_off):
-            return torch.zeros_like(p[:, 0])  # every h is feasible
+        if not self.misfit.forbids:
+            return torch.zeros_like(p[:, 0])
         p, value = self.misfit.ray(p, slack)
         # value is below 0 for no h that is allowed and shorter than what p'W h needs to make up for it
         value = torch.nan_to_num(value, nan=0.0, posinf=0.0)

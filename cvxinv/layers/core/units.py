@@ -123,11 +123,11 @@ def _limited(problem: "AbstractLayerProblem") -> Tensor:
 
 
 def dead_rows(problem: "AbstractLayerProblem") -> Tensor:
-    """Limited rows that no h moves, bool `(N, m)`: W is 0 there."""
+    """Limited rows that no h moves, bool `(N, m)`: W is 0 there, and nothing is paid for them."""
     dead = problem.rows.W.row_lengths() == 0
     if not bool(dead.any()):
         return torch.zeros_like(problem.rows.on)
-    return _limited(problem) & dead
+    return _limited(problem) & dead & ~problem.misfit.priced
 
 
 def without_dead_rows(problem: "AbstractLayerProblem", tol: float) -> "AbstractLayerProblem":

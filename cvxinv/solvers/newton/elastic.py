@@ -1,10 +1,11 @@
-"""Interior point for linear programs whose rows may be exceeded at a price: the largest excess, or the sum of all.
+"""Interior point for linear programs whose rows have a price: the largest excess, the sum of all, or that of all rooms.
 
-Both are min over x of cost'x + sup {q'(M x - d): low <= q <= high}, with x >= 0 where asked:
+All are min over x of cost'x + sup {q'(M x - d): low <= q <= high}, with x >= 0 where asked:
 
     sum of excesses      x = h, M = W, d = y - b, q = p between -w^(1/2) and w^(1/2) on on, 0 and 1 on off; cost 0
     largest excess       x = (h, delta), M = (W, -u; -W, -u) with u = 1 / w^(1/2), d = (y - b; b - y), q >= 0 the parts
                          of p = q_1 - q_2, without an upper end; cost 1 for delta, which is >= 0
+    sum of rooms         as the sum of excesses, q = p >= -w^(1/2) on on, 0 on off, without an upper end: no row is exceeded
 
 With a > 0 the excess (where high is finite) and c > 0 the room of M x - d = a - c, and nu > 0 the multiplier of x >= 0,
 Newton's step on
@@ -44,7 +45,7 @@ class ElasticInteriorPoint(AbstractSolver):
 
     name = "elastic_interior_point"
     forms = ("excess",)
-    otherwise = "it serves the largest excess and the sum of excesses"
+    otherwise = "it serves the largest excess and sums of excesses or rooms"
     max_iter = 80
     first_check = 4
     needs_float64 = True
@@ -96,7 +97,8 @@ class ElasticInteriorPoint(AbstractSolver):
         gap = objective - self.problem.misfit.earned(self.problem.misfit.clipped(self.program.p(self.q))).linear
         left = self.program.adjoint(self.q) + self.program.cost - self.nu
         allowed = torch.maximum(tol * objective, self.problem.floor(tol))
-        return gap + (left.abs() * self.x.abs()).sum(1) <= allowed
+        met = self.problem.violation(h) <= tol  # an h inside is never below 0
+        return met & (gap + (left.abs() * self.x.abs()).sum(1) <= allowed)
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -138,8 +140,9 @@ class _Program:
             one = torch.ones_like(self.cost[:, :1])
             self.cost, signed = torch.cat([self.cost, one], 1), torch.cat([signed, one.bool()], 1)
         else:
-            self.d, self.low, self.high, self.there = d[None], low[None], high[None], (rows.on | rows.off)[None]
-            self.capped = self.there
+            self.d, self.low, self.there = d[None], low[None], (rows.on | rows.off)[None]
+            self.capped = self.there & torch.isfinite(high)
+            self.high = torch.where(torch.isfinite(high), high, 1.0)[None]
         self.signed = signed
         self.products = (self.there.sum((0, 2)) + self.capped.sum((0, 2)) + signed.sum(1)).clamp(min=1)[:, None]
 
@@ -150,7 +153,9 @@ class _Program:
         if not self.largest:
             size = (r.abs().sum(1) / self.there[0].sum(1).clamp(min=1))[:, None].clamp(min=_LEAST)
             a, c = r.clamp(min=0) + size, (-r).clamp(min=0) + size
-            q = (a * self.high[0] + c * self.low[0]) / (a + c)
+            q = torch.where(
+                self.capped[0], (a * self.high[0] + c * self.low[0]) / (a + c), self.low[0] + self._price() * size / c
+            )
             a, c, q = (torch.where(self.there, part[None], one) for part, one in ((a, 1.0), (c, 1.0), (q, 0.0)))
             return h, a, c, q
         most = (torch.where(self.there, torch.stack([r, -r]), 0.0) / self.width.clamp(min=1e-300)).amax((0, 2))
@@ -159,6 +164,11 @@ class _Program:
         q = torch.where(self.there, 1 / c, 0.0)
         q = q / (self.width * q).sum((0, 2)).clamp(min=1e-300)[:, None]
         return torch.cat([h, delta[:, None]], 1), torch.ones_like(c), c, q
+
+    def _price(self) -> Tensor:
+        """The mean price of an on row, `(N, 1)`, 1 where there is none."""
+        price = -self.low[0].sum(1) / self.problem.rows.on.sum(1).clamp(min=1)
+        return torch.where(price > 0, price, 1.0)[:, None]
 
     def times(self, x: Tensor) -> Tensor:
         """M x."""
