@@ -5,24 +5,29 @@ With x the output of a layer, h its unknown (>= 0 behind a ReLU, the latent of a
     linf    min delta     with  |W h + b - x|_i <= delta  where x_i > eps,   (W h + b)_i <= x_i + delta  elsewhere
     l1      min sum_i e_i with  |W h + b - x|_i <= e_i    where x_i > eps,   (W h + b)_i <= x_i + e_i    elsewhere
 
+    relaxed max sum x_i (W h + b)_i over x_i >= 2 eps   with  (W h + b)_i <= max(0, x_i + eps)  for every i
+
 from the image to the latent; h is the x of the layer below. Behind an identity all rows are of the first kind. Behind a
 LeakyReLU(a) so they are too, with x_i / a and delta / a where x_i < 0; rows within eps of the kink read |W h + b - x'|_i <=
 delta / a, x' = x_i or x_i / a, which allows what the kink does. Other outputs with an inverse are read before it
-(`steps/reading`), to first order.
+(`steps/reading`), to first order; relaxed reads none, and its rows behind other layers are those of `steps/relaxed`.
 
 linf asks for delta <= eps: where the program's optimum, which its certificate proves, is larger, eps grows by `growth`
 until it is not, or `rounds` are over. Between two values of eps that read the same rows the optimum is the same, so those
-are passed over and no program is solved twice. l1 is never infeasible, and its eps stays. eps is handed to the layer below,
-in units of the largest entry. Without noise it begins at 1e-9 of that; with an linf bound at the bound; l2 bounds begin at
-their share of one entry, gaussian noise at sigma (2 log m)^(1/2), what the largest of m draws is like. Under an l1 bound,
-where few entries are off by much, l1 begins as without noise.
+are passed over and no program is solved twice. l1 is never infeasible, and its eps stays. relaxed guesses no unit to be on
+or off, so that without biases h = 0 is always feasible; there eps grows while the layer's misfit |phi(W h + b) - x|_1
+falls, and the h of the least is kept. Where a bias leaves no h, eps grows by growth^8 until there is one. eps is handed to
+the layer below, in units of the largest entry. Without noise it begins at 1e-9 of that; with an linf bound at the bound; l2
+bounds begin at their share of one entry, gaussian noise at sigma (2 log m)^(1/2), what the largest of m draws is like.
+Under an l1 bound, where few entries are off by much, l1 begins as without noise.
 
 Exact on random ReLU nets whose layers have more than about twice as many rows as unknowns that are on; fewer positive rows
 than unknowns leave h open, and then z is wrong by any amount: the report's remark counts such signals.
 
 Source: Lei, Jalal, Dhillon, Dimakis, "Inverting Deep Generative Models, One Layer at a Time" (2019), Algorithms 1 and 2 and
-their published code; Algorithm 2 as recalled. Changed: biases, masks, identity and invertible outputs, eps in units of a
-layer, the cap on delta as a comparison, one threshold rule at the kink of a LeakyReLU.
+their published code; Algorithm 2 as recalled. Changed: relaxed's misfit is that of x, where the code's is of the truth;
+biases, masks, identity and invertible outputs, eps in units of a layer, the cap on delta as a comparison, one threshold
+rule at the kink of a LeakyReLU.
 """
 
 import math
@@ -36,11 +41,12 @@ from torch import Tensor
 from ...batch import per_signal as one_each
 from ...generator.activations import AbstractActivation
 from ...generator.maps import AbstractMap
-from ...layers.core.certificate import certify
+from ...layers.core.certificate import INFEASIBLE, certify
 from ...layers.core.problem import AbstractLayerProblem
 from ...layers.core.rows import Rows
 from ...layers.l1_fit import L1Fit, NonnegativeL1Fit
 from ...layers.linf_fit import LinfFit, NonnegativeLinfFit
+from ...layers.relaxed_fit import NonnegativeRelaxedFit, RelaxedFit
 from ...solvers.answer import Answer
 from ...solvers.openings import Step, summary
 from ...solvers.solve import Solution, check_choice, check_solver, solve
@@ -52,12 +58,14 @@ from ..steps.debias import DEBIAS, MOST_ITERATIONS, check_debias, debiased
 from ..steps.idle import raise_idle, refuse_idle_force, refuse_idle_steps
 from ..steps.pursuit import LayerOptions, obstacle
 from ..steps.reading import image_map, image_rows, leaky, refuse_unlayered
+from ..steps.relaxed import relaxed_rows
 from ..steps.starts import Starts
 from ..task import Task
 
 PROGRAMS: dict[str, tuple[type[AbstractLayerProblem], type[AbstractLayerProblem]]] = {
     "linf": (LinfFit, NonnegativeLinfFit),
     "l1": (L1Fit, NonnegativeL1Fit),
+    "relaxed": (RelaxedFit, NonnegativeRelaxedFit),
 }
 _CLEAN, _ROUNDINGS = 1e-9, 16  # of the largest entry, and of that in roundings of the type y came in: eps without noise
 _MET = 1e-6  # share of eps by which an optimum may exceed it: the judge's own tolerance
@@ -67,9 +75,9 @@ _MET = 1e-6  # share of eps by which an optimum may exceed it: the judge's own t
 class LayeredLinearPrograms(AbstractMethod):
     """Algorithms 1 and 2 with the debiasing that was asked for.
 
-    norm: "linf" or "l1"; None for l1 under an l1 bound, else linf. eps: the first threshold, signal units, one number or
-    `(N,)`; None for that of the noise. growth: > 1, the factor of eps where it is too small; rounds: how often, at most.
-    solver, tol, force: see `solve`. debias: "piece", "gradient" or None. max_iter: steps of it at most.
+    norm: "linf", "l1" or "relaxed"; None for l1 under an l1 bound, else linf. eps: the first threshold, signal units, one
+    number or `(N,)`; None for that of the noise. growth: > 1, the factor of eps where it is too small; rounds: how often, at
+    most. solver, tol, force: see `solve`. debias: "piece", "gradient" or None. max_iter: steps of it at most.
     """
 
     name: ClassVar[str] = "layered_linear_programs"
@@ -105,6 +113,11 @@ class LayeredLinearPrograms(AbstractMethod):
                 f"layered_linear_programs cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'"
             )
         refuse_idle_force(self.force, self.solver, task)
+        if self.norm == "relaxed" and (task.generator.output.curved or not task.measurement.pixelwise):
+            raise ValueError(
+                "expected pixels behind an identity, ReLU or LeakyReLU for norm='relaxed', got a "
+                f"{type(task.generator.output).__name__} output seen by {task.measurement.name}; use norm='linf'"
+            )
         for name in ("growth", "rounds") if self._norm(task) == "l1" else ():
             if getattr(self, name) != getattr(type(self), name):
                 raise_idle(name, getattr(self, name), "the sum of misfits is never infeasible, and its eps stays")
@@ -136,6 +149,15 @@ class _Output(NamedTuple):
     x: Tensor
     seen: Tensor
 
+    def take(self, index: Tensor) -> "_Output":
+        """The signals at `index`, positions."""
+        b = self.b if self.b.ndim == 1 else self.b[index]
+        return self._replace(b=b, x=self.x[index], seen=self.seen[index])
+
+    def misfit(self, h: Tensor) -> Tensor:
+        """|phi(W h + b) - x|_1 over what was seen, `(N,)`."""
+        return torch.where(self.seen, (self.phi(self.W(h) + self.b) - self.x).abs(), 0.0).sum(1)
+
 
 def _down(task: Task, method: LayeredLinearPrograms) -> tuple[Tensor, list[LayerReport]]:
     """z `(N, n0)` and a report per layer, image layer first."""
@@ -149,7 +171,8 @@ def _down(task: Task, method: LayeredLinearPrograms) -> tuple[Tensor, list[Layer
     eps, size = _first_eps(task, method, norm), task.y.abs().amax(1)
     for index in range(len(layers) - 1, -1, -1):
         kind = PROGRAMS[norm][index > 0 and layers[index - 1].activation.cuts]
-        solution, eps, remark = _layer(given, kind, eps, method, task)
+        solve_layer = _relaxed_layer if norm == "relaxed" else _layer
+        solution, eps, remark = solve_layer(given, kind, eps, method, task)  # type: ignore[arg-type]
         reports.append(LayerReport.of(index, solution.problem, solution, eps, remark))  # type: ignore[arg-type]
         task.progress.reach((len(layers) - index) / (len(layers) + 1))
         h, before = solution.h, size
@@ -187,7 +210,7 @@ def _layer(
     best, left, first = torch.full_like(eps, torch.inf), torch.arange(len(eps), device=eps.device), eps
     for count in range(method.rounds + 1):
         part = problem.take(left)
-        got = solve(part, method.solver, tol=method.tol, on_fail="ignore", force=method.force, progress=False)
+        got = _solved(part, method)
         steps.extend(got.steps)
         found.put(left, got)
         best[left] = got.certificate.objective.to(best)
@@ -198,17 +221,56 @@ def _layer(
         eps = eps.clone()
         eps[left] = _next_eps(given, eps, best, method.growth)[left]
         problem = kind(_rows(given, eps))  # type: ignore[call-arg]
-    certificate = certify(problem, found.point, tol=method.tol)
+    return _judged(problem, found, steps, started, method.tol), eps, _remark(problem, eps, first, left)
+
+
+def _solved(problem: AbstractLayerProblem, method: LayeredLinearPrograms) -> Solution:
+    return solve(problem, method.solver, tol=method.tol, on_fail="ignore", force=method.force, progress=False)
+
+
+def _judged(problem: AbstractLayerProblem, found: Answer, steps: list[Step], started: float, tol: float) -> Solution:
+    """What was found of a layer, judged in its last program."""
+    certificate = certify(problem, found.point, tol=tol)
     solved_by = [who for who, held in zip(found.solver, certificate.holds.tolist(), strict=True) if held]
     told, seconds = tuple(summary(steps, solved_by)), time.perf_counter() - started
-    solution = Solution.of(found, certificate, seconds=seconds, steps=told, problem=problem)
-    return solution, eps, _remark(problem, eps, first, left)
+    return Solution.of(found, certificate, seconds=seconds, steps=told, problem=problem)
 
 
-def _remark(problem: AbstractLayerProblem, eps: Tensor, first: Tensor, over: Tensor) -> str:
+def _relaxed_layer(
+    given: _Output, kind: type[AbstractLayerProblem], eps: Tensor, method: LayeredLinearPrograms, task: Task
+) -> tuple[Solution, Tensor, str]:
+    """The relaxed program of one layer at the eps `(N,)` where its misfit stops falling, that eps, what is to be said."""
+    started, steps = time.perf_counter(), list[Step]()
+    trial, kept, least = eps.clone(), eps.clone(), torch.full_like(eps, torch.inf)
+    problem = kind(relaxed_rows(*given, trial))  # type: ignore[call-arg]
+    found, left = Answer.none(problem.rows.y, problem.n), torch.arange(len(eps), device=eps.device)
+    for count in range(method.rounds + 1):
+        part = kind(relaxed_rows(*given.take(left), trial[left]))  # type: ignore[call-arg]
+        got = _solved(part, method)
+        steps.extend(got.steps)
+        none = torch.as_tensor(got.status == INFEASIBLE, device=eps.device)
+        error = torch.where(none, torch.inf, given.take(left).misfit(got.h))
+        better = (error < least[left]) | (torch.isinf(least[left]) & none) | (count == 0)
+        found.put(left[better], got.take(better))
+        least[left[better]], kept[left[better]] = error[better], trial[left[better]]
+        left, none = left[better], none[better]
+        if len(left) == 0 or task.progress.late():
+            break
+        trial[left] = trial[left] * torch.where(none, method.growth**8, method.growth)
+    problem = kind(relaxed_rows(*given, kept))  # type: ignore[call-arg]
+    return (
+        _judged(problem, found, steps, started, method.tol),
+        kept,
+        _remark(problem, kept, eps, torch.isinf(least).nonzero(), "biases leave no h"),
+    )
+
+
+def _remark(
+    problem: AbstractLayerProblem, eps: Tensor, first: Tensor, over: Tensor, why: str = "eps is below the optimum"
+) -> str:
     grown, few = int((eps > first).sum()), int((problem.rows.on.sum(1) < problem.n).sum())
     words = [f"eps grew in {grown} signals"] if grown else []
-    words += [f"eps is below the optimum in {len(over)} signals"] if len(over) else []
+    words += [f"{why} in {len(over)} signals"] if len(over) else []
     words += [f"fewer rows on than the {problem.n} unknowns in {few} signals"] if few else []
     return "; ".join(words)
 
