@@ -10,6 +10,7 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.inversion.methods.layered_linear_programs import _next_eps, _Output, _rows
+from cvxinv.inversion.steps.relaxed import relaxed_rows
 
 NORMS = ("linf", "l1")
 
@@ -107,11 +108,101 @@ def test_units_of_weights_and_signals_do_not_matter(scale: float):
         assert error(ci.invert(H, H(z), "layered_linear_programs", debias=None).z, z) < 1e-9
 
 
+# --- the relaxed program --------------------------------------------------------------------------
+
+
+HIDDEN = pytest.mark.parametrize("hidden", [ci.ReLU(), ci.LeakyReLU(0.1)], ids=["relu", "leaky"])
+
+
+def test_relaxed_eps_grows_while_the_misfit_falls_and_the_last_that_improved_is_kept():
+    """W = (1, 1, 1, -1), z = the lowest end. y = (2.1, 1.9, 1.9, 0): z = 1.9 + eps, misfit 0.2 + eps, which never falls.
+
+    y = (2.1, 2.1, 1.9, 0): misfit 0.4 - eps up to eps = 0.2, beyond it 3 eps - 0.4: eps = 0.1, 0.12, 0.144, 0.1728, 0.20736
+    give 0.3, 0.28, 0.256, 0.2272, 0.22208, and 0.248832 gives 0.346.
+    """
+    W = torch.tensor([[1.0], [1.0], [1.0], [-1.0]], dtype=torch.float64)
+    G = ci.Generator((ci.Layer(ci.Dense(W), torch.zeros(4).double(), ci.ReLU()),), (4,), {})
+    y = torch.tensor([[2.1, 1.9, 1.9, 0.0], [2.1, 2.1, 1.9, 0.0]], dtype=torch.float64)
+    R = ci.invert(G, y, "layered_linear_programs", norm="relaxed", eps=0.1, debias=None, on_fail="ignore")
+    assert R.z[:, 0].tolist() == pytest.approx([2.0, 2.10736], abs=1e-6)
+    assert R.layers[0].threshold.tolist() == pytest.approx([0.1, 0.20736])
+    assert R.layers[0].kind == "RelaxedFit" and "eps grew in 1 signals" in R.layers[0].remark
+    stopped = ci.invert(G, y, "layered_linear_programs", norm="relaxed", eps=0.1, rounds=2, debias=None, on_fail="ignore")
+    assert stopped.layers[0].threshold.tolist() == pytest.approx([0.1, 0.144])
+
+
+@pytest.mark.parametrize("output", [ci.ReLU(), ci.LeakyReLU(0.2), ci.Identity()], ids=["relu", "leaky", "identity"])
+def test_relaxed_rows_hold_the_truth_whatever_noise_within_eps_makes_of_it(output: ci.AbstractActivation):
+    W, b, eps = ci.Dense(normal(40, 6, seed=1)), normal(40, seed=2), torch.tensor([1e-3, 0.1, 1.0], dtype=torch.float64)
+    h, seen = normal(3, 6, seed=3), torch.rand(3, 40, generator=seeded(4)) < 0.8
+    x = output(W(h) + b)
+    x = x + eps[:, None] * uniform(x, 1.0)
+    rows = relaxed_rows(W, b, output, x, seen, eps)
+    problem = ci.RelaxedFit(rows)
+    assert float(problem.violation(h).max()) < 1e-12
+    known = rows.on | rows.off
+    assert torch.equal(known if output.cuts else known[:, :40] & known[:, 40:], seen)
+    # what is paid for is x'v: the objective differs from - x'v by what h does not change
+    v, other = W(h) + b, W(2 * h) + b
+    paid = torch.where(seen & (x >= 2 * eps[:, None]) if output.cuts else seen, x / x.abs().amax(1, keepdim=True), 0.0)
+    moved = problem.misfit.value(h) - (paid * (other - v)).sum(1)
+    room = rows.fit.sqrt() * (rows.y - rows.W(2 * h) - rows.b)
+    torch.testing.assert_close(room.sum(1), moved)
+
+
+@HIDDEN
+def test_relaxed_programs_without_bias_are_feasible_whatever_the_signal_is(hidden: ci.ReLU):
+    G = bias_free(5, 30, 120, hidden=hidden)
+    y = torch.cat([normal(3, 120, seed=5), 10 * G(normal(2, 5, seed=6)) + normal(2, 120, seed=7)])
+    for eps in (1e-2, 10.0):
+        R = ci.invert(G, y, "layered_linear_programs", norm="relaxed", eps=eps, debias=None, on_fail="ignore")
+        assert all((layer.solution.status == "optimal").all() for layer in R.layers), (eps, R.layers)
+
+
+def test_a_bias_that_leaves_no_h_makes_eps_grow_until_there_is_one():
+    """Rows z + 3 and 3 - z read 0: z <= eps - 3 and z >= 3 - eps, so eps >= 3; 0.1 1.2^(8 k) first is above it at k = 3."""
+    W, b = torch.tensor([[1.0], [-1.0], [1.0]], dtype=torch.float64), torch.tensor([3.0, 3.0, 0.0], dtype=torch.float64)
+    G = ci.Generator((ci.Layer(ci.Dense(W), b, ci.ReLU()),), (3,), {})
+    y = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    words = {"norm": "relaxed", "eps": 0.1, "debias": None, "on_fail": "ignore"}
+    layer = ci.invert(G, y, "layered_linear_programs", **words).layers[0]
+    assert (layer.solution.status == "optimal").all() and float(layer.threshold) == pytest.approx(0.1 * 1.2**24)
+    none = ci.invert(G, y, "layered_linear_programs", rounds=1, **words).layers[0]
+    assert (none.solution.status == "infeasible").all() and "biases leave no h in 1 signals" in none.remark
+
+
+@HIDDEN
+@pytest.mark.parametrize("output", ["identity", "relu", "leaky_relu:0.2"])
+def test_relaxed_programs_invert_clean_signals_to_their_eps_and_certify_every_layer(hidden: ci.ReLU, output: str):
+    G = net((5, 20, 120), output, hidden, seed=1)
+    z, y = signals(G)
+    for measurement in (None, torch.rand(120, generator=seeded(5)) < 0.75):
+        words = {"norm": "relaxed", "debias": None, "measurement": measurement}
+        R = ci.invert(G, y, "layered_linear_programs", **words)
+        assert error(R.z, z) < 1e-6 and all((layer.solution.status == "optimal").all() for layer in R.layers)
+
+
+def test_one_signal_of_relaxed_programs_is_no_matter_of_its_neighbours():
+    G = bias_free(5, 30, 120, hidden=ci.ReLU())
+    y = G(normal(4, 5, seed=3)) + 0.01 * normal(4, 120, seed=4)
+    y[2] = torch.nan
+    words = {"norm": "relaxed", "noise": ("gaussian", 0.01), "debias": None, "on_fail": "ignore"}
+    together = ci.invert(G, y, "layered_linear_programs", **words)
+    alone = ci.invert(G, y[3:], "layered_linear_programs", **words)
+    torch.testing.assert_close(together.z[3:], alone.z, rtol=1e-6, atol=1e-9)
+
+
 def test_what_it_cannot_do_is_refused_by_name():
     G = net((5, 20, 40))
     y = signals(G)[1]
     with pytest.raises(ValueError, match="unknown norm 'l2'"):
         ci.LayeredLinearPrograms(norm="l2")
+    with pytest.raises(ValueError, match="expected pixels behind an identity, ReLU or LeakyReLU for norm='relaxed'"):
+        ci.invert(G.with_output("tanh"), y.tanh(), "layered_linear_programs", norm="relaxed")
+    with pytest.raises(ValueError, match="expected pixels behind an identity, ReLU or LeakyReLU for norm='relaxed'"):
+        ci.invert(
+            G, y @ normal(30, 40, seed=1).T, "layered_linear_programs", norm="relaxed", measurement=normal(30, 40, seed=1)
+        )
     with pytest.raises(ValueError, match="growth must be a number"):
         ci.LayeredLinearPrograms(growth=1.0)
     with pytest.raises(ValueError, match="eps must be >= 0"):

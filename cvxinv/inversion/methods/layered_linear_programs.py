@@ -16,10 +16,10 @@ linf asks for delta <= eps: where the program's optimum, which its certificate p
 until it is not, or `rounds` are over. Between two values of eps that read the same rows the optimum is the same, so those
 are passed over and no program is solved twice. l1 is never infeasible, and its eps stays. relaxed guesses no unit to be on
 or off, so that without biases h = 0 is always feasible; there eps grows while the layer's misfit |phi(W h + b) - x|_1
-falls, and the h of the least is kept. Where a bias leaves no h, eps grows by growth^8 until there is one. eps is handed to
-the layer below, in units of the largest entry. Without noise it begins at 1e-9 of that; with an linf bound at the bound; l2
-bounds begin at their share of one entry, gaussian noise at sigma (2 log m)^(1/2), what the largest of m draws is like.
-Under an l1 bound, where few entries are off by much, l1 begins as without noise.
+falls, and the h of the least is kept. Where a bias leaves no h, eps grows by growth^8. eps is handed to the layer below, in
+units of the largest entry. Without noise it begins at 1e-9 of that; with an linf bound at the bound; l2 bounds begin at
+their share of one entry, gaussian noise at sigma (2 log m)^(1/2), what the largest of m draws is like. Under an l1 bound,
+where few entries are off by much, l1 begins as without noise.
 
 Exact on random ReLU nets whose layers have more than about twice as many rows as unknowns that are on; fewer positive rows
 than unknowns leave h open, and then z is wrong by any amount: the report's remark counts such signals.
@@ -68,6 +68,7 @@ PROGRAMS: dict[str, tuple[type[AbstractLayerProblem], type[AbstractLayerProblem]
     "relaxed": (RelaxedFit, NonnegativeRelaxedFit),
 }
 _CLEAN, _ROUNDINGS = 1e-9, 16  # of the largest entry, and of that in roundings of the type y came in: eps without noise
+_LITTLE = 1e-2  # share of eps by which an h may break the limits of a relaxed program
 _MET = 1e-6  # share of eps by which an optimum may exceed it: the judge's own tolerance
 
 
@@ -248,11 +249,12 @@ def _relaxed_layer(
         part = kind(relaxed_rows(*given.take(left), trial[left]))  # type: ignore[call-arg]
         got = _solved(part, method)
         steps.extend(got.steps)
-        none = torch.as_tensor(got.status == INFEASIBLE, device=eps.device)
+        none = _breaks(got, trial[left])
         error = torch.where(none, torch.inf, given.take(left).misfit(got.h))
         better = (error < least[left]) | (torch.isinf(least[left]) & none) | (count == 0)
         found.put(left[better], got.take(better))
         least[left[better]], kept[left[better]] = error[better], trial[left[better]]
+        better = better & (trial[left] > 0)
         left, none = left[better], none[better]
         if len(left) == 0 or task.progress.late():
             break
@@ -263,6 +265,13 @@ def _relaxed_layer(
         kept,
         _remark(problem, kept, eps, torch.isinf(least).nonzero(), "biases leave no h"),
     )
+
+
+def _breaks(got: Solution, eps: Tensor) -> Tensor:
+    """Signals without an h, or with one that breaks its limits by more than a share of eps `(N,)`, bool `(N,)`."""
+    told = got.certificate
+    broken = told.violation > torch.maximum(_LITTLE * eps.to(told.violation), _CLEAN / 10 * told.scale)
+    return (broken | torch.as_tensor(got.status == INFEASIBLE)).to(eps.device)
 
 
 def _remark(
