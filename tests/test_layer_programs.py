@@ -226,3 +226,15 @@ def test_trained_decoders_are_inverted_where_enough_rows_are_positive(norm: str,
         found = (R.z - z).norm(dim=1) / z.norm(dim=1)
         assert float(found[enough].max()) < 1e-9
         assert all((layer.solution.status == "optimal").all() for layer in R.layers)
+
+
+@pytest.mark.generators
+def test_a_trained_decoder_is_inverted_by_relaxed_programs_and_their_objectives_are_those_of_highs(real_generator):
+    G = real_generator("lei_vae_relu_20_60_784_nobias").to(torch.float64).with_output("relu")
+    z = G.sample_latent(4, seeded(0))
+    R = ci.invert(G, G(z), "layered_linear_programs", norm="relaxed", eps=1e-4, debias=None, on_fail="ignore")
+    for layer in R.layers:
+        other = ci.solve(layer.problem, "HIGHS", on_fail="ignore").certificate
+        assert (layer.solution.status == "optimal").all()
+        torch.testing.assert_close(layer.solution.certificate.objective, other.objective, rtol=1e-6, atol=1e-9)
+    assert ((R.z - z).norm(dim=1) / z.norm(dim=1)).max() < 1e-2
