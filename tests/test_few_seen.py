@@ -54,3 +54,16 @@ def test_a_trained_decoder_is_inverted_at_the_limit_of_what_was_seen(extra: int,
     A = torch.randn(20 + extra, 784, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     R = ci.invert(G, x @ A.T, measurement=A, on_fail="ignore")
     assert ((R.z - z).norm(dim=1) <= 1e-6 * z.norm(dim=1)).double().mean() >= least
+
+
+def test_an_explanation_says_where_another_latent_may_do_as_well(tmp_path):
+    R = ci.invert(G, X @ A[:8].T, measurement=A[:8], on_fail="ignore")
+    told = R[R.status == "explained"]
+    assert R.settings["seen"] == 8 and len(told) > 0
+    assert all("one of several" in told.explain(i) for i in range(len(told)))
+    assert "one of several" in ci.Inversion.load(R.save(tmp_path / "result"))[R.status == "explained"].explain(0)
+    enough = ci.invert(G, X @ A.T, measurement=A, on_fail="ignore")
+    assert not any("one of several" in enough.explain(i) for i in range(len(enough)))
+    seen = torch.rand(12, 90, generator=torch.Generator().manual_seed(1)) < 0.8
+    masked = ci.invert(G, torch.where(seen, X, torch.nan), measurement=seen, on_fail="ignore")
+    assert masked.settings["seen"] == f"{int(seen.sum(1).min())} to {int(seen.sum(1).max())} per signal"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import cvxinv as ci
-from cvxinv.command.cli import _in_lines
+from cvxinv.command.terminal import _in_lines
 from cvxinv.files import read_signals
 
 torch.manual_seed(0)

@@ -118,6 +118,12 @@ def _explained(f: Facts) -> Explanation:
     if not f.determined:
         cause, why, advice = _undetermined(f)
         return _put(f, SIGNAL_ONLY, cause, f"G(z) can be trusted, z cannot: {why}", reasons, [*advice, *keep_near(f)])
+    if f.seen is not None and f.seen <= f.n0 and not f.prior:
+        verdict = (
+            f"what was seen is explained, z is one of several that may do so: {f.seen} numbers were seen, and z has {f.n0}; "
+            "it is determined among the latents near by, no further"
+        )
+        return _put(f, SIGNAL_ONLY, "signal", verdict, reasons, ["let more entries be seen, or state a prior of z"])
     if _error(f) > _ROUGH * f.size_of_z:
         noisy = f.setting("noise") is not None
         what = "the stated noise leaves z open" if noisy else "the generator is too ill-conditioned for this precision"

@@ -163,6 +163,8 @@ def _seen(inversion: "Inversion", positions: list[int], generator: AbstractGener
     """How many entries were seen, as far as the inversion still knows."""
     if inversion.settings.get("measurement") in (None, "Everything"):
         return [inversion.signal.shape[-1]] * len(positions)
+    if isinstance(inversion.settings.get("seen"), int):
+        return [inversion.settings["seen"]] * len(positions)
     image = inversion.layers[0] if inversion.layers else None
     plain = generator is not None and generator.output.linear
     if image is None or image.problem is None or image.remark.startswith(GIVEN) or not plain:

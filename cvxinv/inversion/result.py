@@ -204,7 +204,11 @@ def task_words(task: Task, level: Tensor | None = None) -> dict[str, Any]:
             ends = dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))
             noise = f"{task.noise.norm}, estimated: {' to '.join(ends)}"
     prior = {} if task.prior is None else {"prior": repr(task.prior)}
-    return {"noise": noise, **prior, "measurement": task.measurement.name, "generator": task.generator.named}
+    name, seen = task.measurement.name, dict[str, Any]()
+    if name != "Everything":
+        few, many = int(task.seen.min()), int(task.seen.max())
+        seen["seen"] = few if few == many else f"{few} to {many} per signal"
+    return {"noise": noise, **prior, "measurement": name, **seen, "generator": task.generator.named}
 
 
 def snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:
