@@ -3,8 +3,8 @@
     y = A G(z),   A m x d with entries N(0, 1/m),   m from n0 to 3 n0, no noise, z ~ N(0, I)
 
 Generator: 20-400-784 with a sigmoid behind, of the folder CVXINV_DATA (`csinva_vae_20_400_784`); without it, and with
---quick, a random net 6-40-90 with a sigmoid. A method recovers z where |z found - z| <= 1e-6 |z|. Every method gets the same signals,
-the same A and ten random starts, by its own rules; those that take long the first of the signals (`signals`).
+--quick, a random net 6-40-90 with a sigmoid. A method recovers z where |z found - z| <= 1e-6 |z|. Every method gets the
+same signals, the same A and ten random starts, by its own rules; those that take long the first of them (`signals`).
 
 At m = n0 the equations are as many as the unknowns: several latents may explain the data, and where one does that is not the
 true one no method can tell. `wrong` is the share that is explained by another z; J has full rank there, so that z is
