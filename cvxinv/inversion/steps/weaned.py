@@ -34,15 +34,17 @@ _FEW = 2.0  # times as many numbers as latents are few
 def search_few(hunt: Hunt, starts: Starts, restarts: int, limit: int) -> None:
     """Both ways for the open signals of which little was seen: weaned from 0, then from random starts, slowly and weaned.
 
-    Where a Jacobian is dear only the first.
+    Not where a Jacobian is dear: they take some hundred of them, and learnt starts lead further in that time.
     """
     G = hunt.task.generator
+    if G.latent_dim * G.work >= DEAR:
+        return
     few = hunt.task.seen < _FEW * G.latent_dim
     if not bool(few[hunt.open].any()):
         return
     hunt.open = hunt.open[few[hunt.open]]
     hunt.offer("weaned start", lambda part, index: descend_weaned(part, torch.zeros_like(hunt.z[index]), limit))
-    for k in range(restarts if G.latent_dim * G.work < DEAR else 0):
+    for k in range(restarts):
         hunt.open = hunt.open[few[hunt.open]]
         name, way = ("weaned", descend_weaned) if k % 3 == 2 else ("slow", descend_slowly)
         search = partial(way, limit=limit)
