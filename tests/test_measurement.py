@@ -105,8 +105,9 @@ def test_seen_says_which_entries_of_y_count(kind: str):
 def test_take_observes_its_signals(kind: str, index: Tensor):
     seeing, x, J = measurement(kind), normal(N, D, seed=1), normal(N, D, N0, seed=2)
     part = seeing.take(index)
-    assert torch.equal(part.observe(x[index]), seeing.observe(x)[index])
-    assert torch.equal(part.push(J[index]), seeing.push(J)[index])
+    # a product of fewer rows may round otherwise, by the processor
+    assert torch.allclose(part.observe(x[index]), seeing.observe(x)[index], rtol=1e-14, atol=1e-13)
+    assert torch.allclose(part.push(J[index]), seeing.push(J)[index], rtol=1e-14, atol=1e-13)
     assert torch.equal(part.seen(2), seeing.seen(N)[index])
 
 

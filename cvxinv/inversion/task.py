@@ -192,7 +192,8 @@ class Task(Batch):
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
         x, J = self.generator.linearize(z)
-        J = self.measurement.at(x).push(J)
+        seeing = self.measurement if self.measurement.linear else self.measurement.at(x)
+        J = seeing.push(J)
         return self.residual(x), J if self.cut is None else J * ~self.still(x)[..., None]  # type: ignore[index]
 
     def pull(self, x: Tensor) -> Tensor:
