@@ -69,6 +69,20 @@ def test_one_signal_that_is_no_number_costs_itself(method: str):
     assert torch.allclose(R.z[others], clean.z[others], rtol=1e-6, atol=1e-7)
 
 
+def test_a_matrix_per_signal_is_taken_or_refused_by_name(method: str):
+    A = torch.randn(5, 30, 80, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 30**0.5
+    y = (A @ Y[..., None])[..., 0]
+    kind = getattr(ci, "Magnitudes", None)
+    seen, y = (kind(A), y.abs()) if kind is not None and "phase" in method else (A, y)
+    words = {"truth": Z} if method == "oracle" else {}
+    try:
+        R = ci.invert(G, y, method, measurement=seen, on_fail="ignore", progress=False, **words)
+    except ValueError as refused:
+        assert names(str(refused), method) and method not in ("hybrid", "levenberg_marquardt")
+    else:
+        assert (R.verdict.relative_misfit <= 0.05).all()
+
+
 def test_time_that_is_over_is_no_error(method: str):
     R = run(method, small=False, time_limit=1e-6)
     assert len(R) == 5 and set(R.status) <= {"user_limit", "explained"}

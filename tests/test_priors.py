@@ -243,3 +243,15 @@ def test_a_prior_of_numbers_is_read_from_its_words(prior: ci.AbstractPrior):
 )
 def test_other_words_are_no_prior(words: str):
     assert prior_in_words(words) is None
+
+
+def test_the_centre_of_a_prior_is_where_one_start_begins_and_no_more():
+    from cvxinv.inversion.steps.starts import most_promising
+
+    G = net((4, 20, 40))
+    _, y = signals(G, 3)
+    prior = ci.Gaussian(1.0, torch.full((4,), 0.3, dtype=torch.float64))
+    task = make_task(G, y, noise=("gaussian", 10.0), prior=prior)  # so much noise that the centre has the least merit
+    far = torch.full((1, 4), 5.0, dtype=torch.float64)
+    centre, own = (most_promising(task, far, centre=first) for first in (True, False))
+    assert torch.allclose(centre, torch.full((3, 4), 0.3, dtype=torch.float64)) and torch.equal(own, far.expand(3, -1))

@@ -99,7 +99,8 @@ class Hunt:
             if len(self.open) == 0:
                 return
             part = self.task.take(self.open)
-            new = search(part, most_promising(part, starts.latents(k * candidates, candidates).to(self.task.y)))
+            drawn = starts.latents(k * candidates, candidates).to(self.task.y)
+            new = search(part, most_promising(part, drawn, centre=k == 0))
             self._spent = self._spent.index_add(0, self.open.cpu(), torch.ones(len(self.open), dtype=self._spent.dtype))
             self._keep(f"{name} {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
@@ -159,10 +160,14 @@ class Hunt:
         return (~met & self.task.usable).nonzero()[:, 0]
 
 
-def most_promising(task: Task, candidates: Tensor) -> Tensor:
-    """The candidate `(K, n0)` with the smallest merit for each signal, `(N, n0)`."""
+def most_promising(task: Task, candidates: Tensor, *, centre: bool) -> Tensor:
+    """The candidate `(K, n0)` with the smallest merit for each signal, `(N, n0)`.
+
+    centre: whether the prior's centre, where there is one, is among them: once, or every start would begin there.
+    """
     if task.prior is not None:
-        candidates = task.prior.project(torch.cat([task.prior.centre(candidates)[None], candidates]))
+        first = [task.prior.centre(candidates)[None]] if centre else []
+        candidates = task.prior.project(torch.cat([*first, candidates]))
     z = candidates[0].expand(task.N, -1).clone()
     if len(candidates) == 1:
         return z

@@ -47,11 +47,11 @@ def walk(task: Task, place: P, rule: Rule[P], *, max_iter: int, tol: float) -> D
         moved, length = lengths(after.z - place.z), lengths(place.z)
         walks = torch.isfinite(moved) & ((moved > tol * length) | (length == 0))
         count[left] += 1
+        if not bool(walks.any()):
+            break  # no batch of nothing is made: a measurement may refuse that
         if not bool(walks.all()):
             # where a last, short step ends is not looked at: it is as good as where it began, or no number
             left, part, after = left[walks], part.take(walks), after.take(walks)
-            if len(left) == 0:
-                break
         place = after
         if k % _TOLD == 0:
             task.progress.reach(k / max_iter)
