@@ -36,7 +36,7 @@ def test_latents_of_a_gaussian_network_are_found_from_magnitudes(descent: str):
     R = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, descent=descent)
     assert R.verdict.explained.all() and error(R.z, Z) < 1e-9
     rough = ci.invert(
-        G, Y, "deep_phase_retrieval", measurement=SEEING, descent=descent, finish=False, max_iter=2000, on_fail="ignore"
+        G, Y, "deep_phase_retrieval", measurement=SEEING, descent=descent, finish=None, max_iter=2000, on_fail="ignore"
     )
     assert error(rough.z, Z) < 0.05 and (rough.verdict.misfit >= R.verdict.misfit).all()
 
@@ -61,14 +61,12 @@ def test_the_sign_is_tested_before_every_step():
 
 
 def test_start_and_sign_are_chosen_by_the_misfit():
-    told = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, truth=Z, max_iter=20, finish=False, on_fail="ignore")
-    alone = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, max_iter=20, finish=False, on_fail="ignore")
+    told = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, truth=Z, max_iter=20, finish=None, on_fail="ignore")
+    alone = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, max_iter=20, finish=None, on_fail="ignore")
     assert torch.equal(told.z, alone.z)
     task = make_task(G, Y, SEEING)
     assert (task.misfit(alone.z) <= task.misfit(-alone.z)).all()
-    one = ci.invert(
-        G, Y, "deep_phase_retrieval", measurement=SEEING, max_iter=20, finish=False, restarts=1, on_fail="ignore"
-    )
+    one = ci.invert(G, Y, "deep_phase_retrieval", measurement=SEEING, max_iter=20, finish=None, restarts=1, on_fail="ignore")
     assert (alone.verdict.misfit <= one.verdict.misfit).all() and (alone.verdict.misfit < one.verdict.misfit).any()
 
 
@@ -85,7 +83,7 @@ def test_options_that_cannot_be_are_refused_when_they_are_said():
     for options, words in (
         ({"descent": "newton"}, "descent"),
         ({"rate": 0.0}, "rate must be > 0"),
-        ({"finish": 1}, "finish as True or False"),
+        ({"finish": 1}, "finish must be one of"),
         ({"restarts": 0}, "restarts"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):

@@ -180,7 +180,7 @@ def test_what_does_not_fit_the_task_is_refused_with_its_cure():
         (ValueError, "must be > 0, got 0", {"noise": ("gaussian", 0.0)}),
         (ValueError, "must be >= 0 and finite, got -1", {"noise": ("gaussian", -1.0)}),
         (ValueError, "one per signal", {"noise": ("gaussian", torch.ones(3))}),
-        (ValueError, "'l2', 'linf' or 'gaussian', got 'normal'", {"noise": ("normal", 1.0)}),
+        (ValueError, "'l2', 'linf', 'l1' or 'gaussian', got 'normal'", {"noise": ("normal", 1.0)}),
     ):
         for ask in (ci.invert, lambda G, y, **more: ci.verify(G, y, torch.zeros(8, 5).double(), **more)):
             with pytest.raises(kind, match=words):

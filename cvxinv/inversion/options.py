@@ -75,6 +75,9 @@ def number(value: object, name: str, above: float = 0.0, least: float | None = N
         )
 
 
+FINISH = (None, "levenberg_marquardt")  # what leads the end of a first-order method on
+
+
 def choice(value: object, name: str, choices: tuple[str | None, ...]) -> None:
     """Raises ValueError unless `value` is one of `choices`, each a word or None."""
     if not (value is None or isinstance(value, str)) or value not in choices:

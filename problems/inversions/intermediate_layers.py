@@ -1,12 +1,12 @@
 """Signals that no latent explains: hidden layers let go of the range, beside the best latent and CSGM.
 
-    python problems/inversions/intermediate_layers.py            ten MNIST test digits, the 20-400-784 decoder (`CVXINV_DATA`)
+    python problems/inversions/intermediate_layers.py            ten MNIST test digits, a 20-400-784 decoder (`CVXINV_DATA`)
     python problems/inversions/intermediate_layers.py --quick    two digits of the shipped generator, moved aside: seconds
 
 y shows a random share of the pixels of a digit, without noise; the decoder has no z for any of them. Three answers, and
-their root mean square error on the pixels that were not seen: G(z) of hybrid, the nearest latent found; csgm without a weight
-on z (Adam, 300 steps, 2 starts); and the freed signal of `IntermediateLayers` from hybrid's z, whose hidden layer may move
-within an l1 ball of `radius` times its own length. What was hidden reaches no method.
+their root mean square error on the pixels that were not seen: G(z) of hybrid, the nearest latent found; csgm without a
+weight on z (Adam, 300 steps, 2 starts); and the freed signal of `IntermediateLayers` from hybrid's z, whose hidden layer may
+move within an l1 ball of `radius` times its own length. What was hidden reaches no method.
 
 The source shows faces by a StyleGAN2; on digits and a decoder of one hidden layer nothing of it is published, so that its
 claim is tried here for what it says: that to let go of the range helps signals outside it.

@@ -28,9 +28,9 @@ from torch import Tensor
 from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import choice, number, positive, tidy, within
+from ..options import FINISH, choice, number, within
 from ..steps.adam import descend_by_adam
-from ..steps.given import as_start, begin, check_start
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
 from ..steps.slopes import absolute, slope_of
@@ -62,14 +62,11 @@ class Csgm(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
         number(self.lam, "lam", least=0)
         number(self.rate, "rate")
         within(self.tol, "tol", 0, 1)
-        choice(self.finish, "finish", (None, "levenberg_marquardt"))
+        choice(self.finish, "finish", FINISH)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)

@@ -20,8 +20,8 @@ from ...batch import per_signal
 from ...solvers.solve import check_choice
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import positive, tidy, within
-from ..steps.given import as_start, begin, check_start
+from ..options import FINISH, choice, within
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.newton import Descent, descend
 from ..steps.signs import adam_with_signs, gradient_with_signs
 from ..steps.starts import Starts
@@ -38,8 +38,8 @@ class DeepPhaseRetrieval(AbstractMethod):
 
     descent: "adam" or "gradient". rate: length of a step, of Adam in latent units, of "gradient" in units of 1 /
     sigma_max(J)^2 at the start; left out 0.01 and 1. max_iter: steps per start. tol: relative change of z at which a signal
-    is done. restarts: random starts at most. finish: whether Levenberg-Marquardt ends each. z0: latents to begin with, or an
-    encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
+    is done. restarts: random starts at most. finish: "levenberg_marquardt", which ends each, or None. z0: latents to begin
+    with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "deep_phase_retrieval"
@@ -50,22 +50,18 @@ class DeepPhaseRetrieval(AbstractMethod):
     max_iter: int = 1000
     tol: float = 1e-9
     restarts: int = 5
-    finish: bool = True
+    finish: str | None = FINISH[1]
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
+        tidy_starting(self)
         check_choice(self.descent, DESCENTS, "descent")
         if self.rate is not None:
             within(self.rate, "rate", 0, float("inf"))
             if self.rate == 0:
                 raise ValueError("rate must be > 0, got 0; leave it out for the usual one")
-        positive(self.max_iter, "max_iter")
         within(self.tol, "tol", 0, 1)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        if not isinstance(self.finish, bool):
-            raise TypeError(f"expected finish as True or False, got {self.finish!r}")
+        choice(self.finish, "finish", FINISH)
 
     def check(self, task: Task) -> None:
         if task.measurement.linear:
@@ -85,7 +81,7 @@ class DeepPhaseRetrieval(AbstractMethod):
         walk = adam_with_signs if self.descent == "adam" else gradient_with_signs
         rate = _RATES[self.descent] if self.rate is None else self.rate
         found = walk(task, z, rate=rate, max_iter=self.max_iter, tol=self.tol)
-        return descend(task, found.z, _FINISH) if self.finish else found
+        return descend(task, found.z, _FINISH) if self.finish is not None else found
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
-        return descend(task, z, _FINISH).z if self.finish else z
+        return descend(task, z, _FINISH).z if self.finish is not None else z

@@ -45,8 +45,8 @@ from ...batch import per_signal
 from ...lengths import lengths
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import choice, number, positive, tidy, within
-from ..steps.given import as_start, begin, check_start
+from ..options import FINISH, choice, number, within
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.guarded import stretch
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
@@ -88,10 +88,7 @@ class GenerativeAdmm(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
         number(self.sigma, "sigma")
         for name in ("rho", "step"):
             if getattr(self, name) is not None:
@@ -100,7 +97,7 @@ class GenerativeAdmm(AbstractMethod):
         choice(self.loss, "loss", (None, *LOSSES))
         choice(self.multiplier, "multiplier", MULTIPLIERS)
         choice(self.inner, "inner", ("gradient", "levenberg_marquardt"))
-        choice(self.finish, "finish", (None, "levenberg_marquardt"))
+        choice(self.finish, "finish", FINISH)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)

@@ -8,8 +8,8 @@ from torch import Tensor
 from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import positive, positive_steps, tidy, within
-from ..steps.given import as_start, begin, check_start
+from ..options import positive_steps, within
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.gradient import STEP_GRID, descend_by_gradient
 from ..steps.newton import Descent
 from ..steps.starts import Starts
@@ -36,10 +36,7 @@ class GradientDescent(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
         within(self.momentum, "momentum", 0, 1)
         within(self.decay, "decay", 1, float("inf"))
         positive_steps(self.steps)

@@ -25,10 +25,10 @@ from ...generator.chain import Generator
 from ...measurement.entries import Everything
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import number, positive, tidy
+from ..options import number
 from ..steps.adam import descend_by_adam
 from ..steps.freeing import Freeing, freed, ramp
-from ..steps.given import as_start, begin, check_start
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.newton import Descent, descend
 from ..steps.slopes import absolute, slope_of
 from ..steps.starts import Starts
@@ -55,10 +55,7 @@ class IntermediateLayers(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
         number(self.rate, "rate")
         number(self.radius, "radius", least=0)
 

@@ -23,8 +23,7 @@ from torch import Tensor
 from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import positive, tidy
-from ..steps.given import as_start, begin, check_start
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.newton import Descent, descend
 from ..steps.starts import Starts
 from ..task import Task
@@ -46,10 +45,7 @@ class MirroredDescent(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)

@@ -45,8 +45,8 @@ from ...generator.maps import AbstractMap, Composition, Dense
 from ...lengths import lengths
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import check_step, positive, tidy, within
-from ..steps.given import as_start, begin, check_start
+from ..options import check_step, within
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.guarded import HALVE, HOLD, SETTLED, Guarded, stretch
 from ..steps.homogeneous import beyond
 from ..steps.newton import Descent
@@ -76,10 +76,7 @@ class Plugin(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
-        positive(self.max_iter, "max_iter")
+        tidy_starting(self)
         within(self.tol, "tol", 0, 1)
         check_step(self.step, RULES)
 

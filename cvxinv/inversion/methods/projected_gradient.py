@@ -28,9 +28,9 @@ from ...batch import per_signal
 from ...measurement.entries import Everything
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import choice, number, positive, tidy, within
+from ..options import choice, number, positive, within
 from ..steps.adam import descend_by_adam
-from ..steps.given import as_start, begin, check_start
+from ..steps.given import begin, check_start, tidy_starting
 from ..steps.newton import Descent, descend
 from ..steps.starts import Starts
 from ..steps.walking import Place, walk
@@ -66,11 +66,8 @@ class ProjectedGradient(AbstractMethod):
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z0", as_start(self.z0))
-        tidy(self)
-        for name in ("max_iter", "inner_iter"):
-            positive(getattr(self, name), name)
-        positive(self.restarts, "restarts", least=int(self.z0 is None))
+        tidy_starting(self)
+        positive(self.inner_iter, "inner_iter")
         if self.eta is not None:
             number(self.eta, "eta")
         number(self.rate, "rate")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Batch, per_signal
 from ...inputs import describe, read_numbers
+from ..options import positive, tidy
 from ..task import Task
 from .newton import Descent
 from .starts import Hunt, LeadOn, nothing_yet
@@ -42,6 +43,18 @@ def as_start(z0: object) -> object:
     if z.ndim not in (1, 2, 3):
         raise ValueError(f"expected z0 of shape (n0,), (N, n0) or (N, K, n0), got {tuple(z.shape)}; pass flat latents")
     return z if z.dtype.is_floating_point else z.double()
+
+
+def tidy_starting(options: Any) -> None:
+    """What methods check that begin at `z0` and at random starts when they are made: z0, restarts and max_iter.
+
+    With z0 restarts may be 0; max_iter may be None. Raises TypeError or ValueError.
+    """
+    object.__setattr__(options, "z0", as_start(options.z0))
+    tidy(options)
+    positive(options.restarts, "restarts", least=int(options.z0 is None))
+    if options.max_iter is not None:
+        positive(options.max_iter, "max_iter")
 
 
 def check_start(z0: object, task: Task) -> None:

@@ -17,7 +17,6 @@ from .normal_equations import rough_gram
 from .ties import Slope, View, tied_step
 
 SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
-_LAST = 1e-11  # the same for tied steps, which leave far less than they gain
 _POOR = 0.7
 _FAR = 0.1  # of the merit's square: a plain step that promises more goes where other kinks are
 _LEAST_MU, _STALLED_MU = 1e-15, 1e10
@@ -44,7 +43,7 @@ class Place(Batch):
         return cls(view, Slope.at(task, view), H, own, torch.full_like(view.merit, mu), steps)
 
 
-def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = _LAST) -> Place:
+def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = SETTLED) -> Place:
     """Steps until each signal has nothing to gain, no damping up to 1e10 helps, its merit is <= target |y|, or `max_iter`.
 
     settled: share of the merit's square that counts as nothing. Every signal runs as if alone.
