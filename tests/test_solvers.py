@@ -92,13 +92,21 @@ def test_batch_is_loop_and_order_does_not_matter(name, solver):
     order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
     permuted = ci.solve(problem.take(order), solver, on_fail="ignore", max_iter=limit)
     assert (permuted.status == together.status[order.numpy()]).all()
-    assert_same(permuted.h, together.h[order])
-    for i in range(problem.N):
+    known = alike(name, problem)
+    assert_same(permuted.h[known[order]], together.h[order][known[order]])
+    torch.testing.assert_close(permuted.certificate.objective, together.certificate.objective[order])
+    for i in known.nonzero()[:, 0].tolist():
         alone = ci.solve(problem.take(torch.tensor([i])), solver, on_fail="ignore", max_iter=limit)
         assert alone.status[0] == together.status[i]
         # statuses never depend on neighbours; points do by rounding where an unpolished iteration is cut short
         if alone.status[0] == "optimal" and together.polished[i]:
             assert_same(alone.h, together.h[i : i + 1])
+
+
+def alike(name, problem):
+    """Signals whose h is one: of a linear program with fewer on rows than unknowns rounding chooses among many, `(N,)`."""
+    fewer = problem.rows.on.sum(1) < problem.n
+    return ~fewer if name in cases.named("excess") else torch.ones_like(fewer)
 
 
 def assert_same(h, expected):
@@ -114,7 +122,8 @@ def test_two_runs_are_equal_bit_by_bit(name, solver):
 
 
 SPOILED = {
-    "contradiction": [name for name in NAMES if cases.kind_of(name).counts_off],  # where every h is feasible
+    # where not every h is feasible: off rows count, and are no misfit themselves
+    "contradiction": [name for name in NAMES if cases.kind_of(name).counts_off and name not in cases.named("excess")],
     "too_tight": cases.BOUNDED,
 }
 
@@ -195,7 +204,9 @@ def test_no_solver_is_called_optimal_or_infeasible_where_it_is_not(solver, unit,
     born = case.to(torch.float32).to(torch.float64) if unit == "float32" else case.in_units(unit)
     solution = ci.solve(born.problem, solver, on_fail="ignore")
     assert "infeasible" not in solution.status, solution.solver_status
-    if solver in ("auto", "CLARABEL"):
+    # of a relaxed program every row is a limit: data born in float32 may leave no h within them all
+    left_open = unit == "float32" and kind == "exact" and "relaxed" in name
+    if solver in ("auto", "CLARABEL") and not left_open:
         # an l2 bound may be exceeded by 1e-6 of itself and 1e-10 s_y, and data born in float32 miss W h + b = y by 1e-8 s_y
         missed = unit == "float32" and kind == "exact" and case.problem.form == "ball"
         assert set(solution.status) == {"optimal_inaccurate" if missed else "optimal"}, (solution, solution.solver_status)
@@ -212,7 +223,9 @@ def honest_difference(case, solution, unit):
     moved = 4 * torch.finfo(torch.float32).eps * size if unit == "float32" else torch.zeros_like(size)
     broken = solution.certificate.violation / solution.certificate.scale * rows.scale() + moved
     price = (p.abs().sum(1) + (p.norm(dim=1) / rows.fit.clamp(min=1e-2).sqrt().amin(1))) * broken
-    return 4e-6 * f + 1e-8 + (price + p.norm(dim=1) * moved) / natural
+    # where the optimum is 0 the reference's p may be 0 as well, and a sum of misfits grows with |y| in l1 all the same
+    first = rows.m**0.5 * moved if case.problem.form == "excess" else torch.zeros_like(moved)
+    return 4e-6 * f + 1e-8 + (price + p.norm(dim=1) * moved + first) / natural
 
 
 @pytest.mark.parametrize(("solver", "name"), served(["auto", *CVXPY_SOLVERS], cases.BOUNDED))
@@ -359,7 +372,9 @@ def drawn_cases(draw):
         slope=draw(st.sampled_from([None, 0.1])),
         penalty=draw(st.sampled_from([0.01, 1.0])),
     )  # fmt: skip
-    case = cases.dense_case(draw(st.sampled_from(NAMES)), spec, draw(st.integers(0, 10_000)))
+    # of linear programs without full column rank no bound is proved for every h: they come out `user_limit`, and say so
+    names = [name for name in NAMES if name not in cases.named("excess")]
+    case = cases.dense_case(draw(st.sampled_from(names)), spec, draw(st.integers(0, 10_000)))
     return with_spoiled_rows(case, draw(st.sampled_from([1e-9, 1.0, 1e9])), draw(st.booleans()), draw(st.booleans()))
 
 
@@ -383,7 +398,11 @@ def with_spoiled_rows(case, scale, zero_row, copied_row):
     weight = torch.cat([rows.weight, rows.weight[:, -1:]], 1) if copied_row else rows.weight
     power = cases.growth(case.name)[1]
     spoiled = ci.Rows(ci.Dense(scale * W), b, y, on, off, weight)
-    penalty = case.penalty * scale**power * (1.5 if copied_row and case.name in cases.named("ball") else 1)
+    penalty = (
+        None
+        if case.penalty is None
+        else case.penalty * scale**power * (1.5 if copied_row and case.name in cases.named("ball") else 1)
+    )
     return cases.Case(case.name, case.label, spoiled, penalty, case.feasible / scale, ends=ends)
 
 
@@ -488,7 +507,8 @@ def test_chunks_change_no_answer(name, monkeypatch):
     monkeypatch.setattr("cvxinv.layers.core.certificate._AT_ONCE", 3 * (problem.n + problem.rows.m))
     parts = ci.solve(problem, on_fail="ignore")
     assert (parts.status == whole.status).all() and len(parts.solver) == problem.N
-    assert_same(parts.h, whole.h)
+    known = alike(name, problem)
+    assert_same(parts.h[known], whole.h[known])
     torch.testing.assert_close(parts.certificate.objective, whole.certificate.objective)
 
 
