@@ -44,7 +44,8 @@ assert again.layers[-1].activation == ci.LogSigmoid() and torch.equal(again(z), 
 assert torch.equal(ci.load_generator(net[:-1], output="log_sigmoid")(z), G(z))
 for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, G(z), method, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
-    assert method.startswith("gradient_descent") or R.verdict.explained.all(), method
+    exact = method in ("hybrid", "latent_pursuit", "layered_basis_pursuit", "levenberg_marquardt", "oracle")
+    assert R.verdict.explained.all() if exact else (R.verdict.relative_misfit < 0.1).all(), method
 try:
     R.export("claims", G, G(z))
 except ValueError as error:
@@ -88,7 +89,8 @@ blur = ci.Blur(60, 0.5)
 y = blur.observe(G(z))
 for method in (m for m in ci.METHODS if "phase" not in m):
     R = ci.invert(G, y, method, measurement=blur, on_fail="ignore", **({"truth": z} if method == "oracle" else {}))
-    assert method.startswith("gradient_descent") or R.verdict.explained.all(), method
+    exact = method in ("hybrid", "latent_pursuit", "layered_basis_pursuit", "levenberg_marquardt", "oracle")
+    assert R.verdict.explained.all() if exact else (R.verdict.relative_misfit < 0.1).all(), method
     assert R.settings["measurement"] == "Blur"
 R = ci.invert(G, y, measurement=blur)
 ci.write_report(R, "report.html", y=y, generator=G, measurement=blur)
