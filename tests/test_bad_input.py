@@ -217,7 +217,7 @@ OPTIONS: dict[str, Case] = {
     "foreign option": (
         invert(method="levenberg_marquardt", lam=0.1),
         TypeError,
-        ("no option 'lam'", "belongs to hybrid, latent_pursuit"),
+        ("no option 'lam'", "belongs to hybrid, csgm, latent_pursuit"),
     ),
     "foreign debias": (invert(debias="piece"), TypeError, ("'hybrid' has no option 'debias'", "belongs to latent_pursuit")),
     "unknown debias": (pursue(debias="gradeint"), ValueError, ("unknown debias 'gradeint'", "did you mean 'gradient'")),

@@ -163,8 +163,8 @@ PROBLEM = shared(
     "problem", "nonnegative_lasso gaussian_latent basis_pursuit_l2",
     ("any p called a ray", "value = torch.nan_to_num(value, nan=0.0, posinf=0.0)", "value = value.abs()"),
     ("slope of the ray ignored", "away(value, slope_of(self, p).clamp(min=0))", "away(value, 0 * slope_of(self, p))"),
-    ("the misfit's square forgotten where p lacks", "value = earned.linear - earned.square / 2 -",
-     "value = earned.linear -"),
+    ("the misfit's square forgotten where p lacks", "value = value - earned.square / 2 -",
+     "value = value -"),
     ("h >= 0 dropped from the violation", "torch.maximum(beyond, self.penalty.violation(h)) if self.nonnegative else beyond",
      "beyond"),
 ) + shared(

@@ -153,7 +153,8 @@ def small(name: str) -> ci.AbstractLayerProblem:
 def alike(name: str) -> ci.AbstractLayerProblem:
     """The same problem where all signals see all rows: what the methods on a shared Gram matrix serve."""
     rows = cases.dense_case(name, cases.Spec("alike", 36, 12, N=3)).rows
-    return cases.kind_of(name)(ci.Rows(rows.W, rows.b, rows.y, rows.on | rows.off), 3.0 if name.endswith("l2") else 0.1)
+    numbers = () if name in cases.named("excess") else (3.0 if name.endswith("l2") else 0.1,)
+    return cases.kind_of(name)(ci.Rows(rows.W, rows.b, rows.y, rows.on | rows.off), *numbers)
 
 
 def asked() -> list[tuple[str, str, Callable[[str], ci.AbstractLayerProblem]]]:

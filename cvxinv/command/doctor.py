@@ -29,6 +29,7 @@ from ..layers.basis_pursuit_l2 import NonnegativeBasisPursuitL2
 from ..layers.core.certificate import OPTIMAL
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.core.rows import Rows
+from ..layers.linf_fit import NonnegativeLinfFit
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..solvers.known import SOLVERS
 from ..solvers.reference import CVXPY_SOLVERS, require
@@ -203,6 +204,7 @@ def _known(device: str) -> list[_Known]:
     return [
         _Known("cap", NonnegativeLasso(_rows(y, device, cap=True), 0.5), (1.0, 0.0, 0.5)),
         _Known("open", NonnegativeLasso(_rows(y, device), 0.5), (1.5, 0.0, 0.5)),
+        _Known("fit", NonnegativeLinfFit(_rows(y, device)), (2.0, 0.3, 1.0)),
         _Known("ball", NonnegativeBasisPursuitL2(_rows([2.0, 3.0, 3.0], device), 3**0.5), (1.0, 2.0, 2.0)),
     ]
 
