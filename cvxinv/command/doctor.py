@@ -6,6 +6,7 @@ one, and lets `certify` judge. Nothing is changed, no global switch is touched.
     cap     min 1/2 |h - (2, 0.3, 1)|^2 + 1'h / 2, h >= 0, h_1 <= 1: soft thresholding gives (1.5, 0, 0.5), the off row
             caps the first: h = (1, 0, 0.5), objective (1 + 0.09 + 0.25) / 2 + 0.75 = 1.42
     open    the same without the cap: h = (1.5, 0, 0.5), objective (0.25 + 0.09 + 0.25) / 2 + 1 = 1.295
+    fit     min max_i |h - (2, 0.3, 1)|_i, h >= 0: every row is met, objective 0
     ball    min 1'h, h >= 0, |h - (2, 3, 3)| <= sqrt(3): every entry gives way by 1, h = (1, 2, 2), objective 5
 
 A solver gets the first of them that it serves.
