@@ -3,15 +3,18 @@
     python benchmarks/compared.py [--only NAME] [--out benchmarks/results] [--runs compared-runs]
     python benchmarks/compared.py --quick        # the shipped digits, two settings, four signals: to see that it runs
 
-Generators of the folder CVXINV_DATA: two dense ones, 20 signals each, and a convolutional one, 5 signals, their own samples.
+Generators of the folder CVXINV_DATA: two dense ones, 8 signals each, and a convolutional one, 4 signals, their own samples.
 Settings: clean; 45 % of the entries hidden; seen through a Gaussian matrix of n0 + 2, n0 + 5, 2 n0 and d / 10 rows, n0
 latents and d entries; gaussian noise of 1 and 10 % of the signals' root mean square, its level stated. Every method of
 `cvxinv.METHODS` runs (`cvxinv.compare`): 10 random starts at most, and for each signal at most the seconds of `LIMITS`. A
 method that had more time might do better: what is compared is what comes within that time on one thread of this machine.
 Seconds, of limits too, are processor seconds of this process, so that what else runs here takes nothing from anybody.
 
-A stopped run goes on where it stopped, in the folder --runs; methods that are new there are added. Results:
-compared_cpu.json, .md, .png in --out, written anew after each comparison.
+So few signals that the whole takes half an hour and can be run anew on one commit: what two methods differ by on one or two
+of them may be chance, and the recommendations say so.
+
+A stopped run goes on where it stopped, in the folder --runs, on the commit it began on: tables of several commits compare
+nothing. Results: compared_cpu.json, .md, .png in --out, written anew after each comparison.
 """
 
 import argparse
@@ -39,11 +42,11 @@ from cvxinv.inversion.comparing.recommending import time_words, where_not_best
 from cvxinv.inversion.runs import watch, work
 
 GENERATORS = {
-    "csinva_vae_20_400_784": 20,
-    "lei_vae_relu_20_60_784_nobias": 20,
-    "aman_fashion_dcgan_28x28": 5,
+    "csinva_vae_20_400_784": 8,
+    "lei_vae_relu_20_60_784_nobias": 8,
+    "aman_fashion_dcgan_28x28": 4,
 }
-LIMITS = {"csinva_vae_20_400_784": 0.3, "lei_vae_relu_20_60_784_nobias": 0.3, "aman_fashion_dcgan_28x28": 1.5}
+LIMITS = {"csinva_vae_20_400_784": 0.5, "lei_vae_relu_20_60_784_nobias": 0.5, "aman_fashion_dcgan_28x28": 3.0}
 HIDDEN, RESTARTS, DEFAULT = 0.45, 10, "hybrid"
 _MARKS = "osv^D*PXdp<>hH8"
 
@@ -99,6 +102,18 @@ def load(name: str) -> ci.Generator:
     if name == "digits_8x8":
         return ci.load_generator(name)
     return ci.load_generator(Path(os.environ["CVXINV_DATA"]) / "generators" / f"{name}.safetensors")
+
+
+def same_commit(runs: Path, commit: str) -> None:
+    """Raises SystemExit where the folder holds runs of another commit than this one."""
+    runs.mkdir(parents=True, exist_ok=True)
+    noted = runs / "commit"
+    if not noted.exists():
+        noted.write_text(f"{commit}\n")
+    elif (before := noted.read_text().strip()) != commit:
+        raise SystemExit(
+            f"expected runs of commit {commit} in {runs}, got those of {before}; go on there, or name other --runs"
+        )
 
 
 def folder_of(name: str, setting: Setting, runs: Path) -> Path:
@@ -159,11 +174,14 @@ def markdown(found: dict[tuple[str, str], ci.Comparison], record: dict[str, Any]
     names = list(dict.fromkeys(name for name, _ in found))
     c = record["circumstances"]
     limits = ", ".join(f"{name} {limit:g}" for name, limit in record["limits"].items())
+    ran = next(iter(found.values())).versions
+    types = list(dict.fromkeys(f"{one.versions['signals in']}" for one in found.values()))
     parts = [
         "# Methods of inversion compared", "",
-        f"`{record['command']}`: {RESTARTS} random starts at most; processor seconds for each signal at most: {limits}. One "
-        f"thread, commit {c['commit']}, load {c['load'][0]:.1f} at the beginning; versions and machine are in the JSON "
-        "file. A method that the time limit cut is judged by what it had; where a cell is empty it was not run.", "",
+        f"`{record['command']}`: {RESTARTS} random starts at most; processor seconds for each signal at most: {limits}. "
+        f"{c['processor']}, one thread, {ran['device']}, commit {c['commit']}, {c['date']}, load {c['load'][0]:.1f} at the "
+        f"beginning; torch {ran['torch']}, numpy {ran['numpy']}, cvxpy {ran['cvxpy']}, Python {c['python']}; signals in "
+        f"{', '.join(types)}, computed in {ran['dtype']}. A method that the time limit cut is judged by what it had.", "",
     ]  # fmt: skip
     for name in names:
         parts += [overview(found, name).markdown(), ""]
@@ -251,6 +269,7 @@ def go(asked: argparse.Namespace, runs: Path) -> None:
     command = f"python benchmarks/compared.py{' --quick' if asked.quick else ''}"
     record: dict[str, Any] = {"command": command, "circumstances": started, "restarts": RESTARTS}
     record["limits"] = {name: limit for name, _, limit, _ in steps}
+    same_commit(runs, started["commit"] + (" changed" if started["changed"] else ""))
     for name, _, _, setting in steps:  # of a run that goes on, what is known already
         if (folder_of(name, setting, runs) / "comparison.json").exists():
             found[name, setting.name] = ci.Comparison.load(folder_of(name, setting, runs))
