@@ -137,6 +137,11 @@ class Task(Batch):
         """Whether there is an objective whose optimum is asked for: gaussian noise was stated."""
         return self.noise is not None and self.noise.norm == "gaussian"
 
+    @cached_property
+    def absolute(self) -> bool:
+        """Whether the sum of absolute misfits is what is lowered, not their squares: noise is stated in the l1 norm."""
+        return self.noise is not None and self.noise.norm == "l1"
+
     def merit(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
         """(|A G(z) - y|^2 + 2 sigma^2 R(z))^(1/2), `(N,)`, signal units: the misfit where no R is stated. A descent lowers
         it.

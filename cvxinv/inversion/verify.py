@@ -118,7 +118,7 @@ def judge(task: Task, z: Tensor) -> Verdict:
     finite = torch.isfinite(z).all(1) & task.usable
     z = torch.where(finite[:, None], z, torch.zeros_like(z))
     parts = [_judge_block(task.take(block), z[block]) for block in task.blocks()]
-    misfit, explained, stationary, low, high = (torch.cat(column) for column in zip(*parts, strict=True))
+    misfit, explained, stationary, low, high = map(torch.cat, zip(*parts, strict=True))
     limit = task.limit
     if estimated(task):
         precision, doubted = EXPLAINED[task.born] * task.size, doubts(task, z)

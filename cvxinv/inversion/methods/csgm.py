@@ -33,7 +33,7 @@ from ..steps.adam import descend_by_adam
 from ..steps.given import begin, check_start, tidy_starting
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
-from ..steps.slopes import absolute, slope_of
+from ..steps.slopes import slope_of
 from ..steps.starts import Starts
 from ..steps.weighing import weighed
 from ..task import Task
@@ -89,9 +89,9 @@ class Csgm(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             slope = slope_of(part)
             found = descend_by_adam(part, z, rate=self.rate, max_iter=self.max_iter, tol=self.tol, slope=slope)
-            return found if self.finish is None or absolute(part) else descend(part, found.z)
+            return found if self.finish is None or part.absolute else descend(part, found.z)
 
-        hunt = begin(task, self.z0, search, led_on if self.finish is not None and absolute(task) else None)
+        hunt = begin(task, self.z0, search, led_on if self.finish is not None and task.absolute else None)
         hunt.draw_every(starts, search, count=self.restarts)
         return hunt.answer()
 

@@ -130,9 +130,8 @@ class Hybrid(AbstractMethod):
 
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
-        absolute = task.noise is not None and task.noise.norm == "l1"
         search = lambda part, z: descend_through(part, z, _limit(self.max_iter))  # noqa: E731
-        hunt = begin(task, self.z0, search, led_on if absolute else None)
+        hunt = begin(task, self.z0, search, led_on if task.absolute else None)
         if layered:
             hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
         return hunt

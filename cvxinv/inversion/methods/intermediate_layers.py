@@ -30,7 +30,7 @@ from ..steps.adam import descend_by_adam
 from ..steps.freeing import Freeing, freed, ramp
 from ..steps.given import begin, check_start, tidy_starting
 from ..steps.newton import Descent, descend
-from ..steps.slopes import absolute, slope_of
+from ..steps.slopes import slope_of
 from ..steps.starts import Starts
 from ..task import Task, make_task
 
@@ -83,7 +83,7 @@ class IntermediateLayers(AbstractMethod):
         whole = replace(task, y=x, measurement=Everything(x.shape[1]), noise=None, cut=None)
         back = descend(whole, first.z).z
         misfit = task.misfit(back)
-        merit = slope_of(task)(task, back)[0] if absolute(task) else misfit
+        merit = slope_of(task)(task, back)[0] if task.absolute else misfit
         second = Descent(back, misfit, merit, first.steps)
         better = torch.nan_to_num(second.merit, nan=torch.inf) < first.merit
         first.put(better, second.take(better))

@@ -124,7 +124,7 @@ class LayeredLinearPrograms(AbstractMethod):
                 raise_idle(name, getattr(self, name), "the sum of misfits is never infeasible, and its eps stays")
 
     def _norm(self, task: Task) -> str:
-        return self.norm or ("l1" if task.noise is not None and task.noise.norm == "l1" else "linf")
+        return self.norm or ("l1" if task.absolute else "linf")
 
     def run(self, task: Task, starts: Starts) -> Latents:
         z, reports = _down(task, self)
@@ -191,7 +191,7 @@ def _first_eps(task: Task, method: LayeredLinearPrograms, norm: str) -> Tensor:
     if given is not None:
         return torch.as_tensor(given).to(task.y).expand(task.N)
     clean = max(_CLEAN, _ROUNDINGS * torch.finfo(task.born).eps) * task.y.abs().amax(1)
-    if noise is None or (noise.norm == "l1" and norm == "l1"):
+    if noise is None or (task.absolute and norm == "l1"):
         return clean
     factor = math.sqrt(2 * math.log(max(task.measurement.length, 2))) if noise.norm == "gaussian" else 1.0
     # a level that is not estimated yet is none

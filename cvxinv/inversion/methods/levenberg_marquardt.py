@@ -45,8 +45,7 @@ class LevenbergMarquardt(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, limit)
 
-        absolute = task.noise is not None and task.noise.norm == "l1"
-        hunt = begin(task, self.z0, search, led_on if absolute else None)
+        hunt = begin(task, self.z0, search, led_on if task.absolute else None)
         hunt.draw(starts, search, count=self.restarts)
         # whoever sets a limit means it
         if self.max_iter is None:

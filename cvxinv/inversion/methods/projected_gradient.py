@@ -82,7 +82,7 @@ class ProjectedGradient(AbstractMethod):
                 f"projected_gradient cannot invert this: expected a linear measurement, got {task.measurement.name}; "
                 "use method='hybrid' or 'gradient_descent'"
             )
-        if task.noise is not None and task.noise.norm == "l1":
+        if task.absolute:
             raise ValueError(
                 "projected_gradient cannot heed l1 noise: its step lowers squares, which entries far off pull; use method="
                 "'generative_admm', 'csgm' or 'hybrid'"

@@ -68,7 +68,13 @@ def resting(task: Task, z: Tensor) -> Moments:
 
 def adam_step(task: Task, at: Moments, g: Tensor, rate: float, k: int) -> Moments:
     """The place after step number k, from 0, along a gradient g `(N, n0)`."""
-    m, v = _MEAN * at.m + (1 - _MEAN) * g, _SQUARE * at.v + (1 - _SQUARE) * g.square()
-    root = (v / (1 - _SQUARE ** (k + 1))).sqrt() + _FLOOR
-    z = at.z - rate * m / (1 - _MEAN ** (k + 1)) / root
+    m, v, step = averaged(at.m, at.v, g, k)
+    z = at.z - rate * step
     return Moments(z if task.prior is None else task.prior.project(z), m, v)
+
+
+def averaged(m: Tensor, v: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """m and v with the gradient g of step number k, from 0, and m' / (v'^(1/2) + 1e-8), the step per rate; `(N, n)` each."""
+    m, v = _MEAN * m + (1 - _MEAN) * g, _SQUARE * v + (1 - _SQUARE) * g.square()
+    root = (v / (1 - _SQUARE ** (k + 1))).sqrt() + _FLOOR
+    return m, v, m / (1 - _MEAN ** (k + 1)) / root

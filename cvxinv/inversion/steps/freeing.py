@@ -23,11 +23,11 @@ from torch import Tensor
 from ...generator.chain import Generator
 from ...lengths import lengths
 from ..task import Task
+from .adam import averaged
 from .proximal import onto_l1_ball
 from .slopes import slope_of
 
 _UP, _DOWN = 0.05, 0.75
-_MEAN, _SQUARE, _FLOOR = 0.9, 0.999, 1e-8  # of Adam
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def _search(task: Task, start: Tensor, radius: float, how: Freeing) -> Tensor:
         best, low = torch.where(better[:, None], h, best), torch.where(better, value, low)
         if k == how.max_iter or (task.progress.deadline is not None and task.progress.late()):
             break
-        m, v = _MEAN * m + (1 - _MEAN) * g, _SQUARE * v + (1 - _SQUARE) * g.square()
-        step = m / (1 - _MEAN ** (k + 1)) / ((v / (1 - _SQUARE ** (k + 1))).sqrt() + _FLOOR)
+        m, v, step = averaged(m, v, g, k)
         moved = h - (unit * ramp((k + 1) / how.max_iter))[:, None] * step
         h = start + onto_l1_ball(moved - start, room)
     return best

@@ -41,7 +41,7 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     """Whether layers come first. It depends on sizes and options alone, so that no signal depends on its neighbours."""
     if task.stated:
         return Plan("never", "no layered start: gaussian noise asks for an optimum, which is sought from other starts")
-    if task.noise is not None and task.noise.norm == "l1":
+    if task.absolute:
         return Plan(
             "never",
             "no layered start: of noise that is stated in the l1 norm a few entries may hold all, and no "

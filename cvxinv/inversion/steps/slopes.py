@@ -18,12 +18,7 @@ Slope = Callable[[Task, Tensor], tuple[Tensor, Tensor]]
 
 def slope_of(task: Task) -> Slope:
     """What the task's noise asks to lower, as `descend_by_adam` takes it."""
-    return absolute_slope if absolute(task) else stated_slope
-
-
-def absolute(task: Task) -> bool:
-    """Whether noise is stated in the l1 norm."""
-    return task.noise is not None and task.noise.norm == "l1"
+    return absolute_slope if task.absolute else stated_slope
 
 
 def absolute_slope(task: Task, z: Tensor) -> tuple[Tensor, Tensor]:

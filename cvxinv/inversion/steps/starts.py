@@ -136,7 +136,7 @@ class Hunt:
         if self._lead_on is not None:
             new = self._lead_on(part, new)
         merit, before = new.merit, self.merit[self.open]
-        if part.noise is not None and part.noise.norm == "l1":
+        if part.absolute:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
         self._alike[self.open] = torch.where(one, self._alike[self.open] + 1, torch.where(better, 1, self._alike[self.open]))
@@ -181,8 +181,7 @@ def most_promising(task: Task, candidates: Tensor, *, centre: bool) -> Tensor:
 
 def _settled(task: Task, z: Tensor) -> Tensor:
     """A local optimum from `z`, in the linf or l1 norm if that is what the noise is stated in."""
-    norm = "l2" if task.noise is None else task.noise.norm
-    if norm == "l1":
+    if task.absolute:
         return descend_absolute(task, z, _SETTLE).z
     z = descend(task, z, _SETTLE).z
-    return flatten(task, z) if norm == "linf" else z
+    return flatten(task, z) if task.noise is not None and task.noise.norm == "linf" else z
