@@ -36,6 +36,46 @@ def test_activations_stay_in_their_ball_and_radius_0_is_the_generator():
     assert ((x - y).norm(dim=1) < (G(Z) - y).norm(dim=1)).all()
 
 
+def test_a_layer_of_radius_0_stays_and_the_others_have_balls_of_their_own():
+    """20 activations before 40: with (0, r) the second layer's ball is around layer_2(layer_1(z)); with (r, 0) nothing but
+    what layer 2 makes of the first layer's ball comes out, whose own length bounds it."""
+    H = net((4, 20, 40, 80))
+    z = signals(H, 5)[0]
+    h1 = H.layers[0].activation(H.layers[0].W(z) + H.layers[0].b)
+    h2 = H.layers[1].activation(H.layers[1].W(h1) + H.layers[1].b)
+    task = make_task(H, H(z) + 0.3 * torch.randn(5, 80, generator=torch.Generator().manual_seed(1)).double())
+
+    def read(x: torch.Tensor) -> torch.Tensor:
+        # 80 entries of 40 activations: h2 is read off x
+        return torch.linalg.lstsq(H.layers[2].W.matrix(), (x - H.layers[2].b).T).solution.T
+
+    second, first = (read(freed(task, z, Freeing(radii, 100, 0.1))) for radii in ((0.0, 0.05), (0.05, 0.0)))
+    away = (second - h2).abs().sum(1) / h2.abs().sum(1)
+    assert (away <= 0.05 * (1 + 1e-9)).all() and away.max() > 0.04
+    # layer 2 is Lipschitz: an l1 ball of h1 becomes no more than its columns' l1 lengths allow
+    reach = H.layers[1].W.matrix().abs().sum(0).max() * 0.05 * h1.abs().sum(1)
+    moved = (first - h2).abs().sum(1)
+    assert (moved <= reach * (1 + 1e-9)).all() and (moved > 1e-3 * reach).all()
+
+
+# Adam scales every coordinate, so that on a sphere it rests a little aside of the optimum; along a box's sides it does not
+@pytest.mark.parametrize(("prior", "over"), [(ci.Box(-0.5, 0.5), 1.02), (ci.Ball(1.0), 1.1)], ids=str)
+def test_the_answer_lies_in_the_set_of_a_prior_and_is_as_good_there_as_anybodys(prior: ci.AbstractPrior, over: float):
+    assert (prior.project(Z) != Z).any()  # the set binds
+    words = {"prior": prior, "restarts": 2, **QUICK}
+    R, best = (ci.invert(G, Y, name, **words) for name in ("intermediate_layers", "levenberg_marquardt"))
+    assert torch.allclose(prior.project(R.z), R.z, rtol=0, atol=1e-12)
+    assert (R.verdict.misfit <= over * best.verdict.misfit + 1e-6).all()
+
+
+def test_a_gaussian_prior_is_weighed_in_z_and_on_the_way_back():
+    y = Y + 0.1 * torch.randn(Y.shape, generator=torch.Generator().manual_seed(4)).double()
+    words = {"prior": ci.Gaussian(20.0), "noise": ("gaussian", 0.1), "z0": Z, "restarts": 0, **QUICK}
+    best, plain = ci.invert(G, y, "levenberg_marquardt", **words), ci.invert(G, y, z0=Z, **QUICK)
+    R = ci.invert(G, y, "intermediate_layers", **words)
+    assert error(R.z, best.z) < 1e-2 * error(plain.z, best.z)
+
+
 def test_hidden_entries_of_a_signal_out_of_range_are_nearer_than_those_of_the_best_latent():
     x = out_of_range()
     mask = torch.rand(80, generator=torch.Generator().manual_seed(2)) > 0.25
@@ -79,3 +119,9 @@ def test_what_it_cannot_do_is_refused():
         ci.IntermediateLayers().freed_signals(G, Y, Z[:2])
     with pytest.raises(ValueError, match="radius must be a finite number >= 0, got -1"):
         ci.IntermediateLayers(radius=-1)
+    with pytest.raises(ValueError, match="radius must be a finite number >= 0, got 'wide'"):
+        ci.IntermediateLayers(radius=(0.1, "wide"))  # type: ignore[arg-type]
+    method = ci.IntermediateLayers(radius=(0.1, 0.2))
+    for ask in (lambda: ci.invert(G, Y, method), lambda: method.freed_signals(G, Y, Z)):
+        with pytest.raises(ValueError, match=r"one per hidden layer \(1\), got 2; pass e.g. radius=\(0.1,\)"):
+            ask()

@@ -6,11 +6,19 @@
 3. Back: the z with G(z) nearest to x, entries that were not seen included, by Levenberg-Marquardt from the z of 1. It is the
    answer where it explains y better than that one.
 
+A prior is one of z: with its set C and, under gaussian noise of standard deviation sigma, its weight R
+
+    1    minimise over z in C   |A G(z) - y|^2 + 2 sigma^2 R(z)
+    3    minimise over z in C   |G(z) - x|^2 + 2 sigma^2 R(z),    taken where it lowers the objective of 1
+
+and in 2 it says nothing beyond the layers below, which start from that z: h in the ball around layer_1(z) is no latent.
+
 So the answer is a latent, as of every method, and is judged as one. The signal x of step 2 itself, for y that no latent
 explains, is what `IntermediateLayers().freed_signals` gives, of anybody's latents.
 
 Source: Daras, Dean, Jalal, Dimakis, "Intermediate layer optimization for inverse problems using deep generative models"
-(2021), and its code: steps 1 and 2, Adam of rate 0.1, some hundred steps for each layer. Added: step 3, l1 noise.
+(2021), and its code: steps 1 and 2, Adam of rate 0.1, some hundred steps and an l1 radius for each layer. Added: step 3,
+priors, l1 noise.
 """
 
 from dataclasses import dataclass, replace
@@ -39,16 +47,16 @@ from ..task import Task, make_task
 class IntermediateLayers(AbstractMethod):
     """Intermediate layer optimisation, led back to the range, from random starts; before them `z0`, where it is given.
 
-    radius: of the l1 ball of every hidden layer, a share of its activations' own l1 length, >= 0. max_iter: steps of Adam in
-    z, and in each hidden layer. rate: of Adam, latent units, and shares of the root mean square of the activations.
-    restarts: random starts at most. z0: latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it
-    restarts may be 0.
+    radius: of the l1 balls of hidden layers, shares of their activations' own l1 length, >= 0: one number, or one per hidden
+    layer, the first one's first; 0 keeps a layer where it is. max_iter: steps of Adam in z, and in each hidden layer. rate:
+    of Adam, latent units, and shares of the root mean square of the activations. restarts: random starts at most. z0:
+    latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "intermediate_layers"
-    priors: ClassVar[bool] = False
+    priors: ClassVar[bool] = True
 
-    radius: float = 0.1
+    radius: float | tuple[float, ...] = 0.1
     max_iter: int = 300
     rate: float = 0.1
     restarts: int = 1
@@ -57,11 +65,13 @@ class IntermediateLayers(AbstractMethod):
     def __post_init__(self) -> None:
         tidy_starting(self)
         number(self.rate, "rate")
-        number(self.radius, "radius", least=0)
+        for radius in self.radius if isinstance(self.radius, (tuple, list)) else (self.radius,):
+            number(radius, "radius", least=0)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)
         check_layers(task.generator)
+        self._freeing(task)  # raises
 
     def run(self, task: Task, starts: Starts) -> Latents:
         def search(part: Task, z: Tensor) -> Descent:
@@ -80,10 +90,10 @@ class IntermediateLayers(AbstractMethod):
 
     def _through(self, task: Task, first: Descent) -> Descent:
         x = freed(task, first.z, self._freeing(task))
-        whole = replace(task, y=x, measurement=Everything(x.shape[1]), noise=None, cut=None)
-        back = descend(whole, first.z).z
+        noise = task.noise if task.weighed else None
+        back = descend(replace(task, y=x, measurement=Everything(x.shape[1]), noise=noise, cut=None), first.z).z
         misfit = task.misfit(back)
-        merit = slope_of(task)(task, back)[0] if task.absolute else misfit
+        merit = slope_of(task)(task, back)[0] if task.absolute else task.merit(back, misfit)
         second = Descent(back, misfit, merit, first.steps)
         better = torch.nan_to_num(second.merit, nan=torch.inf) < first.merit
         first.put(better, second.take(better))
@@ -103,7 +113,14 @@ class IntermediateLayers(AbstractMethod):
         return freed(task, z.to(task.y), self._freeing(task))
 
     def _freeing(self, task: Task) -> Freeing:
-        return Freeing((self.radius,) * (len(task.generator.layers) - 1), self.max_iter, self.rate)
+        hidden = len(task.generator.layers) - 1
+        radii = tuple(self.radius) if isinstance(self.radius, (tuple, list)) else (self.radius,) * hidden
+        if len(radii) != hidden:
+            raise ValueError(
+                f"expected radius as one number or one per hidden layer ({hidden}), got {len(radii)}; pass e.g. "
+                f"radius={(0.1,) * hidden}"
+            )
+        return Freeing(radii, self.max_iter, self.rate)
 
 
 def check_layers(G: object) -> None:
