@@ -1,0 +1,253 @@
+"""Bounds that hold for every better latent of a node, from any v and any lam >= 0; and the v and lam that make them tight.
+
+    (P)   minimise 1/2 |J v - q|^2   over t(v) = A v + c >= 0            (D)   lam >= 0, J'(J v - q) = A'lam
+
+A latent of the node with squared misfit at most `level` has some w with t(w) >= 0 and |r(w)|^2 + e <= level, r(w) = J w - q.
+Expanding |r(w)|^2 about v and adding 2 lam't(w) = 2 lam't(v) + 2 lam'A (w - v), for any v and lam >= 0
+
+    |J (w - v)|^2 + 2 lam't(w) <= D := level - e - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over the range of -g_j (w_j - v_j)
+
+with g = J'r(v) - A'lam. Both terms on the left are >= 0: D < 0 leaves nothing, and level - D bounds the squared misfit from
+below. Else 0 <= t_i(w) <= room_i := min(most_i, D / (2 lam_i)), and for a functional F'w, with weights om_i = theta lam_i^2 / D, H =
+J'J + A'diag(om)A + rho, Y = H^-1 F, alpha = |J Y|, Z = om A Y, d = w - v,
+
+    F'w = F'v - Z't(v) + (J Y)'(J d) + Z't(w) + (F - J'J Y - A'Z)'d
+       <= F'v - Z't(v) + min over k > 0 of [k D + alpha^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i] + sum_j |F - J'J Y - A'Z|_j reach_j
+
+as alpha |J d| <= alpha^2 / (4 k) + k |J d|^2 and Z_i t_i <= (Z_i - 2 k lam_i)_+ room_i + 2 k lam_i t_i. reach_j is how far w_j can be
+from v_j, which may lie outside its range. Rounding is added to D and to every bound.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, per_signal
+from .relaxation import Relaxation
+
+ROUNDING = 1e-13  # of the absolute values added up in one entry; errors of sums of n terms below 4,500
+_TINY = 1e-300
+_THETAS = (4.0, 64.0)
+_ITERATIONS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Excess(Batch):
+    """v `(N, V)`, lam `(N, K)` and what follows: D `(N,)`, t(v), r(v), and how far every w_j can be from v_j."""
+
+    v: Tensor = per_signal()
+    lam: Tensor = per_signal()
+    D: Tensor = per_signal()
+    t: Tensor = per_signal()
+    r: Tensor = per_signal()
+    reach: Tensor = per_signal()
+
+
+def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
+    """D of `(N, V)` v and `(N, K)` lam, clipped at 0; level `(N,)`, squared signal units."""
+    lam = torch.where(rel.active, lam.clamp(min=0), 0.0)
+    r, t = (rel.J @ v[..., None])[..., 0] - rel.q, rel.slack(v)
+    g = (rel.J.mT @ r[..., None])[..., 0] - rel.pull(lam)
+    end = torch.where(g > 0, rel.vl, rel.vu)
+    slope = (-g * (end - v)).sum(1)
+    work = 2 * (lam * t).sum(1)
+    D = level - rel.e - (r**2).sum(1) + work + 2 * slope
+    # of r's own entries, then of the sums
+    length = (r**2).sum(1).sqrt()
+    off = ROUNDING * _size(rel.J, v, rel.q)
+    reach = torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())
+    g_off = ROUNDING * (_pull_size(rel, r, lam) * reach).sum(1)
+    t_off = ROUNDING * (lam * (t.abs() + rel.most)).sum(1)
+    D = D + 2 * length * off + off**2 + 2 * g_off + 2 * t_off + 1e-15 * (level.abs() + rel.e.abs() + work.abs())
+    return Excess(v, lam, D, t, r, reach)
+
+
+def _size(J: Tensor, v: Tensor, q: Tensor) -> Tensor:
+    """Length of |J| |v| + |q|, bounded by norms, `(N,)`."""
+    return ((J.abs() @ v.abs()[..., None])[..., 0] + q.abs()).square().sum(1).sqrt()
+
+
+def _pull_size(rel: Relaxation, r: Tensor, lam: Tensor) -> Tensor:
+    return (rel.J.abs().mT @ r.abs()[..., None])[..., 0] + rel.pull(lam).abs()
+
+
+def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
+    """(P) by a primal-dual interior point method, until the gap is below `gap` `(N,)` or D < 0; the best excess met.
+
+    Mehrotra's predictor and corrector, infeasible start; every node by itself.
+    """
+    v = _start(rel)
+    N = len(v)
+    t = rel.slack(v)
+    tau = torch.maximum(t, (0.03 * rel.most).clamp(min=1e-10))
+    r = (rel.J @ v[..., None])[..., 0] - rel.q
+    count = rel.active.sum(1).clamp(min=1)
+    mu = ((r**2).sum(1) / count * 0.1).clamp(min=_TINY)
+    lam = torch.where(rel.active, mu[:, None] / tau, 0.0)
+    tau = torch.where(rel.active, tau, 1.0)
+    best = excess(rel, level, v, lam)
+    done = torch.zeros(N, dtype=torch.bool, device=v.device)
+    for _ in range(_ITERATIONS):
+        r = (rel.J @ v[..., None])[..., 0] - rel.q
+        rd = (rel.J.mT @ r[..., None])[..., 0] - rel.pull(lam)
+        rp = torch.where(rel.active, rel.slack(v) - tau, 0.0)
+        mu = (lam * tau).sum(1) / count
+        w = lam / tau
+        factor = _factor(rel.gram(w), rel)
+        # predictor
+        dv = _solved(factor, -rd + rel.pull(-lam - w * rp))
+        dtau = torch.where(rel.active, rel.rows(dv[..., None])[..., 0] + rp, 0.0)
+        dlam = torch.where(rel.active, -lam - w * dtau, 0.0)
+        ap, ad = _step(tau, dtau), _step(lam, dlam)
+        ahead = ((tau + ap[:, None] * dtau) * (lam + ad[:, None] * dlam)).sum(1) / count
+        sigma = (ahead / mu.clamp(min=_TINY)).clamp(0, 1) ** 3
+        centre = (sigma * mu)[:, None] - dtau * dlam
+        dv = _solved(factor, -rd + rel.pull(centre / tau - lam - w * rp))
+        dtau = torch.where(rel.active, rel.rows(dv[..., None])[..., 0] + rp, 0.0)
+        dlam = torch.where(rel.active, centre / tau - lam - w * dtau, 0.0)
+        ap, ad = 0.995 * _step(tau, dtau), 0.995 * _step(lam, dlam)
+        move = ~done
+        good = torch.isfinite(dv).all(1) & torch.isfinite(dlam).all(1)
+        done = done | ~good
+        ap, ad = (torch.where(move & good, x.clamp(max=1.0), 0.0)[:, None] for x in (ap, ad))
+        v, tau, lam = (torch.where(x != 0, y + x * d, y) for x, y, d in ((ap, v, dv), (ap, tau, dtau), (ad, lam, dlam)))
+        now = excess(rel, level, v, lam)
+        better = now.D < best.D
+        best.put(better, now.take(better))
+        done = done | (best.D < 0) | ((lam * tau).sum(1) < gap)
+        if done.all():
+            break
+    return best
+
+
+def least_squares(rel: Relaxation, level: Tensor) -> Excess:
+    """The excess of lam = 0 and the v that minimises |J v - q|: a small misfit decides much of what the last layer shows.
+
+    Exactness note, section 2.1, whose balls and left inverses are this excess and its functionals.
+    """
+    v = (rel.vl + rel.vu) / 2
+    factor, J = _factor(rel.JJ + torch.diag_embed(rel.pad.to(rel.q)), rel), rel.J
+    for _ in range(3):
+        r = (J @ v[..., None])[..., 0] - rel.q
+        v = v - _solved(factor, (J.mT @ r[..., None])[..., 0])
+    return excess(rel, level, v, torch.zeros_like(rel.const))
+
+
+def corrected(rel: Relaxation, level: Tensor, found: Excess) -> Excess:
+    """The excess with v moved twice so that J'r - A'lam all but vanishes; the better of the two."""
+    for _ in range(2):
+        g = (rel.J.mT @ found.r[..., None])[..., 0] - rel.pull(found.lam)
+        om = 4 * found.lam**2 / found.D.clamp(min=_TINY)[:, None]
+        v = found.v - _solved(_factor(rel.gram(om), rel), g)
+        moved = excess(rel, level, v, found.lam)
+        better = moved.D < found.D
+        found.put(better, moved.take(better))
+    return found
+
+
+def _start(rel: Relaxation) -> Tensor:
+    """The middle of the box, units halfway between the activation and its chord."""
+    v = torch.zeros(len(rel.q), rel.V, dtype=rel.q.dtype, device=rel.q.device)
+    v[:, : rel.n0] = (rel.nodes.low + rel.nodes.high) / 2
+    for x in rel.levels:
+        u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
+        u = torch.minimum(torch.maximum(u, x.below), x.above)
+        top = x.a * (u - x.below) + x.s * x.below
+        v[:, x.start : x.start + x.at.shape[1]] = (torch.maximum(u, x.s * u) + top) / 2 * x.there
+    return v
+
+
+def _step(x: Tensor, d: Tensor) -> Tensor:
+    """The longest step in [0, 1 / 0.995] that keeps x + step d >= 0."""
+    ratio = torch.where(d < 0, -x / d.clamp(max=-_TINY), torch.inf)
+    return ratio.amin(1).clamp(max=1 / 0.995)
+
+
+def _factor(H: Tensor, rel: Relaxation) -> Tensor:
+    """Cholesky factors, damped a little; more where that fails."""
+    diagonal = torch.diagonal(H, dim1=1, dim2=2)
+    size = diagonal.mean(1, keepdim=True)
+    diagonal += 1e-13 * size + 1e-14 * diagonal
+    L, info = torch.linalg.cholesky_ex(H)
+    more = 1e-11
+    while bool((info > 0).any()) and more < 1e-2:
+        bad = info > 0
+        fixed = H[bad]
+        torch.diagonal(fixed, dim1=1, dim2=2).add_(more * torch.diagonal(fixed, dim1=1, dim2=2) + more * size[bad])
+        part, its = torch.linalg.cholesky_ex(fixed)
+        L[bad], info[bad] = part, its
+        more *= 100
+    return L
+
+
+def _solved(L: Tensor, b: Tensor) -> Tensor:
+    return torch.cholesky_solve(b[..., None], L)[..., 0]
+
+
+def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+    """Lower and upper limits `(N, M)` of F'w for all better w; F `(N, V, M)`. D must be >= 0."""
+    D = found.D.clamp(min=_TINY)
+    om = theta * found.lam**2 / D[:, None]
+    H = rel.gram(om)
+    L = _factor(H, rel)
+    Y = torch.cholesky_solve(F, L)
+    JY, bare = rel.J @ Y, not bool(found.lam.any())
+    Z = Y.new_zeros(Y.shape[0], 0, Y.shape[2]) if bare else om[..., None] * rel.rows(Y)  # (N, K, M)
+    rest = F - rel.J.mT @ JY
+    rest = rest if bare else rest - _pull_many(rel, Z)
+    loss = (rest.abs() * found.reach[..., None]).sum(1)
+    alpha2 = (JY**2).sum(1)
+    alpha = alpha2.sqrt()
+    t, most = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, rel.most)
+    value, offset = (F * found.v[..., None]).sum(1), (Z * t[..., None]).sum(1)
+    room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
+    lengths = torch.diagonal(rel.gram(torch.ones_like(found.lam)), dim1=1, dim2=2).sqrt()  # of J's and A's columns
+    rounding = 1e-13 * (
+        (F.abs() * (found.v.abs() + found.reach)[..., None]).sum(1)
+        + (Z.abs() * (t.abs() + most)[..., None]).sum(1)
+        + (lengths * found.reach).sum(1, keepdim=True) * (alpha + (Z**2).sum(1).sqrt())
+    )
+    if bare:  # the least over k of k D + alpha^2 / (4 k)
+        down = up = alpha * D.sqrt()[:, None]
+    else:
+        down, up = _brackets(Z, alpha, alpha2, D, found.lam, room)
+    middle, off = value - offset, loss + rounding
+    return middle - down - off, middle + up + off
+
+
+def _brackets(
+    Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The least of the bracket over five k, for -F and for F, `(N, M)` each, without rounding and residuals.
+
+    No k is below alpha / (2 D^(1/2)): rows with |Z_i| below 2 k lam_i there for every functional add nothing, and are left out.
+    """
+    low = (alpha / (2 * D.sqrt())[:, None]).clamp(min=_TINY)
+    counts = (Z.abs() > 2 * low[:, None] * lam[..., None]).any(2)
+    order = torch.sort((~counts).to(torch.int8), dim=1, stable=True).indices[:, : int(counts.sum(1).max())]
+    Z = torch.gather(Z, 1, order[..., None].expand(-1, -1, Z.shape[2]))
+    lam, room = lam.gather(1, order)[..., None], room.gather(1, order)[:, None]
+    free = (Z.abs() / (2 * lam).clamp(min=_TINY)).amax(1) if Z.shape[1] else low
+    high = torch.maximum(free, low)
+    found = [torch.full_like(alpha, torch.inf) for _ in range(2)]
+    for k in range(5):
+        kappa = low * (high / low) ** (k / 4)
+        base, limit = kappa * D[:, None] + alpha2 / (4 * kappa), 2 * kappa[:, None] * lam
+        for side, signed in enumerate((-Z - limit, Z - limit)):
+            found[side] = torch.minimum(found[side], base + (room @ signed.clamp_(min=0))[:, 0])
+    return found[0], found[1]
+
+
+def _pull_many(rel: Relaxation, Z: Tensor) -> Tensor:
+    """A'Z `(N, V, M)` of Z `(N, K, M)`."""
+    parts = torch.split(Z * rel.active[..., None], rel._sizes(), 1)
+    out = torch.zeros(Z.shape[0], rel.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
+    out[:, : rel.n0] += parts[0] - parts[1]
+    for k, x in enumerate(rel.levels):
+        l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
+        U = x.at.shape[1]
+        out[:, : x.start] += x.Pu.mT @ (x.a[..., None] * l2 - x.s[..., None] * l0 - l1)
+        out[:, : x.start] += x.Pd.mT @ (d0 - d1)
+        out[:, x.start : x.start + U] += l0 + l1 - l2
+    return out

@@ -1,0 +1,81 @@
+"""A generator as the proof engine sees it: matrices, biases, kinks at 0; and what its signals ask of its last hidden layer.
+
+    u_1 = W_1 z + b_1,   x_l = max(u_l, s_l u_l),   u_{l+1} = W_{l+1} x_l + b_{l+1},   misfit |A (W x_H + b) - y|^2
+
+Everything in float64. The latent is turned, z = V c with V orthogonal, so that the box of c lies along the axes along which
+better latents lie.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, per_signal
+from ..generator.chain import Generator
+from ..inversion.priors import AbstractPrior, Box
+
+MOST_ENTRIES = 60_000_000  # of one layer's matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Hidden layers `W[l]` `(n_l, n_{l-1})`, `b[l]` `(n_l,)`, slopes `s[l]` `(n_l,)` in [0, 1] where cut; `last`, `offset`: the
+    map behind them, `(d, n_H)` and `(d,)`."""
+
+    W: tuple[Tensor, ...]
+    b: tuple[Tensor, ...]
+    s: tuple[Tensor, ...]
+    last: Tensor
+    offset: Tensor
+
+    @property
+    def latent_dim(self) -> int:
+        """n0."""
+        return (self.W[0] if self.W else self.last).shape[1]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        return tuple(len(b) for b in self.b)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Signals `(N, d)` of latents `(N, n0)`, before the output's activation."""
+        x = z
+        for W, b, s in zip(self.W, self.b, self.s, strict=True):
+            u = x @ W.T + b
+            x = torch.maximum(u, s * u)
+        return x @ self.last.T + self.offset
+
+
+def as_network(generator: Generator) -> Network:
+    """The chain of a generator, its linear layers multiplied out; a kinked output becomes one more hidden layer.
+
+    Raises TypeError for what is no chain of lines with one kink at 0, ValueError for matrices that do not fit.
+    """
+    W, b, s = list[Tensor](), list[Tensor](), list[Tensor]()
+    map_, offset = torch.eye(0), torch.zeros(0)
+    fresh = True
+    for index, layer in enumerate(generator.layers):
+        if layer.W.m * layer.W.n > MOST_ENTRIES:
+            raise ValueError(
+                f"expected layers of at most {MOST_ENTRIES:,} matrix entries, got layers[{index}] of {layer.W.m} x {layer.W.n}; "
+                "prove a smaller generator, or fewer of its layers"
+            )
+        matrix, bias = layer.W.matrix().double(), layer.b.double()
+        map_, offset = (matrix, bias) if fresh else (matrix @ map_, matrix @ offset + bias)
+        phi, fresh = layer.activation, False
+        last = index == len(generator.layers) - 1
+        if phi.linear or (last and not phi.kinked):
+            continue
+        kinks, slopes = phi.pieces or ((), ())
+        if not phi.elementwise or tuple(kinks) != (0.0,) or slopes[1] != 1.0 or not 0 <= slopes[0] <= 1:
+            raise TypeError(
+                f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]; "
+                "proofs are of chains of lines with one kink at 0"
+            )
+        W.append(map_), b.append(offset), s.append(torch.full_like(offset, slopes[0]))
+        fresh = True
+        if last:
+            map_, offset = torch.eye(len(offset)).to(offset), torch.zeros_like(offset)
+    return Network(tuple(W), tuple(b), tuple(s), map_, offset)

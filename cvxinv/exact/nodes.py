@@ -1,0 +1,133 @@
+"""A node of a proof: a box of the latent and limits of every unit that hold for every better latent in it."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, each_per_signal, per_signal, shared
+from .network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Targets(Batch):
+    """What the signals ask, one entry per signal.
+
+    R: `(S, k, n_H)`, t: `(S, k)`, e: `(S,)` with |A (W x + b) - y|^2 = |R x - t|^2 + e for every x. Z: `(S, r, n0)`, m: `(S, r)`:
+    rows |Z c - m|^2 that a prior adds. first: W_1 V `(S, n_1, n0)`. V: `(S, n0, n0)`, z = V c.
+    size: `(S,)`, |y|, signal units.
+    """
+
+    R: Tensor = per_signal()
+    t: Tensor = per_signal()
+    e: Tensor = per_signal()
+    Z: Tensor = per_signal()
+    m: Tensor = per_signal()
+    first: Tensor = per_signal()
+    V: Tensor = per_signal()
+    size: Tensor = per_signal()
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes(Batch):
+    """N nodes: lo <= u_l <= hi `(N, n_l)` for every hidden layer and low <= c <= high `(N, n0)`, for every better latent.
+
+    owner: whose signal, `(N,)`. bound: no latent in it has a squared misfit below, `(N,)`. number, parent: `(N,)`.
+    stalls: visits that brought little, `(N,)`.
+    """
+
+    owner: Tensor = per_signal()
+    lo: tuple[Tensor, ...] = each_per_signal()
+    hi: tuple[Tensor, ...] = each_per_signal()
+    low: Tensor = per_signal()
+    high: Tensor = per_signal()
+    bound: Tensor = per_signal()
+    number: Tensor = per_signal()
+    parent: Tensor = per_signal()
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    @property
+    def undecided(self) -> Tensor:
+        """How many units are undecided, `(N,)`."""
+        count = torch.zeros(len(self), dtype=torch.long, device=self.low.device)
+        for lo, hi in zip(self.lo, self.hi, strict=True):
+            count += ((lo < 0) & (hi > 0)).sum(1)
+        return count
+
+    @property
+    def room(self) -> Tensor:
+        """Sum of -l h / (h - l) over undecided units, `(N,)`: what a relaxation errs by."""
+        total = torch.zeros_like(self.bound)
+        for lo, hi in zip(self.lo, self.hi, strict=True):
+            l, h = lo.clamp(max=0), hi.clamp(min=0)  # noqa: E741 - the note's letters
+            total += torch.where((lo < 0) & (hi > 0), -l * h / (h - l), torch.zeros_like(l)).sum(1)
+        return total
+
+    @property
+    def empty(self) -> Tensor:
+        """Whether limits contradict each other by more than rounding, so that no better latent is in it, `(N,)`."""
+        gaps = [(self.low - self.high) - 1e-9 * (1 + self.low.abs() + self.high.abs())]
+        gaps += [(lo - hi) - 1e-9 * (1 + lo.abs() + hi.abs()) for lo, hi in zip(self.lo, self.hi, strict=True)]
+        return torch.stack([(gap > 0).any(1) for gap in gaps]).any(0)
+
+    def within(self, lo: tuple[Tensor, ...], hi: tuple[Tensor, ...]) -> "Nodes":
+        """The same with limits of units intersected with others."""
+        return replace(
+            self,
+            lo=tuple(map(torch.maximum, self.lo, lo)),
+            hi=tuple(map(torch.minimum, self.hi, hi)),
+        )
+
+
+def through_box(network: Network, targets: Targets, nodes: Nodes) -> Nodes:
+    """Limits of all units over the box, by backward linear bounds, intersected with what the node has.
+
+    For a functional k'x of layer l's outputs: where k_j >= 0 (from below) x_j >= d_j u_j with d_j = 1 where h > -l, else s_j (any
+    d in [s, 1] is valid), where k_j < 0 x_j <= a_j (u_j - l_j) + s_j l_j; decided units as they are; so down to the box.
+    Any such bound holds for every latent of the node. Widened by 1e-12 of the absolute values added up.
+    """
+    first = targets.first[nodes.owner]  # (N, n_1, n0)
+    for layer in range(len(network.W)):
+        N = len(nodes)
+        if layer == 0:
+            low, high = _over_box(first, network.b[0].expand(N, -1), nodes.low, nodes.high)
+        else:
+            W = network.W[layer]
+            below = _backward(network, first, nodes, W.expand(N, -1, -1), network.b[layer].expand(N, -1), layer)
+            above = _backward(network, first, nodes, -W.expand(N, -1, -1), -network.b[layer].expand(N, -1), layer)
+            low, high = below, -above
+        lo = tuple(torch.maximum(x, low) if k == layer else x for k, x in enumerate(nodes.lo))
+        hi = tuple(torch.minimum(x, high) if k == layer else x for k, x in enumerate(nodes.hi))
+        nodes = replace(nodes, lo=lo, hi=hi)
+    return nodes
+
+
+def _over_box(F: Tensor, c: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Limits of F z + c `(N, K)` over boxes; F `(N, K, n0)`."""
+    middle, radius = (low + high) / 2, (high - low) / 2
+    size = F.abs()
+    value, reach = (F @ middle[..., None])[..., 0] + c, (size @ radius[..., None])[..., 0]
+    slack = 1e-12 * (c.abs() + (size @ (middle.abs() + radius)[..., None])[..., 0])
+    return value - reach - slack, value + reach + slack
+
+
+def _backward(network: Network, first: Tensor, nodes: Nodes, k: Tensor, c: Tensor, layer: int) -> Tensor:
+    """Lower limits of k'x + c `(N, K)`, x the outputs of hidden layer `layer - 1`; k `(N, K, n)`."""
+    rounding = c.abs()
+    for level in range(layer - 1, -1, -1):
+        lo, hi, s = nodes.lo[level], nodes.hi[level], network.s[level]
+        l, h = lo.clamp(max=0), hi.clamp(min=0)  # noqa: E741
+        und = (lo < 0) & (hi > 0)
+        a = torch.where(und, (h - s * l) / (h - l).clamp(min=1e-300), torch.where(lo >= 0, 1.0, s))
+        d = torch.where(und, torch.where(h > -l, 1.0, s), a)
+        up = torch.where(und, (s - a) * l, torch.zeros_like(l))  # x <= a u + up
+        rounding = rounding + (k.abs() @ (1.0 * torch.maximum(lo.abs(), hi.abs()))[..., None])[..., 0]
+        c = c + (k.clamp(max=0) @ up[..., None])[..., 0]
+        k = k.clamp(min=0) * d[:, None] + k.clamp(max=0) * a[:, None]
+        c = c + k @ network.b[level]
+        rounding = rounding + k.abs() @ network.b[level].abs()
+        k = k @ (first if level == 0 else network.W[level])
+    low, _ = _over_box(k, c, nodes.low, nodes.high)
+    return low - 1e-12 * rounding

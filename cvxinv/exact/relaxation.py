@@ -1,0 +1,225 @@
+"""The convex relaxation of a batch of nodes: affine maps in v = (latent c, outputs of undecided units), constraints t(v) >= 0.
+
+With s the slope where cut, l <= u <= h the limits of an undecided unit, a = (h - s l) / (h - l):
+
+    undecided     x - s u >= 0,   x - u >= 0,   a (u - l) + s l - x >= 0         maxima (1 - s) h, -(1 - s) l, -(a - s) l
+    decided       u - l >= 0,     h - u >= 0    where the box alone does not imply both
+    latent        c - low >= 0,   high - c >= 0
+
+Decided units are substituted (x = u or s u), so that layer l's pre-activations are P_l v + p_l with P_l zero behind the columns of
+layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent of the node gives such a v.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .network import Network
+from .nodes import Nodes, Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One hidden layer of N relaxations: `count` columns before its own; P `(N, n, count)`, p `(N, n)`.
+
+    at: units in constraints, undecided ones first, `(N, U)` and `(N, D)`; there: which are no padding. Pu, Pd: their rows of P.
+    """
+
+    start: int
+    P: Tensor
+    p: Tensor
+    at: Tensor
+    there: Tensor
+    Pu: Tensor
+    a: Tensor
+    s: Tensor
+    below: Tensor
+    above: Tensor
+    base: Tensor
+    fixed: Tensor
+    held: Tensor
+    Pd: Tensor
+
+
+class Relaxation:
+    """Maps and constraints of N nodes, padded to the most undecided units of each layer.
+
+    V variables, K constraints. J `(N, k, V)`, q `(N, k)`, e `(N,)`; vl, vu: ranges of the variables `(N, V)`; active: which
+    constraints are none of the padding `(N, K)`; most: their maxima over the node `(N, K)`; const `(N, K)`: t(0).
+    """
+
+    def __init__(self, network: Network, targets: Targets, nodes: Nodes):
+        self.nodes, N, n0 = nodes, len(nodes), network.latent_dim
+        owner = nodes.owner
+        self.n0, self.levels = n0, list[Level]()
+        self._limits, self._reaching = list[tuple[Tensor, Tensor, Tensor]](), _reaching(network, targets)[owner]
+        self._V, self._network = targets.V[owner], network
+        vl, vu = [nodes.low], [nodes.high]
+        const, active, most = [-nodes.low, nodes.high], [], [nodes.high - nodes.low] * 2
+        active += [torch.ones_like(nodes.low, dtype=torch.bool)] * 2
+        pad = [torch.zeros_like(nodes.low, dtype=torch.bool)]
+        P, p = targets.first[owner], network.b[0].expand(N, -1)
+        for layer, s in enumerate(network.s):
+            lo, hi = nodes.lo[layer], nodes.hi[layer]
+            und = (lo < 0) & (hi > 0)
+            at, there = _positions(und)
+            l, h = lo.gather(1, at), hi.gather(1, at)  # noqa: E741 - the note's letters
+            l = torch.where(there, l, -1.0)  # noqa: E741
+            h = torch.where(there, h, 1.0)
+            su = s[at]
+            a = (h - su * l) / (h - l)
+            Pu = _rows(P, at) * there[..., None]
+            pu = torch.where(there, p.gather(1, at), 0.0)
+            v_low, v_high = torch.cat(vl, 1), torch.cat(vu, 1)
+            # decided units that the ranges of the variables before do not keep within their limits
+            reach_low, reach_high = _reach(P, p, v_low, v_high)
+            slip = 1e-9 * (1 + reach_low.abs() + reach_high.abs())
+            loose = ~und & ((reach_low < lo - slip) | (reach_high > hi + slip)) & (lo <= hi)
+            fixed, held = _positions(loose)
+            Pd, pd = _rows(P, fixed) * held[..., None], torch.where(held, p.gather(1, fixed), 0.0)
+            dl, dh = (torch.where(held, x.gather(1, fixed), w) for x, w in ((lo, -1.0), (hi, 1.0)))
+            level = Level(v_low.shape[1], P, p, at, there, Pu, a, su, l, h, pu, fixed, held, Pd)
+            self._limits.append((pd, dl, dh))
+            self.levels.append(level)
+            const += [-su * pu, -pu, a * (pu - l) + su * l, pd - dl, dh - pd]
+            active += [there, there, there, held, held]
+            most += [(1 - su) * h, -(1 - su) * l, -(a - su) * l, dh - dl, dh - dl]
+            zero = torch.zeros_like(l)
+            vl.append(torch.where(there, su * l, zero)), vu.append(torch.where(there, h, zero))
+            pad.append(~there)
+            slope = torch.where(lo >= 0, torch.ones_like(lo), s.expand_as(lo))  # of decided units; on comes first where lo = hi = 0
+            slope = torch.where(und, torch.zeros_like(slope), slope)
+            more = layer + 1 < len(network.W)
+            W = network.W[layer + 1].expand(N, -1, -1) if more else targets.R[owner]
+            own = W.mT if more else W.mT
+            columns = torch.gather(own, 1, at[..., None].expand(-1, -1, own.shape[2])) * there[..., None]  # (N, U, m)
+            turned = (W * slope[:, None]) @ P
+            P = torch.cat([turned, columns.mT], 2)
+            p = ((W * slope[:, None]) @ p[..., None])[..., 0]
+            if more:
+                p = p + network.b[layer + 1]
+        if not network.W:
+            P, p = targets.R[owner] @ targets.V[owner], torch.zeros_like(targets.t[owner])
+        V = P.shape[2]
+        prior = torch.nn.functional.pad(targets.Z[owner], (0, V - n0))
+        self.J, self.q = torch.cat([P, prior], 1), torch.cat([targets.t[owner] - p, targets.m[owner]], 1)
+        self.e = targets.e[owner]
+        self.vl, self.vu, self.pad = torch.cat(vl, 1), torch.cat(vu, 1), torch.cat(pad, 1)
+        self.const, self.active = torch.cat(const, 1), torch.cat(active, 1)
+        self.most = torch.cat(most, 1).clamp(min=0)
+        self.const = torch.where(self.active, self.const, 1.0)
+        self.JJ = self.J.mT @ self.J
+        self.V = V
+
+    def held_limits(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        """p, and the limits, of a level's decided units in constraints, `(N, D)` each."""
+        return self._limits[level]
+
+    def scores(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents z `(N, n0)` of v; and of every unit what its output exceeds its activation by, times the length of what
+        it adds to the last hidden layer's misfit, `(N, sum n_l)`, signal units; 0 where decided."""
+        z = (self._V @ v[:, : self.n0, None])[..., 0]
+        total = torch.zeros(len(v), sum(self._network.widths), dtype=v.dtype, device=v.device)
+        at = 0
+        for x in self.levels:
+            u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
+            over = (v[:, x.start : x.start + x.at.shape[1]] - torch.maximum(u, x.s * u)).clamp(min=0)
+            # beside that, a little for units that may go either way
+            tie = 1e-9 * torch.minimum(-x.below, x.above)
+            score = (over + tie) * self._reaching[:, at : at + x.P.shape[1]].gather(1, x.at) * x.there
+            total[:, at : at + x.P.shape[1]].scatter_reduce_(1, x.at, score, "amax")
+            at += x.P.shape[1]
+        return z, total
+
+    def units(self, v: Tensor) -> list[Tensor]:
+        """P_l v + p_l of all layers, `(N, n_l)`; v `(N, V)`."""
+        return [(x.P @ v[:, : x.start, None])[..., 0] + x.p for x in self.levels]
+
+    def slack(self, v: Tensor) -> Tensor:
+        """t(v) `(N, K)`; 1 in the padding."""
+        return self.rows(v[..., None])[..., 0] + self.const
+
+    def rows(self, Y: Tensor) -> Tensor:
+        """A Y `(N, K, F)` of Y `(N, V, F)`; 0 in the padding."""
+        c = Y[:, : self.n0]
+        parts = [c, -c]
+        for x in self.levels:
+            U = x.at.shape[1]
+            u, o = x.Pu @ Y[:, : x.start], Y[:, x.start : x.start + U] * x.there[..., None]
+            d = x.Pd @ Y[:, : x.start]
+            parts += [o - x.s[..., None] * u, o - u, x.a[..., None] * u - o, d, -d]
+        return torch.cat(parts, 1)
+
+    def pull(self, lam: Tensor) -> Tensor:
+        """A'lam `(N, V)`."""
+        parts = torch.split(lam * self.active, self._sizes(), 1)
+        out = torch.zeros(len(lam), self.V, dtype=lam.dtype, device=lam.device)
+        out[:, : self.n0] += parts[0] - parts[1]
+        for k, x in enumerate(self.levels):
+            l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
+            U = x.at.shape[1]
+            out[:, : x.start] += (x.Pu.mT @ (x.a * l2 - x.s * l0 - l1)[..., None])[..., 0]
+            out[:, : x.start] += (x.Pd.mT @ (d0 - d1)[..., None])[..., 0]
+            out[:, x.start : x.start + U] += l0 + l1 - l2
+        return out
+
+    def gram(self, w: Tensor) -> Tensor:
+        """J'J + A'diag(w)A `(N, V, V)`, 1 on the diagonal of the padding."""
+        parts = torch.split(w * self.active, self._sizes(), 1)
+        H = self.JJ.clone()
+        diagonal = torch.diagonal(H, dim1=1, dim2=2)
+        diagonal += self.pad.to(H)
+        diagonal[:, : self.n0] += parts[0] + parts[1]
+        for k, x in enumerate(self.levels):
+            w0, w1, w2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
+            U, c = x.at.shape[1], x.start
+            both, cross, own = x.s**2 * w0 + w1 + x.a**2 * w2, -x.s * w0 - w1 - x.a * w2, w0 + w1 + w2
+            H[:, :c, :c] += x.Pu.mT @ (x.Pu * both[..., None])
+            H[:, :c, :c] += x.Pd.mT @ (x.Pd * (d0 + d1)[..., None])
+            mixed = x.Pu.mT * cross[:, None]
+            H[:, :c, c : c + U] += mixed
+            H[:, c : c + U, :c] += mixed.mT
+            diagonal[:, c : c + U] += own
+        return H
+
+    def _sizes(self) -> list[int]:
+        sizes = [self.n0, self.n0]
+        for x in self.levels:
+            U, D = x.at.shape[1], x.fixed.shape[1]
+            sizes += [U, U, U, D, D]
+        return sizes
+
+    def lifted(self, c: Tensor) -> Tensor:
+        """v `(N, V)` of latents c `(N, n0)` of the turned box, run through the true network."""
+        v = torch.zeros(len(c), self.V, dtype=c.dtype, device=c.device)
+        v[:, : self.n0] = c
+        for x in self.levels:
+            u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
+            v[:, x.start : x.start + x.at.shape[1]] = torch.maximum(u, x.s * u) * x.there
+        return v
+
+
+def _reaching(network: Network, targets: Targets) -> Tensor:
+    """How far one unit's output moves the last layer's misfit, in the mean over the phases behind it, `(S, sum n_l)`."""
+    parts = [(targets.R**2).sum(1)]
+    for W in network.W[:0:-1]:
+        parts.insert(0, 0.5 * parts[0] @ W**2)
+    return torch.cat(parts[: max(1, len(network.W))], 1).sqrt()
+
+
+def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of True in every row, padded to the most; and which are no padding."""
+    most = int(mask.sum(1).max()) if len(mask) else 0
+    order = torch.sort((~mask).to(torch.int8), dim=1, stable=True).indices[:, :most]
+    return order, mask.gather(1, order)
+
+
+def _rows(P: Tensor, at: Tensor) -> Tensor:
+    return torch.gather(P, 1, at[..., None].expand(-1, -1, P.shape[2]))
+
+
+def _reach(P: Tensor, p: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    middle, radius = ((low + high) / 2)[..., None], ((high - low) / 2)[..., None]
+    value, reach = (P @ middle)[..., 0] + p, (P.abs() @ radius)[..., 0]
+    return value - reach, value + reach

@@ -1,0 +1,243 @@
+"""The search: rounds that shrink a node, branches where they stall, best bounds first; many nodes and signals at once.
+
+A node ends *excluded* (no latent in it is as good as the best one known), or *kept* (none is better by more than the gap). What is left
+when time is up carries its bound. Every relaxed point is a candidate: a better latent found lowers the level for all nodes of its signal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..lengths import lengths
+from .bounding import corrected, excess, least_squares, solve_relaxed
+from .contraction import contract
+from .network import Network
+from .nodes import Nodes, Targets, through_box
+from .relaxation import Relaxation
+from .tightening import tighten
+
+VISITS = 6  # rounds a visit
+SHRINKS = 0.6  # of its room: what a round must leave at most, for another one of the same kind
+FEW = 60  # undecided units, below which branching is cheaper than tightening
+_BYTES = 400_000_000
+_SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
+_FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
+
+
+@dataclass
+class Search:
+    """What a search holds. f, best `(S,)` and `(S, n0)`: squared misfit (with the prior's part) and latent of the best known.
+
+    gap: `(S,)`, of f. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared misfits `(N,)`.
+    """
+
+    network: Network
+    targets: Targets
+    gap: Tensor
+    f: Tensor
+    best: Tensor
+    value: Callable[[Tensor, Tensor], Tensor]
+    refine: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    open: Nodes
+    kept: list[Nodes] = field(default_factory=list)
+    visited: Tensor = field(init=False)
+    rounds: Tensor = field(init=False)
+    count: int = 0
+    floor: Tensor = field(init=False)
+    improved: Tensor = field(init=False)
+    ends: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        S = len(self.f)
+        self.visited, self.rounds = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
+        self.floor = torch.full_like(self.f, torch.inf)  # least bound of the nodes kept or lost
+        self.improved = torch.zeros(S, dtype=torch.bool)
+        self.count = len(self.open)
+
+    @property
+    def precision(self) -> Tensor:
+        """Squared misfits that are 0 but for rounding, `(S,)`."""
+        return (1e-13 * self.targets.size) ** 2
+
+    @property
+    def level(self) -> Tensor:
+        """Squared misfit up to which latents are looked for, `(S,)`."""
+        strict = self.f * (1 + 1e-9) + self.precision
+        return torch.where(self.gap <= _FINE, strict, (1 - self.gap) * self.f + self.precision)
+
+    @property
+    def enough(self) -> Tensor:
+        """The bound that closes a node, `(S,)`; a misfit that is rounding needs none."""
+        return torch.where(self.f <= 1e4 * self.precision, 0.0, (1 - self.gap) * self.f)
+
+    @property
+    def bound(self) -> Tensor:
+        """No latent has a squared misfit below, `(S,)`."""
+        low = torch.minimum(self.floor, self.f)
+        return low.scatter_reduce(0, self.open.owner, self.open.bound, "amin") if len(self.open) else low
+
+    def step(self, batch: int) -> None:
+        """Visit up to `batch` open nodes, the lowest bounds first, as shares of f."""
+        share = self.open.bound / self.f[self.open.owner].clamp(min=1e-300)
+        order = torch.sort(share, stable=True).indices
+        first, rest = order[:batch], order[batch:]
+        chosen, self.open = self.open.take(first), self.open.take(rest)
+        chosen = chosen.take(torch.sort(chosen.undecided, stable=True).indices)
+        left = [self.open]
+        at = 0
+        sizes = chosen.undecided.tolist()
+        while at < len(chosen):
+            end = at + 1
+            while end < len(chosen) and self._fits(sizes[at], sizes[end], end + 1 - at):
+                end += 1
+            part = chosen.take(slice(at, end))
+            left += self.visit(part)
+            at = end
+        self.open = Nodes.joined([x for x in left if len(x)] or [left[0]])
+
+    def _fits(self, least: int, most: int, count: int) -> bool:
+        V = most + self.network.latent_dim
+        widest = sum(self.network.widths)
+        each = 8 * (12 * V * V + V * (widest + self.targets.R.shape[1]) * 3)
+        return most <= 2 * least + 20 and each * count < _BYTES
+
+    def visit(self, nodes: Nodes) -> list[Nodes]:
+        """Rounds on some nodes, then their branches; those that end leave."""
+        self.visited.index_add_(0, nodes.owner, torch.ones_like(nodes.owner))
+        out = list[Nodes]()
+        for number in range(VISITS):
+            nodes, stalled, points = self.round(nodes)
+            if not len(nodes):
+                break
+            if number == VISITS - 1:
+                stalled = torch.ones_like(stalled)
+            if stalled.any():
+                out += self.branch(nodes.take(stalled), points.take(stalled))
+                nodes = nodes.take(~stalled)
+            if not len(nodes):
+                break
+        return out
+
+    def round(self, nodes: Nodes) -> "tuple[Nodes, Tensor, _Points]":
+        """One contraction of each node; ended ones are gone. Also which stalled, and what to branch on."""
+        before, owner = nodes.room, nodes.owner
+        self.rounds.index_add_(0, owner, torch.ones_like(owner))
+        rel, level = Relaxation(self.network, self.targets, nodes), self.level[owner]
+        goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
+        small = bool((self.f[owner] < _SMALL * self.targets.size[owner] ** 2).all())
+        bare = small and bool((before > 0).all()) and len(nodes) <= 4
+        found = None
+        if bare:
+            found = least_squares(rel, level)
+            shrunk = through_box(self.network, self.targets, contract(rel, found, (1.0,)))
+            if bool(((shrunk.undecided < 0.7 * nodes.undecided) | (found.D < 0)).all()):
+                points = _Points.of(rel, found.v)
+            else:
+                nodes, found = shrunk, None
+                rel = Relaxation(self.network, self.targets, nodes)
+        if found is None:
+            found = solve_relaxed(rel, level, goal)
+            if bool((found.D >= 0).any()):
+                found = corrected(rel, level, found)
+            points = _Points.of(rel, found.v)
+            thetas = (4.0, 64.0)
+            shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
+        bound = torch.maximum(nodes.bound, level - found.D)
+        if self.try_points(owner, points.z):
+            return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
+        shrunk = replace(shrunk, bound=bound)
+        gone = (found.D < 0) | shrunk.empty
+        left = shrunk.undecided
+        little = shrunk.room > SHRINKS * before
+        close = bound >= self.enough[owner]
+        keep = ~gone & close & ((left == 0) | little | (self.gap[owner] > _FINE))
+        if keep.any():
+            part = shrunk.take(keep)
+            self.kept.append(part)
+            self.floor = self.floor.scatter_reduce(0, part.owner, part.bound, "amin")
+        stay = ~gone & ~keep
+        nodes, points, little = shrunk.take(stay), points.take(stay), little[stay]
+        if len(nodes):
+            many = little & (nodes.undecided >= FEW)
+            if many.any():
+                tightened = tighten(self.network, self.targets, nodes.take(many), self.level, self.enough)
+                nodes, little = _replaced(nodes, many, tightened, little)
+        return nodes, little, points
+
+    def try_points(self, owner: Tensor, z: Tensor) -> bool:
+        """Whether one of the latents, refined where it is promising, lowers a signal's misfit by more than rounding."""
+        value = self.value(owner, z)
+        near = value < 4 * self.f[owner] + self.precision[owner]
+        worth = self.visited[owner] <= 3
+        use = value < self.f[owner] * (1 - 1e-9) - self.precision[owner]
+        tried = (use | (near & worth)).nonzero()[:, 0]
+        if not len(tried):
+            return False
+        whose, z = owner[tried], z[tried]
+        z, value = self.refine(whose, z)
+        won = False
+        for k in torch.argsort(value).tolist():
+            s = int(whose[k])
+            if value[k] < self.f[s] * (1 - 1e-9) - self.precision[s]:
+                won = won or bool(value[k] < self.f[s] * (1 - 1e-6))
+                self.f[s], self.best[s], self.improved[s] = value[k], z[k], True
+        return won
+
+    def branch(self, nodes: Nodes, points: "_Points") -> list[Nodes]:
+        """Two children of each: its worst undecided unit on and off, or its widest coordinate halved."""
+        N = len(nodes)
+        widths = [x.shape[1] for x in nodes.lo]
+        offsets = torch.tensor([0, *torch.tensor(widths).cumsum(0).tolist()])
+        lo, hi = torch.cat(nodes.lo, 1), torch.cat(nodes.hi, 1)
+        und = (lo < 0) & (hi > 0)
+        scores = torch.where(und, points.score, -1.0)
+        at = scores.argmax(1)
+        unit = und.gather(1, at[:, None])[:, 0]
+        wide = (nodes.high - nodes.low).argmax(1)
+        middle = ((nodes.low + nodes.high) / 2).gather(1, wide[:, None])
+        children = []
+        for side in range(2):
+            a, b, low, high = lo.clone(), hi.clone(), nodes.low.clone(), nodes.high.clone()
+            rows = torch.arange(N)
+            if side == 0:
+                a[rows[unit], at[unit]] = 0.0
+                low[rows[~unit], wide[~unit]] = middle[~unit, 0]
+            else:
+                b[rows[unit], at[unit]] = 0.0
+                high[rows[~unit], wide[~unit]] = middle[~unit, 0]
+            number = torch.arange(N) + self.count
+            self.count += N
+            pieces = [(int(offsets[k]), int(offsets[k + 1])) for k in range(len(widths))]
+            child = replace(
+                nodes, lo=tuple(a[:, i:j] for i, j in pieces), hi=tuple(b[:, i:j] for i, j in pieces), low=low, high=high,
+                number=number, parent=nodes.number,
+            )  # fmt: skip
+            children.append(child)
+        return children
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Latents `(N, n0)` of relaxed points, and what each unit's output exceeds its activation by, in signal units."""
+
+    z: Tensor
+    score: Tensor
+
+    @classmethod
+    def of(cls, rel: Relaxation, v: Tensor) -> "_Points":
+        return cls(*rel.scores(v))
+
+    def take(self, index: Tensor) -> "_Points":
+        return _Points(self.z[index], self.score[index])
+
+
+def _replaced(nodes: Nodes, many: Tensor, part: Nodes, little: Tensor) -> tuple[Nodes, Tensor]:
+    before = nodes.room[many]
+    order = torch.cat([many.nonzero()[:, 0], (~many).nonzero()[:, 0]])
+    whole = Nodes.joined([part, nodes.take(~many)]) if bool((~many).any()) else part
+    little = little.clone()
+    little[many] = part.room > 0.8 * before
+    back = torch.argsort(order)
+    return whole.take(back), little
