@@ -2,20 +2,21 @@
 
     (P)   minimise 1/2 |J v - q|^2   over t(v) = A v + c >= 0            (D)   lam >= 0, J'(J v - q) = A'lam
 
-A latent of the node with squared misfit at most `level` has some w with t(w) >= 0 and |r(w)|^2 + e <= level, r(w) = J w - q.
-Expanding |r(w)|^2 about v and adding 2 lam't(w) = 2 lam't(v) + 2 lam'A (w - v), for any v and lam >= 0
+A latent of the node with squared misfit at most `level` has some w with t(w) >= 0 and |r(w)|^2 + e <= level, r(w) = J w -
+q. Expanding |r(w)|^2 about v and adding 2 lam't(w) = 2 lam't(v) + 2 lam'A (w - v), for any v and lam >= 0
 
     |J (w - v)|^2 + 2 lam't(w) <= D := level - e - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over the range of -g_j (w_j - v_j)
 
 with g = J'r(v) - A'lam. Both terms on the left are >= 0: D < 0 leaves nothing, and level - D bounds the squared misfit from
-below. Else 0 <= t_i(w) <= room_i := min(most_i, D / (2 lam_i)), and for a functional F'w, with weights om_i = theta lam_i^2 / D, H =
-J'J + A'diag(om)A + rho, Y = H^-1 F, alpha = |J Y|, Z = om A Y, d = w - v,
+below. Else 0 <= t_i(w) <= room_i := min(most_i, D / (2 lam_i)), and for a functional F'w, with weights om_i = theta
+lam_i^2 / D, H = J'J + A'diag(om)A + rho, Y = H^-1 F, alpha = |J Y|, Z = om A Y, d = w - v,
 
     F'w = F'v - Z't(v) + (J Y)'(J d) + Z't(w) + (F - J'J Y - A'Z)'d
-       <= F'v - Z't(v) + min over k > 0 of [k D + alpha^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i] + sum_j |F - J'J Y - A'Z|_j reach_j
+       <= F'v - Z't(v) + min over k > 0 of [k D + alpha^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i] + sum_j |F - J'J Y -
+       A'Z|_j reach_j
 
-as alpha |J d| <= alpha^2 / (4 k) + k |J d|^2 and Z_i t_i <= (Z_i - 2 k lam_i)_+ room_i + 2 k lam_i t_i. reach_j is how far w_j can be
-from v_j, which may lie outside its range. Rounding is added to D and to every bound.
+as alpha |J d| <= alpha^2 / (4 k) + k |J d|^2 and Z_i t_i <= (Z_i - 2 k lam_i)_+ room_i + 2 k lam_i t_i. reach_j is how
+far w_j can be from v_j, which may lie outside its range. Rounding is added to D and to every bound.
 """
 
 from dataclasses import dataclass
@@ -216,12 +217,11 @@ def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -
     return middle - down - off, middle + up + off
 
 
-def _brackets(
-    Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor
-) -> tuple[Tensor, Tensor]:
+def _brackets(Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
     """The least of the bracket over five k, for -F and for F, `(N, M)` each, without rounding and residuals.
 
-    No k is below alpha / (2 D^(1/2)): rows with |Z_i| below 2 k lam_i there for every functional add nothing, and are left out.
+    No k is below alpha / (2 D^(1/2)): rows with |Z_i| below 2 k lam_i there for every functional add nothing, and are
+    left out.
     """
     low = (alpha / (2 * D.sqrt())[:, None]).clamp(min=_TINY)
     counts = (Z.abs() > 2 * low[:, None] * lam[..., None]).any(2)

@@ -1,4 +1,5 @@
-"""A round of a node: the relaxation solved, then limits of everything that is undecided, all at once, from one v and lam."""
+"""A round of a node: the relaxation solved, then limits of everything that is undecided, all at once, from one v and
+lam."""
 
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ def functionals(rel: Relaxation) -> Tensor:
 
 def contract(rel: Relaxation, found: Excess, thetas: tuple[float, ...] = THETAS) -> Nodes:
     """The nodes with every limit that D, lam and v prove; those with D < 0 as they are."""
-    nodes, F = rel.nodes, functionals(rel)
+    F = functionals(rel)
     sides = [bound_functionals(rel, found, F, theta) for theta in thetas]
     below = torch.stack([low for low, _ in sides]).amax(0)
     above = torch.stack([high for _, high in sides]).amin(0)

@@ -6,22 +6,20 @@ Everything in float64. The latent is turned, z = V c with V orthogonal, so that 
 better latents lie.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..batch import Batch, per_signal
 from ..generator.chain import Generator
-from ..inversion.priors import AbstractPrior, Box
 
 MOST_ENTRIES = 60_000_000  # of one layer's matrix
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Hidden layers `W[l]` `(n_l, n_{l-1})`, `b[l]` `(n_l,)`, slopes `s[l]` `(n_l,)` in [0, 1] where cut; `last`, `offset`: the
-    map behind them, `(d, n_H)` and `(d,)`."""
+    """Hidden layers `W[l]` `(n_l, n_{l-1})`, `b[l]` `(n_l,)`, slopes `s[l]` `(n_l,)` in [0, 1] where cut; `last`,
+    `offset`: the map behind them, `(d, n_H)` and `(d,)`."""
 
     W: tuple[Tensor, ...]
     b: tuple[Tensor, ...]
@@ -54,13 +52,12 @@ def as_network(generator: Generator) -> Network:
     Raises TypeError for what is no chain of lines with one kink at 0, ValueError for matrices that do not fit.
     """
     W, b, s = list[Tensor](), list[Tensor](), list[Tensor]()
-    map_, offset = torch.eye(0), torch.zeros(0)
-    fresh = True
+    map_, offset, fresh = torch.eye(0), torch.zeros(0), True
     for index, layer in enumerate(generator.layers):
         if layer.W.m * layer.W.n > MOST_ENTRIES:
             raise ValueError(
-                f"expected layers of at most {MOST_ENTRIES:,} matrix entries, got layers[{index}] of {layer.W.m} x {layer.W.n}; "
-                "prove a smaller generator, or fewer of its layers"
+                f"expected layers of at most {MOST_ENTRIES:,} matrix entries, got layers[{index}] of "
+                f"{layer.W.m} x {layer.W.n}; prove a smaller generator"
             )
         matrix, bias = layer.W.matrix().double(), layer.b.double()
         map_, offset = (matrix, bias) if fresh else (matrix @ map_, matrix @ offset + bias)
@@ -74,7 +71,9 @@ def as_network(generator: Generator) -> Network:
                 f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]; "
                 "proofs are of chains of lines with one kink at 0"
             )
-        W.append(map_), b.append(offset), s.append(torch.full_like(offset, slopes[0]))
+        W.append(map_)
+        b.append(offset)
+        s.append(torch.full_like(offset, slopes[0]))
         fresh = True
         if last:
             map_, offset = torch.eye(len(offset)).to(offset), torch.zeros_like(offset)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..batch import Batch, each_per_signal, per_signal, shared
+from ..batch import Batch, each_per_signal, per_signal
 from .network import Network
 
 
@@ -13,8 +13,8 @@ from .network import Network
 class Targets(Batch):
     """What the signals ask, one entry per signal.
 
-    R: `(S, k, n_H)`, t: `(S, k)`, e: `(S,)` with |A (W x + b) - y|^2 = |R x - t|^2 + e for every x. Z: `(S, r, n0)`, m: `(S, r)`:
-    rows |Z c - m|^2 that a prior adds. first: W_1 V `(S, n_1, n0)`. V: `(S, n0, n0)`, z = V c.
+    R: `(S, k, n_H)`, t: `(S, k)`, e: `(S,)` with |A (W x + b) - y|^2 = |R x - t|^2 + e for every x. Z: `(S, r, n0)`, m:
+    `(S, r)`: rows |Z c - m|^2 that a prior adds. first: W_1 V `(S, n_1, n0)`. V: `(S, n0, n0)`, z = V c.
     size: `(S,)`, |y|, signal units.
     """
 
@@ -61,7 +61,7 @@ class Nodes(Batch):
         """Sum of -l h / (h - l) over undecided units, `(N,)`: what a relaxation errs by."""
         total = torch.zeros_like(self.bound)
         for lo, hi in zip(self.lo, self.hi, strict=True):
-            l, h = lo.clamp(max=0), hi.clamp(min=0)  # noqa: E741 - the note's letters
+            l, h = lo.clamp(max=0), hi.clamp(min=0)
             total += torch.where((lo < 0) & (hi > 0), -l * h / (h - l), torch.zeros_like(l)).sum(1)
         return total
 
@@ -84,9 +84,9 @@ class Nodes(Batch):
 def through_box(network: Network, targets: Targets, nodes: Nodes) -> Nodes:
     """Limits of all units over the box, by backward linear bounds, intersected with what the node has.
 
-    For a functional k'x of layer l's outputs: where k_j >= 0 (from below) x_j >= d_j u_j with d_j = 1 where h > -l, else s_j (any
-    d in [s, 1] is valid), where k_j < 0 x_j <= a_j (u_j - l_j) + s_j l_j; decided units as they are; so down to the box.
-    Any such bound holds for every latent of the node. Widened by 1e-12 of the absolute values added up.
+    For a functional k'x of layer l's outputs: where k_j >= 0 (from below) x_j >= d_j u_j with d_j = 1 where h > -l, else
+    s_j (any d in [s, 1] is valid), where k_j < 0 x_j <= a_j (u_j - l_j) + s_j l_j; decided units as they are; so down to
+    the box. Any such bound holds for every latent of the node. Widened by 1e-12 of the absolute values added up.
     """
     first = targets.first[nodes.owner]  # (N, n_1, n0)
     for layer in range(len(network.W)):
@@ -118,7 +118,7 @@ def _backward(network: Network, first: Tensor, nodes: Nodes, k: Tensor, c: Tenso
     rounding = c.abs()
     for level in range(layer - 1, -1, -1):
         lo, hi, s = nodes.lo[level], nodes.hi[level], network.s[level]
-        l, h = lo.clamp(max=0), hi.clamp(min=0)  # noqa: E741
+        l, h = lo.clamp(max=0), hi.clamp(min=0)
         und = (lo < 0) & (hi > 0)
         a = torch.where(und, (h - s * l) / (h - l).clamp(min=1e-300), torch.where(lo >= 0, 1.0, s))
         d = torch.where(und, torch.where(h > -l, 1.0, s), a)

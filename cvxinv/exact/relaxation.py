@@ -1,4 +1,5 @@
-"""The convex relaxation of a batch of nodes: affine maps in v = (latent c, outputs of undecided units), constraints t(v) >= 0.
+"""The convex relaxation of a batch of nodes: affine maps in v = (latent c, outputs of undecided units), constraints t(v)
+>= 0.
 
 With s the slope where cut, l <= u <= h the limits of an undecided unit, a = (h - s l) / (h - l):
 
@@ -6,8 +7,8 @@ With s the slope where cut, l <= u <= h the limits of an undecided unit, a = (h 
     decided       u - l >= 0,     h - u >= 0    where the box alone does not imply both
     latent        c - low >= 0,   high - c >= 0
 
-Decided units are substituted (x = u or s u), so that layer l's pre-activations are P_l v + p_l with P_l zero behind the columns of
-layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent of the node gives such a v.
+Decided units are substituted (x = u or s u), so that layer l's pre-activations are P_l v + p_l with P_l zero behind the
+columns of layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent of the node gives such a v.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from .nodes import Nodes, Targets
 class Level:
     """One hidden layer of N relaxations: `count` columns before its own; P `(N, n, count)`, p `(N, n)`.
 
-    at: units in constraints, undecided ones first, `(N, U)` and `(N, D)`; there: which are no padding. Pu, Pd: their rows of P.
+    at: units in constraints, undecided ones first, `(N, U)` and `(N, D)`; there: which are no padding. Pu, Pd: their rows
+    of P.
     """
 
     start: int
@@ -64,8 +66,8 @@ class Relaxation:
             lo, hi = nodes.lo[layer], nodes.hi[layer]
             und = (lo < 0) & (hi > 0)
             at, there = _positions(und)
-            l, h = lo.gather(1, at), hi.gather(1, at)  # noqa: E741 - the note's letters
-            l = torch.where(there, l, -1.0)  # noqa: E741
+            l, h = lo.gather(1, at), hi.gather(1, at)
+            l = torch.where(there, l, -1.0)
             h = torch.where(there, h, 1.0)
             su = s[at]
             a = (h - su * l) / (h - l)
@@ -86,14 +88,14 @@ class Relaxation:
             active += [there, there, there, held, held]
             most += [(1 - su) * h, -(1 - su) * l, -(a - su) * l, dh - dl, dh - dl]
             zero = torch.zeros_like(l)
-            vl.append(torch.where(there, su * l, zero)), vu.append(torch.where(there, h, zero))
+            vl.append(torch.where(there, su * l, zero))
+            vu.append(torch.where(there, h, zero))
             pad.append(~there)
-            slope = torch.where(lo >= 0, torch.ones_like(lo), s.expand_as(lo))  # of decided units; on comes first where lo = hi = 0
-            slope = torch.where(und, torch.zeros_like(slope), slope)
+            decided = torch.where(lo >= 0, 1.0, s)
+            slope = torch.where(und, 0.0, decided)
             more = layer + 1 < len(network.W)
             W = network.W[layer + 1].expand(N, -1, -1) if more else targets.R[owner]
-            own = W.mT if more else W.mT
-            columns = torch.gather(own, 1, at[..., None].expand(-1, -1, own.shape[2])) * there[..., None]  # (N, U, m)
+            columns = _rows(W.mT, at) * there[..., None]  # (N, U, m)
             turned = (W * slope[:, None]) @ P
             P = torch.cat([turned, columns.mT], 2)
             p = ((W * slope[:, None]) @ p[..., None])[..., 0]

@@ -1,17 +1,18 @@
 """The search: rounds that shrink a node, branches where they stall, best bounds first; many nodes and signals at once.
 
-A node ends *excluded* (no latent in it is as good as the best one known), or *kept* (none is better by more than the gap). What is left
-when time is up carries its bound. Every relaxed point is a candidate: a better latent found lowers the level for all nodes of its signal.
+A node ends *excluded* (no latent in it is as good as the best one known), or *kept* (none is better by more than the
+gap). What is left when time is up carries its bound. Every relaxed point is a candidate: a better latent found lowers the
+level for all nodes of its signal.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from ..lengths import lengths
-from .bounding import corrected, excess, least_squares, solve_relaxed
+from .bounding import corrected, least_squares, solve_relaxed
 from .contraction import contract
 from .network import Network
 from .nodes import Nodes, Targets, through_box
@@ -28,7 +29,8 @@ _FINE = 1e-3  # gaps below keep every latent as good as the best known, so that 
 
 @dataclass
 class Search:
-    """What a search holds. f, best `(S,)` and `(S, n0)`: squared misfit (with the prior's part) and latent of the best known.
+    """What a search holds. f, best `(S,)` and `(S, n0)`: squared misfit (with the prior's part) and latent of the best
+    known.
 
     gap: `(S,)`, of f. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared misfits `(N,)`.
     """
@@ -78,7 +80,17 @@ class Search:
         low = torch.minimum(self.floor, self.f)
         return low.scatter_reduce(0, self.open.owner, self.open.bound, "amin") if len(self.open) else low
 
-    def step(self, batch: int) -> None:
+    def determined(self, nodes: Nodes) -> Tensor:
+        """Whether the misfit of nodes with every unit decided has one minimiser: J of full column rank, `(N,)`."""
+        found = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.low.device)
+        for k in (nodes.undecided == 0).nonzero()[:, 0].tolist():
+            J = Relaxation(self.network, self.targets, nodes.take(slice(k, k + 1))).J[0]
+            if J.shape[0] >= J.shape[1]:
+                values = torch.linalg.svdvals(J)
+                found[k] = bool(values[-1] > 1e-10 * values[0])
+        return found
+
+    def step(self, batch: int, deadline: float = torch.inf) -> None:
         """Visit up to `batch` open nodes, the lowest bounds first, as shares of f."""
         share = self.open.bound / self.f[self.open.owner].clamp(min=1e-300)
         order = torch.sort(share, stable=True).indices
@@ -87,14 +99,17 @@ class Search:
         chosen = chosen.take(torch.sort(chosen.undecided, stable=True).indices)
         left = [self.open]
         at = 0
+        # a visit that began ends: what is left stays open
         sizes = chosen.undecided.tolist()
         while at < len(chosen):
             end = at + 1
             while end < len(chosen) and self._fits(sizes[at], sizes[end], end + 1 - at):
                 end += 1
-            part = chosen.take(slice(at, end))
-            left += self.visit(part)
+            left += self.visit(chosen.take(slice(at, end)))
             at = end
+            if time.perf_counter() > deadline:
+                left.append(chosen.take(slice(at, None)))
+                break
         self.open = Nodes.joined([x for x in left if len(x)] or [left[0]])
 
     def _fits(self, least: int, most: int, count: int) -> bool:

@@ -2,17 +2,20 @@
 
 For a functional C'w and a force eps > 0
 
-    (P)   minimise eps C'w + 1/2 |r(w)|^2   over t(w) >= 0        ADMM:  (J'J + sg A'A) w = J'q - eps C + sg A'(tau - c) - A'm
-                                                                        tau = max(0, A w + c + m / sg),   m = m + sg (A w + c - tau)
+    (P)   minimise eps C'w + 1/2 |r(w)|^2   over t(w) >= 0        ADMM:  (J'J + sg A'A) w = J'q - eps C + sg A'(tau - c) -
+    A'm
+                                                                        tau = max(0, A w + c + m / sg),   m = m + sg (A w
+                                                                        + c - tau)
 
 with multipliers mu = -m >= 0 at the end. Whatever r and mu come out, for every better w (|r(w)|^2 <= ball := level - e)
 
     C'w >= k'w - r'q / eps - |r| ball^(1/2) / eps,      k = C + J'r / eps                               (Cauchy-Schwarz)
 
-and k'w is bounded layer by layer from the last. An undecided unit (u, x) lies in the triangle (l, s l), (0, 0), (h, h): with gk its entry
-of k and any number pu, gk x = (gk x - pu u) + pu (P w + p) adds min(0, (s gk - pu) l, (gk - pu) h) + pu p and pu P to the entries
-before; the multipliers of its three rows say which, pu = (s mu_0 + mu_1 - a mu_2) / eps. A decided unit with multipliers e1, e2 (over
-eps) adds e1 l - e2 h - (e1 - e2) p and takes (e1 - e2) P off. At the latent each entry is least at one end of the box.
+and k'w is bounded layer by layer from the last. An undecided unit (u, x) lies in the triangle (l, s l), (0, 0), (h, h):
+with gk its entry of k and any number pu, gk x = (gk x - pu u) + pu (P w + p) adds min(0, (s gk - pu) l, (gk - pu) h) + pu
+p and pu P to the entries before; the multipliers of its three rows say which, pu = (s mu_0 + mu_1 - a mu_2) / eps. A
+decided unit with multipliers e1, e2 (over eps) adds e1 l - e2 h - (e1 - e2) p and takes (e1 - e2) P off. At the latent
+each entry is least at one end of the box.
 """
 
 import torch
@@ -130,13 +133,14 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
         m0, m1, m2, e1, e2 = parts[2 + 5 * at : 7 + 5 * at]
         U, c = x.at.shape[1], x.start
         gk = k[:, c : c + U]
-        s, a, l, h = (y[..., None] for y in (x.s, x.a, x.below, x.above))  # noqa: E741
+        s, a, l, h = (y[..., None] for y in (x.s, x.a, x.below, x.above))
         pu = (s * m0 + m1 - a * m2) * x.there[..., None]
         e1, e2 = e1 * x.held[..., None], e2 * x.held[..., None]
         corner = torch.minimum((s * gk - pu) * l, (gk - pu) * h).clamp(max=0) * x.there[..., None]
         pd, dl, dh = (y[..., None] for y in rel.held_limits(at))
         total = total + (corner + pu * x.base[..., None]).sum(1) + (e1 * (dl - pd) - e2 * (dh - pd)).sum(1)
-        rounding = rounding + (corner.abs() + pu.abs() * (x.base.abs() + torch.maximum(-x.below, x.above))[..., None]).sum(1)
+        size = x.base.abs() + torch.maximum(-x.below, x.above)
+        rounding = rounding + (corner.abs() + pu.abs() * size[..., None]).sum(1)
         rounding = rounding + ((e1 + e2) * (pd.abs() + torch.maximum(dl.abs(), dh.abs()))).sum(1)
         k = torch.cat([k[:, :c] + x.Pu.mT @ pu - x.Pd.mT @ (e1 - e2), torch.zeros_like(k[:, c:])], 1)
     z = k[:, : rel.n0]

@@ -1,0 +1,226 @@
+"""`prove`: is a latent the best of a box, and the only one? See `search` for how it is decided."""
+
+import time
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator.abstract import AbstractGenerator
+from ..generator.chain import Generator
+from ..inputs import plain_number, read_numbers
+from ..inversion.invert import invert
+from ..inversion.priors import Box
+from ..inversion.steps.newton import descend
+from ..inversion.task import Task, make_task
+from ..lengths import lengths
+from ..surroundings import undisturbed
+from .network import Network, as_network
+from .nodes import Nodes, Targets, through_box
+from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
+from .search import Search
+
+Told = Callable[[Moment], object]
+
+
+@undisturbed
+def prove(
+    generator: AbstractGenerator,
+    y: Tensor | np.ndarray,
+    z: Tensor | np.ndarray | None = None,
+    *,
+    measurement: object = None,
+    noise: object = None,
+    prior: object = None,
+    gap: float = 1e-4,
+    box: object = None,
+    time_limit: float | None = 60.0,
+    batch: int = 64,
+    progress: bool | None = None,
+    callback: Told | None = None,
+) -> Proof:
+    """Prove that no latent of a box has a squared misfit below (1 - gap) times that of the best one known.
+
+    generator: a chain of ReLU, LeakyReLU and linear layers. y, measurement, noise, prior: as in `invert`. z: `(N, n0)` or
+    `(n0,)`, latents to start from; None asks `invert`. gap: of the squared misfit, in (0, 1). box: None for |z_j| <= 3
+    n0^(1/2) (for a `Box` prior, that box), one number for |z_j| <= it, or (lowest, highest), numbers or `(n0,)`.
+    time_limit: seconds, None for none; whatever is proved by then is the answer. batch: nodes at once. callback: told a
+    `Moment` now and then; what returns True stops the search.
+
+    Raises TypeError or ValueError for what does not fit, before any arithmetic.
+    """
+    task, start, sides, gap = _checked(generator, y, z, measurement, noise, prior, gap, box)
+    began = time.perf_counter()
+    assert isinstance(task.generator, Generator)
+    network = as_network(task.generator)
+    if z is None:
+        start = invert(
+            task.generator, task.y, measurement=task.measurement, noise=noise, prior=prior, on_fail="ignore", progress=False
+        ).z.double()
+    good = task.usable & torch.isfinite(start).all(1)
+    search = _opened(network, task, torch.where(good[:, None], start, 0.0), sides, gap)
+    search.open = search.open.take(good[search.open.owner])
+    deadline = torch.inf if time_limit is None else began + time_limit
+    history = [_moment(search, began)]
+    while len(search.open) and time.perf_counter() < deadline:
+        search.step(batch, deadline)
+        history.append(_moment(search, began))
+        if callback is not None and callback(history[-1]) is True:
+            break
+    return _answer(search, task, good, sides, gap, tuple(history), time.perf_counter() - began)
+
+
+def _checked(
+    generator: AbstractGenerator,
+    y: object,
+    z: object,
+    measurement: object,
+    noise: object,
+    prior: object,
+    gap: object,
+    box: object,
+) -> tuple[Task, Tensor, tuple[Tensor, Tensor], float]:
+    if not isinstance(generator, Generator):
+        raise TypeError(
+            f"expected a Generator, a chain of layers, got {type(generator).__name__}; of what is opaque nothing is proved"
+        )
+    gap = plain_number(gap)
+    if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 < gap < 1:
+        raise ValueError(
+            f"expected gap as a number in (0, 1), got {gap!r}; 1e-4 proves optima to 0.01 % of the squared misfit"
+        )
+    task = make_task(generator, y, measurement, noise, prior).to(torch.float64)  # type: ignore[arg-type]
+    n0 = generator.latent_dim
+    start = torch.zeros(task.N, n0, dtype=torch.float64, device=task.y.device)
+    if z is not None:
+        start = read_numbers(z, "latents z", generator.device, "fi").double()
+        start = start[None] if start.ndim == 1 else start
+        if start.shape != (task.N, n0):
+            raise ValueError(f"expected z of shape ({task.N}, {n0}), got {tuple(start.shape)}; pass one latent per signal")
+    return task, start, _sides(box, task, n0), float(gap)
+
+
+def _sides(box: object, task: Task, n0: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest latent, `(n0,)` each."""
+    if box is None and isinstance(task.prior, Box):
+        box = task.prior.lo, task.prior.hi
+    if box is None:
+        box = 3 * sqrt(n0)
+    ends = (-box, box) if isinstance(box, (int, float)) and not isinstance(box, bool) else box
+    if not (isinstance(ends, (tuple, list)) and len(ends) == 2):
+        raise TypeError(f"expected box as None, one number or (lowest, highest), got {box!r}")
+    sides = []
+    for end in ends:
+        side = torch.as_tensor(end, dtype=torch.float64, device=task.y.device)
+        if side.ndim > 1 or (side.ndim == 1 and len(side) != n0) or not bool(torch.isfinite(side).all()):
+            raise ValueError(f"expected the sides of the box as finite numbers or ({n0},), got shape {tuple(side.shape)}")
+        sides.append(side.expand(n0))
+    if bool((sides[0] >= sides[1]).any()):
+        raise ValueError("expected a box whose lowest latent is below its highest everywhere; swap or widen its sides")
+    return sides[0], sides[1]
+
+
+def _opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float) -> Search:
+    """The search with one node per signal."""
+    S, n0 = z.shape
+    measurement = task.measurement
+
+    def value(owner: Tensor, z: Tensor) -> Tensor:
+        return task.take(owner).merit(z).square()
+
+    def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        end = descend(task.take(owner), z, max_iter=8, exact=True)
+        return end.z, end.merit.square()
+
+    f = task.merit(z).square()
+    _, J = task.linearize(z)
+    V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
+    if measurement.shared:
+        seen = measurement.push(network.last[None])
+        Q, R = torch.linalg.qr(seen)
+        Q, R = Q.expand(S, -1, -1), R.expand(S, -1, -1)
+    else:
+        Q, R = torch.linalg.qr(measurement.push(network.last.expand(S, -1, -1)))
+    d = task.y - measurement.observe(network.offset.expand(S, -1))
+    t = (Q.mT @ d[..., None])[..., 0]
+    e = lengths(d - (Q @ t[..., None])[..., 0]).square()
+    Z, m = torch.zeros(S, 0, n0).to(z), torch.zeros(S, 0).to(z)
+    if task.weighed and task.prior is not None and task.noise is not None:
+        rows = task.prior.as_rows(z)
+        if rows is None:
+            raise ValueError(f"expected a prior whose R is a sum of squares, got {task.prior!r}; use Gaussian, Box or Ball")
+        sigma = task.noise.bound[:, None]
+        Z, m = sigma[..., None] * (rows.S @ V), sigma * rows.t
+    first = (network.W[0] @ V) if network.W else V
+    targets = Targets(R, t, e, Z, m, first, V, task.size)
+    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
+    centre = (V.mT @ middle[:, None])[..., 0]
+    reach = (V.abs().mT @ half[:, None])[..., 0] * (1 + 1e-12)
+    free = [torch.full((S, width), torch.inf).to(z) for width in network.widths]
+    u, spread = network.W[0] @ middle + network.b[0], network.W[0].abs() @ half
+    slack = 1e-12 * (network.b[0].abs() + network.W[0].abs() @ (middle.abs() + half))
+    lo = [(u - spread - slack).expand(S, -1), *(-x for x in free[1:])]
+    hi = [(u + spread + slack).expand(S, -1), *free[1:]]
+    nodes = Nodes(
+        torch.arange(S, device=z.device), tuple(lo), tuple(hi), centre - reach, centre + reach, torch.zeros(S).to(z),
+        torch.arange(S, device=z.device), torch.full((S,), -1, device=z.device),
+    )  # fmt: skip
+    nodes = through_box(network, targets, nodes)
+    return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes)
+
+
+def _moment(search: Search, began: float) -> Moment:
+    undecided = torch.zeros(len(search.f), dtype=torch.long)
+    for part in (search.open, *search.kept):
+        if len(part):
+            undecided = undecided.scatter_reduce(0, part.owner.cpu(), part.undecided.cpu(), "amax")
+    return Moment(
+        time.perf_counter() - began, tuple(search.bound.sqrt().tolist()), tuple(search.f.sqrt().tolist()),
+        tuple(undecided.tolist()),
+    )  # fmt: skip
+
+
+def _answer(
+    search: Search,
+    task: Task,
+    good: Tensor,
+    sides: tuple[Tensor, Tensor],
+    gap: float,
+    history: tuple[Moment, ...],
+    seconds: float,
+) -> Proof:
+    S, n0 = search.best.shape
+    bound, f = search.bound, search.f
+    parts = [part for part in (search.open, *search.kept) if len(part)]
+    V = search.targets.V
+    low, high = torch.full((S, n0), torch.inf).to(f), torch.full((S, n0), -torch.inf).to(f)
+    count, rank = torch.zeros(S, dtype=torch.long), torch.ones(S, dtype=torch.bool)
+    undecided = torch.zeros(S, len(search.network.widths), dtype=torch.long)
+    for part in parts:
+        owner = part.owner
+        middle, half = (part.low + part.high) / 2, (part.high - part.low).clamp(min=0) / 2
+        centre, reach = (V[owner] @ middle[..., None])[..., 0], (V[owner].abs() @ half[..., None])[..., 0]
+        index = owner[:, None].expand(-1, n0)
+        low.scatter_reduce_(0, index, centre - reach, "amin")
+        high.scatter_reduce_(0, index, centre + reach, "amax")
+        count.index_add_(0, owner.cpu(), torch.ones(len(part), dtype=torch.long))
+        for layer, (lo, hi) in enumerate(zip(part.lo, part.hi, strict=True)):
+            u = ((lo < 0) & (hi > 0)).sum(1).cpu()
+            undecided[:, layer].scatter_reduce_(0, owner.cpu(), u, "amax")
+        rank.scatter_reduce_(0, owner.cpu(), search.determined(part).cpu(), "amin")
+    low, high = torch.maximum(low, sides[0]), torch.minimum(high, sides[1])
+    enough = (bound >= search.enough) & good
+    tiny = f <= 1e4 * search.precision
+    excluded = ~torch.isin(torch.arange(S), search.open.owner.cpu())
+    fine = search.gap <= 1e-3
+    unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & good.cpu() & enough.cpu()
+    status = np.where(good.cpu().numpy(), np.where((enough | tiny).cpu().numpy(), PROVED, BOUNDED), NOTHING)
+    out = torch.zeros(S, dtype=torch.bool)
+    if task.noise is not None and not task.stated:
+        out = (bound.sqrt() > task.limit * (1 + 1e-9)).cpu() & good.cpu()
+    return Proof(
+        search.best, f.sqrt(), bound.sqrt(), status.astype("<U16"), unique, out, search.improved.clone(), low, high,
+        undecided, search.visited, search.rounds, task.size, sides, seconds, history, {"gap": gap},
+    )  # fmt: skip
