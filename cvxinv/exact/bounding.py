@@ -95,16 +95,16 @@ def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
         rp = torch.where(rel.active, rel.slack(v) - tau, 0.0)
         mu = (lam * tau).sum(1) / count
         w = lam / tau
-        factor = _factor(rel.gram(w), rel)
+        L = factor(rel.gram(w), rel)
         # predictor
-        dv = _solved(factor, -rd + rel.pull(-lam - w * rp))
+        dv = _solved(L, -rd + rel.pull(-lam - w * rp))
         dtau = torch.where(rel.active, rel.rows(dv[..., None])[..., 0] + rp, 0.0)
         dlam = torch.where(rel.active, -lam - w * dtau, 0.0)
         ap, ad = _step(tau, dtau), _step(lam, dlam)
         ahead = ((tau + ap[:, None] * dtau) * (lam + ad[:, None] * dlam)).sum(1) / count
         sigma = (ahead / mu.clamp(min=_TINY)).clamp(0, 1) ** 3
         centre = (sigma * mu)[:, None] - dtau * dlam
-        dv = _solved(factor, -rd + rel.pull(centre / tau - lam - w * rp))
+        dv = _solved(L, -rd + rel.pull(centre / tau - lam - w * rp))
         dtau = torch.where(rel.active, rel.rows(dv[..., None])[..., 0] + rp, 0.0)
         dlam = torch.where(rel.active, centre / tau - lam - w * dtau, 0.0)
         ap, ad = 0.995 * _step(tau, dtau), 0.995 * _step(lam, dlam)
@@ -128,10 +128,10 @@ def least_squares(rel: Relaxation, level: Tensor) -> Excess:
     Exactness note, section 2.1, whose balls and left inverses are this excess and its functionals.
     """
     v = (rel.vl + rel.vu) / 2
-    factor, J = _factor(rel.JJ + torch.diag_embed(rel.pad.to(rel.q)), rel), rel.J
+    L, J = factor(rel.JJ + torch.diag_embed(rel.pad.to(rel.q)), rel), rel.J
     for _ in range(3):
         r = (J @ v[..., None])[..., 0] - rel.q
-        v = v - _solved(factor, (J.mT @ r[..., None])[..., 0])
+        v = v - _solved(L, (J.mT @ r[..., None])[..., 0])
     return excess(rel, level, v, torch.zeros_like(rel.const))
 
 
@@ -140,7 +140,7 @@ def corrected(rel: Relaxation, level: Tensor, found: Excess) -> Excess:
     for _ in range(2):
         g = (rel.J.mT @ found.r[..., None])[..., 0] - rel.pull(found.lam)
         om = 4 * found.lam**2 / found.D.clamp(min=_TINY)[:, None]
-        v = found.v - _solved(_factor(rel.gram(om), rel), g)
+        v = found.v - _solved(factor(rel.gram(om), rel), g)
         moved = excess(rel, level, v, found.lam)
         better = moved.D < found.D
         found.put(better, moved.take(better))
@@ -165,7 +165,7 @@ def _step(x: Tensor, d: Tensor) -> Tensor:
     return ratio.amin(1).clamp(max=1 / 0.995)
 
 
-def _factor(H: Tensor, rel: Relaxation) -> Tensor:
+def factor(H: Tensor, rel: Relaxation) -> Tensor:
     """Cholesky factors, damped a little; more where that fails."""
     diagonal = torch.diagonal(H, dim1=1, dim2=2)
     size = diagonal.mean(1, keepdim=True)
@@ -191,12 +191,12 @@ def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -
     D = found.D.clamp(min=_TINY)
     om = theta * found.lam**2 / D[:, None]
     H = rel.gram(om)
-    L = _factor(H, rel)
+    L = factor(H, rel)
     Y = torch.cholesky_solve(F, L)
     JY, bare = rel.J @ Y, not bool(found.lam.any())
     Z = Y.new_zeros(Y.shape[0], 0, Y.shape[2]) if bare else om[..., None] * rel.rows(Y)  # (N, K, M)
     rest = F - rel.J.mT @ JY
-    rest = rest if bare else rest - _pull_many(rel, Z)
+    rest = rest if bare else rest - rel.pull_many(Z)
     loss = (rest.abs() * found.reach[..., None]).sum(1)
     alpha2 = (JY**2).sum(1)
     alpha = alpha2.sqrt()
@@ -237,17 +237,3 @@ def _brackets(Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, 
         for side, signed in enumerate((-Z - limit, Z - limit)):
             found[side] = torch.minimum(found[side], base + (room @ signed.clamp_(min=0))[:, 0])
     return found[0], found[1]
-
-
-def _pull_many(rel: Relaxation, Z: Tensor) -> Tensor:
-    """A'Z `(N, V, M)` of Z `(N, K, M)`."""
-    parts = torch.split(Z * rel.active[..., None], rel._sizes(), 1)
-    out = torch.zeros(Z.shape[0], rel.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
-    out[:, : rel.n0] += parts[0] - parts[1]
-    for k, x in enumerate(rel.levels):
-        l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
-        U = x.at.shape[1]
-        out[:, : x.start] += x.Pu.mT @ (x.a[..., None] * l2 - x.s[..., None] * l0 - l1)
-        out[:, : x.start] += x.Pd.mT @ (d0 - d1)
-        out[:, x.start : x.start + U] += l0 + l1 - l2
-    return out

@@ -154,21 +154,25 @@ class Relaxation:
         return torch.cat(parts, 1)
 
     def pull(self, lam: Tensor) -> Tensor:
-        """A'lam `(N, V)`."""
-        parts = torch.split(lam * self.active, self._sizes(), 1)
-        out = torch.zeros(len(lam), self.V, dtype=lam.dtype, device=lam.device)
+        """A'lam `(N, V)`; lam `(N, K)`."""
+        return self.pull_many(lam[..., None])[..., 0]
+
+    def pull_many(self, Z: Tensor) -> Tensor:
+        """A'Z `(N, V, M)` of Z `(N, K, M)`."""
+        parts = torch.split(Z * self.active[..., None], self.sizes(), 1)
+        out = torch.zeros(len(Z), self.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
         out[:, : self.n0] += parts[0] - parts[1]
         for k, x in enumerate(self.levels):
             l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
             U = x.at.shape[1]
-            out[:, : x.start] += (x.Pu.mT @ (x.a * l2 - x.s * l0 - l1)[..., None])[..., 0]
-            out[:, : x.start] += (x.Pd.mT @ (d0 - d1)[..., None])[..., 0]
+            out[:, : x.start] += x.Pu.mT @ (x.a[..., None] * l2 - x.s[..., None] * l0 - l1)
+            out[:, : x.start] += x.Pd.mT @ (d0 - d1)
             out[:, x.start : x.start + U] += l0 + l1 - l2
         return out
 
     def gram(self, w: Tensor) -> Tensor:
         """J'J + A'diag(w)A `(N, V, V)`, 1 on the diagonal of the padding."""
-        parts = torch.split(w * self.active, self._sizes(), 1)
+        parts = torch.split(w * self.active, self.sizes(), 1)
         H = self.JJ.clone()
         diagonal = torch.diagonal(H, dim1=1, dim2=2)
         diagonal += self.pad.to(H)
@@ -185,7 +189,8 @@ class Relaxation:
             diagonal[:, c : c + U] += own
         return H
 
-    def _sizes(self) -> list[int]:
+    def sizes(self) -> list[int]:
+        """Constraints of each kind, as they follow each other."""
         sizes = [self.n0, self.n0]
         for x in self.levels:
             U, D = x.at.shape[1], x.fixed.shape[1]

@@ -21,7 +21,7 @@ each entry is least at one end of the box.
 import torch
 from torch import Tensor
 
-from .bounding import ROUNDING, _factor, _pull_many, corrected, solve_relaxed
+from .bounding import ROUNDING, corrected, factor, solve_relaxed
 from .contraction import fold
 from .network import Network
 from .nodes import Nodes, Targets, through_box
@@ -84,10 +84,10 @@ def _lower(rel: Relaxation, ball: Tensor, v: Tensor, lam: Tensor, D: Tensor, C: 
     sg = 0.3 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
     sg[:, : 2 * rel.n0] *= _BOX
     H = rel.gram(sg)
-    L = _factor(H, rel)
+    L = factor(H, rel)
     # the force that takes the ellipsoid of better points to its border
     om = 4 * lam**2 / D.clamp(min=1e-300)[:, None]
-    tight = _factor(rel.gram(om), rel)
+    tight = factor(rel.gram(om), rel)
     reach = (C * torch.cholesky_solve(C, tight)).sum(1).clamp(min=1e-300).sqrt()  # (N, M)
     eps = D.clamp(min=1e-300).sqrt()[:, None] / reach
     c, s3 = rel.const[..., None] * rel.active[..., None], sg[..., None]
@@ -100,7 +100,7 @@ def _lower(rel: Relaxation, ball: Tensor, v: Tensor, lam: Tensor, D: Tensor, C: 
     r0 = ((rel.J @ v[..., None])[..., 0] - rel.q).square().sum(1, keepdim=True)
     best = torch.full_like(eps, -torch.inf)
     for k in range(1, ITERATIONS + 1):
-        W = torch.cholesky_solve(base - eps[:, None] * C + _pull_many(rel, s3 * (tau - c) - m), L)
+        W = torch.cholesky_solve(base - eps[:, None] * C + rel.pull_many(s3 * (tau - c) - m), L)
         AW = rel.rows(W) + c
         mixed = _RELAXED * AW + (1 - _RELAXED) * tau
         tau = (mixed + m / s3).clamp(min=0)
@@ -127,7 +127,7 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
     wide = torch.maximum(rel.vl.abs(), rel.vu.abs())
     columns = (rel.J**2).sum(1).sqrt()
     rounding = rounding + ((columns * wide).sum(1, keepdim=True) * length) + (k.abs() * wide[..., None]).sum(1)
-    parts = torch.split(mu, rel._sizes(), 1)
+    parts = torch.split(mu, rel.sizes(), 1)
     for at in range(len(rel.levels) - 1, -1, -1):
         x = rel.levels[at]
         m0, m1, m2, e1, e2 = parts[2 + 5 * at : 7 + 5 * at]
