@@ -206,7 +206,7 @@ EXCESSES = shared(
         "torch.where(rows.on, (v - rows.y).clamp(min=0),",
     ),
     ("the sum for the largest", ".amax(1)\n\n    def longest", ".sum(1)\n\n    def longest"),
-    ("p of any length", "torch.where(length > 1, p * (", "torch.where(length > 1e9, p * ("),
+    ("p of any length", "torch.where(length * most > 1, fitted,", "torch.where(length * most > 1e9, fitted,"),
     (
         "half of the data taken away by the prox",
         "v - self.nearest(rho * (v - y)) / rho",

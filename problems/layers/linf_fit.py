@@ -132,6 +132,23 @@ def weights() -> Instance:
     )
 
 
+def heavy_rows() -> Instance:
+    """Behind rows of large weight p is large, and yet of length 1.
+
+    4 |h| and 4 |h - 2|: h = 1, value 4. p = (2, -2): 2/4 + 2/4 = 1. value = 2 2 = 4.
+    """
+    return instance(
+        "heavy_rows",
+        "on on",
+        W=[[1], [1]],
+        b=[0, 0],
+        y=[0, 2],
+        weight=[16, 16],
+        answer=[1],
+        value=4,
+    )
+
+
 def behind_a_leaky_relu() -> Instance:
     """An output of -5/2 behind a LeakyReLU(1/2) reads -5 with weight 1/4.
 
@@ -289,6 +306,7 @@ WORKED: tuple[Callable[[], Instance], ...] = (
     met_exactly,
     three_rows_of_a_plane,
     weights,
+    heavy_rows,
     behind_a_leaky_relu,
     biases,
     off_row_caps,

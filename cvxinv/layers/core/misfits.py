@@ -465,9 +465,11 @@ class LargestExcess(AbstractExcesses):
 
     def clipped(self, p: Tensor) -> Tensor:
         p = self._without_wrong_signs(p)
-        p = p * (1 / p.abs().amax(1, keepdim=True).clamp(min=1.0))  # of a huge p the length would overflow
-        length = self._length(p)[:, None]
-        return torch.where(length > 1, p * ((1 - 4 * torch.finfo(p.dtype).eps) / length.clamp(min=1.0)), p)
+        most = p.abs().amax(1, keepdim=True).clamp(min=1.0)  # of a huge p the length would overflow
+        small = p / most
+        length = self._length(small)[:, None]
+        fitted = small * ((1 - 4 * torch.finfo(p.dtype).eps) / torch.where(length > 0, length, torch.ones_like(length)))
+        return torch.where(length * most > 1, fitted, p)
 
     def nearest(self, q: Tensor) -> Tensor:
         # p = sign(q) (|q| - t width)_+ with sum width |p| = 1: t from the rows in the order of |q| / width
