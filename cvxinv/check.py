@@ -2,7 +2,7 @@
 
     python check.py FILE...      exit code 0: every claim accepted, 1: one rejected, 2: a file refused
 
-docs/checking.md describes the files; check_inversion.py, with this file beside it, checks those on whole inversions too.
+docs/checking.md describes the files; check_inversion.py, with this file and check_fits.py beside it, checks them all.
 Only roots and quotients are rounded, at 2^-256 and against the claim. A layer asks for the least f(h) = F(W h + b) + lam
 |h|_1 + gamma/2 |h|^2, some with h >= 0. F sums the squared misfits w/2 (v - y)^2 of rows, or limits their length by eps, and
 each v to an interval; pursuits have lam = 1. Any p, clipped to the signs that the limits allow, proves for every feasible z,
@@ -59,11 +59,11 @@ class Verdict(NamedTuple):
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     """The verdicts on all claims of a file on a layer problem. Raises RefusedError for one that is none, or too large."""
-    return read(path, None)
+    return read(path, {})
 
 
-def read(path: str | os.PathLike[str], inversions: Callable[[dict[str, Any]], list[Verdict]] | None) -> list[Verdict]:
-    """The verdicts on all claims of a certificate file; inversions: who reads files of that kind."""
+def read(path: str | os.PathLike[str], others: dict[str, Callable[[dict[str, Any]], list[Verdict]]]) -> list[Verdict]:
+    """The verdicts on all claims of a certificate file; others: who reads files of kinds that are not in KINDS."""
     try:
         need(os.path.isfile(path), "a file")
         with open(path, "rb") as file:
@@ -72,9 +72,8 @@ def read(path: str | os.PathLike[str], inversions: Callable[[dict[str, Any]], li
         need(len(raw) <= MOST_BYTES and count <= MOST_ENTRIES, f"at most {MOST_BYTES} bytes and {MOST_ENTRIES} entries")
         data = json.loads(raw, object_pairs_hook=_object)
         need(data["format"] == "cvxinv certificate" and data["version"] == 1, "a cvxinv certificate, version 1")
-        if data["kind"] == "Inversion":
-            need(inversions is not None, "a layer problem: inversions are for check_inversion.py, which reads both")
-        return inversions(data) if inversions and data["kind"] == "Inversion" else _layer(data)
+        need(data["kind"] in {**KINDS, **others}, "a kind known here: inversions and fits are for check_inversion.py")
+        return layer(data, KINDS, Signal) if data["kind"] in KINDS else others[data["kind"]](data)
     except RefusedError:
         raise
     except Exception as error:
@@ -164,8 +163,9 @@ class Matrix:
         return root(Fraction(sum(map(mul, self.rows[r], self.rows[r])), 1 << 2 * self.E))
 
 
-def _layer(data: dict[str, Any]) -> list[Verdict]:
-    form, _, name = KINDS[data["kind"]]
+def layer(data: dict[str, Any], kinds: dict[str, tuple[str, bool, str]], decide: type["Signal"]) -> list[Verdict]:
+    """The verdicts on the claims of a layer problem of one of these kinds."""
+    form, _, name = kinds[data["kind"]]
     N, m, n = shape(data, f"format version kind shape tol status scope rows W b h p weight y lo hi {name}")
     W = Matrix(floats(data, "W", m * n), m, n)
     table: dict[str, tuple[int, Callable[[float], bool]]] = {
@@ -183,7 +183,7 @@ def _layer(data: dict[str, Any]) -> list[Verdict]:
         elif form == "curved" or claim not in ("optimal", "optimal_inaccurate", "infeasible"):
             found = False, f"{claim[:40]!a} of {data['kind']} is a claim that is not decided here"
         else:
-            signal = _Signal(W, KINDS[data["kind"]], marks[i], one, claim == "infeasible")
+            signal = decide(W, kinds[data["kind"]], marks[i], one, claim == "infeasible")
             found = signal.infeasible() if claim == "infeasible" else signal.optimal(1 if claim == "optimal" else 1000)
         verdicts.append(Verdict(i, claim, *found))
     return verdicts
@@ -204,7 +204,9 @@ class _Row:  # fitted to y where its weight is > 0, and between lo and hi, +-BEY
         self.square = root((self.p**2 / self.weight) ** 2, True) if self.weight else ZERO  # rounded up: sums stay short
 
 
-class _Signal:
+class Signal:
+    """One signal's problem and point, in rationals."""
+
     def __init__(self, W: Matrix, kind: tuple[str, bool, str], marks: str, one: dict[str, Any], ray: bool) -> None:
         (form, self.nonnegative, name), self.W, scope, self.h = kind, W, one["scope"][0], [Fraction(x) for x in one["h"]]
         number, self.half = Fraction(one[name][0]) if name else ZERO, Fraction(form == "squared") / 2
@@ -219,6 +221,8 @@ class _Signal:
         self.length = root(self.square, True)  # |p_on / w^(1/2)|
         self.misfit = sum((row.weight * (row.v - row.y) ** 2 for row in self.rows), ZERO)
         self.over = max(ZERO, root(self.misfit, True) - self.eps) if form == "ball" else ZERO
+        self.cost, self.price = self.half * self.misfit, sum((abs(row.p) for row in self.rows if not row.weight), ZERO)
+        self.unit = ZERO if self.half else self.tol / (max(map(W.length, range(len(self.rows)))) or ONE)
         need(form == "interval" or all(bool(row.weight) == (row.mark == "+") for row in self.rows), "weights of on rows")
         on, off = (sum(((row.y - row.b) ** 2 for row in self.rows if row.mark == mark), ZERO) for mark in "+-")
         self.data = on or off  # s_y^2
@@ -238,9 +242,8 @@ class _Signal:
         for what, excess, allowed in excesses:
             if excess > times * allowed:
                 return False, f"(a) {what} is {say(excess)} beyond its limit, allowed {say(times * allowed)}"
-        f = self.half * self.misfit + self.lam * sum(map(abs, self.h), ZERO) + self.gamma * square / 2
-        widest = max(map(self.W.length, range(len(self.rows)))) or ONE
-        allowed = times * max(self.tol * f, (TINY * s_y) ** 2 / 2 if self.half else self.tol * TINY * s_y / widest)
+        f = self.cost + self.lam * sum(map(abs, self.h), ZERO) + self.gamma * square / 2
+        allowed = times * max(self.tol * f, (TINY * s_y) ** 2 / 2 if self.half else self.unit * TINY * s_y)
         bound, worth, name = max(self._bounds(), key=lambda found: min(found[0], f) - found[1])
         words = f"(b) objective {say(f)}, bound {say(f - bound)} below, excesses worth {say(worth)}, allowed {say(allowed)}"
         return max(f - bound, ZERO) + worth <= allowed, f"{words}, by {name}"
@@ -264,8 +267,7 @@ class _Signal:
         for r, row in enumerate(self.rows):
             if row.lo - row.hi > 2 * slack or BEYOND in (row.lo, -row.hi):
                 return True, f"row {r} asks for a number between {say(row.lo)} and {say(row.hi)}, and there is none"
-        price = sum((abs(row.p) for row in self.rows if not row.weight), ZERO)
-        value = self.linear - slack * price - (self.eps + slack) * self.length
+        value = self.linear - slack * self.price - (self.eps + slack) * self.length
         d = [min(a, ZERO) if self.nonnegative else a for a in self.slope]
         lost, words = root(dot(d, d), True) * self.R, f"p is worth {say(value)} with every limit {say(slack)} wider"
         return value > lost, f"{words}, of which h takes {say(lost)} {self.where}" if lost else words

@@ -1,6 +1,6 @@
-"""Check certificate files of whole inversions in exact arithmetic: the standard library and check.py beside this file.
+"""Check certificate files of whole inversions in exact arithmetic: the standard library, check.py and check_fits.py.
 
-    python check_inversion.py FILE...      as check.py, to which all files go that are not of kind Inversion
+    python check_inversion.py FILE...      as check.py, to which, or check_fits.py, other files go: both beside this file
 
 docs/checking.md describes the files. `explained`: |A G(z) - y| is within its bound; G is computed exactly, tanh and sigmoid
 by enclosures. `determined`: the Jacobian at z has full column rank, as it has modulo the prime 2^61 - 1: a rank modulo a
@@ -17,6 +17,8 @@ from typing import Any
 
 try:
     from .check import ONE, ZERO, Matrix, Verdict, dot, entries, floats, main, need, read, root, say, shape
+    from .check_fits import FITS
+    from .check_fits import claims as fits
 except ImportError:  # alone
     from check import (  # type: ignore[no-redef]
         ONE,
@@ -33,14 +35,16 @@ except ImportError:  # alone
         say,
         shape,
     )  # fmt: skip
+    from check_fits import FITS  # type: ignore[no-redef]
+    from check_fits import claims as fits  # type: ignore[no-redef]
 
 ACTIVATIONS = {"identity": 0, "relu": 0, "leaky_relu": 1, "tanh": 0, "sigmoid": 0, "plu": 2}  # and how many numbers
 PRIME, FINE = (1 << 61) - 1, 320  # of ranks; behind the point of tanh and sigmoid
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
-    """The verdicts on all claims of a certificate file of either kind. Raises RefusedError as `check.read`."""
-    return read(path, claims)
+    """The verdicts on all claims of a certificate file of any kind. Raises RefusedError as `check.read`."""
+    return read(path, {"Inversion": claims} | dict.fromkeys(FITS, fits))
 
 
 def claims(data: dict[str, Any]) -> list[Verdict]:

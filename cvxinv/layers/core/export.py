@@ -1,7 +1,7 @@
 """Certificate files of layer problems: what a point claims, with all that it takes to check it (docs/checking.md).
 
-They are read by `check.py`, which takes nothing from here. Numbers are the float64 that the judge sees; each file is
-there whole or not at all.
+They are read by `check.py` and `check_fits.py`, which take nothing from here. Numbers are the float64 that the judge sees;
+each file is there whole or not at all.
 """
 
 import base64
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...check import KINDS
+from ...check_fits import FITS
 from ...files import write_whole
 from ...lengths import lengths
 from .bounds import closer, serves
@@ -36,9 +37,10 @@ def layer_claims(kept: AbstractLayerProblem | None, point: Point, certificate: C
             "expected a solution that knows its problem, got none: files do not keep it; export first, then save"
         )
     kind, problem = type(kept).__name__, kept.to(torch.float64)
-    if kind not in KINDS:
-        raise ValueError(f"expected a layer problem that check.py knows, got {kind}; it knows {', '.join(KINDS)}")
-    rows, name = problem.rows, KINDS[kind][2]
+    known = KINDS | FITS
+    if kind not in known:
+        raise ValueError(f"expected a layer problem that check.py knows, got {kind}; it knows {', '.join(known)}")
+    rows, name = problem.rows, known[kind][2]
     if problem.sizes is not None or rows.stretch is not None:
         raise ValueError("expected a layer problem in its own units, got one from `normalised`; export what it was made of")
     check_size(rows.m, rows.n)
@@ -52,6 +54,8 @@ def layer_claims(kept: AbstractLayerProblem | None, point: Point, certificate: C
     }
     open_ = torch.full_like(p, torch.inf)
     lo, hi = (x if end is None else end for x, end in zip((-open_, open_), problem.bounds(), strict=True))
+    if problem.form == "excess":
+        hi = torch.minimum(hi, rows.cut)  # where an off row's excess begins, whether it is limited or paid for
     numbers = {
         "W": rows.W.matrix(),
         "b": rows.b.expand_as(p),
