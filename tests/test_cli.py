@@ -192,7 +192,24 @@ def test_magnitudes_are_inverted_and_judged_as_magnitudes(folder: Path):
         assert run("verify", "tiny", "abs.npy", f"from_{name}", "--magnitudes", *words).exit_code == 0
         assert ci.Inversion.load(f"from_{name}").settings["measurement"].startswith("Magnitudes(")
     done = run("verify", "tiny", "abs.npy", "from_y")
-    assert done.exit_code == 2 and "Magnitudes(Everything)" in done.output
+    assert done.exit_code == 2 and "Magnitudes(Everything)" in done.output and "--magnitudes" in done.output
+
+
+def test_latents_from_magnitudes_are_not_judged_by_a_linear_measurement_nor_the_other_way(folder: Path):
+    np.save("abs.npy", np.abs(np.load("Ay.npy")))
+    assert run("invert", "tiny", "abs.npy", "-o", "phaseless", "--magnitudes", "--matrix", "A.npy").exit_code == 0
+    assert run("invert", "tiny", "Ay.npy", "-o", "linear", "--matrix", "A.npy").exit_code == 0
+    done = run("verify", "tiny", "abs.npy", "phaseless", "--matrix", "A.npy")
+    said = " ".join(done.output.split())
+    assert done.exit_code == 2 and "expected magnitudes, as the inversion was made with Magnitudes(Matrix)" in said
+    assert "got a linear measurement" in said and "with --magnitudes" in said
+    done = run("verify", "tiny", "abs.npy", "linear", "--matrix", "A.npy", "--magnitudes")
+    said = " ".join(done.output.split())
+    assert done.exit_code == 2 and "expected a linear measurement, as the inversion was made with Matrix" in said
+    assert "leave --magnitudes out" in said
+    # latents in a file of their own say nothing of what they were found with
+    np.save("z.npy", ci.Inversion.load("linear").z.numpy())
+    assert run("verify", "tiny", "abs.npy", "z.npy", "--matrix", "A.npy", "--magnitudes").exit_code == 0
 
 
 def test_noise_is_used(folder: Path):

@@ -241,6 +241,8 @@ def test_results_are_saved_read_reported_and_not_taken_for_linear_ones(tmp_path:
     assert page.exists() and R.explain(0, generator=G)
     with pytest.raises(ValueError, match=r"expected the measurement Magnitudes\(Matrix\)"):
         ci.write_report(R, tmp_path / "other.html", y=y, generator=G)
+    with pytest.raises(ValueError, match=r"expected magnitudes, .* made with Magnitudes\(Matrix\), got a linear"):
+        ci.write_report(R, tmp_path / "other.html", y=y, generator=G, measurement=A)
     with pytest.raises(ValueError, match=r"expected a linear measurement, got Magnitudes\(Matrix\): certificates"):
         R.export(tmp_path / "claims", G, y, measurement=seeing)
     assert not (tmp_path / "claims").exists() or not list(certificate_files(tmp_path / "claims"))

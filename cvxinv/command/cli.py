@@ -240,7 +240,7 @@ def verify_command(
         seen = measurement_of(G, mask, matrix)
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         watched: object = Magnitudes(seen) if magnitudes else seen
-        stated, known, notes = _as_it_was_made(latents, noise_of(noise), prior_of(prior), watched is not None)
+        stated, known, notes = _as_it_was_made(latents, noise_of(noise), prior_of(prior), watched)
         verdict = verify(G, signal.y, z, measurement=watched, noise=stated, prior=known)
         notes = [*signal.notes, *notes]
         if as_json:
@@ -335,7 +335,7 @@ def _refuse_problems_of_files(out: Path, resume: bool, cluster: bool, certificat
 
 
 def _as_it_was_made(
-    latents: Path, noise: tuple[str, float] | str | None, prior: AbstractPrior | None, seen: bool
+    latents: Path, noise: tuple[str, float] | str | None, prior: AbstractPrior | None, seen: object
 ) -> tuple[Any, AbstractPrior | None, list[str]]:
     """The noise and the prior to judge by, a result folder's own where none is stated; and what is to be known of it."""
     if not latents.is_dir():
@@ -354,8 +354,8 @@ def _as_it_was_made(
         prior = own_prior if usable else None
         how = "judged by" if usable else "not used here is"
         notes.append(f"{how} the prior that {latents} was made with, {known}; --prior states another")
-    check_given(made.settings.get("measurement"), seen or None)
-    if not seen and measured in ("Mask", "Matrix"):
+    check_given(made.settings.get("measurement"), seen)
+    if seen is None and measured in ("Mask", "Matrix"):
         option = "--mask or --hide-clipped" if measured == "Mask" else "--matrix"
         notes.append(f"{latents} was made with {option}, and none is passed here: every entry counts as seen")
     return noise, prior, notes

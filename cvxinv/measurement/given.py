@@ -12,9 +12,12 @@ from ..batch import counts
 from .abstract import AbstractMeasurement
 from .entries import Everything, Mask
 from .forms import is_operator, read_dense, read_measurement
+from .magnitudes import Magnitudes
 from .matrix import Matrix
 from .sparse import SparseMatrix, is_sparse
 from .trial import check_sizes, try_out
+
+_PHASELESS = f"{Magnitudes.__name__}("  # in the names of measurements that have magnitudes in them
 
 
 def as_measurement(
@@ -85,11 +88,29 @@ def form_of(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_given(made: object, given: object) -> None:
-    """Raises ValueError where a result was made with `made`, neither mask nor matrix, and none is given with it."""
-    if given is None and made is not None and made not in {kind.__name__ for kind in (Everything, Mask, Matrix)}:
+    """Raises ValueError where a result was made with `made`, and another kind of measurement is given with it.
+
+    Where none is given `made` must be of everything, a mask or a matrix; magnitudes are none of what is linear, and what is
+    linear has none. Of a class of the user's own only its name is known, and it may be either.
+    """
+    if made is None:
+        return
+    phaseless = _PHASELESS in str(made)
+    if given is None and made not in {kind.__name__ for kind in (Everything, Mask, Matrix)}:
         raise ValueError(
             f"expected the measurement {made} that the inversion was made with, got none, so that y would count as "
-            "the signal; pass it as measurement= in Python, a matrix as --matrix on the command line"
+            "the signal; pass it as measurement= in Python, a matrix as --matrix on the command line, magnitudes as "
+            "--magnitudes"
+        )
+    if phaseless and not (isinstance(given, AbstractMeasurement) and not given.linear):
+        raise ValueError(
+            f"expected magnitudes, as the inversion was made with {made}, got a linear measurement, by which y would have "
+            "signs; pass it as measurement=Magnitudes(...) in Python, with --magnitudes on the command line"
+        )
+    if isinstance(given, Magnitudes) and not phaseless and "." not in str(made):
+        raise ValueError(
+            f"expected a linear measurement, as the inversion was made with {made}, got Magnitudes; pass what is inside it "
+            "in Python, leave --magnitudes out on the command line"
         )
 
 
