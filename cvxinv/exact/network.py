@@ -45,6 +45,22 @@ class Network:
             x = torch.maximum(u, s * u)
         return x @ self.last.T + self.offset
 
+    def beside(self, low: Tensor) -> "Network":
+        """The same with z - low `(n0,)` among the first layer's units, which lead nowhere: limits of theirs are a box's.
+
+        Where there is no hidden layer they are one, and all that follows sees of z.
+        """
+        eye, none = torch.eye(self.latent_dim).to(low), torch.zeros_like(low)
+        if not self.W:
+            return Network((eye,), (-low,), (none,), self.last, self.offset + self.last @ low)
+        W, b, s = [torch.cat([self.W[0], eye]), *self.W[1:]], [torch.cat([self.b[0], -low]), *self.b[1:]], self.s[0]
+        last = self.last
+        if len(W) > 1:
+            W[1] = torch.nn.functional.pad(W[1], (0, len(low)))
+        else:
+            last = torch.nn.functional.pad(last, (0, len(low)))
+        return Network(tuple(W), tuple(b), (torch.cat([s, none]), *self.s[1:]), last, self.offset)
+
 
 def as_network(generator: Generator) -> Network:
     """The chain of a generator, its linear layers multiplied out; a kinked output becomes one more hidden layer.

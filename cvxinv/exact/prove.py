@@ -20,7 +20,7 @@ from ..surroundings import undisturbed
 from .network import Network, as_network
 from .nodes import Nodes, Targets, through_box
 from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
-from .search import Search
+from .search import FINE, Search
 
 Told = Callable[[Moment], object]
 
@@ -49,7 +49,8 @@ def prove(
     time_limit: seconds, None for none; whatever is proved by then is the answer. batch: nodes at once. callback: told a
     `Moment` now and then; what returns True stops the search.
 
-    Raises TypeError or ValueError for what does not fit, before any arithmetic.
+    Latents to start from are brought into the box, and the best one is sought there. Raises TypeError or ValueError for
+    what does not fit, before any arithmetic.
     """
     task, start, sides, gap = _checked(generator, y, z, measurement, noise, prior, gap, box)
     began = time.perf_counter()
@@ -60,7 +61,8 @@ def prove(
             task.generator, task.y, measurement=task.measurement, noise=noise, prior=prior, on_fail="ignore", progress=False
         ).z.double()
     good = task.usable & torch.isfinite(start).all(1)
-    search = _opened(network, task, torch.where(good[:, None], start, 0.0), sides, gap)
+    start = torch.where(good[:, None], start, 0.0).clamp(*sides)
+    search = _opened(network.beside(sides[0]), task, start, sides, gap)
     search.open = search.open.take(good[search.open.owner])
     deadline = torch.inf if time_limit is None else began + time_limit
     history = [_moment(search, began)]
@@ -91,7 +93,14 @@ def _checked(
         raise ValueError(
             f"expected gap as a number in (0, 1), got {gap!r}; 1e-4 proves optima to 0.01 % of the squared misfit"
         )
+    phi = generator.layers[-1].activation
+    if not (phi.linear or phi.kinked):
+        raise TypeError(f"expected an output of ReLU, LeakyReLU or no activation, got {phi!r}; prove what stands before it")
     task = make_task(generator, y, measurement, noise, prior).to(torch.float64)  # type: ignore[arg-type]
+    if task.weighed and task.noise is not None and not bool(torch.isfinite(task.noise.bound).all()):
+        raise ValueError(
+            "expected noise=('gaussian', sigma) beside a prior, got 'auto'; state sigma, as prove weighs R by it"
+        )
     n0 = generator.latent_dim
     start = torch.zeros(task.N, n0, dtype=torch.float64, device=task.y.device)
     if z is not None:
@@ -128,11 +137,16 @@ def _opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor
     measurement = task.measurement
 
     def value(owner: Tensor, z: Tensor) -> Tensor:
-        return task.take(owner).merit(z).square()
+        return task.take(owner).merit(z.clamp(*sides)).square()
 
     def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        end = descend(task.take(owner), z, max_iter=8, exact=True)
-        return end.z, end.merit.square()
+        z, its = z.clamp(*sides), task.take(owner)
+        if task.prior is not None:
+            z = task.prior.project(z).clamp(*sides)
+        end = descend(its, z, max_iter=8, exact=True).z.clamp(*sides)
+        before, after = its.merit(z), its.merit(end)
+        better = after < before
+        return torch.where(better[:, None], end, z), torch.where(better, after, before).square()
 
     f = task.merit(z).square()
     _, J = task.linearize(z)
@@ -153,16 +167,18 @@ def _opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor
             raise ValueError(f"expected a prior whose R is a sum of squares, got {task.prior!r}; use Gaussian, Box or Ball")
         sigma = task.noise.bound[:, None]
         Z, m = sigma[..., None] * (rows.S @ V), sigma * rows.t
-    first = (network.W[0] @ V) if network.W else V
+    first = network.W[0] @ V
     targets = Targets(R, t, e, Z, m, first, V, task.size)
     middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
     centre = (V.mT @ middle[:, None])[..., 0]
-    reach = (V.abs().mT @ half[:, None])[..., 0] * (1 + 1e-12)
+    size = (V.abs().mT @ (middle.abs() + half)[:, None])[..., 0]
+    reach = (V.abs().mT @ half[:, None])[..., 0] + 1e-12 * size
     free = [torch.full((S, width), torch.inf).to(z) for width in network.widths]
     u, spread = network.W[0] @ middle + network.b[0], network.W[0].abs() @ half
     slack = 1e-12 * (network.b[0].abs() + network.W[0].abs() @ (middle.abs() + half))
     lo = [(u - spread - slack).expand(S, -1), *(-x for x in free[1:])]
     hi = [(u + spread + slack).expand(S, -1), *free[1:]]
+    lo[0] = torch.cat([lo[0][:, :-n0], torch.zeros_like(z)], 1)  # z - low
     nodes = Nodes(
         torch.arange(S, device=z.device), tuple(lo), tuple(hi), centre - reach, centre + reach, torch.zeros(S).to(z),
         torch.arange(S, device=z.device), torch.full((S,), -1, device=z.device),
@@ -210,16 +226,24 @@ def _answer(
             u = ((lo < 0) & (hi > 0)).sum(1).cpu()
             undecided[:, layer].scatter_reduce_(0, owner.cpu(), u, "amax")
         rank.scatter_reduce_(0, owner.cpu(), search.determined(part).cpu(), "amin")
-    low, high = torch.maximum(low, sides[0]), torch.minimum(high, sides[1])
+    # a coarse gap keeps no latents that are merely as good: nothing is proved of them
+    coarse = (search.gap > FINE)[:, None]
+    low = torch.where(coarse, sides[0], torch.maximum(low, sides[0]))
+    high = torch.where(coarse, sides[1], torch.minimum(high, sides[1]))
+    undecided = torch.where(coarse.cpu(), torch.tensor(search.network.widths), undecided)
+    undecided[:, 0] -= torch.where(coarse.cpu()[:, 0], n0, 0)
     enough = (bound >= search.enough) & good
     tiny = f <= 1e4 * search.precision
     excluded = ~torch.isin(torch.arange(S), search.open.owner.cpu())
-    fine = search.gap <= 1e-3
+    fine = search.gap <= FINE
     unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & good.cpu() & enough.cpu()
     status = np.where(good.cpu().numpy(), np.where((enough | tiny).cpu().numpy(), PROVED, BOUNDED), NOTHING)
     out = torch.zeros(S, dtype=torch.bool)
     if task.noise is not None and not task.stated:
-        out = (bound.sqrt() > task.limit * (1 + 1e-9)).cpu() & good.cpu()
+        # l2 lengths: a bound in linf allows that in every entry
+        limit = task.noise.length(task.seen)
+        out = (bound.sqrt() > limit * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
+    bound = torch.where(good, bound, 0.0)
     return Proof(
         search.best, f.sqrt(), bound.sqrt(), status.astype("<U16"), unique, out, search.improved.clone(), low, high,
         undecided, search.visited, search.rounds, task.size, sides, seconds, history, {"gap": gap},

@@ -24,7 +24,7 @@ SHRINKS = 0.6  # of its room: what a round must leave at most, for another one o
 FEW = 60  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
-_FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
+FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Search:
     def level(self) -> Tensor:
         """Squared misfit up to which latents are looked for, `(S,)`."""
         strict = self.f * (1 + 1e-9) + self.precision
-        return torch.where(self.gap <= _FINE, strict, (1 - self.gap) * self.f + self.precision)
+        return torch.where(self.gap <= FINE, strict, (1 - self.gap) * self.f + self.precision)
 
     @property
     def enough(self) -> Tensor:
@@ -76,8 +76,8 @@ class Search:
 
     @property
     def bound(self) -> Tensor:
-        """No latent has a squared misfit below, `(S,)`."""
-        low = torch.minimum(self.floor, self.f)
+        """No latent has a squared misfit below, `(S,)`: excluded nodes have none up to the level."""
+        low = torch.minimum(torch.minimum(self.floor, self.f), self.level)
         return low.scatter_reduce(0, self.open.owner, self.open.bound, "amin") if len(self.open) else low
 
     def determined(self, nodes: Nodes) -> Tensor:
@@ -159,7 +159,7 @@ class Search:
             points = _Points.of(rel, found.v)
             thetas = (4.0, 64.0)
             shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
-        bound = torch.maximum(nodes.bound, level - found.D)
+        bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing
         if self.try_points(owner, points.z):
             return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
         shrunk = replace(shrunk, bound=bound)
@@ -167,7 +167,7 @@ class Search:
         left = shrunk.undecided
         little = shrunk.room > SHRINKS * before
         close = bound >= self.enough[owner]
-        keep = ~gone & close & ((left == 0) | little | (self.gap[owner] > _FINE))
+        keep = ~gone & close & ((left == 0) | little | (self.gap[owner] > FINE))
         if keep.any():
             part = shrunk.take(keep)
             self.kept.append(part)
