@@ -7,8 +7,9 @@ import torch
 from test_inversion import error, net, signals
 
 import cvxinv as ci
-from cvxinv.inversion.methods.generative_admm import LOSSES
+from cvxinv.inversion.methods.generative_admm import LOSSES, entries_alone, ridge
 from cvxinv.inversion.steps.proximal import onto_l1_ball
+from cvxinv.inversion.task import Task, make_task
 
 G = net((4, 40, 80))
 Z, Y = signals(G, 5)
@@ -52,6 +53,42 @@ def test_signals_in_range_are_found_by_every_rule(inner: str, multiplier: str):
     words = {"inner": inner, "multiplier": multiplier, "max_iter": 500 if inner == "gradient" else 100, **QUICK}
     R = ci.invert(G, Y, "generative_admm", restarts=3, **words)
     assert error(R.z, Z) < (0.1 if inner == "gradient" else 1e-3)
+
+
+def seen_by_a_matrix(rows: int) -> torch.Tensor:
+    return torch.randn(rows, 80, generator=torch.Generator().manual_seed(3)).double() / rows**0.5
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_the_step_in_a_signal_is_below_everything_near(name: str):
+    """argmin L(A w - y) + rho/2 |w - v|^2 over whole signals, of a mask per signal, and for squares of a matrix."""
+    source = torch.Generator().manual_seed(5)
+    mask, A = torch.rand(5, 80, generator=source) > 0.3, seen_by_a_matrix(40)
+    v, rho = torch.randn(5, 80, generator=source).double(), torch.tensor([0.1, 0.5, 1.0, 5.0, 40.0]).double()
+    tasks = {entries_alone(LOSSES[name]): make_task(G, torch.where(mask, Y, torch.nan), mask)}
+    tasks |= {ridge(make_task(G, Y @ A.T, A)): make_task(G, Y @ A.T, A)} if name == "l2" else {}
+    for nearest, task in tasks.items():
+
+        def value(w: torch.Tensor, task: Task = task) -> torch.Tensor:
+            return VALUES[name](task.residual(w)) + rho / 2 * (w - v).square().sum(1)
+
+        w = nearest(task, v, rho)
+        for size in (1e-3, 1e-1, 1.0):
+            for _ in range(50):
+                assert (value(w) <= value(w + size * torch.randn(5, 80, generator=source).double()) + 1e-12).all()
+
+
+def test_the_split_at_the_signal_finds_latents_behind_masks_and_matrices():
+    mask, A = torch.rand(5, 80, generator=torch.Generator().manual_seed(3)) > 0.3, seen_by_a_matrix(40)
+    words = {"split": "signal", "inner": "levenberg_marquardt", "max_iter": 300, "restarts": 5, **QUICK}
+    R = ci.invert(G, Y @ A.T, "generative_admm", measurement=A, **words)
+    assert error(R.z, Z) < 1e-3
+    hidden = torch.where(mask, with_outliers(Y), torch.nan)
+    for loss, well in (("l1", True), ("l2", False)):
+        R = ci.invert(G, hidden, "generative_admm", measurement=mask, loss=loss, **words)
+        assert (error(R.z, Z) < 1e-3) == well
+    gradient = ci.invert(G, Y @ A.T, "generative_admm", measurement=A, split="signal", multiplier="adaptive", **QUICK)
+    assert error(gradient.z, Z) < 0.1
 
 
 def test_the_l1_loss_shrugs_off_a_few_entries_that_are_far_off_and_squares_do_not():
@@ -109,12 +146,22 @@ def test_masks_per_signal_and_matrices_are_heeded():
         ({"step": 0.1, "inner": "levenberg_marquardt"}, "expected no step with inner='levenberg_marquardt', got step=0.1"),
         ({"loss": "linf", "finish": "levenberg_marquardt"}, "expected no finish with loss='linf'"),
         ({"rho": 0.0}, "rho must be a finite number > 0"),
+        ({"split": "signal", "loss": "l1", "measurement": seen_by_a_matrix(80)}, "got loss='l1' behind Matrix; leave split"),
+        (
+            {"split": "signal", "measurement": ci.Magnitudes()},
+            r"got Magnitudes\(Everything\), which is not linear; leave split out",
+        ),
+        (
+            {"split": "signal", "measurement": torch.stack([seen_by_a_matrix(80)] * 5)},
+            "got .*, which differs from signal to signal; leave split out",
+        ),
+        ({"split": "half"}, "split must be one of 'measured', 'signal', got 'half'"),
         ({"loss": "huber"}, "loss must be one of None, 'l2', 'l1', 'linf'"),
     ],
 )
 def test_what_it_cannot_do_is_refused(words: dict, said: str):
     with pytest.raises(ValueError, match=said):
-        ci.invert(G, Y, "generative_admm", **words)
+        ci.invert(G, Y.abs(), "generative_admm", **words)
 
 
 @pytest.mark.generators

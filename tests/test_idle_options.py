@@ -41,6 +41,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "loss": {"loss": "l1", "y": FAR},
     "rho": {"rho": 0.1, "y": FAR},
     "sigma": {"sigma": 0.1, "y": FAR},
+    "split": {"split": "signal", "measurement": torch.arange(60) < 40, "y": FAR},
     "multiplier": {"multiplier": "adaptive", "y": FAR},
     "inner": {"inner": "levenberg_marquardt", "y": FAR},
     "inner_iter": {"inner_iter": 3, "y": FAR},
@@ -67,7 +68,7 @@ def outcome(method: str, change: dict[str, Any], plain: bool) -> list[Any]:
     y, sigmoid = change.pop("y", Y), change.pop("of", None)
     generator = S if sigmoid else G
     y = S(signals(S, 4)[0]) if sigmoid else y
-    beside = {k: change.pop(k) for k in ("max_iter",) if len(change) > 1 and k in change}
+    beside = {k: change.pop(k) for k in ("max_iter", "measurement") if len(change) > 1 and k in change}
     options = beside | ({} if plain else change)
     noise = None if sigmoid else BOUND
     y, options = (y.abs(), options | {"measurement": ci.Magnitudes()}) if "phase" in method else (y, options)
@@ -125,6 +126,7 @@ IDLE = {
     "force of hybrid": (G, "hybrid", {"force": True, "solver": "graph_admm"}, "none is asked for"),
     "steps of no debiasing": (G, "latent_pursuit", {"debias": None, "max_iter": 5}, "no step is taken"),
     "steps of the oracle": (G, "oracle", {"max_iter": 5, "supports": CHANGES["supports"]["supports"]}, "no step is taken"),
+    "split of signals that are seen whole": (G, "generative_admm", {"split": "signal"}, "where everything is seen"),
     "cardinalities without noise": (G, "layered_basis_pursuit", {"cardinalities": (2, 2)}, "without noise"),
     "cardinalities beside lam": (
         G, "layered_basis_pursuit", {"cardinalities": (2, 2), "lam": 0.1, "noise": BOUND}, "with lam="),

@@ -93,11 +93,11 @@ def invert(
     (restarts, max_iter, steps, momentum, decay, z0), `LayeredBasisPursuit` (lam, support_threshold, solver, tol, force,
     cardinalities, debias, max_iter), `LayeredLinearPrograms` (norm, eps, growth, rounds, solver, tol, force, debias,
     max_iter), `Oracle` (supports, form, debias, max_iter), `Csgm` (lam, rate, max_iter, restarts, tol, finish, z0),
-    `ProjectedGradient` (eta, max_iter, inner, inner_iter, rate, lam, tol, restarts, z0), `GenerativeAdmm` (loss, rho, sigma,
-    multiplier, step, inner, finish, max_iter, tol, restarts, z0), `IntermediateLayers` (radius, max_iter, rate, restarts,
-    z0), `Plugin` (step, max_iter, tol, restarts, z0), `DeepPhaseRetrieval` (descent, rate, max_iter, tol, restarts, finish,
-    z0), `GradientDescentWithNegation` (step, sign_test, max_iter, tol, restarts, z0), `MirroredDescent` (max_iter,
-    restarts, z0).
+    `ProjectedGradient` (eta, max_iter, inner, inner_iter, rate, lam, tol, restarts, z0), `GenerativeAdmm` (loss, rho,
+    sigma, multiplier, split, step, inner, finish, max_iter, tol, restarts, z0), `IntermediateLayers` (radius, max_iter,
+    rate, restarts, z0), `Plugin` (step, max_iter, tol, restarts, z0), `DeepPhaseRetrieval` (descent, rate, max_iter, tol,
+    restarts, finish, z0), `GradientDescentWithNegation` (step, sign_test, max_iter, tol, restarts, z0), `MirroredDescent`
+    (max_iter, restarts, z0).
 
     Computes in float64 and returns an `Inversion` in the generator's type; its verdict is `verify`'s. Raises TypeError
     or ValueError for input that does not fit, before any arithmetic; FileExistsError

@@ -19,9 +19,16 @@ q_t = q min(1, 1 / (|w - A G(z)| t log^2(t + 1))); in "adaptive", as in its exac
 within its first value over t^(1/2), and else grows by (t / (t - 1))^(1/2). Lengths there count in units of |y|, so that no
 rule knows the unit of the signal.
 
-The source splits at the signal, w = G(z), so that A stands in the loss and its w takes the singular values of A for squares,
-and is no proximal step for other losses; here A goes with the generator. s left out is 1 / |A J|^2, estimated at the start
-(`steps/guarded.py`); rho counts in units in which the seen entries have mean square 1.
+`split`: "measured" as above, where A goes with the generator; or "signal" as in the source, w = G(z) and L(A w) + H(z), so
+that z is led by the whole signal and A stands in the loss alone. Its w is, with v = G(z) - u and the singular vectors and
+values A = U S V', factorised once,
+
+    l2                w = v + A'(AA' + rho I)^-1 (y - A v),    (AA' + rho I)^-1 = U (S^2 + rho I)^-1 U'
+    entries alone     A w = y + prox(A v - y, 1 / rho),    w = v where nothing is seen          every loss, as AA' = I
+
+so that other losses take entries that are seen as they are, and squares one matrix for all signals. s left
+out is 1 / |A J|^2, estimated at the start (`steps/guarded.py`); rho counts in units in which the seen entries have mean
+square 1.
 
 `inner`: "gradient", one step as above, or "levenberg_marquardt", damped Gauss-Newton steps on |w + u - A G(z)|^2, which do
 not mind a badly conditioned J.
@@ -30,7 +37,7 @@ The answer is the best z on the way by the loss itself, prior included. A few en
 their distance is, wherever z is, so that the others decide.
 
 Source: Latorre, Eftekhari, Cevher, "Fast and provable ADMM for learning with generative priors" (2019), and its code.
-Changed: the place of A; scales.
+Changed: the place of A where it is "measured"; scales.
 """
 
 from collections.abc import Callable
@@ -43,6 +50,7 @@ from torch import Tensor
 
 from ...batch import per_signal
 from ...lengths import lengths
+from ...measurement.entries import Everything
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import FINISH, choice, number, within
@@ -56,6 +64,8 @@ from ..steps.walking import Place, walk
 from ..task import Task
 
 MULTIPLIERS = ("constant", "decreasing", "adaptive")
+SPLITS = ("measured", "signal")
+_MOST_ROWS = 2000  # of a matrix whose Gram matrix is factorised: seconds
 _FULL = 2  # steps with all of q
 _INNER_STEPS = 3  # of Levenberg-Marquardt in z: its target moves at the next step
 
@@ -65,11 +75,11 @@ class GenerativeAdmm(AbstractMethod):
     """ADMM on a loss and a generator from random starts, the best by the loss; before them `z0`, if given.
 
     loss: None, which is that of the noise that is stated, "l2", "l1" or "linf". rho: weight of the constraint, in the unit
-    of the module; left out 1 for squares, 10 for the others. sigma: q, > 0, no unit. multiplier: "constant", "decreasing" or
-    "adaptive". step: s, 1 / (entry of A J)^2, left out estimated. inner: "gradient" or "levenberg_marquardt". finish: None,
-    or "levenberg_marquardt", which leads the best z on to an optimum of the loss. max_iter: steps. tol: relative change of z
-    at which a signal stops. restarts: random starts at most. z0: latents to begin with, or an encoder of y that gives them,
-    as in `Hybrid`; with it restarts may be 0.
+    of the module; left out 1 for squares, 10 for the others. sigma: q, > 0, no unit. multiplier: "constant", "decreasing"
+    or "adaptive". split: "measured" or "signal", w = A G(z) or w = G(z). step: s, 1 / (entry of A J)^2, left out estimated.
+    inner: "gradient" or "levenberg_marquardt". finish: None, or "levenberg_marquardt", which leads the best z on to an
+    optimum of the loss. max_iter: steps. tol: relative change of z at which a signal stops. restarts: random starts at
+    most. z0: latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "generative_admm"
@@ -79,6 +89,7 @@ class GenerativeAdmm(AbstractMethod):
     rho: float | None = None
     sigma: float = 1.0
     multiplier: str = "constant"
+    split: str = "measured"
     step: float | None = None
     inner: str = "gradient"
     finish: str | None = None
@@ -96,6 +107,7 @@ class GenerativeAdmm(AbstractMethod):
         within(self.tol, "tol", 0, 1)
         choice(self.loss, "loss", (None, *LOSSES))
         choice(self.multiplier, "multiplier", MULTIPLIERS)
+        choice(self.split, "split", SPLITS)
         choice(self.inner, "inner", ("gradient", "levenberg_marquardt"))
         choice(self.finish, "finish", FINISH)
 
@@ -108,12 +120,16 @@ class GenerativeAdmm(AbstractMethod):
             raise ValueError(
                 f"generative_admm cannot weigh the prior {task.prior!r} against loss={loss!r}; leave loss out, or use Box"
             )
+        if self.split == "signal":
+            _refuse_measurement(task, loss)
         if self.finish is not None and loss == "linf":
             raise ValueError("expected no finish with loss='linf', got 'levenberg_marquardt'; use 'hybrid' from z0=result")
 
     def run(self, task: Task, starts: Starts) -> Latents:
+        nearest = self._nearest(task)
+
         def search(part: Task, z: Tensor) -> Descent:
-            found = self._descend(part, z)
+            found = self._descend(part, z, nearest)
             if self.finish is None:
                 return found
             return led_on(part, found) if self._loss(part) == "l1" else descend(part, found.z)
@@ -126,28 +142,42 @@ class GenerativeAdmm(AbstractMethod):
         stated = task.noise.norm if task.noise is not None and task.noise.norm in LOSSES else "l2"
         return stated if self.loss is None else self.loss
 
-    def _descend(self, task: Task, z: Tensor) -> Descent:
+    def _nearest(self, task: Task) -> "Nearest":
+        """The step in w."""
         loss = LOSSES[self._loss(task)]
+        if self.split == "measured":
+            return lambda part, v, rho: part.y + loss.prox(v - part.y, 1 / rho)
+        return entries_alone(loss) if task.measurement.pixelwise else ridge(task)
+
+    def _split(self, task: Task) -> Task:
+        """The task whose generator's signals, as they are measured, are w."""
+        return replace(task, measurement=Everything(task.generator.signal_dim)) if self.split == "signal" else task
+
+    def _descend(self, task: Task, z: Tensor, nearest: "Nearest") -> Descent:
+        loss, apart = LOSSES[self._loss(task)], self._split(task)
         z = z if task.prior is None else task.prior.project(z)
-        step = _estimated(task, z) if self.step is None else torch.full_like(task.size, self.step)
+        step = _estimated(apart, z) if self.step is None else torch.full_like(task.size, self.step)
         unit = task.size / task.seen.to(task.size).sqrt()  # root mean square of the seen entries
         rho = (self.rho or loss.rho) * torch.where(unit > 0, unit, torch.ones_like(unit)) ** loss.power
-        u, first = torch.zeros_like(task.y), torch.full_like(task.size, torch.nan)
+        u = torch.zeros_like(z[:, :1]).expand(-1, apart.measurement.length)
+        first = torch.full_like(task.size, torch.nan)
 
         def rule(part: Task, at: _Split, k: int) -> "tuple[_Split, Tensor]":
-            seen = part.residual(part.generator(at.z)) + part.y
+            x = part.generator(at.z)
+            r = part.residual(x)
             # the loss of z itself, which is what is asked for, not of w
-            return self._next(part, at, seen, loss, k + 1), loss.length(part, at.z, seen - part.y)
+            seen = x if self.split == "signal" else r + part.y
+            return self._next(part, at, seen, nearest, k + 1), loss.length(part, at.z, r)
 
         return walk(task, _Split(z, u, step, rho, first), rule, max_iter=self.max_iter, tol=self.tol)
 
-    def _next(self, task: Task, at: "_Split", seen: Tensor, loss: "Loss", t: int) -> "_Split":
-        w = task.y + loss.prox(seen - at.u - task.y, 1 / at.rho)
-        apart = w - seen  # a hidden entry is 0 on both sides
+    def _next(self, task: Task, at: "_Split", seen: Tensor, nearest: "Nearest", t: int) -> "_Split":
+        w = nearest(task, seen - at.u, at.rho)
+        apart = w - seen  # a hidden entry is 0 on both sides, or as G(z) has it
         length = lengths(apart) / task.size.clamp(min=torch.finfo(w.dtype).tiny)
         first = torch.where(at.first.isnan(), length, at.first)
         u = at.u + self._share(length, t)[:, None] * apart
-        z = self._moved(task, at, seen, w + u)
+        z = self._moved(self._split(task), at, seen, w + u)
         grows = (length > first / t**0.5) & (self.multiplier == "adaptive") & (t > 1)
         factor = torch.where(grows, (t / max(t - 1, 1)) ** 0.5, 1.0).to(z)
         # the multiplier stays where rho grows, and u is the multiplier over rho
@@ -160,7 +190,7 @@ class GenerativeAdmm(AbstractMethod):
         return self.sigma * (1 / (length * t * log(t + 1) ** 2)).clamp(max=1.0)
 
     def _moved(self, task: Task, at: "_Split", seen: Tensor, goal: Tensor) -> Tensor:
-        """z led towards A G(z) = goal."""
+        """z led towards goal, as a task measures it."""
         if self.inner == "levenberg_marquardt":
             # rho/2 |goal - A G(z)|^2 + sigma^2 R is rho/2 times a merit of noise sigma / rho^(1/2)
             noise = replace(task.noise, bound=task.noise.bound / at.rho.sqrt()) if task.weighed and task.noise else None
@@ -199,6 +229,55 @@ LOSSES = {
     # of k entries of one size the l2 length
     "linf": Loss(shrink_largest, lambda task, z, r: r.abs().amax(1) * r.shape[1] ** 0.5, -1, 10.0),
 }
+
+
+# --- the step in w ---------------------------------------------------------------------------------
+
+Nearest = Callable[[Task, Tensor, Tensor], Tensor]  # of a task, v and rho `(N,)`: argmin L + rho/2 |w - v|^2
+
+
+def entries_alone(loss: Loss) -> Nearest:
+    """For a signal w `(N, d)` whose entries are seen as they are, or not."""
+
+    def step(task: Task, v: Tensor, rho: Tensor) -> Tensor:
+        r = task.residual(v)
+        return v + task.measurement.adjoint(loss.prox(r, 1 / rho) - r)
+
+    return step
+
+
+def ridge(task: Task) -> Nearest:
+    """For a signal w `(N, d)` and squares, A one matrix: by the eigenvectors of AA', as rho changes."""
+    A = task.measurement.matrix(task.y.dtype, task.y.device)
+    assert A is not None  # others are refused
+    values, U = torch.linalg.eigh(A @ A.T)
+    values = values.clamp(min=0)
+
+    def step(part: Task, v: Tensor, rho: Tensor) -> Tensor:
+        return v - ((part.residual(v) @ U) / (values + rho[:, None]) @ U.T) @ A
+
+    return step
+
+
+def _refuse_measurement(task: Task, loss: str) -> None:
+    """Raises ValueError where a signal has no step in w that is worked out at once."""
+    seeing = task.measurement
+    if seeing.pixelwise:
+        if bool(seeing.seen(task.N).all()):
+            raise ValueError("split='signal' would change nothing where everything is seen; leave it out")
+        return
+    got = ""
+    if not (seeing.linear and seeing.shared):
+        got = f"{seeing.name}, " + ("which differs from signal to signal" if seeing.linear else "which is not linear")
+    elif loss != "l2":
+        got = f"loss={loss!r} behind {seeing.name}"
+    elif seeing.length > _MOST_ROWS:
+        got = f"{seeing.length} rows of {seeing.name}"
+    if got:
+        raise ValueError(
+            "generative_admm cannot split at the signal here: expected entries that are seen as they are, or squares and "
+            f"one matrix of at most {_MOST_ROWS} rows for all signals, got {got}; leave split out"
+        )
 
 
 def _estimated(task: Task, z: Tensor) -> Tensor:
