@@ -517,3 +517,15 @@ def test_a_trained_generator_is_compared(real_generator):
     found = ci.compare(H, methods=["hybrid", "levenberg_marquardt"], samples=4, measurements=25, signal_time_limit=4.0)
     assert found["hybrid"].explained.sum() >= 3 and (found["hybrid"].succeeded == found["hybrid"].explained).all()
     assert found.settings["generator"] == "csinva_vae_20_400_784"
+
+
+def test_a_signal_of_which_little_was_seen_costs_its_chunk_nothing():
+    """The first signal's 3 rows are too few for 16 hidden units: no reason to refuse those beside it, nor itself alone."""
+    mask = torch.ones(5, 40, dtype=torch.bool)
+    mask[0, 3:] = False
+    found = ci.invert(G, Y, "latent_pursuit", measurement=mask, chunk=1, on_fail="ignore")
+    assert found.verdict.explained[1:].all() and torch.isfinite(found.z).all()
+    (row,) = ci.compare(G, Y, ["latent_pursuit"], measurement=mask, progress=False).rows
+    assert (row.outcome, row.reason) == ("ran", "")
+    with pytest.raises(ValueError, match="latent_pursuit cannot invert this: layer 1 has 3 seen rows for 16"):
+        ci.invert(G, Y[:1], "latent_pursuit", measurement=mask[:1])  # where nobody sees more

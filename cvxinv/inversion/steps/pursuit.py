@@ -225,12 +225,10 @@ def _seen(task: Task, settings: LayerOptions) -> int:
 def pursue(task: Task, settings: LayerOptions) -> tuple[Tensor, list[LayerReport]]:
     """Run the layers from the image to the latent; returns z `(N, n0)` and a report per layer, image layer first.
 
-    A layer that is infeasible or unfinished hands on its best point. Raises ValueError where `obstacle` has a reason, and
-    for a problem of `layer_problems` that does not fit its layer.
+    A layer that is infeasible or unfinished hands on its best point, and so does one that sees too few rows of a signal:
+    `check` and `plan_of` ask `obstacle` before, of all signals, as who is in a chunk must not decide whether it is refused.
+    Raises ValueError for a problem of `layer_problems` that does not fit its layer.
     """
-    reason = obstacle(task, settings)
-    if reason is not None:
-        raise ValueError(f"latent_pursuit cannot invert this: {reason}. Use method='hybrid' or 'levenberg_marquardt'")
     layers, reports = task.generator.layers, list[LayerReport]()
     if settings.lam is not None or settings.gamma is not None:
         settings = replace(settings, lam=penalty(settings.lam, "lam", task), gamma=penalty(settings.gamma, "gamma", task))
