@@ -13,12 +13,10 @@ Source: Bora, Jalal, Price, Dimakis (2017), and a third party's numbers for it, 
 and ten other digits: `THEIRS`, errors per pixel of the Lasso in pixels, in cosines, and of the decoder.
 """
 
-import os
 from pathlib import Path
 
-import numpy as np
 import torch
-from experiment import Claim, Experiment, Row
+from experiment import Claim, Experiment, Row, digits, shipped_samples, trained_generator
 from torch import Tensor
 
 import cvxinv as ci
@@ -119,12 +117,8 @@ def draw(rows: list[Row], out: Path) -> list[Path]:
 def _digits(setting: Row) -> tuple[ci.Generator, Tensor]:
     """The generator, and signals: digits of the test set, or its own samples where it is the shipped one."""
     if setting["generator"] == "mnist_gan":
-        G = ci.load_generator("mnist_gan").to(torch.float64)
-        return G, G(G.sample_latent(setting["signals"], torch.Generator().manual_seed(0)))
-    data = Path(os.environ["CVXINV_DATA"])
-    G = ci.load_generator(data / "generators" / f"{setting['generator']}.safetensors").to(torch.float64)
-    images = np.load(data / "datasets" / "mnist_test.npz")["images"][: setting["signals"]]
-    return G, torch.from_numpy(images.reshape(len(images), -1) / 255.0)
+        return shipped_samples(setting["signals"])
+    return trained_generator(setting["generator"]), digits(slice(setting["signals"]))
 
 
 def _error(found: Tensor, x: Tensor) -> float:

@@ -124,6 +124,42 @@ class Experiment:
         return f"# {self.title}\n\n{about}\n\n{table}\n\n{_table(columns, body)}\n"
 
 
+# --- data that is not shipped ----------------------------------------------------------------------
+
+
+def trained_generator(name: str) -> ci.Generator:
+    """A trained generator of the folder that CVXINV_DATA names, in float64."""
+    G = ci.load_generator(_data() / "generators" / f"{name}.safetensors").to(torch.float64)
+    assert isinstance(G, ci.Generator)
+    return G
+
+
+def digits(index: slice | Sequence[int]) -> torch.Tensor:
+    """The MNIST test digits at an index, `(N, 784)`, in [0, 1]."""
+    with np.load(_data() / "datasets" / "mnist_test.npz") as held:
+        images = held["images"][index]
+    return torch.from_numpy(images.reshape(len(images), -1) / 255.0)
+
+
+def digit_labels() -> np.ndarray:
+    """What digit each of them shows, `(10000,)`."""
+    with np.load(_data() / "datasets" / "mnist_test.npz") as held:
+        labels: np.ndarray = held["labels"]
+    return labels
+
+
+def shipped_samples(signals: int) -> tuple[ci.Generator, torch.Tensor]:
+    """The shipped generator of digits, and its own samples `(signals, 784)`."""
+    G = ci.load_generator("mnist_gan").to(torch.float64)
+    return G, G(G.sample_latent(signals, torch.Generator().manual_seed(0)))
+
+
+def _data() -> Path:
+    if not os.environ.get("CVXINV_DATA"):
+        raise FileNotFoundError("CVXINV_DATA is not set: it names the folder with generators/ and datasets/")
+    return Path(os.environ["CVXINV_DATA"])
+
+
 def quantiles(values: torch.Tensor | Sequence[float]) -> Row:
     """Median and the 10, 25, 75 and 90 % quantiles, by name."""
     data = np.asarray([float(v) for v in values])

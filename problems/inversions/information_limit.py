@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from experiment import Claim, Experiment, Row
+from experiment import Claim, Experiment, Row, trained_generator
 from torch import nn
 
 import cvxinv as ci
@@ -53,7 +53,7 @@ def _count(method: str, quick: bool) -> int:
 def generator(name: str) -> ci.Generator:
     """The decoder, or a random one."""
     if name == NAME:
-        return ci.load_generator(Path(os.environ["CVXINV_DATA"]) / "generators" / name).to(torch.float64)
+        return trained_generator(name)
     draw, parts = torch.Generator().manual_seed(0), []
     for n, m in ((6, 40), (40, 90)):
         layer = nn.Linear(n, m, dtype=torch.float64)

@@ -14,13 +14,11 @@ claim is tried here for what it says: that to let go of the range helps signals 
 Source: Daras, Dean, Jalal, Dimakis (2021), abstract and code.
 """
 
-import os
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from experiment import Claim, Experiment, Row
+from experiment import Claim, Experiment, Row, digits, shipped_samples, trained_generator
 from torch import Tensor
 
 import cvxinv as ci
@@ -67,13 +65,9 @@ def _rms(e: Tensor, where: Tensor) -> float:
 
 def _signals(generator: str, signals: int) -> tuple[ci.Generator, Tensor]:
     if generator != GENERATOR:
-        G = ci.load_generator("mnist_gan").to(torch.float64)
-        x = G(G.sample_latent(signals, torch.Generator().manual_seed(0)))
+        G, x = shipped_samples(signals)
         return G, x.roll(2, dims=1)  # moved by two pixels, out of the range
-    folder = Path(os.environ["CVXINV_DATA"])
-    G = ci.load_generator(folder / "generators" / GENERATOR).to(torch.float64)
-    images = np.load(folder / "datasets" / "mnist_test.npz")["images"][:signals]
-    return G, torch.from_numpy(images.reshape(len(images), -1) / 255.0)
+    return trained_generator(GENERATOR), digits(slice(signals))
 
 
 def claims(rows: list[Row]) -> list[Claim]:

@@ -12,12 +12,11 @@ Weights are N(0, 1 / n_i), the activation stands behind every layer, the output 
 published code sets, and own earlier runs with HiGHS of 4 to 16 trials.
 """
 
-import os
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from experiment import Claim, Experiment, Row, quantiles
+from experiment import Claim, Experiment, Row, quantiles, trained_generator
 
 import cvxinv as ci
 
@@ -110,8 +109,7 @@ def inverted(G: ci.Generator, x: torch.Tensor, setting: Row, draw: torch.Generat
 
 def measure_trained(setting: Row) -> Row:
     """The published decoder on latents of its own prior; needs CVXINV_DATA."""
-    path = Path(os.environ["CVXINV_DATA"]) / "generators" / f"{TRAINED}.safetensors"
-    G = ci.load_generator(path).to(torch.float64).with_output("relu")
+    G = trained_generator(TRAINED).with_output("relu")
     draw = torch.Generator().manual_seed(1)
     z = torch.randn(setting["trials"], G.latent_dim, generator=draw, dtype=torch.float64)
     x = G(z)

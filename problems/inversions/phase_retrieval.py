@@ -21,13 +21,11 @@ Source: Hand, Leong, Voroninski, "Phase retrieval under a generative prior" (Neu
 its code's settings. The source's decoder of digits is another one, 20-500-500-784.
 """
 
-import os
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from experiment import Claim, Experiment, Row
+from experiment import Claim, Experiment, Row, digit_labels, digits, trained_generator
 from torch import Tensor
 
 import cvxinv as ci
@@ -74,7 +72,7 @@ def measure(setting: Row) -> Row:
     """The share that was found, or the error per pixel."""
     part, m, method, trials = (setting[name] for name in ("part", "m", "method", "trials"))
     if part == "digits":
-        error = (recovered(m, method) - digits()).square().mean(1)
+        error = (recovered(m, method) - one_of_each()).square().mean(1)
         return {"error per pixel": float(error.mean()), "worst": float(error.max())}
     if part == "sparse":
         return {"found": _sparse(m, method, trials)}
@@ -129,32 +127,22 @@ def _network() -> ci.Generator:
     return ci.Generator(tuple(layers), (1000,), {})
 
 
-def _folder() -> Path:
-    if not os.environ.get("CVXINV_DATA"):
-        raise FileNotFoundError("CVXINV_DATA is not set: it names the folder with generators/ and datasets/")
-    return Path(os.environ["CVXINV_DATA"])
-
-
 @cache
 def _decoder() -> ci.Generator:
-    G = ci.load_generator(_folder() / "generators" / f"{DECODER}.safetensors").to(torch.float64)
-    assert isinstance(G, ci.Generator)
-    return G
+    return trained_generator(DECODER)
 
 
 @cache
-def digits() -> Tensor:
+def one_of_each() -> Tensor:
     """The first test digit of each class, `(10, 784)`, in [0, 1]."""
-    with np.load(_folder() / "datasets" / "mnist_test.npz") as held:
-        images, labels = held["images"], held["labels"]
-    first = [int((labels == k).argmax()) for k in range(10)]
-    return torch.from_numpy(images[first].reshape(10, PIXELS) / 255)
+    labels = digit_labels()
+    return digits([int((labels == k).argmax()) for k in range(10)])
 
 
 @cache
 def recovered(m: int, method: str) -> Tensor:
     """The ten digits as a method recovers them from m magnitudes; "projection" sees every pixel and its sign."""
-    x = digits()
+    x = one_of_each()
     if method == "projection":
         return ci.invert(_decoder(), x, max_iter=200, on_fail="ignore", progress=False).signal
     seeing = ci.Magnitudes(_matrix(m, PIXELS))
@@ -284,7 +272,7 @@ def _pictures(folder: Path) -> Path:
     names = ("the digits", "hybrid", "deep_phase_retrieval", *PEERS)
     figure, axes = plt.subplots(len(names), 10, figsize=(10, 1.1 * len(names)), layout="constrained")
     for row, name in zip(axes, names, strict=True):
-        for axis, picture in zip(row, digits() if name == "the digits" else recovered(100, name), strict=True):
+        for axis, picture in zip(row, one_of_each() if name == "the digits" else recovered(100, name), strict=True):
             axis.imshow(picture.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(name.replace("_", "\n"), fontsize=6)

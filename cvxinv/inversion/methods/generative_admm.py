@@ -55,7 +55,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import FINISH, choice, number, within
 from ..steps.given import begin, check_start, tidy_starting
-from ..steps.guarded import stretch
+from ..steps.guarded import bearable, stretch
 from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
 from ..steps.proximal import share, shrink, shrink_largest
@@ -156,7 +156,7 @@ class GenerativeAdmm(AbstractMethod):
     def _descend(self, task: Task, z: Tensor, nearest: "Nearest") -> Descent:
         loss, apart = LOSSES[self._loss(task)], self._split(task)
         z = z if task.prior is None else task.prior.project(z)
-        step = _estimated(apart, z) if self.step is None else torch.full_like(task.size, self.step)
+        step = bearable(apart, stretch(apart, z)) if self.step is None else torch.full_like(task.size, self.step)
         unit = task.size / task.seen.to(task.size).sqrt()  # root mean square of the seen entries
         rho = (self.rho or loss.rho) * torch.where(unit > 0, unit, torch.ones_like(unit)) ** loss.power
         u = torch.zeros_like(z[:, :1]).expand(-1, apart.measurement.length)
@@ -278,9 +278,3 @@ def _refuse_measurement(task: Task, loss: str) -> None:
             "generative_admm cannot split at the signal here: expected entries that are seen as they are, or squares and "
             f"one matrix of at most {_MOST_ROWS} rows for all signals, got {got}; leave split out"
         )
-
-
-def _estimated(task: Task, z: Tensor) -> Tensor:
-    """1 / |A J(z)|^2, `(N,)`; 1 where nothing moves."""
-    top = stretch(task, z)
-    return 1 / torch.where((top > 0) & torch.isfinite(top), top, torch.ones_like(top))

@@ -19,7 +19,6 @@ under random generative priors" (2018) for A; the landscape: Hand, Voroninski (2
 """
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import ClassVar
 
 import torch
@@ -33,9 +32,10 @@ from ..method import AbstractMethod
 from ..options import check_step, within
 from ..steps.given import begin, check_start, tidy_starting
 from ..steps.gradient import gradient
-from ..steps.guarded import HALVE, HOLD, Guarded, stretch
+from ..steps.guarded import HALVE, HOLD, Guarded, bearable, stretch
 from ..steps.homogeneous import beyond
 from ..steps.newton import Descent
+from ..steps.signs import tested
 from ..steps.starts import Starts
 from ..steps.walking import walk
 from ..task import Task
@@ -86,7 +86,10 @@ class GradientDescentWithNegation(AbstractMethod):
         return hunt.answer(_notes(task, torch.cat(turned) if turned else torch.zeros(0)))
 
     def _descend(self, task: Task, z: Tensor) -> tuple[Descent, Tensor]:
-        step = _estimated(task, z) if self.step is None else torch.full_like(task.size, self.step)
+        if self.step is None:
+            step = _SHARE * bearable(task, torch.maximum(stretch(task, z), stretch(task, -z)))
+        else:
+            step = torch.full_like(task.size, self.step)
         held = self.step is not None
         descend = descend_with_negation if self.sign_test == "always" else negate_after_descent
         return descend(task, z, step, max_iter=self.max_iter, tol=self.tol, held=held)
@@ -106,15 +109,9 @@ def descend_with_negation(
     guard, negations = HOLD if held else HALVE, torch.zeros(task.N, dtype=torch.long, device=z.device)
 
     def rule(part: Task, at: _Turning, _: int) -> tuple[_Turning, Tensor]:
-        misfit, g = gradient(part, at.z)
-        opposite = part.misfit(-at.z)
-        turned = (opposite < misfit).nonzero()[:, 0]
-        if len(turned) == 0:
-            return at.moved(misfit, g, guard), misfit
-        z, there = at.z.index_copy(0, turned, -at.z[turned]), torch.minimum(misfit, opposite)
-        g = g.index_copy(0, turned, gradient(part.take(turned), z[turned])[1])
-        negations[at.which[turned]] += 1
-        return replace(at, z=z).moved(there, g, guard), misfit
+        test = tested(part, at.z)
+        negations[at.which[test.turned]] += 1
+        return replace(at, z=test.z).moved(test.there, test.g, guard), test.merit
 
     start = _Turning(**vars(Guarded.at(z, step)), which=torch.arange(task.N, device=z.device))
     return walk(task, start, rule, max_iter=max_iter, tol=tol), negations
@@ -140,15 +137,6 @@ def negate_after_descent(
         again = walk(task.take(turned), start, rule, max_iter=max_iter, tol=tol)
         best.put(turned, replace(again, steps=again.steps + best.steps[turned]))
     return best, negations
-
-
-def _estimated(task: Task, z: Tensor) -> Tensor:
-    """1 / (2 max(|A J(z)|^2, |A J(-z)|^2)); where neither moves anything, 1 / (2 prod_i |W_i|^2)."""
-    top = torch.maximum(stretch(task, z), stretch(task, -z))
-    none = ~((top > 0) & torch.isfinite(top))
-    if bool(none.any()):
-        top = torch.where(none, prod(layer.W.norm() for layer in task.generator.layers) ** 2, top)
-    return _SHARE / top
 
 
 def _away_from_0(task: Task, z: Tensor, starts: Starts) -> Tensor:

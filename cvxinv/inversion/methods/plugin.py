@@ -47,7 +47,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import check_step, within
 from ..steps.given import begin, check_start, tidy_starting
-from ..steps.guarded import HALVE, HOLD, SETTLED, Guarded, stretch
+from ..steps.guarded import HALVE, HOLD, SETTLED, Guarded, bearable, stretch
 from ..steps.homogeneous import beyond
 from ..steps.newton import Descent
 from ..steps.starts import Starts
@@ -108,7 +108,7 @@ class Plugin(AbstractMethod):
 
     def _steps(self, task: Task, z: Tensor, P: AbstractMap) -> Tensor:
         if self.step is None:
-            return _estimated(task, z, P)
+            return bearable(task, stretch(task, z, P))
         fixed = {"theory": theory_step, "norms": norms_step}
         step = fixed[self.step](task.generator) if isinstance(self.step, str) else self.step
         return torch.full_like(task.size, step)
@@ -143,13 +143,6 @@ def theory_step(G: AbstractGenerator) -> float:
 def norms_step(G: AbstractGenerator) -> float:
     """1 / prod_i |W_i|, largest singular values."""
     return 1 / prod(layer.W.norm() for layer in G.layers)
-
-
-def _estimated(task: Task, z: Tensor, P: AbstractMap) -> Tensor:
-    """1 / |P'A'A J(z)|; where no unit is on at z, 1 / prod_i |W_i|^2, which no J exceeds by much."""
-    top = stretch(task, z, P)
-    none = ~((top > 0) & torch.isfinite(top))
-    return 1 / torch.where(none, norms_step(task.generator) ** -2, top) if bool(none.any()) else 1 / top
 
 
 def _share(phi: AbstractActivation) -> float:

@@ -10,7 +10,7 @@ point need not be where the misfit is least.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, prod
 from typing import Any, Self
 
 import torch
@@ -64,6 +64,14 @@ class Guarded(Place):
         late = torch.where(away | swings, inf, torch.minimum(misfit, self.late))
         stale = torch.where(away | swings, 0.0, stale)
         return replace(self, z=z, step=step, best=best, low=low, late=late, stale=stale)
+
+
+def bearable(task: Task, top: Tensor) -> Tensor:
+    """1 / top, `(N,)`, top: |M|; where nothing moves 1 / prod_i |W_i|^2, which no M of the generator exceeds by much."""
+    none = ~((top > 0) & torch.isfinite(top))
+    if bool(none.any()):
+        top = torch.where(none, prod(layer.W.norm() for layer in task.generator.layers) ** 2, top)
+    return 1 / top
 
 
 def stretch(task: Task, z: Tensor, left: Any = None) -> Tensor:

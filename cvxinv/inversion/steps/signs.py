@@ -10,6 +10,7 @@ project's.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,16 +33,27 @@ def _opposite(task: Task, z: Tensor) -> Tensor:
     return -z if task.prior is None else task.prior.project(-z)
 
 
-def _tested(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """z or -z, the gradient there `(N, n0)`, where it is -z, and the merit of z itself `(N,)`."""
+class Tested(NamedTuple):
+    """z or -z and the gradient there `(N, n0)`, where it is -z, the merit of z itself and of what it is now, `(N,)`."""
+
+    z: Tensor
+    g: Tensor
+    turned: Tensor
+    merit: Tensor
+    there: Tensor
+
+
+def tested(task: Task, z: Tensor) -> Tested:
+    """The test of signs at `z` `(N, n0)`."""
     (merit, g), other = stated_slope(task, z), _opposite(task, z)
-    turns = task.merit(other) < merit
-    index = turns.nonzero()[:, 0]
+    opposite = task.merit(other)
+    turned = opposite < merit
+    index = turned.nonzero()[:, 0]
     if len(index):
         z, g = z.clone(), g.clone()
         z[index] = other[index]
         g[index] = stated_slope(task.take(index), z[index])[1]
-    return z, g, turns[:, None], merit
+    return Tested(z, g, turned, merit, torch.where(turned, opposite, merit))
 
 
 def _ended(task: Task, found: Descent) -> Descent:
@@ -54,8 +66,9 @@ def adam_with_signs(task: Task, z: Tensor, *, rate: float, max_iter: int, tol: f
     """Adam from `z` `(N, n0)` with the test of signs; rate in latent units, max_iter and tol as in `walk`."""
 
     def step(part: Task, at: Moments, k: int) -> tuple[Moments, Tensor]:
-        z, g, turns, merit = _tested(part, at.z)
-        return adam_step(part, replace(at, z=z, m=torch.where(turns, -at.m, at.m)), g, rate, k), merit
+        test = tested(part, at.z)
+        m = torch.where(test.turned[:, None], -at.m, at.m)
+        return adam_step(part, replace(at, z=test.z, m=m), test.g, rate, k), test.merit
 
     return _ended(task, walk(task, resting(task, z), step, max_iter=max_iter, tol=tol))
 
@@ -75,10 +88,10 @@ def gradient_with_signs(task: Task, z: Tensor, *, rate: float, max_iter: int, to
     """
 
     def step(part: Task, at: _Sliding, k: int) -> tuple[_Sliding, Tensor]:
-        z, g, _, merit = _tested(part, at.z)
-        length = torch.where(merit > at.before, at.step / 2, at.step)
-        z = z - length[:, None] * g
-        return _Sliding(z if part.prior is None else part.prior.project(z), length, merit), merit
+        test = tested(part, at.z)
+        length = torch.where(test.merit > at.before, at.step / 2, at.step)
+        z = test.z - length[:, None] * test.g
+        return _Sliding(z if part.prior is None else part.prior.project(z), length, test.merit), test.merit
 
     start = better_sign(task, z if task.prior is None else task.prior.project(z))
     first = _Sliding(start, rate * unit_step(task, start), torch.full_like(task.size, torch.inf))
