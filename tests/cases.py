@@ -4,7 +4,7 @@ Everything is reproducible from the arguments alone. A case knows a feasible poi
 one, or that there is none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -113,6 +113,24 @@ def seeded(seed: int) -> torch.Generator:
 
 def normal(*shape: int, draw: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+
+# --- a part of a product ---------------------------------------------------------------------------
+
+
+def spread(items: Sequence[Any], most: int, group: Callable[[Any], Any]) -> list[Any]:
+    """At most `most` of each group's items, evenly apart, in their order: the same ones in every run.
+
+    Each group starts a golden section further than the one before: what one leaves out another takes, as in a Latin square.
+    """
+    groups: dict[Any, list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(group(item), []).append(place)
+    chosen: set[int] = set()
+    for number, places in enumerate(groups.values()):
+        start, few = number * 0.6180339887 % 1, min(most, len(places))
+        chosen |= {places[int((k + start) * len(places) / few)] for k in range(few)}
+    return [item for place, item in enumerate(items) if place in chosen]
 
 
 # --- worked instances -----------------------------------------------------------------------------
