@@ -138,7 +138,9 @@ def check_bound(case: Case) -> None:
     """dual(p) is below the objective, infeasibility(p) below the length, of every feasible point, whatever p is."""
     problem = case.problem
     assert case.feasible is not None, "only problems with a feasible point have anything to bound"
-    ceiling = torch.stack([ceilings(case, h) for h in feasible_points(case)]).amin(0)
+    points = torch.stack(list(feasible_points(case)))  # (K, N, n)
+    tops = torch.stack([ceilings(case, h) for h in points])  # (K, N)
+    ceiling = tops.amin(0)
     for what, p in adversarial_duals(case):
         bound = problem.dual(p)
         assert bool((bound <= ceiling).all()), f"dual of {what} is {bound - ceiling} above a feasible objective"
@@ -149,18 +151,18 @@ def check_bound(case: Case) -> None:
         assert bool((enough <= ceiling).all()), f"cheap dual of {what} is {enough - ceiling} above"
         unmet = problem.unmet(p)
         if unmet is not None:
-            check_unmet(case, what, unmet)
+            check_unmet(points, tops, what, unmet)
     check_clipped(problem, torch.nan_to_num(case.reference.p))
 
 
-def check_unmet(case: Case, what: str, unmet: Unmet) -> None:
-    """value + short'h - doubt'|h| is below the objective of every feasible h, whatever p is."""
-    for h in feasible_points(case):
-        floor = unmet.value + (unmet.short * h).sum(1) - (unmet.doubt * h.abs()).sum(1)
-        size = 1e-12 * ((unmet.short * h).abs().sum(1) + unmet.value.abs())
-        assert not bool((floor > ceilings(case, h) + size).any()), (
-            f"{what}: {floor} is above the objective of a feasible point"
-        )
+def check_unmet(points: Tensor, tops: Tensor, what: str, unmet: Unmet) -> None:
+    """value + short'h - doubt'|h| is below the objective of every feasible h, whatever p is.
+
+    points: the feasible h `(K, N, n)`; tops: what no bound may exceed at each `(K, N)`.
+    """
+    floor = unmet.value + (unmet.short * points).sum(2) - (unmet.doubt * points.abs()).sum(2)
+    size = 1e-12 * ((unmet.short * points).abs().sum(2) + unmet.value.abs())
+    assert not bool((floor > tops + size).any()), f"{what}: {floor} is above the objective of a feasible point"
 
 
 def check_clipped(problem: AbstractLayerProblem, p: Tensor) -> None:
@@ -182,9 +184,9 @@ def check_slack(case: Case) -> None:
     natural = natural_size(problem)[:, None]
     points = [factor * natural * cases.normal(problem.N, problem.n, draw=draw) for factor in (0.0, 0.3, 3.0)]
     points = [h.abs() if problem.nonnegative else h for h in points]
+    allowed = [(problem.violation(h), h.abs().sum(1)) for h in points]
     for what, p in adversarial_duals(case):
-        for h in points:
-            slack, length = problem.violation(h), h.abs().sum(1)
+        for slack, length in allowed:
             away = problem.infeasibility(p, slack)
             assert (away <= length * (1 + 1e-9)).all(), f"{what} forbids {length} with slack {slack}: {away}"
 
