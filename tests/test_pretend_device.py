@@ -239,6 +239,20 @@ TASKS: dict[str, tuple[str, dict]] = {
 }
 
 
+# steps, or rounds that each hold a descent: what they do on a device is done in the first ones
+SHORT = {
+    "csgm": 30,
+    "deep_phase_retrieval": 30,
+    "generative_admm": 10,
+    "gradient_descent": 30,
+    "gradient_descent_with_negation": 30,
+    "intermediate_layers": 30,
+    "mirrored_descent": 10,
+    "plugin": 30,
+    "projected_gradient": 3,
+}
+
+
 def called(G: ci.Generator, method: str, what: str, device: str | torch.device) -> ci.Inversion | str:
     """An inversion, or the reason it was refused."""
     _, options = TASKS[what]
@@ -249,8 +263,8 @@ def called(G: ci.Generator, method: str, what: str, device: str | torch.device) 
         more["truth"] = Z
     if method == "layered_basis_pursuit" and "noise" in more:
         more["cardinalities"] = (torch.full((3,), 8),)
-    if method in ("gradient_descent", "gradient_descent_with_negation", "plugin", "deep_phase_retrieval"):
-        more["max_iter"] = 30
+    if method in SHORT:
+        more["max_iter"] = SHORT[method]
     sent = {k: v.to(device=device) if isinstance(v, Tensor | ci.Magnitudes) else v for k, v in more.items()}
     if "cardinalities" in sent:
         sent["cardinalities"] = tuple(s.to(device) for s in sent["cardinalities"])
