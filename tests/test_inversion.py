@@ -699,8 +699,8 @@ def test_batch_order_and_chunks_do_not_matter(method: str, kind: str):
     options = {"on_fail": "ignore", "max_iter": 600 if method == "gradient_descent" else 60}
     R = ci.invert(G, seen, method, measurement=A, **options)
     assert int(R.verdict.explained.sum()) >= 3 and not R.verdict.explained[6]
-    for chunk in (1, 4):
-        assert_same_signals(ci.invert(G, seen, method, measurement=A, chunk=chunk, **options), R)
+    chunk = (1, 4)[(list(METHODS).index(method) + list(SEEING).index(kind)) % 2]  # each method and each kind in both
+    assert_same_signals(ci.invert(G, seen, method, measurement=A, chunk=chunk, **options), R)
     order = torch.randperm(7, generator=seeded(2))
     turned = A[order] if kind == "masks" else A
     assert_same_signals(ci.invert(G, seen[order], method, measurement=turned, **options), R[order])

@@ -377,10 +377,10 @@ REAL = [
 @pytest.mark.generators
 @pytest.mark.parametrize(("generator", "index", "name"), REAL)
 def test_every_problem_is_solved_on_trained_rows(generator, index, name, real_generator):
-    """A middle, an image and a latent layer, with 1 % noise, all rows and 55 % of them: auto against CLARABEL."""
+    """A middle, an image and a latent layer, with 1 % noise, in turn of all rows or 55 % of them: auto against CLARABEL."""
     G = real_generator(generator).to(torch.float64)
     layer = G.layers[index]
-    for number, view in enumerate(cases.VIEWS[1::2]):
+    for number, view in list(enumerate(cases.VIEWS[1::2]))[REAL.index((generator, index, name)) % 2 :: 2]:
         draw = cases.seeded(10 * index + number)
         h = cases.layer_input(G, index, 1, draw)
         spec = replace(view, slope=cases.slope_of(layer), penalty=1e-3)
