@@ -415,10 +415,9 @@ def plant(name, fault):
 
 
 def planted_cases(name, kind):
-    """Some instances and few random rows, small enough for a run per fault."""
+    """Instances and few random rows, small enough for a run per fault."""
     random = [cases.dense_case(name, replace(spec, N=3)) for spec in cases.dense_specs(name) if spec.label in CHOSEN]
-    some = cases.spread(cases.worked(), 6, lambda pair: pair[0].name)
-    worked = [(case.as_kind(kind), instance) for case, instance in some if case.name == name]
+    worked = [(case.as_kind(kind), instance) for case, instance in cases.worked() if case.name == name]
     return worked, [case.as_kind(kind) for case in (*random, *cases.hopeless_cases(name))]
 
 
@@ -464,7 +463,7 @@ def run_checks(planted):
         worked, random = planted_cases(name, kind)
         hands, drawn = hands + worked, drawn + random
     run_stages(drawn)
-    run_stages([case for case, _ in hands])
+    run_stages([case for case, _ in hands], most=6)
     for case, instance in hands:
         checks.check_hand_answer(case, instance, gallery.problem(case.name).transcription)
 
@@ -484,11 +483,13 @@ def check_normalised(named):
         checks.check_fast(case)
 
 
-def run_stages(some):
+def run_stages(every, most=None):
+    """most: how many of each problem meet the checks that take many products."""
+    some = every if most is None else cases.spread(every, most, lambda case: case.name)
     feasible = [case for case in some if case.feasible is not None]
     for check, on in (
-        (checks.check_statement, some),
-        (checks.check_reference, some),
+        (checks.check_statement, every),
+        (checks.check_reference, every),
         (checks.check_bound, feasible),
         (checks.check_fixed_points, feasible),
         (checks.check_slack, some),
