@@ -71,7 +71,7 @@ SETTLED = {("csgm", "tol"), ("csgm", "z0"), ("generative_admm", "multiplier"), (
 
 
 def asked(method: str, change: dict[str, Any]) -> tuple[tuple[str, int | None, Any], dict[str, Any]]:
-    """Which signals are inverted, in how many steps at most (None: the method's own), what is seen of them; the change alone."""
+    """Which signals are inverted, in how many steps at most (None: its own), what is seen of them; and the change alone."""
     change = dict(change)
     far, sigmoid = change.pop("y", None) is not None, change.pop("of", None) is not None
     short = None if any((method, option) in SETTLED for option in change) else SHORT.get(method)
