@@ -134,7 +134,7 @@ def say(x: Fraction) -> str:
     return f"{float(x):.3g}" if abs(size) < 1000 or not x else f"{'-' if x < 0 else ''}2^{size}"
 
 
-def _grid(values: Any) -> tuple[list[int], int, int]:
+def grid(values: Any) -> tuple[list[int], int, int]:
     """Integers k and E with values[i] = k[i] / 2^E, and the binary digits of the longest."""
     pairs = [x.as_integer_ratio() for x in values]
     E = max(q.bit_length() for _, q in pairs) - 1
@@ -147,13 +147,13 @@ class Matrix:
     """A matrix of integers over 2^E; `left` is the work that its products may still take."""
 
     def __init__(self, values: array, m: int, n: int) -> None:
-        k, self.E, self.bits = _grid(values)
+        k, self.E, self.bits = grid(values)
         self.rows, self.left = [k[i * n : (i + 1) * n] for i in range(m)], MOST_WORK
         self.columns = list(zip(*self.rows, strict=True))
 
     def times(self, x: Any, adjoint: bool = False) -> list[Fraction]:
         """W x, or W'x."""
-        (k, E, bits), vectors = _grid(x), self.columns if adjoint else self.rows
+        (k, E, bits), vectors = grid(x), self.columns if adjoint else self.rows
         self.left -= len(vectors) * (len(k) + 200) * (1 + (self.bits * bits >> 13))
         need(self.left >= 0, "what takes minutes, or fewer signals in a file")
         return [Fraction(sum(map(mul, vector, k)), 1 << self.E + E) for vector in vectors]
