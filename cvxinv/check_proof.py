@@ -37,8 +37,10 @@ from typing import Any
 
 try:
     from .check import MOST_WORK, ONE, ZERO, Verdict, entries, floats, grid, main, need, read, say, shape
+    from .check_fits import FITS
+    from .check_fits import claims as fits
     from .check_inversion import PRIME
-    from .check_inversion import claims as inversion_claims
+    from .check_inversion import claims as inversions
 except ImportError:  # alone
     from check import (  # type: ignore[no-redef]
         MOST_WORK,
@@ -54,8 +56,10 @@ except ImportError:  # alone
         say,
         shape,
     )
+    from check_fits import FITS  # type: ignore[no-redef]
+    from check_fits import claims as fits  # type: ignore[no-redef]
     from check_inversion import PRIME  # type: ignore[no-redef]
-    from check_inversion import claims as inversion_claims  # type: ignore[no-redef]
+    from check_inversion import claims as inversions  # type: ignore[no-redef]
 
 FINE, LARGE = 64, 150  # behind a layer's largest number; numbers of a network whose J'J is rounded
 Ints = list[int]
@@ -63,7 +67,7 @@ Ints = list[int]
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     """The verdicts on all claims of a file of any kind. Raises RefusedError as `check.read`."""
-    return read(path, lambda data: claims(data) if data["kind"] == "Proof" else inversion_claims(data))
+    return read(path, {"Inversion": inversions, "Proof": claims} | dict.fromkeys(FITS, fits))
 
 
 def claims(data: dict[str, Any]) -> list[Verdict]:
@@ -265,7 +269,9 @@ class _Proof:
             return False, f"the tree speaks of squared misfits up to {say(self.level)}, z has {say(found)}"
         left = []
         for node, last in ends:
-            if last is not None and not node.empty:
+            if node.bound > found:
+                continue
+            if last is not None:
                 self.contract(node, last)
             if not node.empty:
                 left.append(node)

@@ -3,6 +3,7 @@
 Limits are not in it: the checker computes its own from the multipliers, any of which prove something.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..inversion.task import Task
 from ..layers.core.export import packed, write_claims
 from .bounding import Excess
-from .network import Network
+from .proof import Proof
 from .relaxation import Relaxation
 
 if TYPE_CHECKING:
     from .nodes import Nodes
+    from .search import Search
 
 
 @dataclass
@@ -45,7 +48,9 @@ class Recorder:
             entry |= {"theta": packed(torch.tensor(thetas, dtype=torch.float64))}
             self.rounds.setdefault(number, []).append(entry)
 
-    def unit(self, nodes: "Nodes", at: Tensor, children: "list[Nodes]", middle: Tensor, wide: Tensor, unit: Tensor) -> None:
+    def split(
+        self, nodes: "Nodes", at: Tensor, wide: Tensor, middle: Tensor, unit: Tensor, children: "Sequence[Nodes]"
+    ) -> None:
         """The split of a batch of nodes: unit `at` (counted through the layers) on and off where `unit`, else coordinate
         `wide` above and below `middle`."""
         widths = [x.shape[1] for x in nodes.lo]
@@ -85,42 +90,75 @@ def _marks(width: int, free: Tensor, held: Tensor) -> str:
     return "".join(marks)
 
 
-@dataclass(frozen=True)
-class Question:
-    """What was asked, as a file says it: the network, A `(k, d)` or None, seen `(S, k)`, y `(S, k)`, box `(n0,)` each, and
-    the rows `(S, r, n0)` and values `(S, r)` of a prior."""
+def log_path(path: object, task: Task) -> Path | None:
+    """Where a log goes, checked before any arithmetic. Raises TypeError, or ValueError for what files cannot say."""
+    if path is None:
+        return None
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"expected log as a path, got {path!r}; pass log='proof.certificate.json'")
+    path = Path(path)
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise ValueError(f"expected log as the path of a file in a folder that is there, got {path}; make its folder first")
+    _matrix(task)
+    return path
 
-    network: Network
-    A: Tensor | None
-    seen: Tensor
-    y: Tensor
-    box: tuple[Tensor, Tensor]
-    rows: Tensor
-    values: Tensor
 
-
-def write_log(path: Path, question: Question, claims: dict[str, Any], V: Tensor, trees: list[list[dict[str, Any]]]) -> None:
-    """Write a proof file, whole or not at all. claims: what is said of each signal, see docs/checking.md."""
-    network, (S, k) = question.network, question.y.shape
+def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tuple[Tensor, Tensor]) -> None:
+    """Write a proof file, whole or not at all: what was asked, what is claimed of each signal, and the log of its search."""
+    assert search.log is not None
+    network, (S, k), f, gap = search.network, task.y.shape, search.f, search.gap
     layers = [_layer(W, b, s) for W, b, s in zip(network.W, network.b, network.s, strict=True)]
     layers.append(_layer(network.last, network.offset, None))
-    extra = [None] * S if not question.rows.shape[1] else [
-        {"shape": [rows.shape[0]], "rows": packed(rows), "values": packed(values)}
-        for rows, values in zip(question.rows, question.values, strict=True)
-    ]  # fmt: skip
+    # what the checker finds differs in its last digits
+    bound = torch.maximum(search.bound - 1e-3 * gap * f, torch.minimum((1 - gap) * f, search.bound * (1 - 1e-9)))
+    A = _matrix(task)
     content = {
         "kind": "Proof",
         "shape": [S, network.latent_dim, network.last.shape[0], k],
         "layers": layers,
-        "A": None if question.A is None else packed(question.A),
-        "seen": ["".join("+" if x else "." for x in row) for row in question.seen.tolist()],
-        "y": packed(question.y),
-        "box": packed(torch.stack(question.box)),
-        "V": packed(V),
-        "extra": extra,
-        "trees": trees,
+        "A": None if A is None else packed(A),
+        "seen": ["".join("+" if x else "." for x in row) for row in task.measurement.seen(S).tolist()],
+        "y": packed(task.y),
+        "box": packed(torch.stack(sides)),
+        "z": packed(proof.z),
+        "gap": packed(gap),
+        "f": packed(f * (1 + 1e-9) + search.precision),
+        "level": packed(search.level),
+        "bound": packed(bound.clamp(min=0)),
+        "status": proof.status.tolist(),
+        "unique": proof.unique.tolist(),
+        "V": packed(search.targets.V),
+        "extra": _extra(task),
+        "trees": [search.log.tree(s) for s in range(S)],
     }
-    write_claims(path, content | {key: packed(x) if isinstance(x, Tensor) else x for key, x in claims.items()})
+    write_claims(path, content)
+
+
+def _matrix(task: Task) -> Tensor | None:
+    """The measurement's matrix `(k, d)`, None for a mask."""
+    seeing = task.measurement
+    if seeing.pixelwise:
+        return None
+    A = seeing.matrix(torch.float64, task.y.device) if seeing.linear else None
+    if A is None:
+        raise ValueError(
+            f"expected a measurement that is a mask or one matrix for all signals, got {seeing.name}; files of proofs know no "
+            "other: prove signal by signal, or without log"
+        )
+    return A
+
+
+def _extra(task: Task) -> list[Any]:
+    """Rows |E z - m|^2 that a prior adds, per signal."""
+    if not task.weighed or task.prior is None or task.noise is None:
+        return [None] * task.N
+    rows = task.prior.as_rows(task.y.new_zeros(1, task.generator.latent_dim))
+    assert rows is not None
+    sigma = task.noise.bound
+    return [
+        {"shape": [rows.S.shape[0]], "rows": packed(s * rows.S), "values": packed(s * rows.t)} if rows.S.shape[0] else None
+        for s in sigma
+    ]
 
 
 def _layer(W: Tensor, b: Tensor, s: Tensor | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from math import sqrt
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from ..inversion.steps.newton import descend
 from ..inversion.task import Task, make_task
 from ..lengths import lengths
 from ..surroundings import undisturbed
+from .log import Recorder, log_path, write_log
 from .network import Network, as_network
 from .nodes import Nodes, Targets, through_box
 from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
@@ -40,6 +42,7 @@ def prove(
     batch: int = 64,
     progress: bool | None = None,
     callback: Told | None = None,
+    log: str | Path | None = None,
 ) -> Proof:
     """Prove that no latent of a box has a squared misfit below (1 - gap) times that of the best one known.
 
@@ -47,12 +50,14 @@ def prove(
     `(n0,)`, latents to start from; None asks `invert`. gap: of the squared misfit, in (0, 1). box: None for |z_j| <= 3
     n0^(1/2) (for a `Box` prior, that box), one number for |z_j| <= it, or (lowest, highest), numbers or `(n0,)`.
     time_limit: seconds, None for none; whatever is proved by then is the answer. batch: nodes at once. callback: told a
-    `Moment` now and then; what returns True stops the search.
+    `Moment` now and then; what returns True stops the search. log: a file that `cvxinv check` accepts or refuses in exact
+    arithmetic (docs/checking.md); its numbers are kept in memory until the end.
 
     Latents to start from are brought into the box, and the best one is sought there. Raises TypeError or ValueError for
     what does not fit, before any arithmetic.
     """
     task, start, sides, gap = _checked(generator, y, z, measurement, noise, prior, gap, box)
+    path = log_path(log, task)
     began = time.perf_counter()
     assert isinstance(task.generator, Generator)
     network = as_network(task.generator)
@@ -64,6 +69,7 @@ def prove(
     start = torch.where(good[:, None], start, 0.0).clamp(*sides)
     search = _opened(network.beside(sides[0]), task, start, sides, gap)
     search.open = search.open.take(good[search.open.owner])
+    search.log = None if path is None else Recorder()
     deadline = torch.inf if time_limit is None else began + time_limit
     history = [_moment(search, began)]
     while len(search.open) and time.perf_counter() < deadline:
@@ -71,7 +77,10 @@ def prove(
         history.append(_moment(search, began))
         if callback is not None and callback(history[-1]) is True:
             break
-    return _answer(search, task, good, sides, gap, tuple(history), time.perf_counter() - began)
+    proof = _answer(search, task, good, sides, gap, tuple(history), time.perf_counter() - began)
+    if path is not None:
+        write_log(path, search, task, proof, sides)
+    return proof
 
 
 def _checked(

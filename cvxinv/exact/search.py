@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .bounding import corrected, least_squares, solve_relaxed
 from .contraction import contract
+from .log import Recorder
 from .network import Network
 from .nodes import Nodes, Targets, through_box
 from .relaxation import Relaxation
@@ -32,7 +33,8 @@ class Search:
     """What a search holds. f, best `(S,)` and `(S, n0)`: squared misfit (with the prior's part) and latent of the best
     known.
 
-    gap: `(S,)`, of f. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared misfits `(N,)`.
+    gap: `(S,)`, of f. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared misfits `(N,)`. log:
+    who is told every round and branch.
     """
 
     network: Network
@@ -46,6 +48,7 @@ class Search:
     kept: list[Nodes] = field(default_factory=list)
     visited: Tensor = field(init=False)
     rounds: Tensor = field(init=False)
+    log: Recorder | None = None
     count: int = 0
     floor: Tensor = field(init=False)
     improved: Tensor = field(init=False)
@@ -143,13 +146,15 @@ class Search:
         goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
         small = bool((self.f[owner] < _SMALL * self.targets.size[owner] ** 2).all())
         bare = small and bool((before > 0).all()) and len(nodes) <= 4
-        found = None
+        found, thetas = None, (1.0,)
         if bare:
             found = least_squares(rel, level)
-            shrunk = through_box(self.network, self.targets, contract(rel, found, (1.0,)))
+            shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
             if bool(((shrunk.undecided < 0.7 * nodes.undecided) | (found.D < 0)).all()):
                 points = _Points.of(rel, found.v)
             else:
+                if self.log is not None:
+                    self.log.round(rel, found, thetas)
                 nodes, found = shrunk, None
                 rel = Relaxation(self.network, self.targets, nodes)
         if found is None:
@@ -162,6 +167,8 @@ class Search:
         bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing
         if self.try_points(owner, points.z):
             return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
+        if self.log is not None:
+            self.log.round(rel, found, thetas)
         shrunk = replace(shrunk, bound=bound)
         gone = (found.D < 0) | shrunk.empty
         left = shrunk.undecided
@@ -230,6 +237,8 @@ class Search:
                 number=number, parent=nodes.number,
             )  # fmt: skip
             children.append(child)
+        if self.log is not None:
+            self.log.split(nodes, at, wide, middle, unit, children)
         return children
 
 
