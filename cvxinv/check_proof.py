@@ -1,28 +1,27 @@
-"""Check proof files: that no latent of a box explains a signal better than is said. The standard library, check.py and
-check_inversion.py beside this file.
+"""Check proof files: that no latent of a box explains a signal better than is said. The standard library and three files.
 
-    python check_proof.py FILE...      as check.py; files of other kinds go to the other two
+    python check_proof.py FILE...      as check_inversion.py, check_fits.py and check.py beside it, to which other files go
 
-docs/checking.md describes the files. u_1 = W_1 z + b_1, x_l = max(u_l, s_l u_l), u_{l+1} = W_{l+1} x_l + b_{l+1}; the squared misfit of
-z is |A (W x_H + b) - y|^2 over what was seen, plus |E z - m|^2 where a prior adds rows. Latents are written z = V c.
+docs/checking.md describes the files. u_1 = W_1 z + b_1, x_l = max(u_l, s_l u_l), u_{l+1} = W_{l+1} x_l + b_{l+1}; the
+squared misfit of z is |A (W x_H + b) - y|^2 over what was seen, plus |E z - m|^2 where a prior adds rows; z = V c.
 
-A node holds limits of c and of every u that hold for each z of the box, in the node, with a squared misfit of at most
-`level`: a better z. From the file come v and lam >= 0 alone, of which *any* do; limits are computed here, by integers, and
-rounded outward at 2^-64 of a layer's size. With l <= u <= h the limits of an undecided unit and a >= (h - s l) / (h - l)
+A node holds limits of c and of every u that hold for each better z of the box in the node: whose squared misfit is at most
+`level`. From the file come v and lam >= 0, of which any do; limits are computed here, by integers, rounded outward at
+2^-64 of a layer's size. With l <= u <= h the limits of an undecided unit and a >= (h - s l) / (h - l)
 
     t_i(w) >= 0:    x - s u,   x - u,   a (u - l) + s l - x,   u - l and h - u of decided units,   c - low,   high - c
 
-hold for w = (c, x of the undecided units) of every better z, and J w - q, affine, is its misfit. With r(v) = J v - q, g = J'r(v) -
-A'lam, A the slopes of t
+hold for w = (c, x of undecided units) of every better z (of limits told and limits proved the weaker are used), and J w -
+q is its misfit. With r(v) = J v - q, g = J'r(v) - A'lam, A the slopes of t
 
     D = level - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over w_j's range of -g_j (w_j - v_j)  >=  |J (w - v)|^2 + 2 lam't(w)
 
-so that D < 0 leaves no better z, every z of the node has a squared misfit of at least min(level, level - D), and t_i(w) <= room_i
-= min(max t_i, D / (2 lam_i)). For any F, Y, Z and k > 0, with rest = F - J'J Y - A'Z and reach_j the longest |w_j - v_j|
+so that D < 0 leaves no better z, all z of the node have squared misfits of at least min(level, level - D), and t_i(w) <=
+room_i = min(max t_i, D / (2 lam_i)). For any F, Y, Z and k > 0, rest = F - J'J Y - A'Z and reach_j the longest |w_j - v_j|
 
     F'w <= F'v - Z't(v) + k D + |J Y|^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i + sum_j |rest_j| reach_j
 
-gives the limits of the next round: Y is about (J'J + theta A'diag(lam^2)A / D)^-1 F, in floating point. What the box of c
+gives limits for the next round: Y is about (J'J + theta A'diag(lam^2)A / D)^-1 F, in floating point. What the box of c
 implies for every unit (slopes of the lower lines, chords for the upper ones) is added. Children cover their parent, leaves
 count with their bounds. J'J is exact, or for networks of over 150 numbers rounded at 2^-100 of its largest entry, with the
 rounding added to |J Y|^2 and rest. All else is exact, but for quotients that are rounded against the claim.
@@ -31,12 +30,12 @@ rounding added to |J Y|^2 and rest. All else is exact, but for quotients that ar
 import os
 import sys
 from fractions import Fraction
-from math import frexp, inf, isfinite, ldexp, sqrt
+from math import ceil, floor, frexp, inf, isfinite, ldexp, sqrt
 from operator import mul
 from typing import Any
 
 try:
-    from .check import MOST_WORK, ONE, ZERO, Verdict, entries, floats, grid, main, need, read, say, shape
+    from .check import MOST_WORK, ZERO, Verdict, entries, floats, grid, main, need, read, say, shape
     from .check_fits import FITS
     from .check_fits import claims as fits
     from .check_inversion import PRIME
@@ -44,7 +43,6 @@ try:
 except ImportError:  # alone
     from check import (  # type: ignore[no-redef]
         MOST_WORK,
-        ONE,
         ZERO,
         Verdict,
         entries,
@@ -78,14 +76,16 @@ def claims(data: dict[str, Any]) -> list[Verdict]:
     parts = [_Layer(entry, work) for entry in entries(data, "layers", len(data["layers"]), lambda x: type(x) is dict)]
     sizes = [n0, *(len(part.b) for part in parts)]
     need(len(parts) > 0 and sizes[-1] == d and all(part.n == n for part, n in zip(parts, sizes, strict=False)), "layers")
-    need(all(part.slopes is not None for part in parts[:-1]) and parts[-1].slopes is None, "slopes of all but the last layer")
+    need(
+        all(part.slopes is not None for part in parts[:-1]) and parts[-1].slopes is None, "slopes of all but the last layer"
+    )
     A = None if data["A"] is None else floats(data, "A", k * d)
     need(A is not None or k == d, f"{d} numbers, all of them measured")
     seen = entries(data, "seen", N, lambda x: type(x) is str and len(x) == k and not x.strip("+."))
     table = {"y": k, "z": n0, "gap": 1, "f": 1, "level": 1, "bound": 1, "V": n0 * n0}
     numbers = {key: (size, floats(data, key, N * size, lambda x: True)) for key, size in table.items()}
     box = floats(data, "box", 2 * n0)
-    told = [entries(data, key, N, lambda x, kind=kind: type(x) is kind) for key, kind in (("status", str), ("unique", bool))]
+    told = entries(data, "status", N, lambda x: type(x) is str), entries(data, "unique", N, lambda x: type(x) is bool)
     extra = entries(data, "extra", N, lambda x: x is None or type(x) is dict)
     trees = entries(data, "trees", N, lambda x: type(x) is list)
     verdicts, shared = [], dict[str, Any]()
@@ -236,7 +236,7 @@ class _Proof:
         if found > f:
             words = f"z has a squared misfit of {say(found)}, {say(f)} is claimed"
             return [Verdict(i, word, False, words) for word in asked]
-        ends = self.ends(tree)
+        ends = self.ends(tree, bound)
         proved = min([self.level, *(node.bound for node, _ in ends)])
         words = f"no squared misfit below {say(proved)} ({say(bound)} claimed, {say(found)} of z), {len(tree)} nodes, {how}"
         tiny = found <= self.size / 10**22
@@ -282,7 +282,9 @@ class _Proof:
 
     def rank(self, node: _Node) -> int:
         """The rank of J modulo a prime, which is never above its rank; every unit is decided."""
-        rel = _Relaxed(self, node, {"units": ["." * len(lo) for lo, _ in node.u], "v": [0.0] * self.n0, "lam": []})
+        rel = _Relaxed(
+            self, node, {"units": ["." * len(lo) for lo, _ in node.u], "v": [0.0] * self.n0, "lam": [], "limits": []}
+        )
         X = [[x % PRIME for x in column] for column in rel.columns()[1:]]
         W, pivots = self.seen.W, list[tuple[int, Ints]]()
         rows = ([_dot(w, x) % PRIME for x in X] for w in W)
@@ -298,8 +300,9 @@ class _Proof:
 
     # --- the tree -------------------------------------------------------------------------------
 
-    def ends(self, tree: list[Any]) -> list[tuple[_Node, Any]]:
-        """The leaves that are not excluded, each with the round that its limits still lack."""
+    def ends(self, tree: list[Any], least: Fraction) -> list[tuple[_Node, Any]]:
+        """The leaves that are not excluded, each with the round that its limits still lack where its bound is at least
+        `least`."""
         need(len(tree) > 0 and all(type(x) is dict and set(x) == {"rounds", "split"} for x in tree), "nodes with two keys")
         waiting, left = {0: self.root()}, []
         for number, entry in enumerate(tree):
@@ -320,7 +323,11 @@ class _Proof:
                 for child, side in zip(*self.sides(node, entry["split"]), strict=True):
                     need(type(child) is int and number < child < len(tree) and child not in waiting, "children behind")
                     waiting[child] = side
-            elif not node.empty:
+                continue
+            if last is not None and node.bound < least:  # limits may contradict each other
+                self.contract(node, last)
+                last = None
+            if not node.empty:
                 left.append((node, last))
         need(not waiting, "every child among the nodes")
         return left
@@ -353,7 +360,10 @@ class _Proof:
         longest = max(abs(m) + r for m, r in zip(middle, reach, strict=True))
         slack = [-(-2 * x * longest // one) for x in off]
         self.Ec = _fine(Fraction(longest, 1 << at))
-        c = [(_down(m - r - x, at, self.Ec), _up(m + r + x, at, self.Ec)) for m, r, x in zip(middle, reach, slack, strict=True)]
+        c = [
+            (_down(m - r - x, at, self.Ec), _up(m + r + x, at, self.Ec))
+            for m, r, x in zip(middle, reach, slack, strict=True)
+        ]
         self.Eu = list[int]()
         node = _Node(([x for x, _ in c], [x for _, x in c]), [], ZERO)
         for layer, part in enumerate(self.parts):
@@ -432,7 +442,7 @@ class _Proof:
 
     def relaxed(self, node: _Node, told: dict[str, Any]) -> "_Relaxed":
         """A node's relaxation with the multipliers of a round."""
-        need(set(told) == {"units", "v", "lam", "theta"}, "a round with four keys")
+        need(set(told) == {"units", "limits", "v", "lam", "theta"}, "a round with five keys")
         marks, at, parts = told["units"], 0, []
         need(type(marks) is str and len(marks) == sum(map(len, self.s)) and not marks.strip("?=."), "a mark for each unit")
         for s in self.s:
@@ -441,8 +451,9 @@ class _Proof:
         free, held = marks.count("?"), marks.count("=")
         v = floats(told, "v", self.n0 + free)
         lam = floats(told, "lam", 2 * self.n0 + 3 * free + 2 * held)
+        limits = floats(told, "limits", 2 * (self.n0 + free + held))
         theta = floats(told, "theta", len(told["theta"]) * 3 // 32, lambda x: 0 < x < inf)
-        rel = _Relaxed(self, node, {"units": parts, "v": v, "lam": lam})
+        rel = _Relaxed(self, node, {"units": parts, "v": v, "lam": lam, "limits": limits})
         rel.excess(self.level)
         rel.theta = list(theta)
         return rel
@@ -475,21 +486,25 @@ class _Relaxed:
         given, self.Ev = iter(told["v"]), _fine(max(1e-300, *map(abs, told["v"])), 80)
         number = lambda x: int(ldexp(x, self.Ev))  # noqa: E731
         self.v = [1 << self.Ev, *(number(next(given)) for _ in range(n0))]
-        self.low = [_down(x, proof.Ec, self.Ev) for x in node.c[0]]
-        self.high = [_up(x, proof.Ec, self.Ev) for x in node.c[1]]
-        self.box, self.levels, self.theta = (node.c[0][:], node.c[1][:]), list[_Level](), list[float]()
+        told_ends = _Claimed(told, n0)
+        self.box = told_ends.weaker(node.c, list(range(n0)), told_ends.box, proof.Ec)
+        self.levels, self.theta = list[_Level](), list[float]()
+        self.low = [_down(x, proof.Ec, self.Ev) for x in self.box[0]]
+        self.high = [_up(x, proof.Ec, self.Ev) for x in self.box[1]]
         self.JJ = list[Ints]()
         P, E, lams = proof.first, proof.E0, _Multipliers(told, n0)
         self.lam = [lams.box(0), lams.box(1)]
-        self.decided, self.X, self.EX, at = list(range(len(P))), P, E, 0
+        self.decided, self.X, self.EX = list(range(len(P))), P, E
         self.free = Ints()
         for layer, (marks, s) in enumerate(zip(told["units"], proof.s, strict=False)):
             lo, hi = node.u[layer]
             free = [j for j, mark in enumerate(marks) if mark == "?" or lo[j] < 0 < hi[j]]
             held = [j for j, mark in enumerate(marks) if mark == "=" and not lo[j] < 0 < hi[j]]
             level, EU = _Level(P, E, len(self.v), free, held), proof.Eu[layer]
-            for j, row in zip(free, level.rows, strict=True):
-                l, h = min(lo[j], -1), max(hi[j], 1)  # weaker limits are limits
+            told_free, told_held = ([j for j, mark in enumerate(marks) if mark == x] for x in "?=")
+            weak = told_ends.weaker(node.u[layer], free, told_ends.take(0, told_free), EU)
+            for j, row, l, h in zip(free, level.rows, *weak, strict=True):
+                l, h = min(l, -1), max(h, 1)  # weaker limits are limits
                 level.s.append(s[j])
                 level.a.append(proof.chord(l, h, s[j]))
                 level.l.append(l)
@@ -498,8 +513,8 @@ class _Relaxed:
                 self.high.append(_up(h, EU, self.Ev))
                 u = _dot(row, self.v) >> E
                 self.v.append(number(next(given)) if marks[j] == "?" else max(u, u * s[j] >> proof.ES))
-            level.ends = [(lo[j], hi[j]) for j in held]
-            self.lam += lams.level([marks[j] == "?" for j in free], [j for j, m in enumerate(marks) if m == "="], held, layer)
+            level.ends = list(zip(*told_ends.weaker(node.u[layer], held, told_ends.take(1, told_held), EU), strict=True))
+            self.lam += lams.level([marks[j] == "?" for j in free], told_held, held)
             self.levels.append(level)
             self.free, frees = free, set(free)
             up = 0 if not any(s) else proof.ES
@@ -597,18 +612,20 @@ class _Relaxed:
         out = [0] * self.V
         for k, (x, y) in enumerate(zip(z[0], z[1], strict=True)):
             out[k] = (x - y) << self.Emax + ES
-        for k, x in enumerate(self.levels):
+        for k, level in enumerate(self.levels):
             z0, z1, z2, d0, d1 = z[2 + 5 * k : 7 + 5 * k]
-            five, up = zip(z0, z1, z2, x.a, x.s, strict=True), self.Emax - x.E
-            steep = [a * r - s * p - unit * q for p, q, r, a, s in five] + [(p - q) << ES for p, q in zip(d0, d1, strict=True)]
-            used = [(y, row) for y, row in zip(steep, x.rows + x.fixed, strict=True) if y]
+            five, up = zip(z0, z1, z2, level.a, level.s, strict=True), self.Emax - level.E
+            steep = [a * r - s * p - unit * q for p, q, r, a, s in five] + [
+                (p - q) << ES for p, q in zip(d0, d1, strict=True)
+            ]
+            used = [(y, row) for y, row in zip(steep, level.rows + level.fixed, strict=True) if y]
             if used:
                 factors = [y for y, _ in used]
                 for c, column in enumerate(zip(*(row for _, row in used), strict=True)):
                     if c:
                         out[c - 1] += _dot(factors, column) << up
             for i, (p, q, r) in enumerate(zip(z0, z1, z2, strict=True)):
-                out[x.start - 1 + i] += (p + q - r) << self.Emax + ES
+                out[level.start - 1 + i] += (p + q - r) << self.Emax + ES
         return out
 
     # --- limits ---------------------------------------------------------------------------------
@@ -647,11 +664,13 @@ class _Relaxed:
         self.to = _fine(D, 120)
         self.D = Fraction(-(-(D.numerator << max(self.to, 0)) // (D.denominator << max(-self.to, 0))))
         self.D = self.D / (1 << self.to) if self.to >= 0 else self.D * (1 << -self.to)
-        lam, self.flat = [x for part in self.kept for x in part], [x for part in self.t for x in part]
-        room = [x if not y else min(x, self.D * (1 << self.Elam) / (2 * y)) for x, y in zip(sum(self.most, []), lam, strict=True)]
+        lam, self.flat = ([x for part in parts for x in part] for parts in (self.kept, self.t))
+        most = [x for part in self.most for x in part]
+        room = [x if not y else min(x, self.D * (1 << self.Elam) / (2 * y)) for x, y in zip(most, lam, strict=True)]
         self.Er = _fine(max(room), 80)
         self.rooms = [-(-(x.numerator << self.Er) // x.denominator) for x in room]
-        self.lams, self.flam, self.froom = lam, [ldexp(x, -self.Elam) for x in lam], [ldexp(x, -self.Er) for x in self.rooms]
+        self.lams: Ints = lam
+        self.flam, self.froom = [ldexp(x, -self.Elam) for x in lam], [ldexp(x, -self.Er) for x in self.rooms]
         self.sf, self.rows = [], []
         for x in self.levels:
             s, a = ([ldexp(y, -self.proof.ES) for y in part] for part in (x.s, x.a))
@@ -688,13 +707,13 @@ class _Relaxed:
             low, high = self.limits(Fraction(self.v[1 + k], 1 << self.Ev), basis[k], 0)
             _fold(node.c, k, low, high, proof.Ec)
         turned = [list(zip(*(x[i] for x in basis), strict=True)) for i in range(4)]
-        for layer, x in enumerate(self.levels):
-            before, limits, Eu = x.start - 1, node.u[layer], proof.Eu[layer]
+        for layer, level in enumerate(self.levels):
+            before, limits, Eu = level.start - 1, node.u[layer], proof.Eu[layer]
             parts = [[column[:before] for column in part] for part in turned]
-            for i, (j, row) in enumerate(zip(x.free, x.rows, strict=True)):
-                low, high = self.limits(Fraction(self.v[x.start + i], 1 << self.Ev), basis[before + i], 0)
+            for i, (j, row) in enumerate(zip(level.free, level.rows, strict=True)):
+                low, high = self.limits(Fraction(self.v[level.start + i], 1 << self.Ev), basis[before + i], 0)
                 _fold(limits, j, low if low > 0 else None, high, Eu)  # x > 0 only where x = u; u <= x
-                _fold(limits, j, *self.combined(row, x.E, parts), Eu)
+                _fold(limits, j, *self.combined(row, level.E, parts), Eu)
 
     def combined(self, row: Ints, E: int, parts: list[list[Any]]) -> tuple[Fraction, Fraction]:
         """Limits of a unit's u, a combination of the variables before: Y, Z and rest are about the same of theirs."""
@@ -730,8 +749,8 @@ class _Relaxed:
             low, high = (low, two) if at(one) < at(two) else (one, high)
         best = min((low, high, least), key=at)
         need(1e-200 < best < 1e200, "numbers of usual size")
-        k, (m, q) = Fraction(best), best.as_integer_ratio()
-        e, total, limit = q.bit_length() - 1, 0, 2 * best * (1 - 1e-9)
+        k, total, limit = Fraction(best), 0, 2 * best * (1 - 1e-9)
+        m, e = k.numerator, k.denominator.bit_length() - 1
         for i, (z, lam) in enumerate(zip(zs, self.flam, strict=True)):
             if sign * z >= limit * lam:
                 total += max(0, sign * Z[i] - (_down(2 * m * self.lams[i], self.Elam + e, self.EZ) << Ec)) * self.rooms[i]
@@ -795,7 +814,7 @@ class _Multipliers:
     def box(self, side: int) -> list[float]:
         return (self.lam or [0.0] * 2 * self.n0)[side * self.n0 : (side + 1) * self.n0]
 
-    def level(self, told: list[bool], marked: Ints, held: Ints, layer: int) -> list[list[float]]:
+    def level(self, told: list[bool], marked: Ints, held: Ints) -> list[list[float]]:
         """The five kinds of the next layer; 0 for units of which the file says nothing."""
         count, parts = sum(told), []
         for kind in range(3):
@@ -803,10 +822,38 @@ class _Multipliers:
             parts.append([next(given) if x else 0.0 for x in told])
         for kind in range(2):
             start = self.fixed + kind * self.held
-            given = dict(zip(marked, self.lam[start : start + len(marked)], strict=True))
-            parts.append([given[j] for j in held])
+            known = dict(zip(marked, self.lam[start : start + len(marked)], strict=True))
+            parts.append([known[j] for j in held])
         self.at, self.fixed = self.at + count, self.fixed + len(marked)
         return parts
+
+
+class _Claimed:
+    """The limits that a round's multipliers were found for, in the file's order: c, undecided units, held ones."""
+
+    def __init__(self, told: dict[str, Any], n0: int) -> None:
+        units, self.limits, at = "".join(told["units"]), list(told["limits"]), 0
+        self.parts = list[list[float]]()
+        for count in (n0, n0, *(units.count(mark) for mark in "??==")):
+            self.parts.append(self.limits[at : at + count])
+            at += count
+        self.box = {k: (low, high) for k, (low, high) in enumerate(zip(*self.parts[:2], strict=True))}
+
+    def take(self, kind: int, told: Ints) -> dict[int, tuple[float, float]]:
+        """Those of a layer's units, by unit."""
+        low, high = (self.parts[2 + 2 * kind + side] for side in range(2))
+        found = dict(zip(told, zip(low[: len(told)], high[: len(told)], strict=True), strict=True))
+        del low[: len(told)], high[: len(told)]
+        return found
+
+    def weaker(self, own: tuple[Ints, Ints], units: Ints, told: dict[int, tuple[float, float]], E: int) -> tuple[Ints, Ints]:
+        """The weaker ones of what is proved and what is told: both hold, and multipliers suit the latter."""
+        low, high = ([side[j] for j in units] for side in own)
+        for i, j in enumerate(units):
+            if j in told:
+                l, h = (ldexp(max(-1e30, min(1e30, x)), E) for x in told[j])
+                low[i], high[i] = min(low[i], floor(l)), max(high[i], ceil(h))
+        return low, high
 
 
 def _over(x: int, E: int) -> Fraction:

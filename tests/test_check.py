@@ -27,7 +27,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv import check, check_fits, check_inversion
+from cvxinv import check, check_fits, check_inversion, check_proof
 from cvxinv.check import RefusedError
 from cvxinv.check_inversion import check_file
 from cvxinv.command import cli
@@ -748,7 +748,7 @@ def test_a_spoiled_file_is_judged_or_refused_and_nothing_else(seed: int, tmp_pat
 # --- alone ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [check, check_fits, check_inversion])
+@pytest.mark.parametrize("module", [check, check_fits, check_inversion, check_proof])
 def test_the_checker_stands_alone(module: Any):
     source = Path(module.__file__).read_text()
     named = {node.module if isinstance(node, ast.ImportFrom) else alias.name

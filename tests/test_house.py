@@ -346,7 +346,9 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared |= {"onnx", "onnxruntime", "pandas"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
         top = found.target.split(".")[0]
-        beside = {"cvxinv.check_fits": ("check",), "cvxinv.check_inversion": ("check", "check_fits")}.get(found.module, ())
+        checkers = ["check", "check_fits", "check_inversion", "check_proof"]  # alone, with those before beside it
+        name = found.module.removeprefix("cvxinv.")
+        beside = checkers[: checkers.index(name)] if name in checkers else []
         known = inner(found) or top in beside or top in sys.stdlib_module_names or IMPORTED_AS.get(top, top) in declared
         assert known, f"{found}, which setup.cfg does not require"
 

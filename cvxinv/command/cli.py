@@ -15,7 +15,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..check import RefusedError, told
-from ..check_inversion import check_file
+from ..check_proof import check_file
 from ..files import write_whole
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert

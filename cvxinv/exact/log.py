@@ -37,15 +37,20 @@ class Recorder:
         v, lam = found.v.cpu(), torch.split(found.lam.cpu(), rel.sizes(), 1)
         for i, number in enumerate(rel.nodes.number.tolist()):
             marks, parts, kinds = list[str](), [v[i, : rel.n0]], [list[Tensor]() for _ in range(5)]
+            ends = [list[Tensor]() for _ in range(4)]
             for k, x in enumerate(rel.levels):
                 there, held = x.there[i].cpu(), x.held[i].cpu()
                 marks.append(_marks(x.P.shape[1], x.at[i].cpu()[there], x.fixed[i].cpu()[held]))
                 parts.append(v[i, x.start : x.start + len(there)][there])
+                _, lowest, highest = rel.held_limits(k)
+                for end, x_, mask in zip(ends, (x.below, x.above, lowest, highest), (there, there, held, held), strict=True):
+                    end.append(x_[i].cpu()[mask])
                 for kind in range(5):
                     kinds[kind].append(lam[2 + 5 * k + kind][i][there if kind < 3 else held])
             told = torch.cat([lam[0][i], lam[1][i], *(x for kind in kinds for x in kind)])
             entry = {"units": "".join(marks), "v": packed(torch.cat(parts)), "lam": packed(told)}
-            entry |= {"theta": packed(torch.tensor(thetas, dtype=torch.float64))}
+            limits = [rel.nodes.low[i].cpu(), rel.nodes.high[i].cpu(), *(x for end in ends for x in end)]
+            entry |= {"limits": packed(torch.cat(limits)), "theta": packed(torch.tensor(thetas, dtype=torch.float64))}
             self.rounds.setdefault(number, []).append(entry)
 
     def split(
@@ -142,7 +147,7 @@ def _matrix(task: Task) -> Tensor | None:
     A = seeing.matrix(torch.float64, task.y.device) if seeing.linear else None
     if A is None:
         raise ValueError(
-            f"expected a measurement that is a mask or one matrix for all signals, got {seeing.name}; files of proofs know no "
+            f"expected a measurement that is a mask or one matrix for all signals, got {seeing.name}; proof files know no "
             "other: prove signal by signal, or without log"
         )
     return A

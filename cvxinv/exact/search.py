@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .bounding import corrected, least_squares, solve_relaxed
+from .bounding import Excess, corrected, least_squares, solve_relaxed
 from .contraction import contract
 from .log import Recorder
 from .network import Network
@@ -146,7 +146,8 @@ class Search:
         goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
         small = bool((self.f[owner] < _SMALL * self.targets.size[owner] ** 2).all())
         bare = small and bool((before > 0).all()) and len(nodes) <= 4
-        found, thetas = None, (1.0,)
+        found: Excess | None = None
+        thetas: tuple[float, ...] = (1.0,)
         if bare:
             found = least_squares(rel, level)
             shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
