@@ -29,6 +29,7 @@ RANKS = {
     "check": 0,
     "check_fits": 1,
     "check_inversion": 2,
+    "check_proof": 3,
     "errors": 0,
     "inputs": 0,
     "live": 0,
