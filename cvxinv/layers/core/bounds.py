@@ -14,8 +14,8 @@ the smallest singular value of w^(1/2) W_on L^-1,
 So D + q'h - |q / L| R is below every f(x) < f(h), and the bound holds for every x. sigma is read off the eigenvalues of the
 Gram matrix of w^(1/2) W_on L^-1, less what rounding may do to an n x n matrix of trace n and its eigenvalues, 4 (m + 2 n +
 4) n u; where that leaves nothing, off its singular values, less (m + n) u times the largest. Where that leaves nothing
-either, the bound holds for |L (x - h)| <= R only, with the largest R that the allowed gap leaves room for: the
-certificate's `scope`.
+either, fits look for rows whose p has room (`open_rows`). Else the bound holds for |L (x - h)| <= R only, with the largest R
+that the allowed gap leaves room for: the certificate's `scope`.
 
 Derived here; the argument with f(x) < f(h) asks for no feasible point and costs no digits where the misfit is small.
 """
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ...lengths import lengths
+from .open_rows import everywhere
 from .problem import AbstractLayerProblem
 from .proofs import Unmet
 from .rows import weighted_gram
@@ -75,10 +76,25 @@ def near(problem: AbstractLayerProblem, h: Tensor, f: Tensor, p: Tensor, allowed
 def _near(problem: AbstractLayerProblem, h: Tensor, f: Tensor, p: Tensor, allowed: Tensor) -> Near:
     columns, unmet = _columns(problem), problem.unmet(p)
     assert unmet is not None
-    best = _read(problem, columns, unmet, h, f, allowed)
-    other = _read(problem, columns, _closer(problem, columns, unmet), h, f, allowed)
-    better = (other.bound > best.bound) | (other.bound == best.bound) & (other.scope > best.scope)
-    return Near(*(torch.where(better[:, None] if a.ndim == 2 else better, a, b) for a, b in zip(other, best, strict=True)))
+    nearer = _closer(problem, columns, unmet)
+    best, other = (_read(problem, columns, its, h, f, allowed) for its in (unmet, nearer))
+    best = _where((other.bound > best.bound) | (other.bound == best.bound) & (other.scope > best.scope), other, best)
+    left = (torch.isfinite(best.scope) | (best.bound < f - allowed)).nonzero()[:, 0]
+    if problem.form != "excess" or len(left) == 0:
+        return best
+    for its in (unmet, nearer):
+        bound = torch.full_like(best.bound, -torch.inf)
+        bound[left] = everywhere(problem.take(left), Unmet(*(part[left] for part in its)))
+        # half of what is allowed is worth it that the bound holds for every h
+        enough = (bound >= f - 0.5 * allowed) & torch.isfinite(best.scope)
+        found = Near(bound, its.p, torch.full_like(best.scope, torch.inf))
+        best = _where(enough | (bound > best.bound), found, best)
+    return best
+
+
+def _where(which: Tensor, a: Near, b: Near) -> Near:
+    """`a` where `which` `(N,)`, else `b`."""
+    return Near(*(torch.where(which[:, None] if x.ndim == 2 else which, x, y) for x, y in zip(a, b, strict=True)))
 
 
 def closer(problem: AbstractLayerProblem, p: Tensor) -> Tensor:
@@ -126,7 +142,9 @@ def _columns(problem: AbstractLayerProblem) -> _Columns:
         return _Columns(*(x.expand(problem.N, *x.shape[1:]) for x in one))
     eps = torch.finfo(rows.y.dtype).eps
     length = (rows.fit @ rows.W.matrix().square()).sqrt()
-    length = torch.where(length > 0, length, torch.ones_like(length))
+    # a column that no on row sees must not set how far the others reach: |W| may be of any size
+    widest = length.amax(1, keepdim=True)
+    length = torch.where(length > 0, length, torch.where(widest > 0, widest, torch.ones_like(widest)))
     S, vectors = torch.linalg.eigh(weighted_gram(rows.W, rows.fit) / (length[:, :, None] * length[:, None, :]))
     lost = 4 * (m + 2 * n + 4) * n * eps
     flat, tall = S <= lost, (rows.fit > 0).sum(1) >= n  # with fewer rows than unknowns there is nothing to prove
