@@ -77,7 +77,7 @@ def test_a_bound_that_needs_more_room_than_p_has_is_none():
     y, on = torch.tensor([[0.0, 2.0]]).double(), torch.ones(1, 2, dtype=torch.bool)
     problem = ci.L1Fit(ci.Rows(ci.Dense(torch.ones(2, 1).double()), torch.zeros(2).double(), y, on))
     for t, value in ((0.0, 1.8), (0.1, 1.6 - 0.2 / 2**0.5), (0.3, -torch.inf)):
-        bound = everywhere(problem, problem.unmet(torch.tensor([[0.9, t - 0.9]]).double()))
+        bound = everywhere(problem, problem.unmet(torch.tensor([[0.9, t - 0.9]], dtype=torch.float64)))
         assert float(bound[0]) == pytest.approx(value, abs=1e-9)
 
 
