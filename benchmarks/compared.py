@@ -55,6 +55,7 @@ WHY = (
     "own samples, once for each generator: of so few signals each pays much of that. Where m is near n0, these starts find "
     "more z than any other method does."
 )
+_KNOWN = ("recommendation", "method", "knows_the_truth")  # in the page, or by a row's name: a file is no longer than 200 kB
 _MARKS = "osv^D*PXdp<>hH8"
 
 
@@ -247,12 +248,12 @@ def draw(found: dict[tuple[str, str], ci.Comparison], path: Path) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """The same with four digits of every number: more is not told by so few signals."""
+    """Numbers in three digits, as so few signals tell no more; what holds nothing and what is `_KNOWN` left out."""
     if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
+        return {name: rounded(part) for name, part in value.items() if name not in _KNOWN and part not in (None, "", [], {})}
     if isinstance(value, list | tuple):
         return [rounded(part) for part in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def share(one: ci.Comparison, method: str) -> float:
