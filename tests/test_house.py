@@ -77,6 +77,7 @@ LICENCES = {
     "zarr": "MIT",
     "dask": "BSD-3-Clause",
     "benchopt": "BSD-3-Clause",
+    "pyscipopt": "MIT",  # with SCIP, Apache-2.0, in its wheels
 }
 IMPORTED_AS = {"PIL": "pillow", "distributed": "dask", "sklearn": "scikit-learn"}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
@@ -442,7 +443,7 @@ def test_the_wheel_does_not_require_ecos(wheel: zipfile.ZipFile):
 def test_requirements_have_licences_without_copyleft():
     options = setup_cfg()
     names = requirements(options["options"]["install_requires"])
-    for extra in ("plot", "onnx", "cluster"):
+    for extra in ("plot", "onnx", "scip", "cluster"):
         names += requirements(options["options.extras_require"][extra])
     for name in names:
         assert name in LICENCES, f"expected the licence of {name} in LICENCES, got none; look it up"

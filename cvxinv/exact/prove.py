@@ -117,11 +117,11 @@ def _checked(
         start = start[None] if start.ndim == 1 else start
         if start.shape != (task.N, n0):
             raise ValueError(f"expected z of shape ({task.N}, {n0}), got {tuple(start.shape)}; pass one latent per signal")
-    return task, start, _sides(box, task, n0), float(gap)
+    return task, start, box_sides(box, task, n0), float(gap)
 
 
-def _sides(box: object, task: Task, n0: int) -> tuple[Tensor, Tensor]:
-    """Lowest and highest latent, `(n0,)` each."""
+def box_sides(box: object, task: Task, n0: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest latent of a box as `prove` takes it, `(n0,)` each. Raises TypeError or ValueError."""
     if box is None and isinstance(task.prior, Box):
         box = task.prior.lo, task.prior.hi
     if box is None:

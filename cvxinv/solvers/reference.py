@@ -27,7 +27,7 @@ from .infeasible import find_ray
 from .silence import silent_stdout
 
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
-_MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos"}
+_MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos", "SCIP": "pyscipopt"}
 _WITHOUT_CONES = ("OSQP", "HIGHS")
 _INTERIOR_POINTS = ("CLARABEL", "ECOS")  # without a common point their iterates run off to 1e150
 _SECONDS_ALLOWED = 600.0
