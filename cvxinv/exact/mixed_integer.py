@@ -31,7 +31,7 @@ from ..generator.abstract import AbstractGenerator
 from ..inputs import plain_number
 from ..solvers.reference import require
 from ..solvers.silence import silent_stdout
-from .question import Question, ask, check_norm
+from .question import Question, ask, check_norm, read_eps
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -156,7 +156,7 @@ def any_within(
     Raises BackendNotInstalledError without the solver's package; TypeError and ValueError as `ask`, and for eps < 0.
     """
     require(SOLVER[check_norm(norm)])
-    eps = _length(eps)
+    eps = read_eps(eps)
     question = ask(generator, y, measurement=measurement, box=box)
     rounding = 1e-12 * float(question.y.abs().amax())
     found, latent, misfit, seconds = None, torch.full_like(question.low, nan), inf, 0.0
@@ -169,13 +169,6 @@ def any_within(
         if found is not None or word != OPTIMAL:
             break
     return Within(found, latent, misfit, question.undecided, seconds)
-
-
-def _length(eps: object) -> float:
-    eps = plain_number(eps)
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < inf:
-        raise ValueError(f"expected eps as a number >= 0 in the signal's units, got {eps!r}")
-    return float(eps)
 
 
 def _limit(seconds: object) -> float:

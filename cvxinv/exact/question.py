@@ -6,6 +6,7 @@ with the rows that were seen and nothing else, and with limits lo_l <= u_l <= hi
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
+from ..inputs import plain_number
 from ..inversion.task import make_task
 from .network import Network, as_network
 from .nodes import Nodes, Targets, through_box
@@ -52,6 +54,14 @@ def check_norm(norm: str) -> str:
     if norm not in NORMS:
         raise ValueError(f"expected norm as one of {', '.join(NORMS)}, got {norm!r}")
     return norm
+
+
+def read_eps(eps: object) -> float:
+    """A noise bound, signal units. Raises ValueError."""
+    eps = plain_number(eps)
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < inf:
+        raise ValueError(f"expected eps as a number >= 0 in the signal's units, got {eps!r}")
+    return float(eps)
 
 
 def ask(generator: AbstractGenerator, y: Tensor | np.ndarray, *, measurement: object = None, box: object = None) -> Question:
