@@ -229,6 +229,15 @@ def test_no_bound_is_wrong_where_the_optimum_is_on_the_side_of_the_box():
     assert found.status[0] == "bounded" or float(found.misfit[0]) == pytest.approx(lowest, rel=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_no_signal_is_called_out_of_range_that_a_latent_explains(norm: str):
+    G, noise = NETS["one layer"]
+    y = noisy(G, len("one layer"), noise)
+    eps = 1.02 * optimum(G, y, norm)
+    assert not bool(prove(G, y[None], noise=(norm, eps), box=SIDE, time_limit=20).out_of_range[0])
+    assert bool(prove(G, y[None], noise=(norm, 0.2 * eps), box=SIDE, time_limit=20).out_of_range[0])
+
+
 # --- what does not fit ----------------------------------------------------------------------------
 
 
