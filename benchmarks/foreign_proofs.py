@@ -1,17 +1,17 @@
 """What other programs say of the claims that `prove` makes: `python benchmarks/foreign_proofs.py`.
 
-Random nets with biases (2 or 3 latents, one or two hidden layers, ReLU or LeakyReLU), noisy signals, latents in |z_j| <= 2.5.
+Random nets with biases (2 or 3 latents, one or two hidden layers, ReLU or LeakyReLU), noisy signals, |z_j| <= 2.5.
 
-- linf: m is the best misfit of the box by a mixed-integer program (HiGHS). Each verifier is asked whether any latent is within 0.98 m
-  (no) and within 1.02 m (yes), by `export_claim`. `prove` is asked too; "open" is no answer.
+- linf: m is the best misfit of the box by a mixed-integer program (HiGHS). Each verifier is asked whether any latent is
+  within 0.98 m (no) and within 1.02 m (yes), by `export_claim`. `prove` is asked too; "open" is no answer.
 - l2: the bound of `prove` (gap 1e-6) may not exceed the optimum of the mixed-integer program (SCIP) by more than the
   tolerances of both, 1e-6; where `prove` found its latent in the box, the two optima agree.
 
 Verifiers, each asked through its command line, and skipped aloud where it is not installed:
 
 - Marabou (`pip install maraboupy`, BSD-3): reads the two files as they are, float32 only.
-- alpha-beta-CROWN and nnenum are on no index. auto-LiRPA is there in an old release, bounds without branching and no reader of
-  VNN-LIB. NeuralSAT (`pip install neuralsat`) needs gurobipy, whose licence is not free, onnxsim and torchvision; not asked.
+- alpha-beta-CROWN and nnenum are on no index. auto-LiRPA is there in an old release, bounds without branching and no reader
+  of VNN-LIB. NeuralSAT (`pip install neuralsat`) needs gurobipy, whose licence is not free, onnxsim and torchvision; not asked.
   vibecheck-nn is GPL-3.0, needs gurobipy, and pins other releases of onnx and onnxruntime than ours; not asked.
 """
 
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ SIDE, SECONDS, AGREE = 2.5, 20.0, 1e-6
 def case(widths: tuple[int, ...], leak: float, seed: int) -> tuple[ci.Generator, Tensor]:
     """A net, and a signal of it with 10 % noise."""
     draw, layers = torch.Generator().manual_seed(seed), []
-    for k, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (n, m) in enumerate(pairwise(widths)):
         W = torch.randn(m, n, generator=draw, dtype=torch.float64) / n**0.5
         b = 0.3 * torch.randn(m, generator=draw, dtype=torch.float64)
         kink = ci.Identity() if k == len(widths) - 2 else ci.LeakyReLU(leak) if leak else ci.ReLU()
@@ -171,10 +172,8 @@ def main() -> None:
     (args.out / "foreign_proofs_cpu.json").write_text(
         json.dumps({"about": about, "skipped": skipped, "rows": rows}, indent=1) + "\n"
     )
-    head = f"# What other programs say\n\n`python benchmarks/foreign_proofs.py --seeds {args.seeds}`, commit {about['commit']}, "
-    head += (
-        f"{about['processor']}, one thread. Skipped: {', '.join(skipped) or 'none'}. Answers that disagree: {len(wrong)}."
-    )
+    head = f"# What other programs say\n\n`python benchmarks/foreign_proofs.py --seeds {args.seeds}`, "
+    head += f"commit {about['commit']}, {about['processor']}, one thread. Skipped: {', '.join(skipped) or 'none'}. Answers that disagree: {len(wrong)}."
     why = {r["said"] for r in rows if r["said"].startswith("refused")}
     head += "".join(f"\n\n`prove` {word}" for word in sorted(why))
     (args.out / "foreign_proofs_cpu.md").write_text(f"{head}\n\n{table(rows)}\n")
