@@ -11,7 +11,7 @@ Verifiers, each asked through its command line, and skipped aloud where it is no
 
 - Marabou (`pip install maraboupy`, BSD-3): reads the two files as they are, float32 only.
 - alpha-beta-CROWN and nnenum are on no index. auto-LiRPA is there in an old release, bounds without branching and no reader
-  of VNN-LIB. NeuralSAT (`pip install neuralsat`) needs gurobipy, whose licence is not free, onnxsim and torchvision; not asked.
+  of VNN-LIB. NeuralSAT (`pip install neuralsat`) needs gurobipy, whose licence is not free; not asked.
   vibecheck-nn is GPL-3.0, needs gurobipy, and pins other releases of onnx and onnxruntime than ours; not asked.
 """
 
@@ -173,7 +173,8 @@ def main() -> None:
         json.dumps({"about": about, "skipped": skipped, "rows": rows}, indent=1) + "\n"
     )
     head = f"# What other programs say\n\n`python benchmarks/foreign_proofs.py --seeds {args.seeds}`, "
-    head += f"commit {about['commit']}, {about['processor']}, one thread. Skipped: {', '.join(skipped) or 'none'}. Answers that disagree: {len(wrong)}."
+    head += f"commit {about['commit']}, {about['processor']}, one thread. "
+    head += f"Skipped: {', '.join(skipped) or 'none'}. Answers that disagree: {len(wrong)}."
     why = {r["said"] for r in rows if r["said"].startswith("refused")}
     head += "".join(f"\n\n`prove` {word}" for word in sorted(why))
     (args.out / "foreign_proofs_cpu.md").write_text(f"{head}\n\n{table(rows)}\n")
