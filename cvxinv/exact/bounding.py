@@ -31,6 +31,7 @@ ROUNDING = 1e-13  # of the absolute values added up in one entry; errors of sums
 _TINY = 1e-300
 _THETAS = (4.0, 64.0)
 _ITERATIONS = 40
+_CACHE = 500_000  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,16 +225,31 @@ def _brackets(Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, 
     left out.
     """
     low = (alpha / (2 * D.sqrt())[:, None]).clamp(min=_TINY)
-    counts = (Z.abs() > 2 * low[:, None] * lam[..., None]).any(2)
-    order = torch.sort((~counts).to(torch.int8), dim=1, stable=True).indices[:, : int(counts.sum(1).max())]
-    Z = torch.gather(Z, 1, order[..., None].expand(-1, -1, Z.shape[2]))
-    lam, room = lam.gather(1, order)[..., None], room.gather(1, order)[:, None]
+    counts = torch.zeros_like(lam, dtype=torch.bool)
+    # in pieces that stay in a processor's cache
+    size = Z.shape[2] if Z.is_cuda else max(16, _CACHE // (8 * max(1, Z.shape[1])))
+    pieces = [slice(k, k + size) for k in range(0, Z.shape[2], size)]
+    for piece in pieces:
+        counts |= (Z[:, :, piece].abs() > 2 * low[:, None, piece] * lam[..., None]).any(2)
+    down, up = torch.empty_like(alpha), torch.empty_like(alpha)
+    for here in [slice(None)] if Z.is_cuda else [slice(n, n + 1) for n in range(len(Z))]:
+        rows = slice(None) if Z.is_cuda else counts[here][0].nonzero()[:, 0]
+        lam_n, room_n = lam[here][:, rows, None], room[here][:, None, rows]
+        for piece in pieces:
+            part = Z[here, :, piece][:, rows]
+            down[here, piece], up[here, piece] = _least(
+                part, low[here, piece], alpha2[here, piece], D[here, None], lam_n, room_n
+            )
+    return down, up
+
+
+def _least(Z: Tensor, low: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
     free = (Z.abs() / (2 * lam).clamp(min=_TINY)).amax(1) if Z.shape[1] else low
     high = torch.maximum(free, low)
-    found = [torch.full_like(alpha, torch.inf) for _ in range(2)]
+    found = [torch.full_like(low, torch.inf) for _ in range(2)]
     for k in range(5):
         kappa = low * (high / low) ** (k / 4)
-        base, limit = kappa * D[:, None] + alpha2 / (4 * kappa), 2 * kappa[:, None] * lam
+        base, limit = kappa * D + alpha2 / (4 * kappa), 2 * kappa[:, None] * lam
         for side, signed in enumerate((-Z - limit, Z - limit)):
             found[side] = torch.minimum(found[side], base + (room @ signed.clamp_(min=0))[:, 0])
     return found[0], found[1]

@@ -43,14 +43,15 @@ def fold(rel: Relaxation, below: Tensor, above: Tensor) -> Nodes:
     low = torch.maximum(nodes.low, below[:, :at])
     high = torch.minimum(nodes.high, above[:, :at])
     los, his = list(nodes.lo), list(nodes.hi)
-    for layer, x in enumerate(rel.levels):
+    for layer, x in enumerate(rel.levels[: rel.layers]):
         U = x.at.shape[1]
         lo, hi = below[:, at : at + U] + x.base, above[:, at : at + U] + x.base
         slip = 1e-15 * (x.base.abs() + lo.abs().nan_to_num(posinf=0.0) + hi.abs().nan_to_num(posinf=0.0))
         lo, hi = lo - slip, hi + slip
         out_low, out_high = below[:, at + U : at + 2 * U], above[:, at + U : at + 2 * U]
-        lo = torch.where(out_low > 0, torch.maximum(lo, out_low), lo)  # x > 0 only where x = u
+        lo = torch.where((out_low > 0) & (x.s >= 0), torch.maximum(lo, out_low), lo)  # x > 0 only where x = u
         hi = torch.where(out_high > 0, torch.minimum(hi, out_high), hi)  # u <= x
+        lo = torch.where((out_high > 0) & (x.s < 0), torch.maximum(lo, out_high / x.s.clamp(max=-1e-300)), lo)  # s u <= x
         lo = torch.where(x.there, lo, -torch.inf)
         hi = torch.where(x.there, hi, torch.inf)
         los[layer] = los[layer].scatter_reduce(1, x.at, lo, "amax")

@@ -104,6 +104,12 @@ def log_path(path: object, task: Task) -> Path | None:
     path = Path(path)
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise ValueError(f"expected log as the path of a file in a folder that is there, got {path}; make its folder first")
+    phi = task.generator.output
+    if not (phi.linear or phi.kinked) or (task.noise is not None and task.noise.norm in ("linf", "l1")):
+        raise ValueError(
+            f"expected an l2 misfit and an output of lines for a proof file, got {phi!r} and the noise "
+            f"{'none' if task.noise is None else task.noise.norm}; prove it without log"
+        )
     _matrix(task)
     return path
 

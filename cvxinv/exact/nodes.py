@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..batch import Batch, each_per_signal, per_signal
+from ..batch import Batch, each_per_signal, per_signal, shared
 from .network import Network
 
 
@@ -16,6 +16,8 @@ class Targets(Batch):
     R: `(S, k, n_H)`, t: `(S, k)`, e: `(S,)` with |A (W x + b) - y|^2 = |R x - t|^2 + e for every x. Z: `(S, r, n0)`, m:
     `(S, r)`: rows |Z c - m|^2 that a prior adds. first: W_1 V `(S, n_1, n0)`. V: `(S, n0, n0)`, z = V c.
     size: `(S,)`, |y|, signal units.
+    A: `(S, k, n_H)`, a: `(S, k)`, where the signal's rows u = A x + a are spoken of themselves: each as one more layer
+    |u| (`folded`), whose sum R then takes, or between limits that follow from the level.
     """
 
     R: Tensor = per_signal()
@@ -26,6 +28,20 @@ class Targets(Batch):
     first: Tensor = per_signal()
     V: Tensor = per_signal()
     size: Tensor = per_signal()
+    A: Tensor | None = per_signal(default=None)
+    a: Tensor | None = per_signal(default=None)
+    folded: bool = shared(default=False)
+
+    def layers(self, network: Network) -> int:
+        """Layers with limits of their own: the hidden ones, and the signal's rows where they are folded."""
+        return len(network.W) + self.folded
+
+    def layer(self, network: Network, index: int, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight `(n, m)` or `(N, n, m)`, bias and slope where cut, of a layer behind the first."""
+        if index < len(network.W):
+            return network.W[index], network.b[index], network.s[index]
+        assert self.A is not None and self.a is not None
+        return self.A[owner], self.a[owner], -torch.ones_like(self.a[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +105,27 @@ def through_box(network: Network, targets: Targets, nodes: Nodes) -> Nodes:
     the box. Any such bound holds for every latent of the node. Widened by 1e-12 of the absolute values added up.
     """
     first = targets.first[nodes.owner]  # (N, n_1, n0)
-    for layer in range(len(network.W)):
-        N = len(nodes)
+    for layer in range(targets.layers(network)):
+        N, owner = len(nodes), nodes.owner
         if layer == 0:
             low, high = _over_box(first, network.b[0].expand(N, -1), nodes.low, nodes.high)
         else:
-            W = network.W[layer]
-            below = _backward(network, first, nodes, W.expand(N, -1, -1), network.b[layer].expand(N, -1), layer)
-            above = _backward(network, first, nodes, -W.expand(N, -1, -1), -network.b[layer].expand(N, -1), layer)
+            W, b, _ = targets.layer(network, layer, owner)
+            W, b = W.expand(N, -1, -1), b.expand(N, -1)
+            below = _backward(network, first, nodes, W, b, layer)
+            above = _backward(network, first, nodes, -W, -b, layer)
             low, high = below, -above
         lo = tuple(torch.maximum(x, low) if k == layer else x for k, x in enumerate(nodes.lo))
         hi = tuple(torch.minimum(x, high) if k == layer else x for k, x in enumerate(nodes.hi))
         nodes = replace(nodes, lo=lo, hi=hi)
     return nodes
+
+
+def rows_through_box(network: Network, targets: Targets, nodes: Nodes) -> tuple[Tensor, Tensor]:
+    """Limits of the signal's rows u = A x + a over the box, `(N, k)` each."""
+    assert targets.A is not None and targets.a is not None
+    A, a, first, layer = targets.A[nodes.owner], targets.a[nodes.owner], targets.first[nodes.owner], len(network.W)
+    return _backward(network, first, nodes, A, a, layer), -_backward(network, first, nodes, -A, -a, layer)
 
 
 def _over_box(F: Tensor, c: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +147,7 @@ def _backward(network: Network, first: Tensor, nodes: Nodes, k: Tensor, c: Tenso
         a = torch.where(und, (h - s * l) / (h - l).clamp(min=1e-300), torch.where(lo >= 0, 1.0, s))
         d = torch.where(und, torch.where(h > -l, 1.0, s), a)
         up = torch.where(und, (s - a) * l, torch.zeros_like(l))  # x <= a u + up
-        rounding = rounding + (k.abs() @ (1.0 * torch.maximum(lo.abs(), hi.abs()))[..., None])[..., 0]
+        rounding = rounding + (k.abs() @ torch.maximum(lo.abs(), hi.abs())[..., None])[..., 0]
         c = c + (k.clamp(max=0) @ up[..., None])[..., 0]
         k = k.clamp(min=0) * d[:, None] + k.clamp(max=0) * a[:, None]
         c = c + k @ network.b[level]

@@ -14,13 +14,11 @@ from ..generator.chain import Generator
 from ..inputs import plain_number, read_numbers
 from ..inversion.invert import invert
 from ..inversion.priors import Box
-from ..inversion.steps.newton import descend
 from ..inversion.task import Task, make_task
-from ..lengths import lengths
 from ..surroundings import undisturbed
 from .log import Recorder, log_path, write_log
-from .network import Network, as_network
-from .nodes import Nodes, Targets, through_box
+from .network import as_network
+from .opening import opened
 from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
 from .search import FINE, Search
 
@@ -67,7 +65,7 @@ def prove(
         ).z.double()
     good = task.usable & torch.isfinite(start).all(1)
     start = torch.where(good[:, None], start, 0.0).clamp(*sides)
-    search = _opened(network.beside(sides[0]), task, start, sides, gap)
+    search = opened(network.beside(sides[0]), task, start, sides, gap)
     search.open = search.open.take(good[search.open.owner])
     search.log = None if path is None else Recorder()
     deadline = torch.inf if time_limit is None else began + time_limit
@@ -102,9 +100,6 @@ def _checked(
         raise ValueError(
             f"expected gap as a number in (0, 1), got {gap!r}; 1e-4 proves optima to 0.01 % of the squared misfit"
         )
-    phi = generator.layers[-1].activation
-    if not (phi.linear or phi.kinked):
-        raise TypeError(f"expected an output of ReLU, LeakyReLU or no activation, got {phi!r}; prove what stands before it")
     task = make_task(generator, y, measurement, noise, prior).to(torch.float64)  # type: ignore[arg-type]
     if task.weighed and task.noise is not None and not bool(torch.isfinite(task.noise.bound).all()):
         raise ValueError(
@@ -140,62 +135,6 @@ def box_sides(box: object, task: Task, n0: int) -> tuple[Tensor, Tensor]:
     return sides[0], sides[1]
 
 
-def _opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float) -> Search:
-    """The search with one node per signal."""
-    S, n0 = z.shape
-    measurement = task.measurement
-
-    def value(owner: Tensor, z: Tensor) -> Tensor:
-        return task.take(owner).merit(z.clamp(*sides)).square()
-
-    def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        z, its = z.clamp(*sides), task.take(owner)
-        if task.prior is not None:
-            z = task.prior.project(z).clamp(*sides)
-        end = descend(its, z, max_iter=8, exact=True).z.clamp(*sides)
-        before, after = its.merit(z), its.merit(end)
-        better = after < before
-        return torch.where(better[:, None], end, z), torch.where(better, after, before).square()
-
-    f = task.merit(z).square()
-    _, J = task.linearize(z)
-    V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
-    if measurement.shared:
-        seen = measurement.push(network.last[None])
-        Q, R = torch.linalg.qr(seen)
-        Q, R = Q.expand(S, -1, -1), R.expand(S, -1, -1)
-    else:
-        Q, R = torch.linalg.qr(measurement.push(network.last.expand(S, -1, -1)))
-    d = task.y - measurement.observe(network.offset.expand(S, -1))
-    t = (Q.mT @ d[..., None])[..., 0]
-    e = lengths(d - (Q @ t[..., None])[..., 0]).square()
-    Z, m = torch.zeros(S, 0, n0).to(z), torch.zeros(S, 0).to(z)
-    if task.weighed and task.prior is not None and task.noise is not None:
-        rows = task.prior.as_rows(z)
-        if rows is None:
-            raise ValueError(f"expected a prior whose R is a sum of squares, got {task.prior!r}; use Gaussian, Box or Ball")
-        sigma = task.noise.bound[:, None]
-        Z, m = sigma[..., None] * (rows.S @ V), sigma * rows.t
-    first = network.W[0] @ V
-    targets = Targets(R, t, e, Z, m, first, V, task.size)
-    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
-    centre = (V.mT @ middle[:, None])[..., 0]
-    size = (V.abs().mT @ (middle.abs() + half)[:, None])[..., 0]
-    reach = (V.abs().mT @ half[:, None])[..., 0] + 1e-12 * size
-    free = [torch.full((S, width), torch.inf).to(z) for width in network.widths]
-    u, spread = network.W[0] @ middle + network.b[0], network.W[0].abs() @ half
-    slack = 1e-12 * (network.b[0].abs() + network.W[0].abs() @ (middle.abs() + half))
-    lo = [(u - spread - slack).expand(S, -1), *(-x for x in free[1:])]
-    hi = [(u + spread + slack).expand(S, -1), *free[1:]]
-    lo[0] = torch.cat([lo[0][:, :-n0], torch.zeros_like(z)], 1)  # z - low
-    nodes = Nodes(
-        torch.arange(S, device=z.device), tuple(lo), tuple(hi), centre - reach, centre + reach, torch.zeros(S).to(z),
-        torch.arange(S, device=z.device), torch.full((S,), -1, device=z.device),
-    )  # fmt: skip
-    nodes = through_box(network, targets, nodes)
-    return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes)
-
-
 def _moment(search: Search, began: float) -> Moment:
     undecided = torch.zeros(len(search.f), dtype=torch.long)
     for part in (search.open, *search.kept):
@@ -222,7 +161,7 @@ def _answer(
     V = search.targets.V
     low, high = torch.full((S, n0), torch.inf).to(f), torch.full((S, n0), -torch.inf).to(f)
     count, rank = torch.zeros(S, dtype=torch.long), torch.ones(S, dtype=torch.bool)
-    undecided = torch.zeros(S, len(search.network.widths), dtype=torch.long)
+    undecided = torch.zeros(S, search.targets.layers(search.network), dtype=torch.long)
     for part in parts:
         owner = part.owner
         middle, half = (part.low + part.high) / 2, (part.high - part.low).clamp(min=0) / 2
@@ -235,11 +174,11 @@ def _answer(
             u = ((lo < 0) & (hi > 0)).sum(1).cpu()
             undecided[:, layer].scatter_reduce_(0, owner.cpu(), u, "amax")
         rank.scatter_reduce_(0, owner.cpu(), search.determined(part).cpu(), "amin")
-    # a coarse gap keeps no latents that are merely as good: nothing is proved of them
-    coarse = (search.gap > FINE)[:, None]
+    # a coarse level keeps no latents that are merely as good: nothing is proved of them
+    coarse = ((search.level < search.f) | (low > high).any(1))[:, None]
     low = torch.where(coarse, sides[0], torch.maximum(low, sides[0]))
     high = torch.where(coarse, sides[1], torch.minimum(high, sides[1]))
-    undecided = torch.where(coarse.cpu(), torch.tensor(search.network.widths), undecided)
+    undecided = torch.where(coarse.cpu(), torch.tensor([x.shape[1] for x in search.open.lo]), undecided)
     undecided[:, 0] -= torch.where(coarse.cpu()[:, 0], n0, 0)
     enough = (bound >= search.enough) & good
     tiny = f <= 1e4 * search.precision
@@ -249,8 +188,7 @@ def _answer(
     status = np.where(good.cpu().numpy(), np.where((enough | tiny).cpu().numpy(), PROVED, BOUNDED), NOTHING)
     out = torch.zeros(S, dtype=torch.bool)
     if task.noise is not None and not task.stated:
-        # l2 lengths: a bound in linf allows that in every entry
-        limit = task.noise.length(task.seen)
+        limit = task.noise.bound
         out = (bound.sqrt() > limit * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
     bound = torch.where(good, bound, 0.0)
     return Proof(

@@ -44,6 +44,16 @@ class Level:
     Pd: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Limits lo <= u <= hi of the signal's rows `(N, k)`; with m and c the misfit is at least |m u - c|^2 between them."""
+
+    lo: Tensor
+    hi: Tensor
+    m: Tensor | None = None
+    c: Tensor | None = None
+
+
 class Relaxation:
     """Maps and constraints of N nodes, padded to the most undecided units of each layer.
 
@@ -51,7 +61,7 @@ class Relaxation:
     constraints are none of the padding `(N, K)`; most: their maxima over the node `(N, K)`; const `(N, K)`: t(0).
     """
 
-    def __init__(self, network: Network, targets: Targets, nodes: Nodes):
+    def __init__(self, network: Network, targets: Targets, nodes: Nodes, rows: "Rows | None" = None):
         self.nodes, N, n0 = nodes, len(nodes), network.latent_dim
         owner = nodes.owner
         self.n0, self.levels = n0, list[Level]()
@@ -62,9 +72,12 @@ class Relaxation:
         active += [torch.ones_like(nodes.low, dtype=torch.bool)] * 2
         pad = [torch.zeros_like(nodes.low, dtype=torch.bool)]
         P, p = targets.first[owner], network.b[0].expand(N, -1)
-        for layer, s in enumerate(network.s):
-            lo, hi = nodes.lo[layer], nodes.hi[layer]
-            und = (lo < 0) & (hi > 0)
+        layers = self.layers = targets.layers(network)
+        for layer in range(layers + (rows is not None)):
+            plain = layer == layers  # limits of the signal's rows, which no activation follows
+            lo, hi = (rows.lo, rows.hi) if plain and rows is not None else (nodes.lo[layer], nodes.hi[layer])
+            s = torch.zeros_like(lo[0]) if plain else network.s[0] if not layer else targets.layer(network, layer, owner)[2]
+            und = (lo < 0) & (hi > 0) & (not plain)
             at, there = _positions(und)
             l, h = lo.gather(1, at), hi.gather(1, at)
             l = torch.where(there, l, -1.0)
@@ -80,7 +93,9 @@ class Relaxation:
             loose = ~und & ((reach_low < lo - slip) | (reach_high > hi + slip)) & (lo <= hi)
             fixed, held = _positions(loose)
             Pd, pd = _rows(P, fixed) * held[..., None], torch.where(held, p.gather(1, fixed), 0.0)
-            dl, dh = (torch.where(held, x.gather(1, fixed), w) for x, w in ((lo, -1.0), (hi, 1.0)))
+            # what the ranges of the variables imply is no limit to be kept, and may be nearer
+            near = torch.maximum(lo, reach_low - slip), torch.minimum(hi, reach_high + slip)
+            dl, dh = (torch.where(held, x.gather(1, fixed), w) for x, w in zip(near, (-1.0, 1.0), strict=True))
             level = Level(v_low.shape[1], P, p, at, there, Pu, a, su, l, h, pu, fixed, held, Pd)
             self._limits.append((pd, dl, dh))
             self.levels.append(level)
@@ -88,30 +103,39 @@ class Relaxation:
             active += [there, there, there, held, held]
             most += [(1 - su) * h, -(1 - su) * l, -(a - su) * l, dh - dl, dh - dl]
             zero = torch.zeros_like(l)
-            vl.append(torch.where(there, su * l, zero))
-            vu.append(torch.where(there, h, zero))
+            vl.append(torch.where(there, (su * l).clamp(max=0), zero))
+            vu.append(torch.where(there, torch.maximum(su * l, h), zero))
             pad.append(~there)
-            decided = torch.where(lo >= 0, 1.0, s)
-            slope = torch.where(und, 0.0, decided)
-            more = layer + 1 < len(network.W)
-            W = network.W[layer + 1].expand(N, -1, -1) if more else targets.R[owner]
-            columns = _rows(W.mT, at) * there[..., None]  # (N, U, m)
-            turned = (W * slope[:, None]) @ P
-            P = torch.cat([turned, columns.mT], 2)
-            p = ((W * slope[:, None]) @ p[..., None])[..., 0]
-            if more:
-                p = p + network.b[layer + 1]
-        if not network.W:
-            P, p = targets.R[owner] @ targets.V[owner], torch.zeros_like(targets.t[owner])
-        V = P.shape[2]
+            if plain:
+                break
+            slope = torch.where(und, 0.0, torch.where(lo >= 0, 1.0, s))  # of decided units
+            at_end = layer + 1 == layers
+            if at_end and rows is not None:
+                assert targets.A is not None and targets.a is not None
+                J, q = _through(targets.R[owner], slope, P, p, at, there)
+                P, p = _through(targets.A[owner], slope, P, p, at, there)
+                p = p + targets.a[owner]
+            elif at_end:
+                P, p = J, q = _through(targets.R[owner], slope, P, p, at, there)
+            else:
+                W, b, _ = targets.layer(network, layer + 1, owner)
+                P, p = _through(W, slope, P, p, at, there)
+                p = p + b
+        if rows is not None and rows.m is not None and rows.c is not None:
+            J, q = rows.m[..., None] * P, rows.m * p
+            wanted, self.e = rows.c, torch.zeros_like(targets.e[owner])
+        else:
+            wanted, self.e = targets.t[owner], targets.e[owner]
+        V = J.shape[2]
         prior = torch.nn.functional.pad(targets.Z[owner], (0, V - n0))
-        self.J, self.q = torch.cat([P, prior], 1), torch.cat([targets.t[owner] - p, targets.m[owner]], 1)
-        self.e = targets.e[owner]
+        self.J, self.q = torch.cat([J, prior], 1), torch.cat([wanted - q, targets.m[owner]], 1)
         self.vl, self.vu, self.pad = torch.cat(vl, 1), torch.cat(vu, 1), torch.cat(pad, 1)
         self.const, self.active = torch.cat(const, 1), torch.cat(active, 1)
         self.most = torch.cat(most, 1).clamp(min=0)
         self.const = torch.where(self.active, self.const, 1.0)
         self.JJ = self.J.mT @ self.J
+        self.full = [bool(x.there.all()) for x in self.levels]
+        self.leaky = [bool((x.s != 0).any()) for x in self.levels]
         self.V = V
 
     def held_limits(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,9 +146,9 @@ class Relaxation:
         """Latents z `(N, n0)` of v; and of every unit what its output exceeds its activation by, times the length of what
         it adds to the last hidden layer's misfit, `(N, sum n_l)`, signal units; 0 where decided."""
         z = (self._V @ v[:, : self.n0, None])[..., 0]
-        total = torch.zeros(len(v), sum(self._network.widths), dtype=v.dtype, device=v.device)
+        total = torch.zeros(len(v), self._reaching.shape[1], dtype=v.dtype, device=v.device)
         at = 0
-        for x in self.levels:
+        for x in self.levels[: self.layers]:
             u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
             over = (v[:, x.start : x.start + x.at.shape[1]] - torch.maximum(u, x.s * u)).clamp(min=0)
             # beside that, a little for units that may go either way
@@ -144,30 +168,43 @@ class Relaxation:
 
     def rows(self, Y: Tensor) -> Tensor:
         """A Y `(N, K, F)` of Y `(N, V, F)`; 0 in the padding."""
+        out = torch.empty(Y.shape[0], self.active.shape[1], Y.shape[2], dtype=Y.dtype, device=Y.device)
+        parts = torch.split(out, self.sizes(), 1)
         c = Y[:, : self.n0]
-        parts = [c, -c]
-        for x in self.levels:
-            U = x.at.shape[1]
-            u, o = x.Pu @ Y[:, : x.start], Y[:, x.start : x.start + U] * x.there[..., None]
-            d = x.Pd @ Y[:, : x.start]
-            parts += [o - x.s[..., None] * u, o - u, x.a[..., None] * u - o, d, -d]
-        return torch.cat(parts, 1)
+        parts[0].copy_(c)
+        torch.neg(c, out=parts[1])
+        for k, x in enumerate(self.levels):
+            l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
+            u, o = x.Pu @ Y[:, : x.start], Y[:, x.start : x.start + x.at.shape[1]]
+            o = o if self.full[k] else o * x.there[..., None]
+            l0.copy_(o)
+            if self.leaky[k]:
+                l0.addcmul_(x.s[..., None], u, value=-1)
+            torch.sub(o, u, out=l1)
+            torch.mul(x.a[..., None], u, out=l2).sub_(o)
+            if d0.shape[1]:
+                d0.copy_(x.Pd @ Y[:, : x.start])
+                torch.neg(d0, out=d1)
+        return out
 
     def pull(self, lam: Tensor) -> Tensor:
         """A'lam `(N, V)`; lam `(N, K)`."""
         return self.pull_many(lam[..., None])[..., 0]
 
-    def pull_many(self, Z: Tensor) -> Tensor:
-        """A'Z `(N, V, M)` of Z `(N, K, M)`."""
-        parts = torch.split(Z * self.active[..., None], self.sizes(), 1)
+    def pull_many(self, Z: Tensor, masked: bool = True) -> Tensor:
+        """A'Z `(N, V, M)` of Z `(N, K, M)`; masked: leave out what Z says in the padding, where it may be no 0."""
+        parts = torch.split(Z * self.active[..., None] if masked else Z, self.sizes(), 1)
         out = torch.zeros(len(Z), self.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
-        out[:, : self.n0] += parts[0] - parts[1]
+        torch.sub(parts[0], parts[1], out=out[:, : self.n0])
         for k, x in enumerate(self.levels):
             l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
             U = x.at.shape[1]
-            out[:, : x.start] += x.Pu.mT @ (x.a[..., None] * l2 - x.s[..., None] * l0 - l1)
-            out[:, : x.start] += x.Pd.mT @ (d0 - d1)
-            out[:, x.start : x.start + U] += l0 + l1 - l2
+            u = (x.a[..., None] * l2).sub_(l1)
+            u = u.addcmul_(x.s[..., None], l0, value=-1) if self.leaky[k] else u
+            out[:, : x.start] += x.Pu.mT @ u
+            if d0.shape[1]:
+                out[:, : x.start] += x.Pd.mT @ (d0 - d1)
+            torch.add(l0, l1, out=out[:, x.start : x.start + U]).sub_(l2)
         return out
 
     def gram(self, w: Tensor) -> Tensor:
@@ -210,9 +247,11 @@ class Relaxation:
 def _reaching(network: Network, targets: Targets) -> Tensor:
     """How far one unit's output moves the last layer's misfit, in the mean over the phases behind it, `(S, sum n_l)`."""
     parts = [(targets.R**2).sum(1)]
+    if targets.folded and targets.A is not None:
+        parts.insert(0, 0.5 * (parts[0][:, None] @ targets.A**2)[:, 0])
     for W in network.W[:0:-1]:
         parts.insert(0, 0.5 * parts[0] @ W**2)
-    return torch.cat(parts[: max(1, len(network.W))], 1).sqrt()
+    return torch.cat(parts, 1).sqrt()
 
 
 def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,6 +263,13 @@ def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(P: Tensor, at: Tensor) -> Tensor:
     return torch.gather(P, 1, at[..., None].expand(-1, -1, P.shape[2]))
+
+
+def _through(W: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix and constant of W x, x the outputs of a layer P v + p with slopes of decided units and own variables."""
+    columns = _rows(W.mT.expand(len(P), -1, -1), at) * there[..., None]  # (N, U, m)
+    scaled = W * slope[:, None]
+    return torch.cat([scaled @ P, columns.mT], 2), (scaled @ p[..., None])[..., 0]
 
 
 def _reach(P: Tensor, p: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,13 @@ from .bounding import Excess, corrected, least_squares, solve_relaxed
 from .contraction import contract
 from .log import Recorder
 from .network import Network
-from .nodes import Nodes, Targets, through_box
-from .relaxation import Relaxation
-from .tightening import tighten
+from .nodes import Nodes, Targets, rows_through_box, through_box
+from .relaxation import Relaxation, Rows
+from .tightening import tighten, tightened
 
 VISITS = 6  # rounds a visit
 SHRINKS = 0.6  # of its room: what a round must leave at most, for another one of the same kind
+STUCK = 0.9  # of its room: where a round leaves more, tightening is worth its price; else branching is
 FEW = 60  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
@@ -33,8 +34,10 @@ class Search:
     """What a search holds. f, best `(S,)` and `(S, n0)`: squared misfit (with the prior's part) and latent of the best
     known.
 
-    gap: `(S,)`, of f. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared misfits `(N,)`. log:
-    who is told every round and branch.
+    gap: `(S,)`, of f. limits: of the signal's rows, `(S, k)` each, at levels `(S,)`. fitted: m and c (`relaxation.Rows`)
+    for signals `(N,)` and limits `(N, k)`. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared
+    misfits `(N,)`. log: who is told every
+    round and branch.
     """
 
     network: Network
@@ -45,6 +48,8 @@ class Search:
     value: Callable[[Tensor, Tensor], Tensor]
     refine: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     open: Nodes
+    limits: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    fitted: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     kept: list[Nodes] = field(default_factory=list)
     visited: Tensor = field(init=False)
     rounds: Tensor = field(init=False)
@@ -57,7 +62,7 @@ class Search:
     def __post_init__(self) -> None:
         S = len(self.f)
         self.visited, self.rounds = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
-        self.floor = torch.full_like(self.f, torch.inf)  # least bound of the nodes kept or lost
+        self.floor = torch.full_like(self.f, torch.inf)  # least bound of the nodes that ended
         self.improved = torch.zeros(S, dtype=torch.bool)
         self.count = len(self.open)
 
@@ -70,7 +75,8 @@ class Search:
     def level(self) -> Tensor:
         """Squared misfit up to which latents are looked for, `(S,)`."""
         strict = self.f * (1 + 1e-9) + self.precision
-        return torch.where(self.gap <= FINE, strict, (1 - self.gap) * self.f + self.precision)
+        fine = (self.gap <= FINE) & (self.limits is None)
+        return torch.where(fine, strict, (1 - self.gap) * self.f + self.precision)
 
     @property
     def enough(self) -> Tensor:
@@ -87,7 +93,7 @@ class Search:
         """Whether the misfit of nodes with every unit decided has one minimiser: J of full column rank, `(N,)`."""
         found = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.low.device)
         for k in (nodes.undecided == 0).nonzero()[:, 0].tolist():
-            J = Relaxation(self.network, self.targets, nodes.take(slice(k, k + 1))).J[0]
+            J = self.relaxed(nodes.take(slice(k, k + 1))).J[0]
             if J.shape[0] >= J.shape[1]:
                 values = torch.linalg.svdvals(J)
                 found[k] = bool(values[-1] > 1e-10 * values[0])
@@ -115,9 +121,30 @@ class Search:
                 break
         self.open = Nodes.joined([x for x in left if len(x)] or [left[0]])
 
+    def relaxed(self, nodes: Nodes) -> Relaxation:
+        """The relaxation of nodes, with the limits that the level sets the signal's rows."""
+        if self.limits is None:
+            return Relaxation(self.network, self.targets, nodes)
+        sides = zip(self.limits(self.level), rows_through_box(self.network, self.targets, nodes), strict=True)
+        (below, low), (above, high) = sides
+        lo, hi = torch.maximum(below[nodes.owner], low), torch.minimum(above[nodes.owner], high)
+        # limits that contradict each other leave nothing, which the relaxation finds
+        m, c = (
+            (None, None) if self.fitted is None else self.fitted(nodes.owner, torch.minimum(lo, hi), torch.maximum(lo, hi))
+        )
+        return Relaxation(self.network, self.targets, nodes, Rows(lo, hi, m, c))
+
+    def clipped(self, nodes: Nodes) -> Nodes:
+        """The nodes, no row of a sum of absolute values longer than the sum may be."""
+        if not self.targets.folded:
+            return nodes
+        most = self.level[nodes.owner].sqrt()[:, None]
+        lo, hi = torch.maximum(nodes.lo[-1], -most), torch.minimum(nodes.hi[-1], most)
+        return replace(nodes, lo=(*nodes.lo[:-1], lo), hi=(*nodes.hi[:-1], hi))
+
     def _fits(self, least: int, most: int, count: int) -> bool:
         V = most + self.network.latent_dim
-        widest = sum(self.network.widths)
+        widest = sum(x.shape[1] for x in self.open.lo)
         each = 8 * (12 * V * V + V * (widest + self.targets.R.shape[1]) * 3)
         return most <= 2 * least + 20 and each * count < _BYTES
 
@@ -140,9 +167,10 @@ class Search:
 
     def round(self, nodes: Nodes) -> "tuple[Nodes, Tensor, _Points]":
         """One contraction of each node; ended ones are gone. Also which stalled, and what to branch on."""
-        before, owner = nodes.room, nodes.owner
+        owner = nodes.owner
         self.rounds.index_add_(0, owner, torch.ones_like(owner))
-        rel, level = Relaxation(self.network, self.targets, nodes), self.level[owner]
+        nodes, level = self.clipped(nodes), self.level[owner]
+        before, rel = nodes.room, self.relaxed(nodes)
         goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
         small = bool((self.f[owner] < _SMALL * self.targets.size[owner] ** 2).all())
         bare = small and bool((before > 0).all()) and len(nodes) <= 4
@@ -157,14 +185,19 @@ class Search:
                 if self.log is not None:
                     self.log.round(rel, found, thetas)
                 nodes, found = shrunk, None
-                rel = Relaxation(self.network, self.targets, nodes)
+                rel = self.relaxed(nodes)
         if found is None:
             found = solve_relaxed(rel, level, goal)
             if bool((found.D >= 0).any()):
                 found = corrected(rel, level, found)
             points = _Points.of(rel, found.v)
             thetas = (4.0, 64.0)
-            shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
+            shrunk = contract(rel, found, thetas)
+            # few functionals, which the box of all else hangs on; files know contractions only
+            if self.log is None and bool((nodes.undecided >= FEW).any()):
+                more = tightened(rel, found, level, 0)
+                shrunk = replace(shrunk, low=torch.maximum(shrunk.low, more.low), high=torch.minimum(shrunk.high, more.high))
+            shrunk = through_box(self.network, self.targets, shrunk)
         bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing
         if self.try_points(owner, points.z):
             return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
@@ -183,10 +216,10 @@ class Search:
         stay = ~gone & ~keep
         nodes, points, little = shrunk.take(stay), points.take(stay), little[stay]
         if len(nodes):
-            many = little & (nodes.undecided >= FEW)
-            if many.any():
-                tightened = tighten(self.network, self.targets, nodes.take(many), self.level, self.enough)
-                nodes, little = _replaced(nodes, many, tightened, little)
+            stuck = little & (nodes.room > STUCK * before[stay]) & (nodes.undecided >= FEW)
+            if stuck.any() and self.log is None:
+                part = tighten(self.network, self.targets, nodes.take(stuck), self.level, self.relaxed)
+                nodes, little = _replaced(nodes, stuck, part, little)
         return nodes, little, points
 
     def try_points(self, owner: Tensor, z: Tensor) -> bool:

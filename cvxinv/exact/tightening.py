@@ -18,107 +18,126 @@ decided unit with multipliers e1, e2 (over eps) adds e1 l - e2 h - (e1 - e2) p a
 each entry is least at one end of the box.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from .bounding import ROUNDING, corrected, factor, solve_relaxed
+from .bounding import ROUNDING, Excess, corrected, factor, solve_relaxed
 from .contraction import fold
 from .network import Network
 from .nodes import Nodes, Targets, through_box
 from .relaxation import Relaxation
 
-ITERATIONS, EVERY = 60, 20
+ITERATIONS, EVERY = 40, 20
 _RELAXED = 1.6
 _BOX = 0.03  # of the penalty, for rows of the box
 _BYTES = 300_000_000
 
 
-def tighten(network: Network, targets: Targets, nodes: Nodes, level: Tensor, enough: Tensor) -> Nodes:
-    """The nodes with every limit that 60 iterations prove, and what the box then implies; level `(S,)`."""
+def tighten(
+    network: Network, targets: Targets, nodes: Nodes, level: Tensor, relaxed: Callable[[Nodes], Relaxation]
+) -> Nodes:
+    """The nodes with every limit of the latent and of undecided units that the iterations prove, and what the box then
+    implies; level `(S,)`.
+    """
     parts = []
     for k in range(len(nodes)):
         node = nodes.take(slice(k, k + 1))
-        rel = Relaxation(network, targets, node)
-        found = solve_relaxed(rel, level[node.owner], (1e-5 * level)[node.owner])
+        rel = relaxed(node)
+        its = level[node.owner]
+        found = solve_relaxed(rel, its, 1e-5 * its)
         if bool((found.D < 0).any()):
             parts.append(node)
             continue
-        found = corrected(rel, level[node.owner], found)
-        C = _undecided_functionals(rel)
-        ball = (level[node.owner] - rel.e).clamp(min=0)
-        size = max(1, _BYTES // (8 * 6 * (rel.V + rel.const.shape[1])))
-        lows = [_lower(rel, ball, found.v, found.lam, found.D, part) for part in C.split(size, 2)]
-        lows_down = [_lower(rel, ball, found.v, found.lam, found.D, -part) for part in C.split(size, 2)]
-        below, above = torch.cat(lows, 1), -torch.cat(lows_down, 1)
-        parts.append(through_box(network, targets, fold(rel, *_spread(rel, below, above))))
+        part = tightened(rel, corrected(rel, its, found), its, len(rel.levels))
+        parts.append(through_box(network, targets, part))
     return Nodes.joined(parts)
 
 
-def _undecided_functionals(rel: Relaxation) -> Tensor:
-    """C `(N, V, M)`: the latent's coordinates and undecided pre-activations."""
+def tightened(rel: Relaxation, found: Excess, level: Tensor, layers: int) -> Nodes:
+    """The nodes of a relaxation with the limits of the latent and of the undecided units of the last `layers` that the
+    iterations prove; level `(N,)`. Where D < 0 nothing is to be proved.
+    """
+    first = len(rel.levels) - layers
+    C = _undecided_functionals(rel, first)
+    ball = (level - rel.e).clamp(min=0)
+    size = max(1, _BYTES // (8 * 12 * len(level) * (rel.V + rel.const.shape[1])))
+    width = torch.cat([rel.nodes.high - rel.nodes.low, *(x.above - x.below for x in rel.levels[first:])], 1)
+    pieces = zip(C.split(size, 2), width.split(size, 1), strict=True)
+    sides = [_lower(rel, ball, found, torch.cat([part, -part], 2), torch.cat([w, w], 1)) for part, w in pieces]
+    below = torch.cat([side[:, : side.shape[1] // 2] for side in sides], 1)
+    above = -torch.cat([side[:, side.shape[1] // 2 :] for side in sides], 1)
+    open_ = (found.D >= 0)[:, None]
+    below, above = torch.where(open_, below, -torch.inf), torch.where(open_, above, torch.inf)
+    return fold(rel, *_spread(rel, below, above, first))
+
+
+def _undecided_functionals(rel: Relaxation, first: int) -> Tensor:
+    """C `(N, V, M)`: the latent's coordinates, and undecided pre-activations of the layers from `first` on."""
     N, V = rel.vl.shape
     parts = [torch.eye(V, dtype=rel.q.dtype, device=rel.q.device)[:, : rel.n0].expand(N, V, rel.n0)]
-    parts += [torch.nn.functional.pad(x.Pu.mT, (0, 0, 0, V - x.start)) for x in rel.levels]
+    parts += [torch.nn.functional.pad(x.Pu.mT, (0, 0, 0, V - x.start)) for x in rel.levels[first:]]
     return torch.cat(parts, 2)
 
 
-def _spread(rel: Relaxation, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-    """Limits of these functionals among those of `contraction.functionals`, which has outputs too."""
+def _spread(rel: Relaxation, below: Tensor, above: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Limits of these functionals among those of `contraction.functionals`, which has all layers, and outputs too."""
     low, high, at = [below[:, : rel.n0]], [above[:, : rel.n0]], rel.n0
-    for x in rel.levels:
-        U = x.at.shape[1]
-        free = torch.full_like(below[:, at : at + U], torch.inf)
-        low += [below[:, at : at + U], -free]
-        high += [above[:, at : at + U], free]
-        at += U
+    for k, x in enumerate(rel.levels):
+        U, free = x.at.shape[1], torch.full_like(x.base, torch.inf)
+        low += [below[:, at : at + U] if k >= first else -free, -free]
+        high += [above[:, at : at + U] if k >= first else free, free]
+        at += U if k >= first else 0
     return torch.cat(low, 1), torch.cat(high, 1)
 
 
-def _lower(rel: Relaxation, ball: Tensor, v: Tensor, lam: Tensor, D: Tensor, C: Tensor) -> Tensor:
+def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tensor) -> Tensor:
     """Lower limits `(N, M)` of C'w, C `(N, V, M)`."""
+    v, lam, D = found.v, found.lam, found.D
     A_diag = torch.diagonal(rel.gram(torch.ones_like(lam)) - rel.JJ, dim1=1, dim2=2)
     J_diag = torch.diagonal(rel.JJ, dim1=1, dim2=2)
     # the geometric mean of what the misfit and the rows weigh
     own = slice(rel.n0, None) if rel.V > rel.n0 else slice(None)
     ratio = (J_diag[:, own].clamp(min=1e-30).log() - A_diag[:, own].clamp(min=1e-30).log()).mean(1).exp()
-    sg = 0.3 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
+    sg = 0.015 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
     sg[:, : 2 * rel.n0] *= _BOX
     H = rel.gram(sg)
     L = factor(H, rel)
-    # the force that takes the ellipsoid of better points to its border
-    om = 4 * lam**2 / D.clamp(min=1e-300)[:, None]
-    tight = factor(rel.gram(om), rel)
-    reach = (C * torch.cholesky_solve(C, tight)).sum(1).clamp(min=1e-300).sqrt()  # (N, M)
-    eps = D.clamp(min=1e-300).sqrt()[:, None] / reach
-    c, s3 = rel.const[..., None] * rel.active[..., None], sg[..., None]
-    W = v[..., None].expand_as(C).clone()
-    m = -lam[..., None].expand(-1, -1, C.shape[2]).clone()
-    m0 = m.clone()
-    s3 = s3.clamp(min=1e-300)
-    base = rel.J.mT @ rel.q[..., None]
-    tau = (rel.rows(W) + c).clamp(min=0)
+    # on the way to the border of the ball a force does work of about half of what the misfit may grow by
+    eps = 10 * D.clamp(min=1e-300)[:, None] / width.clamp(min=1e-300)
+    c, weight = torch.where(rel.active, rel.const, 0.0)[..., None], sg.clamp(min=1e-300)[..., None]
+    W, start = v[..., None].expand_as(C).clone(), v[..., None]
+    fixed, dual = rel.J.mT @ rel.q[..., None], -lam[..., None] / weight
+    dual = torch.where(rel.active[..., None], dual, 0.0)
+    # with tau = max(x, 0) and m / sg = min(x, 0) one array holds both, and sg (tau - c) - m = sg (|x| - c)
+    x = (rel.rows(W) + c).clamp_(min=0) + dual
     r0 = ((rel.J @ v[..., None])[..., 0] - rel.q).square().sum(1, keepdim=True)
     best = torch.full_like(eps, -torch.inf)
+    force = fixed - eps[:, None] * C
     for k in range(1, ITERATIONS + 1):
-        W = torch.cholesky_solve(base - eps[:, None] * C + rel.pull_many(s3 * (tau - c) - m), L)
-        AW = rel.rows(W) + c
-        mixed = _RELAXED * AW + (1 - _RELAXED) * tau
-        tau = (mixed + m / s3).clamp(min=0)
-        m = m + s3 * (mixed - tau)
+        W = torch.cholesky_solve(rel.pull_many(x.abs().sub_(c).mul_(weight), masked=False).add_(force), L)
+        AW = rel.rows(W).add_(c)
         if k % EVERY == 0:
             r = rel.J @ W - rel.q[..., None]
-            best = torch.maximum(best, _true_bound(rel, ball, r, -m, eps, C))
+            # the multipliers that W is stationary with, of either sign; those of the next line are not yet
+            best = torch.maximum(best, _true_bound(rel, ball, r, (x.abs() - AW).mul_(weight), eps, C))
+        x = torch.minimum(x, (1 - _RELAXED) * x).add_(AW, alpha=_RELAXED)
+        if k % EVERY == 0:
             grown = ((r**2).sum(1) - r0).clamp(min=1e-300)
             ratio = ((ball[:, None] - r0).clamp(min=0) / grown).sqrt().clamp(0.3, 3.0)
+            if k == ITERATIONS or (bool(((ratio - 1).abs() < 0.02).all()) and k > EVERY):
+                break
             eps = eps * ratio
-            W, m = v[..., None] + (W - v[..., None]) * ratio[:, None], m0 + (m - m0) * ratio[:, None]
-            tau = (rel.rows(W) + c).clamp(min=0)
+            W = start + (W - start) * ratio[:, None]
+            x = (rel.rows(W) + c).clamp_(min=0) + dual + (x.clamp(max=0) - dual) * ratio[:, None]
+            force = fixed - eps[:, None] * C
     return best
 
 
 def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tensor, C: Tensor) -> Tensor:
     """Lower limits `(N, M)` of C'w from any r `(N, k, M)` and mu `(N, K, M)`: see the module."""
-    rho, mu = r / eps[:, None], (mu / eps[:, None]).clamp(min=0) * rel.active[..., None]
+    rho, mu = r / eps[:, None], mu / eps[:, None] * rel.active[..., None]
     length = (rho**2).sum(1).sqrt()
     pulled = rel.J.mT @ rho
     k = C + pulled
@@ -135,7 +154,8 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
         gk = k[:, c : c + U]
         s, a, l, h = (y[..., None] for y in (x.s, x.a, x.below, x.above))
         pu = (s * m0 + m1 - a * m2) * x.there[..., None]
-        e1, e2 = e1 * x.held[..., None], e2 * x.held[..., None]
+        net = (e1 - e2) * x.held[..., None]
+        e1, e2 = net.clamp(min=0), (-net).clamp(min=0)
         corner = torch.minimum((s * gk - pu) * l, (gk - pu) * h).clamp(max=0) * x.there[..., None]
         pd, dl, dh = (y[..., None] for y in rel.held_limits(at))
         total = total + (corner + pu * x.base[..., None]).sum(1) + (e1 * (dl - pd) - e2 * (dh - pd)).sum(1)

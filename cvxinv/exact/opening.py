@@ -1,0 +1,185 @@
+"""What a search starts from: the misfit as a convex one of the last hidden layer's outputs, and one node per signal.
+
+    l2      |A (W x + b) - y|^2 = |R x - t|^2 + e by QR
+    l1      |u|_1 of the rows u = A (W x + b) - y: each |u_i| is a unit with slope -1 where cut, and R their sum
+    linf    max |u_i| <= eps: limits of rows, and for any weights w >= 0 of sum 1  max u_i^2 >= sum w_i u_i^2, with
+    equality at
+            the minimax weights of the best latent's affine piece (Lawson's iteration)
+    phi     behind an S-shaped output phi and a misfit of at most eps, u_i lies in [phi^-1(y_i - eps), phi^-1(y_i + eps)],
+    and on an
+            interval [l, h] of it |phi(u) - y_i| >= |phi(p) - y_i + beta (u - p)|, p the point of [l, h] whose value is
+            nearest to y_i, beta the smallest slope of a chord from p: on such a curve that is at l, at h or at p
+
+A Gaussian prior adds rows of its own to R (MAP).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..generator.activations import AbstractActivation, Sigmoid, Softsign, Tanh
+from ..inversion.task import Task
+from ..lengths import lengths
+from .network import Network
+from .nodes import Nodes, Targets, through_box
+from .refining import refined, stated_misfit
+from .search import Search
+
+_LAWSON = 200
+
+
+def opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float) -> Search:
+    """The search with one node per signal; z `(S, n0)` float64, sides: lowest and highest latent `(n0,)`.
+
+    Raises ValueError for a misfit that is none of the module's.
+    """
+    S, n0 = z.shape
+    measurement, norm = task.measurement, "l2" if task.noise is None else task.noise.norm
+    phi = task.generator.output
+    curved = not (phi.linear or phi.kinked)
+    known = isinstance(phi.parts[0], (Tanh, Sigmoid, Softsign)) and phi.parts[1] > 0
+    if curved and not (known and measurement.pixelwise and norm in ("l2", "gaussian") and not task.weighed):
+        raise ValueError(
+            f"expected a tanh, sigmoid or softsign for a curved output, and an l2 misfit of the signal's entries without a "
+            f"prior behind it, got {phi!r} and {norm} of {measurement.name}; prove it of generator.with_output('identity')"
+        )
+
+    def value(owner: Tensor, z: Tensor) -> Tensor:
+        return stated_misfit(task.take(owner), z.clamp(*sides)).square()
+
+    def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        its, z = task.take(owner), z.clamp(*sides)
+        z = z if task.prior is None else task.prior.project(z).clamp(*sides)
+        end = refined(its, z).clamp(*sides)
+        before, after = stated_misfit(its, z), stated_misfit(its, end)
+        better = after < before
+        return torch.where(better[:, None], end, z), torch.where(better, after, before).square()
+
+    every = torch.arange(S, device=z.device)
+    f = value(every, z)
+    _, J = task.linearize(z)
+    V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
+    A = measurement.push(network.last[None] if measurement.shared else network.last.expand(S, -1, -1)).expand(S, -1, -1)
+    a = measurement.observe(network.offset.expand(S, -1))
+    seen = measurement.seen(S).to(z.device)
+    level = f * (1 + 1e-9) + (1e-13 * task.size) ** 2
+    limits, fitted, weight = None, None, None
+    if curved:
+        limits = _limits_behind(phi, task.y, seen)
+        fitted = _lines(phi, task.y, seen)
+    elif norm == "linf":
+        limits = _limits_behind(None, task.y, seen)
+        weight = _minimax_weights(J, task.residual(task.generator(z)), seen)
+    if norm == "l1":
+        A, a = A * seen[..., None], torch.where(seen, a - task.y, 0.0)
+        R, t, e = torch.ones(S, 1, A.shape[1]).to(z), torch.zeros(S, 1).to(z), torch.zeros(S).to(z)
+    else:
+        R, t, e = _factored(A, task.y - a, weight, measurement.shared and weight is None)
+    Z, m = _prior_rows(task, V, z)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, task.size)
+    if norm == "l1" or limits is not None:
+        targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, task.size, A, a, norm == "l1")
+    nodes = _whole(network, targets, sides, level)
+    return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
+
+
+def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """R, t, e with |w (A x - d)|^2 = |R x - t|^2 + e; A `(S, k, n)`, d and w `(S, k)`."""
+    if weight is not None:
+        A, d = A * weight[..., None], weight * d
+    Q, R = (x.expand(len(A), -1, -1) for x in torch.linalg.qr(A[:1] if same else A))
+    t = (Q.mT @ d[..., None])[..., 0]
+    return R, t, lengths(d - (Q @ t[..., None])[..., 0]).square()
+
+
+def _prior_rows(task: Task, V: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Z `(S, r, n0)` and m `(S, r)` with 2 sigma^2 R(z) = |Z c - m|^2, z = V c."""
+    S, n0 = z.shape
+    if not task.weighed or task.prior is None or task.noise is None:
+        return torch.zeros(S, 0, n0).to(z), torch.zeros(S, 0).to(z)
+    rows = task.prior.as_rows(z)
+    if rows is None:
+        raise ValueError(f"expected a prior whose R is a sum of squares, got {task.prior!r}; use Gaussian, Box or Ball")
+    sigma = task.noise.bound[:, None]
+    return sigma[..., None] * (rows.S @ V), sigma * rows.t
+
+
+def _limits_behind(phi: AbstractActivation | None, y: Tensor, seen: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Limits of the signal's rows, `(S, k)` each, at squared levels `(S,)`: phi^-1 of y -+ eps, a hair wider."""
+    low, high = (-torch.inf, torch.inf) if phi is None else phi.range
+
+    def limits(level: Tensor) -> tuple[Tensor, Tensor]:
+        eps = level.clamp(min=0).sqrt()[:, None]
+        eps = eps * (1 + 1e-12) + 1e-13 * y.abs()
+        below, above = y - eps, y + eps
+        if phi is not None:
+            inside = [((x > low) & (x < high), x) for x in (below, above)]
+            ends = [phi.inverse(torch.where(ok, x, torch.zeros_like(x) + _middle(low, high))) for ok, x in inside]
+            slack = [1e-9 * (1 + x.abs()) for x in ends]
+            below = torch.where(inside[0][0], ends[0] - slack[0], -torch.inf)
+            above = torch.where(inside[1][0], ends[1] + slack[1], torch.inf)
+        return torch.where(seen, below, -torch.inf), torch.where(seen, above, torch.inf)
+
+    return limits
+
+
+def _middle(low: float, high: float) -> float:
+    return (low + high) / 2 if low > -torch.inf and high < torch.inf else 0.0
+
+
+def _lines(phi: AbstractActivation, y: Tensor, seen: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """m and c `(N, k)` of the module's lines, phi(p) - y + beta (u - p) = m u - c, for signals `(N,)` and limits `(N,
+    k)`.
+    """
+    low, high = phi.range
+    reached = (y > low) & (y < high)
+    t = phi.inverse(torch.where(reached, y, torch.full_like(y, _middle(low, high))))
+    t = torch.where(reached, t, torch.where(y >= high, torch.inf, -torch.inf))
+
+    def fitted(owner: Tensor, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+        p = torch.minimum(torch.maximum(t[owner], below), above)
+        value = phi(p)
+        slopes = [phi.derivative(p)]
+        for end in (below, above):
+            far = (end - p).abs() > 1e-5 * (1 + p.abs())
+            chord = (phi(end) - value) / torch.where(far, end - p, 1.0)
+            slopes.append(torch.where(far, chord, torch.minimum(phi.derivative(end), phi.derivative(p))))
+        m = torch.where(seen[owner], torch.stack(slopes).amin(0).clamp(min=0) * (1 - 1e-9), 0.0)
+        return m, torch.where(seen[owner], y[owner] - value + m * p, 0.0)
+
+    return fitted
+
+
+def _minimax_weights(J: Tensor, r: Tensor, seen: Tensor) -> Tensor:
+    """Roots of the weights `(S, k)` of sum 1 for which least squares on a piece is its minimax, nearly (Lawson)."""
+    w = seen.to(r) / seen.sum(1, keepdim=True).clamp(min=1)
+    for _ in range(_LAWSON):
+        H = J.mT @ (J * w[..., None])
+        torch.diagonal(H, dim1=1, dim2=2).add_(1e-12 * torch.diagonal(H, dim1=1, dim2=2).mean(1, keepdim=True) + 1e-300)
+        d = torch.linalg.solve(H, (J.mT @ (w * r)[..., None]))
+        w = w * (r - (J @ d)[..., 0]).abs() + 1e-300 * seen
+        w = w / w.sum(1, keepdim=True)
+    return (w * (1 - 1e-12)).sqrt()
+
+
+def _whole(network: Network, targets: Targets, sides: tuple[Tensor, Tensor], level: Tensor) -> Nodes:
+    """One node per signal: all of the box."""
+    S, n0 = len(level), network.latent_dim
+    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
+    centre = (targets.V.mT @ middle[:, None])[..., 0]
+    reach = (targets.V.abs().mT @ half[:, None])[..., 0]
+    reach = reach + 1e-12 * (reach + (targets.V.abs().mT @ middle.abs()[:, None])[..., 0])
+    # the last units of the first layer are z - low (`Network.beside`), which the numbers of the box say exactly
+    u, spread = network.W[0] @ middle + network.b[0], network.W[0].abs() @ half
+    spread = spread + 1e-12 * (network.b[0].abs() + network.W[0].abs() @ (middle.abs() + half))
+    free = [torch.full((S, width), torch.inf).to(level) for width in network.widths[1:]]
+    if targets.folded and targets.A is not None:
+        free.append(level.sqrt()[:, None].expand(-1, targets.A.shape[1]))
+    numbers = torch.arange(S, device=level.device)
+    least = torch.cat([(u - spread)[:-n0], torch.zeros_like(middle)])
+    nodes = Nodes(
+        numbers, (least.expand(S, -1), *(-x for x in free)), ((u + spread).expand(S, -1), *free), centre - reach,
+        centre + reach, torch.zeros_like(level), numbers, torch.full_like(numbers, -1),
+    )  # fmt: skip
+    return through_box(network, targets, nodes)
