@@ -174,8 +174,9 @@ def page(record: dict[str, Any]) -> str:
     its = record["circumstances"]
     where = f"`{its['command']}`, commit {its['commit']}, {its['processor']}, one thread, torch {its['versions']['torch']}."
     words = (
-        f"Seconds of the process for both signals: median {float(seconds.median()):.2f}, longest {float(seconds.max()):.1f}. "
-        f"Seeds with a signal not proved: {record['unfinished'] or 'none'}; with something wrong: {record['wrong'] or 'none'}."
+        f"Seconds of the process for both signals: median {float(seconds.median()):.2f}, longest "
+        f"{float(seconds.max()):.1f}. Seeds with a signal not proved: {record['unfinished'] or 'none'}; with something "
+        f"wrong: {record['wrong'] or 'none'}."
     )
     table = Table(title, ("generators with", *COLUMNS), rows).markdown()
     return "\n\n".join(["# Small proofs", ABOUT, where, words, table])
