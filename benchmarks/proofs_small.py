@@ -1,7 +1,7 @@
 """Proofs on small random generators beside 100 descents each: what a proof says must hold of every latent that they find.
 
     python benchmarks/proofs_small.py --out benchmarks/results             # 2,000 generators
-    python benchmarks/proofs_small.py --quick                              # 12: to see that it runs
+    python benchmarks/proofs_small.py --quick                              # 6: to see that it runs
 
 Data: `small_nets`, seed by seed, two signals each: dead and double units, layers that expand nothing or have not full rank,
 LeakyReLU, masks, matrices, priors, noise from none to half of the signal, latents to start from that are seldom the best.
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     begin("cpu")
-    count, stem = (12, "proofs_small_quick") if args.quick else (args.count, "proofs_small_cpu")
+    count, stem = (6, "proofs_small_quick") if args.quick else (args.count, "proofs_small_cpu")
     its = circumstances("cpu") | {"command": f"python benchmarks/proofs_small.py --count {count}"}
 
     def report(record: dict[str, Any]) -> None:

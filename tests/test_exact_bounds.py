@@ -171,20 +171,29 @@ class Found(Counter):
             self.wrong[kind] += bad
 
 
-def looked_at(E: SimpleNamespace, seed: int, light: bool = False) -> Found:
-    """All bounds of one seed; light: those of boxes and branches alone."""
+PARTS_OF = {
+    "nodes": ("boxes",), "search": ("boxes",), "prove": ("boxes", "relaxation"), "network": ("relaxation",),
+    "relaxation": ("relaxation",), "bounding": ("excess",), "contraction": ("excess",), "tightening": ("tightening",),
+}  # fmt: skip
+ALL = ("boxes", "relaxation", "excess", "tightening")
+
+
+def looked_at(E: SimpleNamespace, seed: int, parts: tuple[str, ...] = ALL) -> Found:
+    """All bounds of one seed, or some parts of them."""
     found, s = Found(), scene(E, seed)
-    look_at_nodes(found, "box", s, s.nodes, s.inside)
-    look_at_branches(found, s)
-    if light:
-        return found
+    if "boxes" in parts:
+        look_at_nodes(found, "box", s, s.nodes, s.inside)
+        look_at_branches(found, s)
     rel = E.relaxation.Relaxation(s.search.network, s.search.targets, s.nodes)
     w = s.lifted(rel)
-    look_at_relaxation(found, s, rel, w)
-    for kind, excess in excesses(s, rel, w).items():
-        look_at_excess(found, kind, s, rel, w, excess)
-    look_at_tightening(found, s, rel, w)
-    if seed % 8 == 0:  # the dearest
+    if "relaxation" in parts:
+        look_at_relaxation(found, s, rel, w)
+    if "excess" in parts:
+        for kind, excess in excesses(s, rel, w).items():
+            look_at_excess(found, kind, s, rel, w, excess)
+    if "tightening" in parts:
+        look_at_tightening(found, s, rel, w)
+    if "tightening" in parts and seed % 8 == 0:  # the dearest
         level = torch.zeros(len(s.case.y)).double().scatter_reduce(0, s.nodes.owner, s.level, "amax")
         tightened = E.tightening.tighten(s.search.network, s.search.targets, s.nodes, level, level)
         look_at_nodes(found, "tightened", s, tightened)
@@ -336,25 +345,26 @@ def searched(E: SimpleNamespace, seed: int, gap: float, steps: int = 12) -> Foun
     return found
 
 
-def test_no_bound_is_broken_at_any_better_latent():
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["some", "many"])
+def test_no_bound_is_broken_at_any_better_latent(seeds: range):
     found, wrong = Counter(), Counter()
-    for seed in range(16):
+    for seed in seeds:
         its = looked_at(engine(), seed)
         found.update(its)
         wrong.update({f"{kind} of seed {seed}": count for kind, count in its.wrong.items()})
     assert not wrong
-    least = {"excess": 20_000, "contraction": 1_000_000, "tightening": 100_000, "box: units": 50_000}
-    assert all(found[kind] >= count for kind, count in least.items()), found
+    least = {"excess": 1_500, "contraction": 80_000, "tightening": 8_000, "box: units": 5_000}  # of each seed, in the mean
+    assert all(found[kind] >= count * len(seeds) for kind, count in least.items()), found
 
 
 @pytest.mark.parametrize("gap", [1e-6, 1e-3, 0.3])
 def test_no_search_says_more_than_descents_allow(gap: float):
     found, wrong = Counter(), Counter()
-    for seed in range(8):
+    for seed in range(3, 7):
         its = searched(engine(), seed, gap, steps=6)
         found.update(its)
         wrong.update({f"{kind} of seed {seed}": count for kind, count in its.wrong.items()})
-    assert not wrong and found["bound"] == 16
+    assert not wrong and found["bound"] == 8
 
 
 BOUNDS = [
@@ -444,8 +454,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_planted_fault_breaks_a_bound(fault: tuple[str, str, str, str], planted):
     place, _, old, new = fault
     E = planted(place, old, new)
-    light = place in ("nodes", "search")
-    assert any(looked_at(E, seed, light).wrong for seed in SEEDS)
+    assert any(looked_at(E, seed, PARTS_OF[place]).wrong for seed in SEEDS)
 
 
 @pytest.mark.parametrize("fault", SEARCHES, ids=lambda fault: f"{fault[0]}: {fault[1]}")
@@ -458,5 +467,5 @@ def test_a_planted_fault_makes_a_search_say_too_much(fault: tuple[str, str, str,
 def test_small_proofs_run_and_nothing_is_wrong(tmp_path: Path):
     scripts.run_script(EXACT.parents[1] / "benchmarks" / "proofs_small.py", "--quick", "--out", str(tmp_path))
     whole = json.loads((tmp_path / "proofs_small_quick.json").read_text())["table"]["all"]
-    assert whole["generators"] == 12 and whole["proved"] >= 22 and not any(whole[key] for key in whole if "wrong" in key)
+    assert whole["generators"] == 6 and whole["proved"] >= 10 and not any(whole[key] for key in whole if "wrong" in key)
     assert "0 claims wrong" in (tmp_path / "proofs_small_quick.md").read_text()
