@@ -35,6 +35,7 @@ from tables import Table
 from torch import Tensor
 from tqdm import tqdm
 
+import cvxinv.exact.opening as opening
 import cvxinv.exact.prove as proving
 from cvxinv.exact.proof import PROVED, Proof
 from cvxinv.exact.search import Search
@@ -70,14 +71,14 @@ def watched(case: small_nets.Case, gap: float) -> Watched:
             super().__post_init__()
             made.append(self)
 
-    plain = proving.Search
-    proving.Search = Kept  # type: ignore[misc]
+    plain = opening.Search
+    opening.Search = Kept  # type: ignore[misc]
     try:
         proof = proving.prove(
             case.generator, case.y, case.z, gap=gap, box=case.box, time_limit=LIMIT, progress=False, **case.told
         )
     finally:
-        proving.Search = plain  # type: ignore[misc]
+        opening.Search = plain  # type: ignore[misc]
     task = make_task(case.generator, case.y, *(case.told.get(name) for name in ("measurement", "noise", "prior")))
     return Watched(case, task, proof, made[-1])
 

@@ -24,7 +24,7 @@ import cvxinv as ci
 from cvxinv.inversion.steps.newton import descend
 
 EXACT = Path(ci.__file__).parent / "exact"
-MODULES = ("network", "nodes", "relaxation", "bounding", "contraction", "tightening", "search", "prove")
+MODULES = ("network", "nodes", "relaxation", "bounding", "contraction", "tightening", "search", "opening", "prove")
 TOL = 1e-9
 PARTS, POINTS = 3, 60  # nodes of a signal; latents of a node, and as many again at the border
 SEEDS = range(100)
@@ -79,7 +79,7 @@ def scene(E: SimpleNamespace, seed: int) -> Scene:
     told = [case.told.get(name) for name in ("measurement", "noise", "prior")]
     task, start, sides, gap = E.prove._checked(case.generator, case.y, case.z, *told, 1e-4, case.box)
     network = E.network.as_network(task.generator).beside(sides[0])
-    search = E.prove._opened(network, task, start.clamp(*sides), sides, gap)
+    search = E.opening.opened(network, task, start.clamp(*sides), sides, gap)
     owner = torch.arange(len(case.y)).repeat_interleave(PARTS)
     N, n0, V = len(owner), len(sides[0]), search.targets.V[owner]
 
@@ -172,7 +172,7 @@ class Found(Counter):
 
 
 PARTS_OF = {
-    "nodes": ("boxes",), "search": ("boxes",), "prove": ("boxes", "relaxation"), "network": ("relaxation",),
+    "nodes": ("boxes",), "search": ("boxes",), "opening": ("boxes", "relaxation"), "network": ("relaxation",),
     "relaxation": ("relaxation",), "bounding": ("excess",), "contraction": ("excess",), "tightening": ("tightening",),
 }  # fmt: skip
 ALL = ("boxes", "relaxation", "excess", "tightening")
@@ -195,7 +195,7 @@ def looked_at(E: SimpleNamespace, seed: int, parts: tuple[str, ...] = ALL) -> Fo
         look_at_tightening(found, s, rel, w)
     if "tightening" in parts and seed % 8 == 0:  # the dearest
         level = torch.zeros(len(s.case.y)).double().scatter_reduce(0, s.nodes.owner, s.level, "amax")
-        tightened = E.tightening.tighten(s.search.network, s.search.targets, s.nodes, level, level)
+        tightened = E.tightening.tighten(s.search.network, s.search.targets, s.nodes, level, s.search.relaxed)
         look_at_nodes(found, "tightened", s, tightened)
     return found
 
@@ -288,18 +288,19 @@ def look_at_tightening(found: Found, s: Scene, rel, w: Tensor) -> None:
     T, dice = s.E.tightening, small_nets.Dice(7)
     solved = s.E.bounding.corrected(rel, s.level, s.E.bounding.solve_relaxed(rel, s.level, 1e-8 * s.level + 1e-20))
     some = s.better & (solved.D >= 0)[:, None]
-    C = T._undecided_functionals(rel)
+    C = T._undecided_functionals(rel, 0)
     C = torch.cat([C, dice.normal(*rel.vl.shape, 2)], 2)
+    width = 0.1 + dice.uniform(*C.shape[::2])
     value, ball = w @ C, (s.level - rel.e).clamp(min=0)
     size = 1 + torch.einsum("nvm,nv->nm", C.abs(), torch.maximum(rel.vl.abs(), rel.vu.abs()))[:, None]
-    low = T._lower(rel, ball, solved.v, solved.lam, solved.D, C)[:, None]
+    low = T._lower(rel, ball, solved, C, width)[:, None]
     found.note("tightening", value >= low - TOL * size, some[..., None])
     for side in (1.0, -1.0):
         r = solved.r[..., None] + ball.sqrt()[:, None, None] * dice.normal(*rel.q.shape, C.shape[2])
         strength = dice.one_of(0.1, 1.0)
         eps = ball.sqrt()[:, None] * 10 ** dice.normal(len(w), C.shape[2]) + 1e-9
-        mu = solved.lam[..., None] + strength * eps[:, None] * dice.normal(*rel.const.shape, C.shape[2]).clamp(min=0)
-        wide = size + ((r.norm(dim=1) * (1 + rel.q.norm(dim=1, keepdim=True)) + mu.sum(1)) / eps)[:, None]
+        mu = solved.lam[..., None] + strength * eps[:, None] * dice.normal(*rel.const.shape, C.shape[2])
+        wide = size + ((r.norm(dim=1) * (1 + rel.q.norm(dim=1, keepdim=True)) + mu.abs().sum(1)) / eps)[:, None]
         low = T._true_bound(rel, ball, r, mu, eps, side * C)[:, None]
         found.note("tightening", side * value >= low - TOL * wide, s.better[..., None])
 
@@ -322,7 +323,7 @@ def searched(E: SimpleNamespace, seed: int, gap: float, steps: int = 12) -> Foun
     S = len(s.case.y)
     z, f = rivals(s)
     worse = small_nets.Dice(seed).one_of(z, s.case.z, 0 * z).clamp(*s.sides)
-    search = E.prove._opened(s.search.network, s.task, worse, s.sides, gap)
+    search = E.opening.opened(s.search.network, s.task, worse, s.sides, gap)
     for _ in range(steps):
         if len(search.open):
             search.step(16)
@@ -387,18 +388,19 @@ BOUNDS = [
     ("relaxation", "half a maximum of x - s u", "[(1 - su) * h, -(1", "[0.5 * (1 - su) * h, -(1"),
     ("relaxation", "half a maximum of x - u", "* h, -(1 - su) * l, -(a", "* h, -0.5 * (1 - su) * l, -(a"),
     ("relaxation", "half a maximum of the chord", "-(a - su) * l, dh", "-0.5 * (a - su) * l, dh"),
-    ("relaxation", "half the range of an output", "torch.where(there, h, zero)", "torch.where(there, 0.5 * h, zero)"),
-    ("relaxation", "outputs of LeakyReLU above 0", "torch.where(there, su * l, zero)", "torch.where(there, 0 * l, zero)"),
-    ("relaxation", "units on at 0 called off", "decided = torch.where(lo >= 0,", "decided = torch.where(lo > 0,"),
+    ("relaxation", "half the range of an output", "torch.maximum(su * l, h)", "torch.maximum(su * l, 0.5 * h)"),
+    ("relaxation", "outputs of LeakyReLU above 0", "(su * l).clamp(max=0)", "(0 * l).clamp(max=0)"),
+    ("relaxation", "units on at 0 called off", "torch.where(und, 0.0, torch.where(lo >= 0,",
+     "torch.where(und, 0.0, torch.where(lo > 0,"),
     ("relaxation", "the prior's mean forgotten", "targets.m[owner]], 1)", "0 * targets.m[owner]], 1)"),
-    ("relaxation", "a bias forgotten", "p = p + network.b[layer + 1]", "pass"),
+    ("relaxation", "a bias forgotten", "                p = p + b\n", "                pass\n"),
     ("relaxation", "limits of decided units tightened", "pd - dl, dh - pd]", "pd - dl, 0.9 * dh - pd]"),
     ("nodes", "a line above the activation", "torch.where(h > -l, 1.0, s), a)", "torch.where(h > -l, 1.2, s), a)"),
     ("nodes", "half the chord's height", "up = torch.where(und, (s - a) * l,", "up = torch.where(und, 0.5 * (s - a) * l,"),
     ("nodes", "lines exchanged", "k.clamp(min=0) * d[:, None] + k.clamp(max=0) * a",
      "k.clamp(min=0) * a[:, None] + k.clamp(max=0) * d"),
     ("nodes", "half a box", "(low + high) / 2, (high - low) / 2", "(low + high) / 2, (high - low) / 4"),
-    ("contraction", "x below 0 bounds u", "torch.where(out_low > 0, torch", "torch.where(out_low > -1, torch"),
+    ("contraction", "x below 0 bounds u", "(out_low > 0) & (x.s >= 0)", "(out_low > -1) & (x.s >= 0)"),
     ("contraction", "a constant forgotten", "lo, hi = below[:, at : at + U] + x.base,", "lo, hi = below[:, at : at + U],"),
     ("tightening", "the corner at 0 forgotten", "(gk - pu) * h).clamp(max=0)", "(gk - pu) * h)"),
     ("tightening", "the lower corner forgotten", "torch.minimum((s * gk - pu) * l, (gk - pu) * h)", "((gk - pu) * h)"),
@@ -408,17 +410,17 @@ BOUNDS = [
     ("tightening", "a constant forgotten", "(corner + pu * x.base[..., None]).sum(1)", "corner.sum(1)"),
     ("tightening", "the misfit's pull forgotten", "k = C + pulled", "k = C"),
     ("tightening", "the wrong limit of decided units", "e2 * (dh - pd)).sum(1)", "e2 * (dl - pd)).sum(1)"),
-    ("tightening", "what nobody can fit counted twice", "(level[node.owner] - rel.e)", "(level[node.owner] - 3 * rel.e)"),
+    ("tightening", "what nobody can fit counted twice", "(level - rel.e)", "(level - 3 * rel.e)"),
     ("network", "leaky units without a slope", "torch.full_like(offset, slopes[0])", "torch.full_like(offset, 0.0)"),
-    ("prove", "sigma forgotten", "sigma[..., None] * (rows.S @ V)", "0 * sigma[..., None] + (rows.S @ V)"),
-    ("prove", "what nobody can fit counted twice", "e = lengths(", "e = 1.5 * lengths("),
-    ("prove", "the box not turned", "reach = (V.abs().mT @ half", "reach = (V.mT @ half"),
-    ("prove", "half the box", "[(u - spread - slack)", "[(u - 0.5 * spread - slack)"),
     ("search", "one child only", "children.append(child)", "children += [child] * (side == 0)"),
     ("search", "units on from above 0", "a[rows[unit], at[unit]] = 0.0", "a[rows[unit], at[unit]] = 0.1"),
     ("search", "halves that do not meet", "= middle[~unit, 0]\n            else",
      "= middle[~unit, 0] + 0.1\n            else"),
-    ("prove", "sides of the box moved", "torch.zeros_like(z)], 1)", "torch.ones_like(z)], 1)"),
+    ("opening", "sigma forgotten", "return sigma[..., None] * (rows.S @ V),", "return 0 * sigma[..., None] + (rows.S @ V),"),
+    ("opening", "what nobody can fit counted twice", "t, lengths(d", "t, 1.5 * lengths(d"),
+    ("opening", "the box not turned", "reach = (targets.V.abs().mT @ half", "reach = (targets.V.mT @ half"),
+    ("opening", "half the box", "(u - spread)[:-n0]", "(u - 0.5 * spread)[:-n0]"),
+    ("opening", "sides of the box moved", "torch.zeros_like(middle)])", "torch.ones_like(middle)])"),
 ]  # fmt: skip
 SEARCHES = [
     ("search", "nodes closed early", "gone = (found.D < 0)", "gone = (found.D < 0.7 * level)"),
@@ -426,7 +428,7 @@ SEARCHES = [
      "torch.minimum(self.floor, self.f), self.f)"),
     ("search", "open nodes forgotten", "self.open.owner, self.open.bound,", "self.open.owner, self.f[self.open.owner],"),
     ("search", "one child only", "children.append(child)", "children += [child] * (side == 0)"),
-    ("prove", "latents outside the box", "exact=True).z.clamp(*sides)", "exact=True).z"),
+    ("opening", "latents outside the box", "end = refined(its, z).clamp(*sides)", "end = refined(its, z)"),
 ]  # fmt: skip
 
 
