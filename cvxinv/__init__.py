@@ -19,6 +19,7 @@ from .errors import (
     UnsolvedError,
     UnsupportedLayerError,
 )
+from .exact.prove import prove
 from .generator.abstract import AbstractGenerator
 from .generator.activations import (
     CELU,
@@ -83,6 +84,7 @@ from .inversion.methods import (
     ProjectedGradient,
 )
 from .inversion.priors import AbstractPrior, Ball, Box, Gaussian
+from .inversion.proof import Proof
 from .inversion.result import Inversion
 from .inversion.runs.stream import StreamedInversion, invert_stream
 from .inversion.runs.watch import RunProgress
@@ -243,6 +245,7 @@ __all__ = [
     "Point",
     "ProblemTooLargeError",
     "ProjectedGradient",
+    "Proof",
     "Radon",
     "ReLU",
     "RelaxedFit",
@@ -280,6 +283,7 @@ __all__ = [
     "invert_stream",
     "load_generator",
     "provably_zero",
+    "prove",
     "save_generator",
     "solve",
     "sparse_recovery",

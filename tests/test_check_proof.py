@@ -11,8 +11,8 @@ from torch import nn
 import cvxinv as ci
 from cvxinv.check import Verdict
 from cvxinv.check_proof import check_file
-from cvxinv.exact.proof import Proof
 from cvxinv.exact.prove import prove
+from cvxinv.inversion.proof import Proof
 
 CASES = [  # hidden layers, slope where cut, noise, share of the signal that is hidden
     (1, 0.0, 0.0, 0.0), (1, 0.2, 0.01, 0.0), (1, 0.0, 0.1, 0.3), (1, 0.2, 0.3, 0.0), (2, 0.0, 0.01, 0.0), (2, 0.2, 0.1, 0.3),

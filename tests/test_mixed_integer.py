@@ -13,9 +13,9 @@ from scipy.optimize import linprog
 
 import cvxinv as ci
 from cvxinv.exact.mixed_integer import any_within, best_of_box, statement
-from cvxinv.exact.proof import Proof
 from cvxinv.exact.prove import prove
 from cvxinv.exact.question import ask
+from cvxinv.inversion.proof import Proof
 
 scip = pytest.mark.skipif(importlib.util.find_spec("pyscipopt") is None, reason="SCIP is not here: pip install pyscipopt")
 GAP = 1e-6

@@ -1,7 +1,7 @@
-"""The command line: `cvxinv demo`, `invert`, `compare`, `verify`, `check`, `inspect`, `doctor`.
+"""The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `verify`, `check`, `inspect`, `doctor`.
 
-Exit codes: 0 all signals explained (check: all claims accepted, doctor: all solvers work), 1 some are not, 2 usage or bad
-input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
+Exit codes: 0 all signals explained (prove: proved, check: all claims accepted, doctor: all solvers work), 1 some are not, 2
+usage or bad input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
 Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
 """
 
@@ -50,6 +50,7 @@ from .compare import compare_command
 from .doctor import run_doctor
 from .exact_check import check_against_cvxpy
 from .outcome import Outcome, finish
+from .prove import prove_command
 from .reading import (
     DTYPES,
     check_picture,
@@ -216,6 +217,7 @@ def invert_command(
 
 
 app.command("compare")(compare_command)
+app.command("prove")(prove_command)
 
 
 @app.command("verify")

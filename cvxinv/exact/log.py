@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..inversion.proof import Proof
 from ..inversion.task import Task
 from ..layers.core.export import packed, write_claims
 from .bounding import Excess
-from .proof import Proof
 from .relaxation import Relaxation
 
 if TYPE_CHECKING:

@@ -29,21 +29,20 @@ from .search import Search
 _LAWSON = 200
 
 
-def opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float) -> Search:
+def opened(
+    network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float, V: Tensor | None = None
+) -> Search:
     """The search with one node per signal; z `(S, n0)` float64, sides: lowest and highest latent `(n0,)`.
+
+    V: how the latent is turned, `(S, n0, n0)`, where nodes are known whose coordinates it says.
 
     Raises ValueError for a misfit that is none of the module's.
     """
     S, n0 = z.shape
     measurement, norm = task.measurement, "l2" if task.noise is None else task.noise.norm
+    check_misfit(task)
     phi = task.generator.output
     curved = not (phi.linear or phi.kinked)
-    known = isinstance(phi.parts[0], (Tanh, Sigmoid, Softsign)) and phi.parts[1] > 0
-    if curved and not (known and measurement.pixelwise and norm in ("l2", "gaussian") and not task.weighed):
-        raise ValueError(
-            f"expected a tanh, sigmoid or softsign for a curved output, and an l2 misfit of the signal's entries without a "
-            f"prior behind it, got {phi!r} and {norm} of {measurement.name}; prove it of generator.with_output('identity')"
-        )
 
     def value(owner: Tensor, z: Tensor) -> Tensor:
         return stated_misfit(task.take(owner), z.clamp(*sides)).square()
@@ -59,7 +58,8 @@ def opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor]
     every = torch.arange(S, device=z.device)
     f = value(every, z)
     _, J = task.linearize(z)
-    V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
+    if V is None:
+        V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
     A = measurement.push(network.last[None] if measurement.shared else network.last.expand(S, -1, -1)).expand(S, -1, -1)
     a = measurement.observe(network.offset.expand(S, -1))
     seen = measurement.seen(S).to(z.device)
@@ -82,6 +82,19 @@ def opened(network: Network, task: Task, z: Tensor, sides: tuple[Tensor, Tensor]
         targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, task.size, A, a, norm == "l1")
     nodes = _whole(network, targets, sides, level)
     return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
+
+
+def check_misfit(task: Task) -> None:
+    """Raises ValueError for a misfit that is none of the module's."""
+    norm, phi = "l2" if task.noise is None else task.noise.norm, task.generator.output
+    known = isinstance(phi.parts[0], (Tanh, Sigmoid, Softsign)) and phi.parts[1] > 0
+    flat = phi.linear or phi.kinked
+    if not (flat or (known and task.measurement.pixelwise and norm in ("l2", "gaussian") and not task.weighed)):
+        raise ValueError(
+            f"expected a tanh, sigmoid or softsign for a curved output, and an l2 misfit of the signal's entries without a "
+            f"prior behind it, got {phi!r} and {norm} of {task.measurement.name}; prove it of "
+            "generator.with_output('identity')"
+        )
 
 
 def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,8 +1,7 @@
 """`prove`: is a latent the best of a box, and the only one? See `search` for how it is decided."""
 
 import time
-from collections.abc import Callable
-from math import sqrt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +10,41 @@ from torch import Tensor
 
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
-from ..inputs import plain_number, read_numbers
 from ..inversion.invert import invert
-from ..inversion.priors import Box
-from ..inversion.task import Task, make_task
+from ..inversion.moments import (
+    AT_A_CALL,
+    AT_THE_LIMIT,
+    BOUNDED,
+    INTERRUPTED,
+    NOTHING,
+    PROVED,
+    History,
+    Moment,
+    gap_of,
+)
+from ..inversion.proof import Proof
+from ..inversion.result import Inversion, task_words, versions
+from ..inversion.runs.work import signals_of
+from ..inversion.uncertainty import measure_uncertainty
+from ..inversion.verify import judge
 from ..surroundings import undisturbed
+from .asking import Asked, Told, read_asked, read_budget
+from .keeping import Kept, ProofFolder, open_proof_folder, proof_words, put_back, state_of
 from .log import Recorder, log_path, write_log
-from .network import as_network
-from .opening import opened
-from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
+from .network import Network, as_network
+from .opening import check_misfit, opened
+from .refining import refined, stated_misfit
 from .search import FINE, Search
+from .watching import Bar, Record
 
-Told = Callable[[Moment], object]
+_BETTER = 1e-6  # of the squared misfit: what a latent must lower it by to be called a better one
 
 
 @undisturbed
 def prove(
     generator: AbstractGenerator,
     y: Tensor | np.ndarray,
-    z: Tensor | np.ndarray | None = None,
+    z: "Tensor | np.ndarray | Inversion | None" = None,
     *,
     measurement: object = None,
     noise: object = None,
@@ -40,121 +55,167 @@ def prove(
     batch: int = 64,
     progress: bool | None = None,
     callback: Told | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     log: str | Path | None = None,
 ) -> Proof:
     """Prove that no latent of a box has a squared misfit below (1 - gap) times that of the best one known.
 
-    generator: a chain of ReLU, LeakyReLU and linear layers. y, measurement, noise, prior: as in `invert`. z: `(N, n0)` or
-    `(n0,)`, latents to start from; None asks `invert`. gap: of the squared misfit, in (0, 1). box: None for |z_j| <= 3
-    n0^(1/2) (for a `Box` prior, that box), one number for |z_j| <= it, or (lowest, highest), numbers or `(n0,)`.
-    time_limit: seconds, None for none; whatever is proved by then is the answer. batch: nodes at once. callback: told a
-    `Moment` now and then; what returns True stops the search. log: a file that `cvxinv check` accepts or refuses in exact
-    arithmetic (docs/checking.md); its numbers are kept in memory until the end.
+    generator: a chain of ReLU, LeakyReLU and linear layers, also behind a tanh or sigmoid; one in float32 is proved as the
+    network of real numbers that its weights are. y, measurement, noise, prior: as in `invert`; one signal gives a proof of
+    one. noise: None or a bound: of the misfit in its norm, and whether any latent meets it (`out_of_range`); ("gaussian",
+    sigma) with a `Gaussian` prior: of the objective that both state. prior: also a set, of which the box that holds it is
+    spoken of: `Box`, `Ball`. z: `(N, n0)` or `(n0,)`, latents to start from, or an `Inversion`; None asks `invert`, whose
+    time does not count; brought into the box, where the best one is sought. gap: of the squared misfit, in (0, 1). box: None
+    for |z_j| <= 3 n0^(1/2) (or for that of the prior), one number for |z_j| <= it, or (lowest, highest), numbers or `(n0,)`;
+    of it the part in the prior's.
+    time_limit: seconds of the search in this call, None for none; whatever is proved by then is the answer, and when an
+    interrupt (Ctrl-C) comes. batch: nodes at once. progress: a bar; None shows it on a terminal. callback: told a `Moment`
+    after each step; what returns True or raises StopIteration stops the search.
 
-    Latents to start from are brought into the box, and the best one is sought there. Raises TypeError or ValueError for
-    what does not fit, before any arithmetic.
+    checkpoint: a folder that keeps the open nodes while the search goes on, whole or not at all, and the proof in the end,
+    as `Proof.save` writes it. resume: go on with the proof that the folder holds, if it is of the same question; its latents
+    are those that it knows, z is not asked again. overwrite: replace what the folder holds. log: a file that `cvxinv check`
+    accepts or refuses in exact arithmetic (docs/checking.md); its numbers are kept in memory until the end, so that it goes
+    without checkpoint.
+
+    Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of (opaque and curved
+    generators, measurements that are not linear), before any arithmetic; FileExistsError for a folder that holds a proof,
+    OSError where it cannot be written.
     """
-    task, start, sides, gap = _checked(generator, y, z, measurement, noise, prior, gap, box)
-    path = log_path(log, task)
-    began = time.perf_counter()
-    assert isinstance(task.generator, Generator)
-    network = as_network(task.generator)
-    if z is None:
-        start = invert(
-            task.generator, task.y, measurement=task.measurement, noise=noise, prior=prior, on_fail="ignore", progress=False
-        ).z.double()
-    good = task.usable & torch.isfinite(start).all(1)
-    start = torch.where(good[:, None], start, 0.0).clamp(*sides)
-    search = opened(network.beside(sides[0]), task, start, sides, gap)
-    search.open = search.open.take(good[search.open.owner])
+    limit, batch = read_budget(time_limit, batch, callback)
+    asked = read_asked(generator, y, z, measurement=measurement, noise=noise, prior=prior, gap=gap, box=box)
+    assert isinstance(asked.task.generator, Generator)
+    check_misfit(asked.task)
+    network, began = as_network(asked.task.generator).beside(asked.sides[0]), time.perf_counter()
+    path, folder, kept = log_path(log, asked.task), None, None
+    if path is not None and checkpoint is not None:
+        raise ValueError("expected log without checkpoint, got both: what a log tells is not kept between calls; pass one")
+    if checkpoint is not None:
+        folder, found = open_proof_folder(checkpoint, proof_words(asked), resume=resume, overwrite=overwrite)
+        if isinstance(found, Proof):
+            return found
+        kept = found
+    elif resume or overwrite:
+        name = "resume" if resume else "overwrite"
+        raise ValueError(f"expected checkpoint=folder beside {name}=True, got none; name the folder of the proof")
+    if kept is None:
+        start = _found(asked, noise, prior) if asked.start is None else asked.start
+        search, record = _begun(network, asked, start, began)
+    else:
+        search, record = _resumed(network, asked, kept, began)
     search.log = None if path is None else Recorder()
-    deadline = torch.inf if time_limit is None else began + time_limit
-    history = [_moment(search, began)]
-    while len(search.open) and time.perf_counter() < deadline:
-        search.step(batch, deadline)
-        history.append(_moment(search, began))
-        if callback is not None and callback(history[-1]) is True:
-            break
-    proof = _answer(search, task, good, sides, gap, tuple(history), time.perf_counter() - began)
+    with Bar(len(record.first), progress) as shown:
+        stopped = _go(search, record, time.perf_counter() + limit, batch, shown, callback, folder)
+    proof = _answer(search, record, asked, stopped)
+    if folder is not None:
+        folder.end(proof)
     if path is not None:
-        write_log(path, search, task, proof, sides)
+        write_log(path, search, asked.task, replace(proof, z=search.best), asked.sides)
     return proof
 
 
-def _checked(
-    generator: AbstractGenerator,
-    y: object,
-    z: object,
-    measurement: object,
-    noise: object,
-    prior: object,
-    gap: object,
-    box: object,
-) -> tuple[Task, Tensor, tuple[Tensor, Tensor], float]:
-    if not isinstance(generator, Generator):
-        raise TypeError(
-            f"expected a Generator, a chain of layers, got {type(generator).__name__}; of what is opaque nothing is proved"
-        )
-    gap = plain_number(gap)
-    if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 < gap < 1:
-        raise ValueError(
-            f"expected gap as a number in (0, 1), got {gap!r}; 1e-4 proves optima to 0.01 % of the squared misfit"
-        )
-    task = make_task(generator, y, measurement, noise, prior).to(torch.float64)  # type: ignore[arg-type]
-    if task.weighed and task.noise is not None and not bool(torch.isfinite(task.noise.bound).all()):
-        raise ValueError(
-            "expected noise=('gaussian', sigma) beside a prior, got 'auto'; state sigma, as prove weighs R by it"
-        )
-    n0 = generator.latent_dim
-    start = torch.zeros(task.N, n0, dtype=torch.float64, device=task.y.device)
-    if z is not None:
-        start = read_numbers(z, "latents z", generator.device, "fi").double()
-        start = start[None] if start.ndim == 1 else start
-        if start.shape != (task.N, n0):
-            raise ValueError(f"expected z of shape ({task.N}, {n0}), got {tuple(start.shape)}; pass one latent per signal")
-    return task, start, box_sides(box, task, n0), float(gap)
+def _found(asked: Asked, noise: object, prior: object) -> Tensor:
+    """Latents that `invert` finds, the middle of the box where it finds none."""
+    task = asked.task
+    found = invert(
+        task.generator, task.y, measurement=task.measurement, noise=noise, prior=prior, on_fail="ignore", progress=False
+    ).z.double()
+    middle = (asked.sides[0] + asked.sides[1]) / 2
+    return torch.where(torch.isfinite(found).all(1, keepdim=True), found, middle)
 
 
-def box_sides(box: object, task: Task, n0: int) -> tuple[Tensor, Tensor]:
-    """Lowest and highest latent of a box as `prove` takes it, `(n0,)` each. Raises TypeError or ValueError."""
-    if box is None and isinstance(task.prior, Box):
-        box = task.prior.lo, task.prior.hi
-    if box is None:
-        box = 3 * sqrt(n0)
-    ends = (-box, box) if isinstance(box, (int, float)) and not isinstance(box, bool) else box
-    if not (isinstance(ends, (tuple, list)) and len(ends) == 2):
-        raise TypeError(f"expected box as None, one number or (lowest, highest), got {box!r}")
-    sides = []
-    for end in ends:
-        side = torch.as_tensor(end, dtype=torch.float64, device=task.y.device)
-        if side.ndim > 1 or (side.ndim == 1 and len(side) != n0) or not bool(torch.isfinite(side).all()):
-            raise ValueError(f"expected the sides of the box as finite numbers or ({n0},), got shape {tuple(side.shape)}")
-        sides.append(side.expand(n0))
-    if bool((sides[0] >= sides[1]).any()):
-        raise ValueError("expected a box whose lowest latent is below its highest everywhere; swap or widen its sides")
-    return sides[0], sides[1]
+def _begun(network: Network, asked: Asked, start: Tensor, began: float) -> tuple[Search, Record]:
+    """A search from latents, in the box and led to a local optimum near by, and what is recorded of it."""
+    task, sides = asked.task, asked.sides
+    good = task.usable & torch.isfinite(start).all(1)
+    start = torch.where(good[:, None], start, 0.0).clamp(*sides)
+    merit = stated_misfit(task, start)
+    good = good & torch.isfinite(merit)
+    start = torch.where(good[:, None], start, sides[0])
+    first = torch.where(good, merit, 0.0).square()
+    end = refined(task, start).clamp(*sides)
+    end = end if task.prior is None else task.prior.project(end).clamp(*sides)
+    better = (stated_misfit(task, end).square() < first * (1 - 1e-9)) & good
+    search = opened(network, task, torch.where(better[:, None], end, start), sides, asked.gap)
+    search.open = search.open.take(good[search.open.owner])
+    record = Record(good, first, began)
+    record.add(_moment(search, record))
+    return search, record
 
 
-def _moment(search: Search, began: float) -> Moment:
-    undecided = torch.zeros(len(search.f), dtype=torch.long)
+def _resumed(network: Network, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
+    state = kept.state
+    best, V = (value.to(asked.task.y) for value in (state["best"], kept.V))
+    search = opened(network, asked.task, best, asked.sides, asked.gap, V)
+    put_back(search, state)
+    return search, kept.record(began)
+
+
+def _go(
+    search: Search,
+    record: Record,
+    deadline: float,
+    batch: int,
+    shown: Bar,
+    callback: Told | None,
+    folder: ProofFolder | None,
+) -> str:
+    """Search until all is decided or something stops it; says what did, "" for nothing."""
+    shown.show(record.last)
+    state, stopped = state_of(search), ""
+    try:
+        while len(search.open) and not stopped:
+            if time.perf_counter() >= deadline:
+                stopped = AT_THE_LIMIT
+                break
+            search.step(batch, deadline)
+            moment = _moment(search, record)
+            state = state_of(search)
+            record.add(moment)
+            shown.show(moment)
+            if folder is not None:
+                folder.keep(search, record)
+            if callback is not None and _told(callback, moment) and len(search.open):
+                stopped = AT_A_CALL
+    except KeyboardInterrupt as error:
+        if type(error) is not KeyboardInterrupt:  # a signal of another kind, to which there is another answer
+            raise
+        put_back(search, state)  # a step may have been cut in two
+        stopped = INTERRUPTED
+    if folder is not None and stopped:
+        folder.keep(search, record, at_once=True)
+    return stopped
+
+
+def _told(callback: Told, moment: Moment) -> bool:
+    try:
+        return callback(moment) is True
+    except StopIteration:
+        return True
+
+
+def _moment(search: Search, record: Record) -> Moment:
+    S, nan = len(search.f), torch.where(record.good.cpu(), 0.0, torch.nan)
+    undecided, count = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
     for part in (search.open, *search.kept):
         if len(part):
             undecided = undecided.scatter_reduce(0, part.owner.cpu(), part.undecided.cpu(), "amax")
-    return Moment(
-        time.perf_counter() - began, tuple(search.bound.sqrt().tolist()), tuple(search.f.sqrt().tolist()),
-        tuple(undecided.tolist()),
-    )  # fmt: skip
+    owner = search.open.owner.cpu()
+    count.index_add_(0, owner, torch.ones_like(owner))
+    bound, misfit, size = (v.cpu() for v in (search.bound.sqrt(), search.f.sqrt(), search.targets.size))
+    gap = gap_of(bound, misfit, size) + nan
+    return Moment(record.seconds, bound + nan, misfit + nan, gap, _reached(search, record.good).cpu(), undecided, count)
 
 
-def _answer(
-    search: Search,
-    task: Task,
-    good: Tensor,
-    sides: tuple[Tensor, Tensor],
-    gap: float,
-    history: tuple[Moment, ...],
-    seconds: float,
-) -> Proof:
+def _reached(search: Search, good: Tensor) -> Tensor:
+    """Whether the gap asked for is reached, or the misfit is rounding, `(S,)`."""
+    return ((search.bound >= search.enough) | (search.f <= 1e4 * search.precision)) & good
+
+
+def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof:
+    task, sides, good = asked.task, asked.sides, record.good
     S, n0 = search.best.shape
     bound, f = search.bound, search.f
     parts = [part for part in (search.open, *search.kept) if len(part)]
@@ -180,18 +241,24 @@ def _answer(
     high = torch.where(coarse, sides[1], torch.minimum(high, sides[1]))
     undecided = torch.where(coarse.cpu(), torch.tensor([x.shape[1] for x in search.open.lo]), undecided)
     undecided[:, 0] -= torch.where(coarse.cpu()[:, 0], n0, 0)
-    enough = (bound >= search.enough) & good
-    tiny = f <= 1e4 * search.precision
+    reached = _reached(search, good)
     excluded = ~torch.isin(torch.arange(S), search.open.owner.cpu())
     fine = search.gap <= FINE
-    unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & good.cpu() & enough.cpu()
-    status = np.where(good.cpu().numpy(), np.where((enough | tiny).cpu().numpy(), PROVED, BOUNDED), NOTHING)
+    unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & reached.cpu()
+    status = np.where(good.cpu().numpy(), np.where(reached.cpu().numpy(), PROVED, BOUNDED), NOTHING)
     out = torch.zeros(S, dtype=torch.bool)
     if task.noise is not None and not task.stated:
         limit = task.noise.bound
         out = (bound.sqrt() > limit * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
-    bound = torch.where(good, bound, 0.0)
+    nan = torch.where(good, 0.0, torch.nan).to(f)
+    z = search.best + nan[:, None]
+    hidden, signal = signals_of(task, search.best)
     return Proof(
-        search.best, f.sqrt(), bound.sqrt(), status.astype("<U16"), unique, out, search.improved.clone(), low, high,
-        undecided, search.visited, search.rounds, task.size, sides, seconds, history, {"gap": gap},
+        z=z, hidden=tuple(h + nan[:, None] for h in hidden), signal=signal + nan[:, None],
+        misfit=(f.sqrt() + nan).cpu(), bound=(bound.sqrt() + nan).cpu(), status=status.astype("<U16"), unique=unique,
+        out_of_range=out, improved=((f < record.first * (1 - _BETTER) - search.precision) & good).cpu(),
+        low=low + nan[:, None], high=high + nan[:, None], undecided=undecided, nodes=search.visited.cpu().clone(),
+        rounds=search.rounds.cpu().clone(), size=task.size.cpu(), verdict=judge(task, z), history=History.of(record.moments),
+        box=sides, seconds=record.seconds, settings={"gap": asked.gap, **task_words(task)},
+        versions=versions(task, torch.float64), stopped=stopped, uncertainty=measure_uncertainty(task, z),
     )  # fmt: skip

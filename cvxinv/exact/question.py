@@ -16,9 +16,9 @@ from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
 from ..inputs import plain_number
 from ..inversion.task import make_task
+from .asking import box_sides
 from .network import Network, as_network
 from .nodes import Nodes, Targets, through_box
-from .prove import box_sides
 
 NORMS = ("l2", "linf", "l1")
 

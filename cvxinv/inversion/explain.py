@@ -27,10 +27,11 @@ from ..layers.core.certificate import (
     Certificate,
 )
 from ..surroundings import undisturbed
-from . import verify
+from . import proof_words, verify
 from .advice import accept, finite, keep_near, less_noise, more_iterations, more_starts, other_solver, try_on
 from .answer import STEPS
 from .facts import Facts, gather
+from .moments import PROVED
 
 if TYPE_CHECKING:
     from .answer import LayerReport
@@ -105,7 +106,7 @@ def _explain_one(f: Facts) -> Explanation:
 
 
 def _explained(f: Facts) -> Explanation:
-    reasons = [_misfit_words(f), *_objective_words(f), _singular_words(f), _way_words(f), *_step_words(f)]
+    reasons = [_misfit_words(f), *_objective_words(f), _singular_words(f), _way_words(f), *_step_words(f), *_proof_words(f)]
     if f.setting("noise") is not None and f.size <= f.allowed < inf:
         reasons.append(f"the stated noise allows an l2 misfit of {f.allowed:.3g}, and |y| is {f.size:.3g}")
         little = "little: the stated noise, over all entries," if f.largest else "nothing: the stated noise"
@@ -131,7 +132,10 @@ def _explained(f: Facts) -> Explanation:
         verdict = f"G(z) can be trusted, z only roughly: {what}"
         return _put(f, SIGNAL_ONLY, "signal" if noisy else "generator", verdict, reasons, advice)
     what = "what was seen, up to what counts as its noise" if _estimated(f) else "what was seen"
-    return _put(f, YES, "", f"can be trusted: G(z) is {what}, and z is determined", [*reasons, _AS_FAR], [])
+    proof = f.inversion.proof
+    alone = proof is not None and bool(proof.unique[f.index])
+    last = [] if alone else [_AS_FAR]
+    return _put(f, YES, "", f"can be trusted: G(z) is {what}, and z is determined", [*reasons, *last], [])
 
 
 def _undetermined(f: Facts) -> tuple[str, str, list[str]]:
@@ -158,7 +162,7 @@ def _inspected(f: Facts) -> str:
 
 def _not_explained(f: Facts) -> Explanation:
     reasons = [_misfit_words(f), *_objective_words(f), *_reach_words(f), _singular_words(f), _way_words(f), *_step_words(f)]
-    reasons += [*_layer_words(f), *_sparsity_words(f)]
+    reasons += [*_proof_words(f), *_layer_words(f), *_sparsity_words(f)]
     near = f.share <= _MOST
     found = f"G(z) is the nearest signal found, misfit {_percent(f.share)} of |y|"
     if f.status == verify.STATIONARY and f.setting("noise") is None and f.share <= _FLOAT32:
@@ -167,8 +171,12 @@ def _not_explained(f: Facts) -> Explanation:
         return _put(f, NEAREST, "signal", verdict, reasons, advice)
     if f.reach > f.allowed and not _estimated(f):
         verdict = "it is the signal: proved, no latent at all explains it"
-        verdict, trust = (f"{verdict}; {found}", NEAREST) if near and f.status == verify.STATIONARY else (verdict, NO)
+        verdict, trust = (
+            (f"{verdict}; {found}", NEAREST) if near and f.status in (verify.STATIONARY, PROVED) else (verdict, NO)
+        )
         return _put(f, trust, "signal", verdict, reasons, [*accept(f), *(keep_near(f) if near else [])])
+    if f.status == PROVED:
+        return _proved(f, found, reasons, near)
     if f.status == verify.USER_LIMIT:
         verdict = "it is the solver: the search for z stopped while it still made progress"
         return _put(f, NO, "solver", verdict, reasons, more_iterations(f))
@@ -188,6 +196,24 @@ def _not_explained(f: Facts) -> Explanation:
         return _put(f, NEAREST, "signal or search", verdict, reasons, [*accept(f), *keep_near(f), *try_on(f)])
     verdict = f"not explained, and a misfit of {_percent(f.share)} of |y| says little of z: {either}"
     return _put(f, NO, "signal or search", verdict, reasons, [*accept(f), *try_on(f)])
+
+
+def _proved(f: Facts, found: str, reasons: list[str], near: bool) -> Explanation:
+    """Of what is not explained, where no latent of the box is better: no search can help."""
+    proof = f.inversion.proof
+    assert proof is not None
+    verdict = f"it is the signal; {proof_words.verdict_of_proof(proof, f.index)}; {found}"
+    none = bool(proof.out_of_range[f.index])
+    verdict = f"{verdict}; no latent of the box explains it within the stated noise" if none else verdict
+    return _put(f, NEAREST if near else NO, "signal", verdict, reasons, [*accept(f), *(keep_near(f) if near else [])])
+
+
+def _proof_words(f: Facts) -> list[str]:
+    proof = f.inversion.proof
+    if proof is None:
+        return []
+    head = proof_words.verdict_of_proof(proof, f.index)
+    return [f"proof: {words}" for words in (head, *proof_words.reasons_of_proof(proof, f.index))]
 
 
 def _percent(share: float) -> str:

@@ -18,6 +18,9 @@ from ..surroundings import settled, undisturbed
 from .answer import LayerReport
 from .explain import explain, one_position
 from .export import export_inversion
+from .moments import PROVED
+from .proof import Proof
+from .proof_applied import with_proof
 from .storage import load_fields, save_inversion
 from .table import arrays, frame, page
 from .task import Task
@@ -47,7 +50,7 @@ class Inversion(Batch):
     random starts spent per signal. snr: dB per quantity, where the truth was given. seconds: wall time of the parts.
     settings, versions: what was asked for, and what ran. uncertainty: of z and of the signal, and the noise's level; where
     gaussian noise was stated or its level estimated, else None. differentiable: of a differentiable call, which signals have
-    a derivative, bool `(N,)`; else None.
+    a derivative, bool `(N,)`; else None. proof: what `prove` proved of the latents, where `with_proof` was told.
     """
 
     z: Tensor = per_signal()
@@ -65,11 +68,15 @@ class Inversion(Batch):
     notes: tuple[str, ...] = ()
     uncertainty: Uncertainty | None = per_signal(default=None)
     differentiable: Tensor | None = per_signal(default=None)
+    proof: Proof | None = per_signal(default=None)
 
     @property
     def status(self) -> np.ndarray:
-        """Status per signal: explained, stationary, user_limit or numerical_error."""
-        return self.verdict.status
+        """Status per signal: explained, stationary, user_limit or numerical_error; of what is not explained, proved_optimal
+        where a proof says that no latent of its box is better."""
+        if self.proof is None:
+            return self.verdict.status
+        return np.where((self.proof.proved & ~self.verdict.explained).numpy(), PROVED, self.verdict.status)
 
     @property
     def determined(self) -> Tensor:
@@ -105,6 +112,16 @@ class Inversion(Batch):
         uncertainty = None if self.uncertainty is None else self.uncertainty.one()
         hidden = tuple(h[0] for h in self.hidden)
         return replace(self, z=self.z[0], hidden=hidden, signal=self.signal[0], uncertainty=uncertainty)
+
+    @settled
+    def with_proof(self, proof: Proof) -> "Inversion":
+        """The same with what `prove` proved of its signals; better latents that it found take the place of these.
+
+        With them come hidden layers, G(z), verdict and, where there is any, uncertainty; `used` says "proof" there, SNRs are
+        not known (NaN) and derivatives are none. Raises ValueError for a proof of other signals, sizes, noise or
+        measurement.
+        """
+        return with_proof(self, proof)
 
     def save(self, folder: str | Path) -> Path:
         """Write `result.safetensors` and `result.json` into `folder`, each whole or not at all; returns the folder."""
@@ -146,9 +163,11 @@ class Inversion(Batch):
             lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
         if self.uncertainty is not None:
             lines.append(f"  {self.uncertainty.summary()}")
+        if self.proof is not None:
+            lines += [f"  {line.strip()}" for line in self.proof.summary().splitlines()]
         for name, value in self.snr.items():
             low, mid, high = (
-                float(q) for q in torch.quantile(value.double(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+                float(q) for q in torch.nanquantile(value.double(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
             )
             lines.append(f"  SNR {name}: median {mid:.0f} dB (10 % {low:.0f}, 90 % {high:.0f})")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])

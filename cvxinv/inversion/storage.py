@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Mapping
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,13 @@ from torch import Tensor
 
 from ..batch import tensor_names
 from ..files import as_floats, near, parse_json, read_array, read_tensors, write_pair
-from ..generator.activations import KINDS, AbstractActivation, in_files, rescaled
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
 from .answer import LayerReport
-from .uncertainty import Uncertainty
+from .proof import Proof
+from .proof_files import proof_fields, proof_spec, proof_tensors
+from .uncertainty_files import uncertainty_of, uncertainty_tensors, uncertainty_words
 from .verify import Verdict
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ RUN = "run.json"  # of a run that is not finished, see `runs.folder`
 _FORMAT = "cvxinv result format"
 _VERSION = 1
 _VERDICT, _REPORT = tensor_names(Verdict), tensor_names(LayerReport)
-_UNCERTAINTY = tuple(name for name in tensor_names(Uncertainty) if name != "z")  # z is the result's own
 _CERTIFICATE, _SOLUTION = tensor_names(Certificate), tensor_names(Solution)
+_PROOF = "proof."  # before the names of its tensors
 ZARR = "result.zarr"  # the arrays of a streamed result, where they are of zarr
 LATENTS = ("z", "latents")
 
@@ -91,7 +91,9 @@ def inversion_tensors(inversion: "Inversion") -> dict[str, Tensor]:
     named |= {name: getattr(inversion.verdict, name) for name in _VERDICT}
     named |= {f"snr.{name}": value for name, value in inversion.snr.items()}
     if inversion.uncertainty is not None:
-        named |= {f"uncertainty.{name}": getattr(inversion.uncertainty, name) for name in _UNCERTAINTY}
+        named |= uncertainty_tensors(inversion.uncertainty)
+    if inversion.proof is not None:
+        named |= {f"{_PROOF}{name}": value for name, value in proof_tensors(inversion.proof).items()}
     for report in inversion.layers:
         parts = ((report.solution, _SOLUTION), (report.solution.certificate, _CERTIFICATE), (report, _REPORT))
         for holder, names in parts:
@@ -116,12 +118,10 @@ def inversion_spec(inversion: "Inversion") -> dict[str, Any]:
         "status": inversion.status.tolist(),
         "used": list(inversion.used),
         "layers": [_layer_spec(report) for report in inversion.layers],
-    } | _uncertainty_spec(inversion.uncertainty)
-
-
-def _uncertainty_spec(uncertainty: Uncertainty | None) -> dict[str, Any]:
-    """Nothing where there is none, as in files of earlier versions."""
-    return {} if uncertainty is None else {"uncertainty": {"output": _output_words(uncertainty.output)}}
+        # nothing where there is none, as in files of earlier versions
+        **({} if inversion.uncertainty is None else {"uncertainty": uncertainty_words(inversion.uncertainty)}),
+        **({} if inversion.proof is None else {"proof": proof_spec(inversion.proof)}),
+    }
 
 
 def _layer_spec(report: LayerReport) -> dict[str, Any]:
@@ -157,31 +157,10 @@ def inversion_fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[s
         settings=dict(spec["settings"]),
         versions=dict(spec["versions"]),
         notes=tuple(spec["notes"]),
-        uncertainty=_uncertainty(spec.get("uncertainty"), tensors),  # earlier versions wrote none
+        # earlier versions wrote none
+        uncertainty=None if spec.get("uncertainty") is None else uncertainty_of(spec["uncertainty"], tensors, tensors["z"]),
+        proof=None if spec.get("proof") is None else Proof(**proof_fields(spec["proof"], tensors, _PROOF)),
     )
-
-
-def _uncertainty(entry: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Uncertainty | None:
-    if entry is None:
-        return None
-    parts = {name: tensors[f"uncertainty.{name}"] for name in _UNCERTAINTY}
-    return Uncertainty(z=tensors["z"].double(), output=_output(entry["output"]), **parts)
-
-
-def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
-    """Name and numbers of an activation; None for a class of the user's own, which a file cannot name."""
-    if phi is None or not in_files(phi):
-        return None
-    inner, *rescaling = phi.parts
-    numbers = [None if number in (inf, -inf) else number for number in inner.parameters.values()]
-    return {"name": inner.name, "numbers": numbers} | ({"rescaling": rescaling} if inner is not phi else {})
-
-
-def _output(words: dict[str, Any] | None) -> AbstractActivation | None:
-    if words is None:
-        return None
-    inner = {kind.name: kind for kind in KINDS}[words["name"]].of(*words["numbers"])
-    return rescaled(inner, *words["rescaling"]) if "rescaling" in words else inner
 
 
 def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .result import Inversion
 
-SIGNAL, SLOPE, NONE = "signal units", "signal / latent units", ""
+SIGNAL, LATENT, SLOPE, NONE = "signal units", "latent units", "signal / latent units", ""
 
 
 def array(values: Tensor | np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def columns(inversion: "Inversion") -> dict[str, tuple[np.ndarray, str]]:
     """What is known of each signal, `(N,)` each, and its unit."""
     verdict = inversion.verdict
     found: dict[str, tuple[Any, str]] = {
-        "status": (verdict.status, NONE),
+        "status": (inversion.status, NONE),
         "misfit": (verdict.misfit, SIGNAL),
         "relative misfit": (verdict.relative_misfit, NONE),
         "size": (verdict.size, SIGNAL),
@@ -42,6 +42,16 @@ def columns(inversion: "Inversion") -> dict[str, tuple[np.ndarray, str]]:
     if inversion.uncertainty is not None:
         spread = inversion.uncertainty
         found |= {"sigma": (spread.sigma, SIGNAL), "sigma error": (spread.sigma_error, SIGNAL), "dof": (spread.dof, NONE)}
+    if (proof := inversion.proof) is not None:
+        found |= {
+            "proof": (proof.status, NONE),
+            "proved bound": (proof.bound, SIGNAL),
+            "proved gap": (proof.gap, NONE),
+            "unique": (proof.unique, NONE),
+            "out of range": (proof.out_of_range, NONE),
+            "improved": (proof.improved, NONE),
+            "latent radius": (proof.radius, LATENT),
+        }
     return {name: (array(value), unit) for name, (value, unit) in found.items()}
 
 
@@ -74,7 +84,7 @@ def page(inversion: "Inversion") -> str:
     signals = array(inversion.signal)
     images, scale = inline_pictures(signals.reshape(len(inversion), -1)[:shown])
     rows = [
-        [i, *([Markup(images[i])] if images else []), verdict.status[i], number(verdict.relative_misfit[i]),
+        [i, *([Markup(images[i])] if images else []), inversion.status[i], number(verdict.relative_misfit[i]),
          "yes" if verdict.determined[i] else "no", inversion.used[i] if inversion.used else ""]
         for i in range(shown)
     ]  # fmt: skip

@@ -27,6 +27,7 @@ from ..measurement.entries import Mask
 from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import output_range
+from .proofs import proof_part
 from .rendering import render
 from .spreads import spread_part
 from .svg import (
@@ -204,6 +205,7 @@ def _render(page: _Page) -> str:
         snr=_snr_part(page),
         misfit=_misfit_part(page),
         spread=spread_part(page.inversion, page.shown, page.charted, page.true_z),
+        proof=proof_part(page.inversion, page.shown, page.charted),
         layers=_layer_part(page),
         supports=_support_part(page),
         singular=_singular_part(page),
