@@ -37,8 +37,9 @@ from tqdm import tqdm
 
 import cvxinv.exact.opening as opening
 import cvxinv.exact.prove as proving
-from cvxinv.exact.proof import PROVED, Proof
 from cvxinv.exact.search import Search
+from cvxinv.inversion.moments import PROVED
+from cvxinv.inversion.proof import Proof
 from cvxinv.inversion.steps.newton import descend
 from cvxinv.inversion.task import Task, make_task
 
