@@ -6,7 +6,7 @@ docs/checking.md describes the files. u_1 = W_1 z + b_1, x_l = max(u_l, s_l u_l)
 squared misfit of z is |A (W x_H + b) - y|^2 over what was seen, plus |E z - m|^2 where a prior adds rows; z = V c.
 
 A node holds limits of c and of every u that hold for each better z of the box in the node: whose squared misfit is at most
-`level`. From the file come v and lam >= 0, of which any do; limits are computed here, by integers, rounded outward at
+`level`. From the file come v and lam >= 0, of which any do; all limits are computed here, by integers, rounded outward at
 2^-64 of a layer's size. With l <= u <= h the limits of an undecided unit and a >= (h - s l) / (h - l)
 
     t_i(w) >= 0:    x - s u,   x - u,   a (u - l) + s l - x,   u - l and h - u of decided units,   c - low,   high - c
@@ -743,11 +743,12 @@ class _Relaxed:
         three = zip(zs, self.flam, self.froom, strict=True)
         rows = [(sign * z, 2 * lam, room) for z, lam, room in three if sign * z > 2 * least * lam]
         at = lambda k: k * D + alpha * alpha / (4 * k) + sum([(z - k * l) * r for z, l, r in rows if z > k * l])  # noqa: E731
-        low, high = least, max([least, *(z / l for z, l, _ in rows if l > 0)])
-        for _ in range(12):  # convex in k
+        free = max([least, *(z / l for z, l, _ in rows if l > 0)])
+        low, high = least, free
+        for _ in range(16):  # unimodal in k
             one, two = low * (high / low) ** 0.382, low * (high / low) ** 0.618
             low, high = (low, two) if at(one) < at(two) else (one, high)
-        best = min((low, high, least), key=at)
+        best = min((low, high, least, free), key=at)
         need(1e-200 < best < 1e200, "numbers of usual size")
         k, total, limit = Fraction(best), 0, 2 * best * (1 - 1e-9)
         m, e = k.numerator, k.denominator.bit_length() - 1

@@ -1042,7 +1042,7 @@ def test_python_blocks_of_the_docs_run_in_order(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "checking"}
     blocks = re.findall(r"^```python\n(.*?)^```\s*$", DOCS.read_text(), re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, str(DOCS), "exec"), namespace)
 

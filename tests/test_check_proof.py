@@ -1,16 +1,29 @@
 """Proof files: the checker accepts what `prove` writes, in exact arithmetic, and refuses what is no longer proved."""
 
+import base64
+import json
 import math
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv.check import Verdict
+from cvxinv import check, check_fits, check_inversion, check_proof
+from cvxinv.check import RefusedError, Verdict
 from cvxinv.check_proof import check_file
+from cvxinv.command import cli
 from cvxinv.exact.prove import prove
 from cvxinv.inversion.proof import Proof
 
@@ -33,10 +46,10 @@ def network(seed: int, depth: int, slope: float, width: int = 6, d: int = 8) -> 
     return ci.load_generator(nn.Sequential(*layers[:-1]))
 
 
-def logged(path: Path, case: tuple[int, float, float, float], seed: int, **options: object) -> Proof:
+def logged(path: Any, case: tuple[int, float, float, float], seed: int, width: int = 6, **options: Any) -> Proof:
     """A proof of a random case, its log at the path."""
     depth, slope, noise, hidden = case
-    G, draw = network(seed, depth, slope), torch.Generator().manual_seed(seed + 1)
+    G, draw = network(seed, depth, slope, width), torch.Generator().manual_seed(seed + 1)
     z = torch.randn(1, G.latent_dim, generator=draw, dtype=torch.float64)
     y = G(z) * (1 + noise * torch.randn(1, 8, generator=draw, dtype=torch.float64))
     mask = torch.rand(8, generator=draw) >= hidden if hidden else None
@@ -55,3 +68,300 @@ def test_what_is_proved_is_accepted_in_exact_arithmetic(tmp_path, case):
     assert claims(verdicts) == list(proof.status) + ["unique"] * bool(proof.unique[0])
     assert all(verdict.accepted for verdict in verdicts), verdicts
     assert "in exact arithmetic" in verdicts[0].words
+
+
+def test_a_signal_a_mask_and_a_prior_of_their_own_are_in_the_file(tmp_path):
+    """Three signals at once, by a matrix of measurements, with a Gaussian prior."""
+    path, G = tmp_path / "one.json", network(3, 1, 0.0)
+    draw = torch.Generator().manual_seed(4)
+    z, A = (torch.randn(*size, generator=draw, dtype=torch.float64) for size in ((3, 2), (6, 8)))
+    y = G(z) @ A.T + 0.1 * torch.randn(3, 6, generator=draw, dtype=torch.float64)
+    options = {"measurement": A, "noise": ("gaussian", 0.1), "prior": ci.Gaussian(1.0)}
+    proof = prove(G, y, z, **options, log=path, time_limit=None)
+    verdicts = check_file(path)
+    assert [v.signal for v in verdicts if v.claim == "proved_optimal"] == [0, 1, 2]
+    assert proof.proved.all() and all(v.accepted for v in verdicts), verdicts
+    content = json.loads(path.read_text())
+    f = torch.tensor(numbers(content["f"]), dtype=torch.float64)
+    assert torch.allclose(f, proof.misfit**2, rtol=1e-8) and content["extra"][0]["shape"] == [2] and content["A"]
+
+
+def test_a_file_saved_again_and_loaded_is_accepted_again(tmp_path):
+    path, again = tmp_path / "one.json", tmp_path / "two.json"
+    logged(path, CASES[5], 0)
+    again.write_text(json.dumps(json.loads(path.read_text()), indent=None, sort_keys=True))
+    assert check_file(path) == check_file(again) and all(v.accepted for v in check_file(again))
+
+
+def test_two_searches_write_the_same_file(tmp_path):
+    first, second = tmp_path / "one.json", tmp_path / "two.json"
+    for path in (first, second):
+        logged(path, CASES[4], 0)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_search_that_was_stopped_claims_what_it_has(tmp_path):
+    path = tmp_path / "one.json"
+    proof = logged(path, CASES[6], 0, callback=lambda moment: True)
+    verdicts = check_file(path)
+    assert proof.status[0] == "bounded" and claims(verdicts) == ["bounded"] and verdicts[0].accepted
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_any_arithmetic(tmp_path):
+    with pytest.raises(ValueError, match="make its folder first"):
+        logged(tmp_path / "none" / "one.json", CASES[0], 0)
+    with pytest.raises(TypeError, match="expected log as a path, got 3"):
+        logged(3, CASES[0], 0)
+    with pytest.raises(ValueError, match="expected an l2 misfit and an output of lines"):
+        logged(tmp_path / "one.json", CASES[0], 0, noise=("linf", 0.1))
+
+
+def test_the_command_and_the_four_files_alone_say_the_same(tmp_path):
+    logged(tmp_path / "one.json", CASES[1], 0)
+    content = json.loads((tmp_path / "one.json").read_text())
+    (tmp_path / "two.json").write_text(json.dumps(content | {"f": text([0.0])}))
+    (tmp_path / "bad.json").write_text(json.dumps(content | {"trees": [[]]}))
+    for module in (check, check_fits, check_inversion, check_proof):
+        shutil.copy(module.__file__, tmp_path)
+    for name, code, words in (("one", 0, " accepted"), ("two", 1, "z has a squared misfit"), ("bad", 2, "refused: ")):
+        alone = [sys.executable, "-E", "-s", "-S", "check_proof.py", f"{name}.json"]
+        done = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True)
+        told = CliRunner().invoke(cli.app, ["check", str(tmp_path / f"{name}.json")])
+        assert (done.returncode, done.stderr, told.exit_code) == (code, "", code) and words in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree[0]["rounds"][0].update(units="?" * 8),
+        lambda tree: tree[0]["rounds"][0].update(theta="x"),
+        lambda tree: tree[0]["rounds"][0].update(v=text([math.nan])),
+        lambda tree: tree[0]["rounds"][0].update(lam=text([1e300] * 30)),
+        lambda tree: tree[0].update(split={"unit": [9, 0], "children": [1, 2]}),
+        lambda tree: tree[0].update(split={"half": 0, "at": text([0.0]), "children": [1, 1]}),
+        lambda tree: tree[0].update(split={"half": 0, "at": text([0.0]), "children": [0, 1]}),
+        lambda tree: tree.append({"rounds": [], "split": None}),
+        lambda tree: tree[0].update(more=1),
+        lambda tree: tree.insert(0, 3),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, change):
+    path, content = tmp_path / "one.json", json.loads(originals()[0])
+    change(content["trees"][0])
+    path.write_text(json.dumps(content))
+    with pytest.raises(RefusedError) as found:
+        check_file(path)
+    assert "\n" not in str(found.value)
+
+
+# --- files that were changed ----------------------------------------------------------------------
+
+SMALL = [(1, 0.0, 0.1, 0.0), (1, 0.2, 0.3, 0.0), (2, 0.0, 0.3, 0.0), (2, 0.2, 0.01, 0.0)]
+
+
+@cache
+def originals() -> list[str]:
+    """Proof files of small nets, as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, texts = Path(folder) / "one.json", []
+        for seed, case in enumerate(SMALL):
+            logged(path, case, seed, width=4)
+            texts.append(path.read_text())
+        return texts
+
+
+def text(values: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}d", *values)).decode()
+
+
+def numbers(packed: str) -> list[float]:
+    raw = base64.b64decode(packed)
+    return list(struct.unpack(f"<{len(raw) // 8}d", raw))
+
+
+def nudged(entry: dict[str, Any] | list[Any], key: Any, draw: random.Random) -> None:
+    """One number of an array changed: by a little, by much, its sign, 0."""
+    values = numbers(entry[key])
+    k = draw.randrange(len(values)) if values else None
+    if k is not None:
+        scale = max(map(abs, values)) or 1.0
+        x = values[k]
+        values[k] = draw.choice([x * 1.01, x * 0.5, x * 3, -x, 0.0, x + scale, x - 0.1 * scale, x * (1 + 1e-7)])
+    entry[key] = text(values)
+
+
+def mutate(content: dict[str, Any], kind: str, draw: random.Random) -> None:
+    tree = content["trees"][0]
+    rounds = [told for node in tree for told in node["rounds"]]
+    splits = [node["split"] for node in tree if node["split"] is not None]
+    if kind in ("v", "lam", "limits", "theta"):
+        nudged(draw.choice(rounds), kind, draw)
+    elif kind == "all":  # multipliers scaled, and a bound above what is true
+        told = draw.choice(rounds)
+        told["lam"] = text([x * draw.choice([0.0, 0.5, 2.0, 10.0]) for x in numbers(told["lam"])])
+        content["bound"] = text([min(numbers(content["level"])[0], numbers(content["bound"])[0] * 1.001)])
+    elif kind == "marks":
+        told = draw.choice(rounds)
+        marks = list(told["units"])
+        draw.shuffle(marks)
+        told["units"] = "".join(marks)
+    elif kind == "tree" and splits:
+        split = draw.choice(splits)
+        change = draw.choice(["children", "other", "none"])
+        if change == "children":
+            split["children"] = split["children"][:1] * 2
+        elif change == "other" and "unit" in split:
+            split["unit"][1] = (split["unit"][1] + 1) % 4
+        else:
+            draw.choice([node for node in tree if node["split"] is not None])["split"] = None
+    elif kind == "rounds":
+        del draw.choice([node for node in tree if node["rounds"]])["rounds"][0]
+    elif kind in ("W", "b"):
+        nudged(draw.choice(content["layers"]), kind, draw)
+    elif kind == "claims":
+        key, factor = draw.choice(
+            [("bound", 1.01), ("f", 0.99), ("gap", 1e-3), ("level", 0.9), ("level", 1.1), ("bound", 0.99)]
+        )
+        content[key] = text([x * factor for x in numbers(content[key])])
+    elif kind == "words":
+        key, value = draw.choice([("unique", True), ("status", "proved_optimal"), ("seen", "+" * 7 + ".")])
+        content[key] = [value]
+    else:
+        nudged(content, draw.choice(["y", "z", "box", "V"]), draw)
+
+
+MUTATIONS = ("v", "lam", "limits", "theta", "all", "marks", "tree", "rounds", "W", "b", "claims", "words", "data")
+
+
+class Truth:
+    """The network of a file, in floating point, and many latents of its box, the best ones led downhill."""
+
+    def __init__(self, content: dict[str, Any], count: int = 4000) -> None:
+        tensor = lambda key: torch.tensor(numbers(content[key]), dtype=torch.float64)  # noqa: E731
+        self.n0, k = content["shape"][1], content["shape"][3]
+        self.layers = []
+        for layer in content["layers"]:
+            W = torch.tensor(numbers(layer["W"]), dtype=torch.float64).reshape(layer["shape"])
+            s = None if layer["slope"] is None else torch.tensor(numbers(layer["slope"]), dtype=torch.float64)
+            self.layers.append((W, torch.tensor(numbers(layer["b"]), dtype=torch.float64), s))
+        self.seen = torch.tensor([mark == "+" for mark in content["seen"][0]])
+        self.y, self.z, self.V = tensor("y").reshape(-1, k)[0], tensor("z")[: self.n0], tensor("V").reshape(self.n0, self.n0)
+        self.low, self.high = tensor("box").reshape(2, self.n0)
+        self.f, self.gap, self.bound = (float(tensor(key)[0]) for key in ("f", "gap", "bound"))
+        draw = torch.Generator().manual_seed(0)
+        share = torch.rand(count, self.n0, generator=draw, dtype=torch.float64)
+        points = torch.cat([self.low + share * (self.high - self.low), self.z + 0.03 * (share - 0.5), self.z[None]])
+        self.points = points.clamp(self.low, self.high)
+
+    def units(self, z: torch.Tensor) -> list[torch.Tensor]:
+        """Pre-activations of all layers, then the signal."""
+        found = []
+        for W, b, s in self.layers:
+            found.append(z @ W.T + b)
+            z = found[-1] if s is None else torch.maximum(found[-1], s * found[-1])
+        return found
+
+    def misfits(self, z: torch.Tensor) -> torch.Tensor:
+        return ((self.units(z)[-1] - self.y)[:, self.seen] ** 2).sum(1)
+
+    def least(self) -> float:
+        """The smallest squared misfit found in the box."""
+        z = self.points[self.misfits(self.points).argsort()[:20]]
+        step = (self.high - self.low).max() / 30
+        draw = torch.Generator().manual_seed(1)
+        for _ in range(60):
+            tried = z[:, None] + step * torch.randn(len(z), 30, self.n0, generator=draw, dtype=torch.float64)
+            tried = torch.cat([z[:, None], tried], 1).clamp(self.low, self.high)
+            values = self.misfits(tried.reshape(-1, self.n0)).reshape(len(z), -1)
+            z, step = tried[torch.arange(len(z)), values.argmin(1)], step * 0.85
+        return float(self.misfits(z).min())
+
+    def holds(self, status: str) -> bool:
+        """Whether the claims stand up to all this."""
+        own = float(self.misfits(self.z[None])[0])
+        tiny = 1e-22 * float((self.y[self.seen] ** 2).sum())
+        near = status != "proved_optimal" or self.bound >= (1 - self.gap) * (1 - 2e-9) * own - tiny
+        return own <= self.f * (1 + 1e-9) + tiny and self.least() >= self.bound * (1 - 1e-9) - tiny and near
+
+
+def verdict_of(path: Path, content: dict[str, Any]) -> bool:
+    """Whether all claims of a changed file are accepted."""
+    path.write_text(json.dumps(content))
+    try:
+        return all(verdict.accepted for verdict in check_file(path))
+    except RefusedError:
+        return False
+
+
+def test_two_hundred_changed_files_are_refused_unless_still_true(tmp_path):
+    draw, refused = random.Random(0), dict.fromkeys(MUTATIONS, 0)
+    for k in range(208):
+        kind, content = MUTATIONS[k % len(MUTATIONS)], json.loads(originals()[k // len(MUTATIONS) % len(SMALL)])
+        mutate(content, kind, draw)
+        accepted = verdict_of(tmp_path / "one.json", content)
+        refused[kind] += not accepted
+        assert not accepted or Truth(content).holds(content["status"][0]), f"{k}, {kind}: accepted, and false"
+    # multipliers that still prove it are none the worse; of these kinds most change what is claimed
+    assert sum(refused.values()) >= 100 and all(refused[kind] >= 8 for kind in ("W", "b", "all", "tree", "data")), refused
+
+
+@pytest.mark.parametrize("number", range(len(SMALL)))
+def test_a_looser_claim_is_accepted_and_a_tighter_one_refused(tmp_path, number):
+    path, content = tmp_path / "one.json", json.loads(originals()[number])
+    bound, f = numbers(content["bound"])[0], numbers(content["f"])[0]
+    assert verdict_of(path, content)
+    assert verdict_of(path, content | {"f": text([f * 1.5])})
+    assert verdict_of(path, content | {"bound": text([bound / 2]), "status": ["bounded"], "unique": [False]})
+    assert verdict_of(path, content | {"gap": text([0.01])})
+    assert not verdict_of(path, content | {"bound": text([bound / 2])}), "the gap is wider than stated"
+    assert not verdict_of(path, content | {"bound": text([f * 1.01])})
+    assert not verdict_of(path, content | {"f": text([f * 0.99])})
+
+
+# --- what every round proves ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(SMALL)))
+def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_path, monkeypatch, number):
+    """A level of four times f, v and lam changed at random: latents that are better stay within all limits."""
+    content, draw = json.loads(originals()[number]), random.Random(number)
+    f = numbers(content["f"])[0]
+    content |= {"level": text([4 * f]), "bound": text([0.0]), "status": ["bounded"], "unique": [False]}
+    tree = content["trees"][0]
+    for node in tree:
+        for told in node["rounds"]:
+            told["v"] = text([x * draw.choice([1, 1, 1, 1.3]) for x in numbers(told["v"])])
+            told["lam"] = text([x * draw.choice([0, 0.5, 1, 1, 2]) for x in numbers(told["lam"])])
+    content["trees"] = [[{"rounds": [told for node in tree[:4] for told in node["rounds"]], "split": None}]]
+    truth = Truth(content, 20000)
+    near = truth.z + 0.5 * torch.randn(20000, truth.n0, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    points = torch.cat([truth.points, near.clamp(truth.low, truth.high)])
+    points = points[truth.misfits(points) <= 4 * f]
+    c, units = torch.linalg.solve(truth.V, points.T).T, truth.units(points)[:-1]
+    seen = {"points": 0, "rounds": 0}
+
+    def within(proof: Any, node: Any) -> torch.Tensor:
+        kept = torch.ones(len(points), dtype=torch.bool)
+        for values, (lo, hi), E in zip([c, *units], [node.c, *node.u], [proof.Ec, *proof.Eu], strict=True):
+            lo, hi = (torch.tensor([math.ldexp(x, -E) for x in side], dtype=torch.float64) for side in (lo, hi))
+            kept &= ((values >= lo - 1e-9) & (values <= hi + 1e-9)).all(1)
+        return kept
+
+    relaxed, contract = check_proof._Proof.relaxed, check_proof._Proof.contract
+
+    def checked_relaxed(self: Any, node: Any, told: dict[str, Any]) -> Any:
+        rel = relaxed(self, node, told)
+        assert rel.D >= 0 or not within(self, node).any()
+        return rel
+
+    def checked_contract(self: Any, node: Any, rel: Any) -> None:
+        before = within(self, node)
+        contract(self, node, rel)
+        assert (within(self, node) | ~before).all()
+        seen["points"], seen["rounds"] = seen["points"] + int(before.sum()), seen["rounds"] + 1
+
+    monkeypatch.setattr(check_proof._Proof, "relaxed", checked_relaxed)
+    monkeypatch.setattr(check_proof._Proof, "contract", checked_contract)
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(content))
+    assert check_file(path)[0].accepted and seen["points"] > 100 and seen["rounds"] > 0, seen

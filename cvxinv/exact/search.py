@@ -206,7 +206,9 @@ class Search:
         shrunk = replace(shrunk, bound=bound)
         gone = (found.D < 0) | shrunk.empty
         left = shrunk.undecided
-        little = shrunk.room > SHRINKS * before
+        # what is logged is not tightened, and goes on for less
+        share = torch.where(left >= FEW, STUCK, SHRINKS) if self.log is not None else SHRINKS
+        little = shrunk.room > share * before
         close = bound >= self.enough[owner]
         keep = ~gone & close & ((left == 0) | little | (self.gap[owner] > FINE))
         if keep.any():
