@@ -1,0 +1,212 @@
+"""Proofs for generators whose relaxations do not fit: affine forms with remainders, pushed through the maps as they are.
+
+    x_l(z) in  G_l c + g_l +- e_l   (entrywise, e_l >= 0)   for every z = V c of the box
+
+A map gives W G, W g + b, |W| e; a unit with limits l < 0 < h of its form, a = (h - s l) / (h - l), gives max(u, s u) in a
+u + d +- d with d = (a - s) (-l) / 2, half of what its chord exceeds it by; decided units are as they are. The signal's
+rows, behind the measurement and, for an S-shaped output, as lines below the misfit (`opening`), are r(z) in J c - q +- e,
+so that
+
+    every better latent has |J c - q| <= level^(1/2) + |e|,       every latent of the box a misfit >= (min |J c - q| -
+    |e|)_+
+
+The first is an ellipsoid about the least-squares point: with the singular values S_k of J and V its right singular
+vectors at the best latent known, |c_k - c*_k| <= rho / S_k, rho^2 = (level^(1/2) + |e|)^2 - min |J c - q|^2. That box
+gives smaller remainders, and so on. Where the box is small enough to begin with all units are decided in the end, and the
+best latent is the only one. Costs n0 products with each map a round, memory n0 numbers per unit. Rounding is added to e
+and to rho.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator.chain import Generator
+from ..inversion.task import Task
+from ..lengths import lengths
+from ..measurement.abstract import AbstractMeasurement
+from .network import MOST_ENTRIES
+from .opening import behind_output
+from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
+
+_ROUNDING = 1e-13
+ROUNDS = 100
+_MOST_UNITS = 4000  # hidden units that a relaxation takes
+_STALLS = 0.999  # of its size: what a round must bring the box to, for another one
+
+
+@dataclass(frozen=True)
+class Form:
+    """G `(m, n0)`, g and e `(m,)`: what is affine in c, its constant, and the remainder."""
+
+    G: Tensor
+    g: Tensor
+    e: Tensor
+
+    def limits(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest values over a box, `(m,)` each."""
+        middle, radius = (low + high) / 2, (high - low) / 2
+        value, reach = self.G @ middle + self.g, self.G.abs() @ radius + self.e
+        reach = reach + _ROUNDING * (self.G.abs() @ middle.abs() + self.g.abs() + reach)
+        return value - reach, value + reach
+
+
+@dataclass
+class Whole:
+    """What rounds found of one signal: bound (squared), box of c, undecided units per layer, whether J has full rank."""
+
+    bound: float
+    low: Tensor
+    high: Tensor
+    undecided: list[int]
+    determined: bool
+    rounds: int
+
+
+def bounded(task: Task, V: Tensor, low: Tensor, high: Tensor, level: float, enough: float, deadline: float) -> Whole:
+    """Rounds for a task of one signal; V `(n0, n0)`, the box of c `(n0,)`, level and enough in squared signal units."""
+    generator = task.generator
+    assert isinstance(generator, Generator)
+    found = Whole(0.0, low, high, [], False, 0)
+    for _ in range(ROUNDS):
+        form, undecided = _forms(generator, V, found.low, found.high)
+        form = _seen(task, form, found.low, found.high, level)
+        Q, R = torch.linalg.qr(form.G)
+        U, S, Wt = torch.linalg.svd(R)
+        keep = S > 1e-10 * S[0]
+        t = U.mT @ (Q.mT @ -form.g)
+        centre = Wt.mT[:, keep] @ (t[keep] / S[keep])
+        rest = float(lengths((form.g + form.G @ centre)[None]))
+        size = float(lengths(form.g[None]) + lengths((form.G.abs() @ centre.abs())[None]))
+        e = float(lengths(form.e[None])) + _ROUNDING * size
+        inside = max(rest - e, 0.0) ** 2
+        found.rounds += 1
+        found.undecided, found.determined = undecided, bool(keep.all()) and form.G.shape[0] >= form.G.shape[1]
+        found.bound = max(found.bound, min(inside, level))
+        rho2 = (level**0.5 + e) ** 2 - max(rest - _ROUNDING * size, 0.0) ** 2
+        if rho2 < 0:
+            found.bound = level
+            break
+        if not bool(keep.all()):
+            break
+        reach = rho2**0.5 * lengths(Wt.mT / S) * (1 + 1e-9) + 1e-13 * centre.abs()
+        before = found.high - found.low
+        lower, upper = torch.maximum(found.low, centre - reach), torch.minimum(found.high, centre + reach)
+        if bool((lower > upper + 1e-12 * (1 + centre.abs())).any()):
+            found.bound = level  # no better latent is in the box
+            break
+        found.low, found.high = torch.minimum(lower, upper), torch.maximum(lower, upper)
+        shrunk = float(((found.high - found.low) / before.clamp(min=1e-300)).min())
+        if shrunk > _STALLS or (found.bound >= enough and not sum(undecided)) or time.perf_counter() > deadline:
+            break
+    return found
+
+
+def fits(generator: Generator) -> bool:
+    """Whether relaxations of the generator fit, so that the search can prove more than these rounds."""
+    sizes = [generator.latent_dim, *(layer.W.m for layer in generator.layers)]
+    return max(a * b for a, b in pairwise(sizes)) <= MOST_ENTRIES and sum(sizes[1:-1]) <= _MOST_UNITS
+
+
+def proved(
+    task: Task, z: Tensor, good: Tensor, sides: tuple[Tensor, Tensor], gap: float, deadline: float, began: float
+) -> Proof:
+    """The proof of every signal by itself; z `(S, n0)`, inside the box. Raises ValueError for other misfits than l2."""
+    norm = "l2" if task.noise is None else task.noise.norm
+    if task.weighed or norm not in ("l2", "gaussian"):
+        raise ValueError(
+            f"expected an l2 misfit without a prior for a generator of {task.generator.widest} units in a layer, got {norm}"
+            f"{' and a prior' if task.weighed else ''}; others are proved for at most {_MOST_UNITS} hidden units"
+        )
+    S, n0 = z.shape
+    f, every, history = task.merit(z).square(), list[Whole](), list[Moment]()
+    precision = (1e-13 * task.size) ** 2
+    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
+    bound, undecided = torch.zeros(S).to(f), [0] * S
+    layers = sum(layer.activation.kinked for layer in task.generator.layers)
+    low, high = sides[0].expand(S, -1).clone(), sides[1].expand(S, -1).clone()
+    for k in range(S):
+        part = task.take(slice(k, k + 1))
+        _, J = part.linearize(z[k : k + 1])
+        V = torch.linalg.svd(J[0], full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J[0].mT @ J[0]).Vh.mT
+        centre, reach = V.mT @ middle, V.abs().mT @ half
+        reach = reach + 1e-12 * (reach + V.abs().mT @ middle.abs())
+        start = centre - reach, centre + reach
+        level, enough = float(f[k] * (1 + 1e-9) + precision[k]), float((1 - gap) * f[k])
+        late = not bool(good[k]) or time.perf_counter() > deadline
+        found = Whole(0.0, *start, [0] * layers, False, 0) if late else bounded(part, V, *start, level, enough, deadline)
+        every.append(found)
+        c, r = (found.low + found.high) / 2, (found.high - found.low) / 2
+        low[k] = torch.maximum(sides[0], V @ c - V.abs() @ r)
+        high[k] = torch.minimum(sides[1], V @ c + V.abs() @ r)
+        bound[k], undecided[k] = min(found.bound, float(f[k])), sum(found.undecided)
+        seconds = time.perf_counter() - began
+        history.append(Moment(seconds, tuple(bound.sqrt().tolist()), tuple(f.sqrt().tolist()), tuple(undecided)))
+    tiny = f <= 1e4 * precision
+    enough_ = ((bound >= (1 - gap) * f) | tiny) & good
+    status = np.where(good.cpu().numpy(), np.where(enough_.cpu().numpy(), PROVED, BOUNDED), NOTHING)
+    rank = torch.tensor([found.determined and not sum(found.undecided) and found.rounds > 0 for found in every])
+    unique = rank & enough_.cpu()
+    out = torch.zeros(S, dtype=torch.bool)
+    if task.noise is not None and not task.stated:
+        out = (bound.sqrt() > task.noise.bound * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
+    counts = torch.tensor([found.undecided or [0] * layers for found in every])
+    rounds = torch.tensor([found.rounds for found in every])
+    return Proof(
+        z, f.sqrt(), bound.sqrt(), status.astype("<U16"), unique, out, torch.zeros(S, dtype=torch.bool), low, high, counts,
+        (rounds > 0).long(), rounds, task.size, sides, time.perf_counter() - began, tuple(history), {"gap": gap},
+    )  # fmt: skip
+
+
+def _forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[Form, list[int]]:
+    """The form of the last layer's pre-activations (or of the signal, behind a kinked output), and undecided units."""
+    n0 = len(low)
+    form, counts = Form(V, torch.zeros_like(low), torch.zeros_like(low)), list[int]()
+    last = len(generator.layers) - 1
+    for index, layer in enumerate(generator.layers):
+        size = torch.maximum(*(x.abs() for x in form.limits(low, high)))
+        columns = torch.cat([form.G.mT, form.g[None]])
+        there = layer.W(columns)
+        magnitude = layer.W.magnitude()
+        e, wide = magnitude(torch.stack([form.e, size]))
+        form = Form(there[:n0].mT, there[n0] + layer.b, e + _ROUNDING * (wide + layer.b.abs()))
+        phi = layer.activation
+        if phi.linear or (index == last and not phi.kinked):
+            continue
+        kinks, slopes = phi.pieces or ((), ())
+        if not phi.elementwise or tuple(kinks) != (0.0,) or slopes[1] != 1.0 or not 0 <= slopes[0] <= 1:
+            raise TypeError(f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]")
+        s, (lo, hi) = slopes[0], form.limits(low, high)
+        und = (lo < 0) & (hi > 0)
+        counts.append(int(und.sum()))
+        a = torch.where(und, (hi - s * lo) / (hi - lo).clamp(min=1e-300), torch.where(lo >= 0, 1.0, s))
+        half = torch.where(und, (a - s) * -lo / 2, 0.0)
+        form = Form(a[:, None] * form.G, a * form.g + half, a * form.e + half * (1 + 1e-12))
+    return form, counts
+
+
+def _seen(task: Task, form: Form, low: Tensor, high: Tensor, level: float) -> Form:
+    """The form of what the misfit squares, J c - q with its remainders."""
+    measurement, phi = task.measurement, task.generator.output
+    if phi.linear or phi.kinked:
+        G, g = measurement.push(form.G[None])[0], measurement.observe(form.g[None])[0]
+        return Form(G, g - task.y[0], _magnitude(measurement, form.e))
+    limits, fitted = behind_output(phi, task)
+    below, above = form.limits(low, high)
+    lower, upper = (side[0] for side in limits(torch.tensor([level]).to(form.g)))
+    lower, upper = torch.maximum(lower, below), torch.minimum(upper, above)
+    owner = torch.zeros(1, dtype=torch.long, device=form.g.device)
+    m, c = (x[0] for x in fitted(owner, torch.minimum(lower, upper)[None], torch.maximum(lower, upper)[None]))
+    return Form(m[:, None] * form.G, m * form.g - c, m * form.e)
+
+
+def _magnitude(measurement: AbstractMeasurement, e: Tensor) -> Tensor:
+    """|A| e, `(k,)`."""
+    if measurement.pixelwise:
+        return measurement.observe(e[None])[0]
+    A = measurement.push(torch.eye(len(e)).to(e)[None])[0]
+    return A.abs() @ e
