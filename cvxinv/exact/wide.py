@@ -73,7 +73,7 @@ def bounded(task: Task, V: Tensor, low: Tensor, high: Tensor, level: float, enou
     assert isinstance(generator, Generator)
     found = Whole(0.0, low, high, [], False, 0)
     for _ in range(ROUNDS):
-        form, undecided = _forms(generator, V, found.low, found.high)
+        form, undecided = forms(generator, V, found.low, found.high)
         form = _seen(task, form, found.low, found.high, level)
         Q, R = torch.linalg.qr(form.G)
         U, S, Wt = torch.linalg.svd(R)
@@ -94,14 +94,15 @@ def bounded(task: Task, V: Tensor, low: Tensor, high: Tensor, level: float, enou
         if not bool(keep.all()):
             break
         reach = rho2**0.5 * lengths(Wt.mT / S) * (1 + 1e-9) + 1e-13 * centre.abs()
-        before = found.high - found.low
+        before = (found.high - found.low).clamp(min=1e-300)
         lower, upper = torch.maximum(found.low, centre - reach), torch.minimum(found.high, centre + reach)
         if bool((lower > upper + 1e-12 * (1 + centre.abs())).any()):
             found.bound = level  # no better latent is in the box
             break
         found.low, found.high = torch.minimum(lower, upper), torch.maximum(lower, upper)
-        shrunk = float(((found.high - found.low) / before.clamp(min=1e-300)).min())
-        if shrunk > _STALLS or (found.bound >= enough and not sum(undecided)) or time.perf_counter() > deadline:
+        shrunk = float(((found.high - found.low) / before).min())
+        done = found.bound >= enough and not sum(undecided)
+        if shrunk > (0.5 if done else _STALLS) or time.perf_counter() > deadline:
             break
     return found
 
@@ -162,7 +163,7 @@ def proved(
     )  # fmt: skip
 
 
-def _forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[Form, list[int]]:
+def forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[Form, list[int]]:
     """The form of the last layer's pre-activations (or of the signal, behind a kinked output), and undecided units."""
     n0 = len(low)
     form, counts = Form(V, torch.zeros_like(low), torch.zeros_like(low)), list[int]()
