@@ -184,7 +184,7 @@ def forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[F
         s, (lo, hi) = slopes[0], form.limits(low, high)
         und = (lo < 0) & (hi > 0)
         counts.append(int(und.sum()))
-        a = torch.where(und, (hi - s * lo) / (hi - lo).clamp(min=1e-300), torch.where(lo >= 0, 1.0, s))
+        a = torch.where(und, (hi - s * lo) / (hi - lo).clamp(min=1e-300), torch.where(lo >= 0, torch.ones_like(lo), s))
         half = torch.where(und, (a - s) * -lo / 2, 0.0)
         form = Form(a[:, None] * form.G, a * form.g + half, a * form.e + half * (1 + 1e-12))
     return form, counts
