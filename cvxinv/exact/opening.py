@@ -66,8 +66,7 @@ def opened(
     level = f * (1 + 1e-9) + (1e-13 * task.size) ** 2
     limits, fitted, weight = None, None, None
     if curved:
-        limits = _limits_behind(phi, task.y, seen)
-        fitted = _lines(phi, task.y, seen)
+        limits, fitted = behind_output(task)
     elif norm == "linf":
         limits = _limits_behind(None, task.y, seen)
         weight = _minimax_weights(J, task.residual(task.generator(z)), seen)
@@ -116,6 +115,14 @@ def _prior_rows(task: Task, V: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"expected a prior whose R is a sum of squares, got {task.prior!r}; use Gaussian, Box or Ball")
     sigma = task.noise.bound[:, None]
     return sigma[..., None] * (rows.S @ V), sigma * rows.t
+
+
+def behind_output(
+    task: Task,
+) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Limits of the signal's rows at levels, and their lines, of a task with an S-shaped output; see the module."""
+    phi, seen = task.generator.output, task.measurement.seen(task.N).to(task.y.device)
+    return _limits_behind(phi, task.y, seen), _lines(phi, task.y, seen)
 
 
 def _limits_behind(phi: AbstractActivation | None, y: Tensor, seen: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

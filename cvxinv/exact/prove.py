@@ -36,6 +36,7 @@ from .opening import check_misfit, opened
 from .refining import refined, stated_misfit
 from .search import FINE, Search
 from .watching import Bar, Record
+from .wide import check_wide, fits, rounds_of
 
 _BETTER = 1e-6  # of the squared misfit: what a latent must lower it by to be called a better one
 
@@ -88,6 +89,9 @@ def prove(
     asked = read_asked(generator, y, z, measurement=measurement, noise=noise, prior=prior, gap=gap, box=box)
     assert isinstance(asked.task.generator, Generator)
     check_misfit(asked.task)
+    if not fits(asked.task.generator):
+        check_wide(asked.task, log, checkpoint)
+        return _in_rounds(asked, noise, prior, limit, progress, callback)
     network, began = as_network(asked.task.generator).beside(asked.sides[0]), time.perf_counter()
     path, folder, kept = log_path(log, asked.task), None, None
     if path is not None and checkpoint is not None:
@@ -128,6 +132,16 @@ def _found(asked: Asked, noise: object, prior: object) -> Tensor:
 
 def _begun(network: Network, asked: Asked, start: Tensor, began: float) -> tuple[Search, Record]:
     """A search from latents, in the box and led to a local optimum near by, and what is recorded of it."""
+    best, good, first = _led(asked, start)
+    search = opened(network, asked.task, best, asked.sides, asked.gap)
+    search.open = search.open.take(good[search.open.owner])
+    record = Record(good, first, began)
+    record.add(_moment(search, record))
+    return search, record
+
+
+def _led(asked: Asked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents in the box and led to a local optimum near by, which are numbers, and squared misfits before that."""
     task, sides = asked.task, asked.sides
     good = task.usable & torch.isfinite(start).all(1)
     start = torch.where(good[:, None], start, 0.0).clamp(*sides)
@@ -138,11 +152,52 @@ def _begun(network: Network, asked: Asked, start: Tensor, began: float) -> tuple
     end = refined(task, start).clamp(*sides)
     end = end if task.prior is None else task.prior.project(end).clamp(*sides)
     better = (stated_misfit(task, end).square() < first * (1 - 1e-9)) & good
-    search = opened(network, task, torch.where(better[:, None], end, start), sides, asked.gap)
-    search.open = search.open.take(good[search.open.owner])
-    record = Record(good, first, began)
-    record.add(_moment(search, record))
-    return search, record
+    return torch.where(better[:, None], end, start), good, first
+
+
+def _in_rounds(
+    asked: Asked, noise: object, prior: object, limit: float, progress: bool | None, callback: Told | None
+) -> Proof:
+    """The proof of a generator whose relaxations do not fit, signal by signal (`wide`)."""
+    task, began = asked.task, time.perf_counter()
+    best, good, first = _led(asked, _found(asked, noise, prior) if asked.start is None else asked.start)
+    deadline, record = time.perf_counter() + limit, Record(good, first, began)
+    f = torch.where(good, stated_misfit(task, best), 0.0).square()
+    S, layers = task.N, sum(layer.activation.kinked for layer in task.generator.layers)
+    low, high = (side.expand(S, -1).clone() for side in asked.sides)
+    bound, precision, tiny = torch.zeros_like(f), (1e-13 * task.size) ** 2, f <= 1e4 * (1e-13 * task.size) ** 2
+    undecided, rounds = torch.zeros(S, layers, dtype=torch.long), torch.zeros(S, dtype=torch.long)
+    rank, open_, nan = torch.zeros(S, dtype=torch.bool), good.cpu().long(), torch.where(good, 0.0, torch.nan).cpu()
+
+    def reached() -> Tensor:
+        return ((bound >= (1 - asked.gap) * f) | (tiny & (rounds > 0).to(f.device))) & good
+
+    def moment() -> Moment:
+        ends = bound.sqrt().cpu() + nan, f.sqrt().cpu() + nan
+        gap = gap_of(*ends, task.size.cpu())
+        return Moment(record.seconds, *ends, gap, reached().cpu(), undecided.sum(1), open_.clone())
+
+    stopped = ""
+    record.add(moment())
+    with Bar(S, progress) as shown:
+        for k in good.nonzero()[:, 0].tolist():
+            if time.perf_counter() >= deadline:
+                stopped = AT_THE_LIMIT
+                break
+            found = rounds_of(task.take(slice(k, k + 1)), best[k : k + 1], float(f[k]), asked.sides, asked.gap, deadline)
+            low[k], high[k], bound[k], rounds[k], open_[k] = found.low, found.high, found.bound, found.rounds, 0
+            undecided[k], rank[k] = torch.tensor(found.undecided), found.determined
+            record.add(moment())
+            shown.show(record.last)
+            if callback is not None and _told(callback, record.last):
+                stopped = AT_A_CALL if open_.any() else ""
+                break
+    unique = rank & (undecided.sum(1) == 0) & reached().cpu()
+    improved = (f < first * (1 - _BETTER) - precision) & good
+    sides = low, high
+    return _proof(
+        asked, record, best, f, bound, reached(), unique, improved, sides, undecided, (rounds > 0).long(), rounds, stopped
+    )
 
 
 def _resumed(network: Network, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
@@ -215,7 +270,7 @@ def _reached(search: Search, good: Tensor) -> Tensor:
 
 
 def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof:
-    task, sides, good = asked.task, asked.sides, record.good
+    sides, good = asked.sides, record.good
     S, n0 = search.best.shape
     bound, f = search.bound, search.f
     parts = [part for part in (search.open, *search.kept) if len(part)]
@@ -245,20 +300,32 @@ def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof
     excluded = ~torch.isin(torch.arange(S), search.open.owner.cpu())
     fine = search.gap <= FINE
     unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & reached.cpu()
+    improved = (f < record.first * (1 - _BETTER) - search.precision) & good
+    counts = search.visited.cpu().clone(), search.rounds.cpu().clone()
+    return _proof(asked, record, search.best, f, bound, reached, unique, improved, (low, high), undecided, *counts, stopped)
+
+
+def _proof(
+    asked: Asked, record: Record, best: Tensor, f: Tensor, bound: Tensor, reached: Tensor, unique: Tensor, improved: Tensor,
+    around: tuple[Tensor, Tensor], undecided: Tensor, nodes: Tensor, rounds: Tensor, stopped: str,
+) -> Proof:  # fmt: skip
+    """What is proved, with what follows from the best latents; f, bound: squared."""
+    task, good = asked.task, record.good
     status = np.where(good.cpu().numpy(), np.where(reached.cpu().numpy(), PROVED, BOUNDED), NOTHING)
-    out = torch.zeros(S, dtype=torch.bool)
+    out = torch.zeros(task.N, dtype=torch.bool)
     if task.noise is not None and not task.stated:
         limit = task.noise.bound
         out = (bound.sqrt() > limit * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
     nan = torch.where(good, 0.0, torch.nan).to(f)
-    z = search.best + nan[:, None]
-    hidden, signal = signals_of(task, search.best)
+    z = best + nan[:, None]
+    hidden, signal = signals_of(task, best)
+    low, high = around
     return Proof(
         z=z, hidden=tuple(h + nan[:, None] for h in hidden), signal=signal + nan[:, None],
         misfit=(f.sqrt() + nan).cpu(), bound=(bound.sqrt() + nan).cpu(), status=status.astype("<U16"), unique=unique,
-        out_of_range=out, improved=((f < record.first * (1 - _BETTER) - search.precision) & good).cpu(),
-        low=low + nan[:, None], high=high + nan[:, None], undecided=undecided, nodes=search.visited.cpu().clone(),
-        rounds=search.rounds.cpu().clone(), size=task.size.cpu(), verdict=judge(task, z), history=History.of(record.moments),
-        box=sides, seconds=record.seconds, settings={"gap": asked.gap, **task_words(task)},
+        out_of_range=out, improved=improved.cpu(),
+        low=low + nan[:, None], high=high + nan[:, None], undecided=undecided, nodes=nodes, rounds=rounds,
+        size=task.size.cpu(), verdict=judge(task, z), history=History.of(record.moments),
+        box=asked.sides, seconds=record.seconds, settings={"gap": asked.gap, **task_words(task)},
         versions=versions(task, torch.float64), stopped=stopped, uncertainty=measure_uncertainty(task, z),
     )  # fmt: skip

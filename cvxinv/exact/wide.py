@@ -21,7 +21,6 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +30,6 @@ from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
 from .network import MOST_ENTRIES
 from .opening import behind_output
-from .proof import BOUNDED, NOTHING, PROVED, Moment, Proof
 
 _ROUNDING = 1e-13
 ROUNDS = 100
@@ -57,7 +55,7 @@ class Form:
 
 @dataclass
 class Whole:
-    """What rounds found of one signal: bound (squared), box of c, undecided units per layer, whether J has full rank."""
+    """What rounds found of one signal: bound (squared), box, undecided units per layer, whether J has full rank."""
 
     bound: float
     low: Tensor
@@ -113,54 +111,31 @@ def fits(generator: Generator) -> bool:
     return max(a * b for a, b in pairwise(sizes)) <= MOST_ENTRIES and sum(sizes[1:-1]) <= _MOST_UNITS
 
 
-def proved(
-    task: Task, z: Tensor, good: Tensor, sides: tuple[Tensor, Tensor], gap: float, deadline: float, began: float
-) -> Proof:
-    """The proof of every signal by itself; z `(S, n0)`, inside the box. Raises ValueError for other misfits than l2."""
-    norm = "l2" if task.noise is None else task.noise.norm
+def check_wide(task: Task, path: object, checkpoint: object) -> None:
+    """Raises ValueError for what these rounds prove nothing of, or keep nothing of."""
+    norm, what = "l2" if task.noise is None else task.noise.norm, f"a generator of more than {_MOST_UNITS} hidden units"
     if task.weighed or norm not in ("l2", "gaussian"):
-        raise ValueError(
-            f"expected an l2 misfit without a prior for a generator of {task.generator.widest} units in a layer, got {norm}"
-            f"{' and a prior' if task.weighed else ''}; others are proved for at most {_MOST_UNITS} hidden units"
-        )
-    S, n0 = z.shape
-    f, every, history = task.merit(z).square(), list[Whole](), list[Moment]()
-    precision = (1e-13 * task.size) ** 2
+        prior = " and a prior" if task.weighed else ""
+        raise ValueError(f"expected an l2 misfit without a prior for {what}, got {norm}{prior}; of others nothing is proved")
+    for name, given in (("log", path), ("checkpoint", checkpoint)):
+        if given is not None:
+            raise ValueError(f"expected {name}=None for {what}, got {given}; their proofs have no tree, and take seconds")
+
+
+def rounds_of(task: Task, z: Tensor, f: float, sides: tuple[Tensor, Tensor], gap: float, deadline: float) -> Whole:
+    """What rounds prove of one signal; z `(1, n0)`, inside the box, f its squared misfit. Limits are of z, not of c."""
+    n0 = z.shape[1]
+    _, J = task.linearize(z)
+    V = torch.linalg.svd(J[0] if J.shape[1] >= n0 else J[0].mT @ J[0], full_matrices=True).Vh.mT
     middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
-    bound, undecided = torch.zeros(S).to(f), [0] * S
-    layers = sum(layer.activation.kinked for layer in task.generator.layers)
-    low, high = sides[0].expand(S, -1).clone(), sides[1].expand(S, -1).clone()
-    for k in range(S):
-        part = task.take(slice(k, k + 1))
-        _, J = part.linearize(z[k : k + 1])
-        V = torch.linalg.svd(J[0], full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J[0].mT @ J[0]).Vh.mT
-        centre, reach = V.mT @ middle, V.abs().mT @ half
-        reach = reach + 1e-12 * (reach + V.abs().mT @ middle.abs())
-        start = centre - reach, centre + reach
-        level, enough = float(f[k] * (1 + 1e-9) + precision[k]), float((1 - gap) * f[k])
-        late = not bool(good[k]) or time.perf_counter() > deadline
-        found = Whole(0.0, *start, [0] * layers, False, 0) if late else bounded(part, V, *start, level, enough, deadline)
-        every.append(found)
-        c, r = (found.low + found.high) / 2, (found.high - found.low) / 2
-        low[k] = torch.maximum(sides[0], V @ c - V.abs() @ r)
-        high[k] = torch.minimum(sides[1], V @ c + V.abs() @ r)
-        bound[k], undecided[k] = min(found.bound, float(f[k])), sum(found.undecided)
-        seconds = time.perf_counter() - began
-        history.append(Moment(seconds, tuple(bound.sqrt().tolist()), tuple(f.sqrt().tolist()), tuple(undecided)))
-    tiny = f <= 1e4 * precision
-    enough_ = ((bound >= (1 - gap) * f) | tiny) & good
-    status = np.where(good.cpu().numpy(), np.where(enough_.cpu().numpy(), PROVED, BOUNDED), NOTHING)
-    rank = torch.tensor([found.determined and not sum(found.undecided) and found.rounds > 0 for found in every])
-    unique = rank & enough_.cpu()
-    out = torch.zeros(S, dtype=torch.bool)
-    if task.noise is not None and not task.stated:
-        out = (bound.sqrt() > task.noise.bound * (1 + 1e-9) + 1e-12 * task.size).cpu() & good.cpu()
-    counts = torch.tensor([found.undecided or [0] * layers for found in every])
-    rounds = torch.tensor([found.rounds for found in every])
-    return Proof(
-        z, f.sqrt(), bound.sqrt(), status.astype("<U16"), unique, out, torch.zeros(S, dtype=torch.bool), low, high, counts,
-        (rounds > 0).long(), rounds, task.size, sides, time.perf_counter() - began, tuple(history), {"gap": gap},
-    )  # fmt: skip
+    centre, reach = V.mT @ middle, V.abs().mT @ half
+    reach = reach + 1e-12 * (reach + V.abs().mT @ middle.abs())
+    level = f * (1 + 1e-9) + float(1e-13 * task.size) ** 2
+    found = bounded(task, V, centre - reach, centre + reach, level, (1 - gap) * f, deadline)
+    c, r = (found.low + found.high) / 2, (found.high - found.low) / 2
+    found.low, found.high = torch.maximum(sides[0], V @ c - V.abs() @ r), torch.minimum(sides[1], V @ c + V.abs() @ r)
+    found.bound = min(found.bound, f)
+    return found
 
 
 def forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[Form, list[int]]:
@@ -196,7 +171,7 @@ def _seen(task: Task, form: Form, low: Tensor, high: Tensor, level: float) -> Fo
     if phi.linear or phi.kinked:
         G, g = measurement.push(form.G[None])[0], measurement.observe(form.g[None])[0]
         return Form(G, g - task.y[0], _magnitude(measurement, form.e))
-    limits, fitted = behind_output(phi, task)
+    limits, fitted = behind_output(task)
     below, above = form.limits(low, high)
     lower, upper = (side[0] for side in limits(torch.tensor([level]).to(form.g)))
     lower, upper = torch.maximum(lower, below), torch.minimum(upper, above)
