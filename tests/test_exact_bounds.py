@@ -11,9 +11,11 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import scripts
 import small_nets
@@ -24,7 +26,7 @@ import cvxinv as ci
 from cvxinv.inversion.steps.newton import descend
 
 EXACT = Path(ci.__file__).parent / "exact"
-MODULES = ("network", "nodes", "relaxation", "bounding", "contraction", "tightening", "search", "opening", "prove")
+MODULES = ("network", "nodes", "relaxation", "bounding", "contraction", "tightening", "search", "opening", "asking")
 TOL = 1e-9
 PARTS, POINTS = 3, 60  # nodes of a signal; latents of a node, and as many again at the border
 SEEDS = range(100)
@@ -76,8 +78,9 @@ def layers_of(case: small_nets.Case, z: Tensor, low: Tensor) -> tuple[list[Tenso
 
 def scene(E: SimpleNamespace, seed: int) -> Scene:
     case, dice = small_nets.draw(seed), small_nets.Dice(seed + 10**6)
-    told = [case.told.get(name) for name in ("measurement", "noise", "prior")]
-    task, start, sides, gap = E.prove._checked(case.generator, case.y, case.z, *told, 1e-4, case.box)
+    told = {name: case.told.get(name) for name in ("measurement", "noise", "prior")}
+    asked = E.asking.read_asked(case.generator, case.y, case.z, **told, gap=1e-4, box=case.box)
+    task, start, sides, gap = asked.task, asked.start, asked.sides, asked.gap
     network = E.network.as_network(task.generator).beside(sides[0])
     search = E.opening.opened(network, task, start.clamp(*sides), sides, gap)
     owner = torch.arange(len(case.y)).repeat_interleave(PARTS)
@@ -358,6 +361,49 @@ def test_no_bound_is_broken_at_any_better_latent(seeds: range):
     assert all(found[kind] >= count * len(seeds) for kind, count in least.items()), found
 
 
+def exact(x: Tensor) -> np.ndarray:
+    return np.vectorize(Fraction, otypes=[object])(x.numpy()) if x.numel() else np.zeros(x.shape, dtype=object)
+
+
+def least_room(rel, level: Tensor, excess, k: int) -> Fraction:
+    """D of node k in rationals. With r for the rounded residual and r + delta the true one, -2 (r + delta)'J (w - v) <=
+    -2 r'J (w - v) + 2 |delta| (|r + delta| + ball^(1/2))."""
+    eye = torch.eye(rel.V).double().expand(len(rel.q), -1, -1)
+    J, q, A, c, v, lam, r, low, high = (
+        exact(x[k]) for x in (rel.J, rel.q, rel.rows(eye), rel.const, excess.v, excess.lam, excess.r, rel.vl, rel.vu)
+    )
+    true = J @ v - q
+    g = J.T @ r - A.T @ lam
+    ball = max(0.0, float(level[k] - rel.e[k]))
+    delta, length = (float(sum(x**2)) ** 0.5 for x in (true - r, true))
+    ends = sum(max(-a * (end - b) for end in ends) for a, b, ends in zip(g, v, zip(low, high, strict=True), strict=True))
+    error = Fraction(2 * delta * (length + ball**0.5) * (1 - 1e-9))
+    return Fraction(float(level[k])) - Fraction(float(rel.e[k])) - sum(true**2) + 2 * (lam @ (A @ v + c)) + 2 * ends + error
+
+
+@pytest.mark.parametrize("width", [1.0, 1e-6])
+def test_rounding_never_makes_D_smaller(width: float):
+    """Also in small nodes, at levels near rounding, and with multipliers whose work is the difference of large numbers."""
+    short, count = [], 0
+    for seed in range(30, 38):
+        s = scene(engine(), seed)
+        c = s.c[:, :1].mT[..., 0]
+        low, high = (c + width * (end - c) for end in (s.nodes.low, s.nodes.high))
+        nodes = replace(s.nodes, low=low, high=high)
+        rel = s.E.relaxation.Relaxation(s.search.network, s.search.targets, nodes)
+        w = s.lifted(rel)
+        for level in (s.level, s.level * 1e-6, s.search.precision[s.nodes.owner]):
+            found = excesses(replace(s, level=level), rel, w)
+            solved = found["solved"]
+            found["opposed"] = s.E.bounding.excess(rel, level, solved.v, solved.lam + 1e6 * level.sqrt()[:, None])
+            for kind, excess in found.items():
+                for k in range(0, len(level), 2):
+                    count += 1
+                    if Fraction(float(excess.D[k])) < least_room(rel, level, excess, k):
+                        short.append((seed, kind, k, float(level[k]), float(excess.D[k])))
+    assert not short and count >= 400, (len(short), count, short[:20])
+
+
 @pytest.mark.parametrize("gap", [1e-6, 1e-3, 0.3])
 def test_no_search_says_more_than_descents_allow(gap: float):
     found, wrong = Counter(), Counter()
@@ -417,7 +463,7 @@ BOUNDS = [
     ("search", "halves that do not meet", "= middle[~unit, 0]\n            else",
      "= middle[~unit, 0] + 0.1\n            else"),
     ("opening", "sigma forgotten", "return sigma[..., None] * (rows.S @ V),", "return 0 * sigma[..., None] + (rows.S @ V),"),
-    ("opening", "what nobody can fit counted twice", "t, lengths(d", "t, 1.5 * lengths(d"),
+    ("opening", "what nobody can fit counted twice", "rest = lengths(d", "rest = 1.5 * lengths(d"),
     ("opening", "the box not turned", "reach = (targets.V.abs().mT @ half", "reach = (targets.V.mT @ half"),
     ("opening", "half the box", "(u - spread)[:-n0]", "(u - 0.5 * spread)[:-n0]"),
     ("opening", "sides of the box moved", "torch.zeros_like(middle)])", "torch.ones_like(middle)])"),

@@ -102,7 +102,8 @@ def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[
         A, d = A * weight[..., None], weight * d
     Q, R = (x.expand(len(A), -1, -1) for x in torch.linalg.qr(A[:1] if same else A))
     t = (Q.mT @ d[..., None])[..., 0]
-    return R, t, lengths(d - (Q @ t[..., None])[..., 0]).square()
+    rest = lengths(d - (Q @ t[..., None])[..., 0])
+    return R, t, (rest - 1e-14 * lengths(d)).clamp(min=0).square()  # rounding of what remains is of the size of d
 
 
 def _prior_rows(task: Task, V: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
