@@ -59,6 +59,8 @@ def test_a_wrong_latent_is_never_called_optimal():
     assert (proof.bound <= least * (1 + 1e-9)).all()
     assert (proof.improved | (handed <= least * (1 + 1e-6))).all() and (proof.misfit <= handed).all()
     assert torch.allclose((G(proof.z) - y).norm(dim=1), proof.misfit), "the misfit is that of the latent that is given back"
+    i = int(proof.improved.nonzero()[0, 0])
+    assert f"whose misfit was {float(handed[i]):.6g}: that was not the best" in proof.explain(i)
 
 
 def test_without_time_the_answer_is_true_and_says_little():
@@ -131,6 +133,21 @@ def test_map_objectives_of_a_gaussian_prior():
     assert "objective" in proof.explain(0) and proof.uncertainty is not None
     plain = ci.prove(G, y, noise=("gaussian", sigma))
     assert (plain.misfit <= (G(proof.z) - y).norm(dim=1) + 1e-12).all() and plain.proved.all()
+
+
+@pytest.mark.parametrize(
+    ("norm", "words"), [("linf", "largest misfit of an entry"), ("l1", "sum of absolute misfits"), ("l2", "misfit")]
+)
+def test_bounds_are_in_the_norm_of_the_noise(norm: str, words: str):
+    G = small(1)
+    _, y = signals(G, 2, 0.1)
+    found = ci.invert(G, y, noise=(norm, 0.5), on_fail="ignore")
+    proof = ci.prove(G, y, found, noise=(norm, 0.5), gap=0.01)
+    r = (G(proof.z) - y).abs()
+    lengths = {"linf": r.amax(1), "l1": r.sum(1), "l2": r.norm(dim=1)}
+    assert torch.allclose(proof.misfit, lengths[norm]) and proof.proved.all()
+    assert f"  {words} {float(proof.misfit[0]):.6g}" in proof.explain(0) and "hidden layer 2" not in proof.explain(0)
+    assert found.with_proof(proof).proof is proof
 
 
 def test_a_box_prior_is_the_box():

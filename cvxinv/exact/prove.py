@@ -136,7 +136,7 @@ def _begun(network: Network, asked: Asked, start: Tensor, began: float) -> tuple
     search = opened(network, asked.task, best, asked.sides, asked.gap)
     search.open = search.open.take(good[search.open.owner])
     record = Record(good, first, began)
-    record.add(_moment(search, record))
+    record.begin(_moment(search, record))
     return search, record
 
 
@@ -178,7 +178,7 @@ def _in_rounds(
         return Moment(record.seconds, *ends, gap, reached().cpu(), undecided.sum(1), open_.clone())
 
     stopped = ""
-    record.add(moment())
+    record.begin(moment())
     with Bar(S, progress) as shown:
         for k in good.nonzero()[:, 0].tolist():
             if time.perf_counter() >= deadline:

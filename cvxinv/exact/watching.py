@@ -1,7 +1,7 @@
 """A search as it is watched: what is recorded of it, and the bar."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import torch
@@ -49,6 +49,11 @@ class Record:
     def last(self) -> Moment:
         """The latest moment."""
         return self.moments[-1]
+
+    def begin(self, moment: Moment) -> None:
+        """Keep the first moment, with the misfits of what was given, before it was led anywhere."""
+        given = self.first.sqrt() + torch.where(self.good, 0.0, torch.nan)
+        self.add(replace(moment, misfit=given.cpu()))
 
     def add(self, moment: Moment) -> None:
         """Keep a moment; the first and the last always stay."""

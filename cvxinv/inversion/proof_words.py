@@ -87,16 +87,15 @@ def reasons_of_proof(proof: "Proof", i: int) -> list[str]:
         words.append("the ball of the prior is not cut out of that box: what is proved holds in all of the box")
     if bool(proof.improved[i]):
         before = float(proof.history.misfit[i, 0]) if proof.history.misfit.shape[1] else float("nan")
-        words.append(
-            f"z is a better latent that the proof met: it began with a misfit of {before:.4g}, which was not the best"
-        )
+        words.append(f"z is better than what it began with, whose misfit was {before:.6g}: that was not the best latent")
     if bool(proof.out_of_range[i]):
         allowed = float(proof.verdict.explained_below[i])
         words.append(f"out of range: the stated noise allows {allowed:.4g}, and no latent of the box comes that near")
     words += _where(proof, i)
-    open_units = proof.undecided[i].tolist()
-    if any(open_units):
-        units = ", ".join(f"{count} of hidden layer {k}" for k, count in enumerate(open_units, 1) if count)
+    open_units, hidden = proof.undecided[i].tolist(), len(proof.hidden)
+    if any(open_units) and (proof.status[i] == BOUNDED or _keeps_as_good(proof)):
+        names = [f"hidden layer {k}" if k <= hidden else "the signal's rows" for k in range(1, len(open_units) + 1)]
+        units = ", ".join(f"{count} of {name}" for count, name in zip(open_units, names, strict=True) if count)
         words.append(f"units of which it is open whether they are on at a latent as good: {units}")
     elif bool(proof.unique[i]):
         words.append("every unit is on, or off, at all latents that are as good: they lie on one affine piece")
@@ -124,7 +123,7 @@ def advice_of_proof(proof: "Proof", i: int) -> list[str]:
 
 def _numbers(proof: "Proof", i: int) -> str:
     misfit, bound, size = float(proof.misfit[i]), float(proof.bound[i]), float(proof.size[i])
-    norm = str(proof.settings.get("noise") or "").partition(":")[0].partition(",")[0]
+    norm = _norm(proof)
     what = "objective (|A G(z) - y|^2 + 2 sigma^2 R(z))^(1/2)" if _weighed(proof) else _LENGTHS.get(norm, "misfit")
     share = f" = {misfit / size:.1e} |y|" if size > 0 and norm not in _LENGTHS else ""
     asked = float(proof.settings.get("gap", 0.0))
@@ -136,7 +135,7 @@ def _numbers(proof: "Proof", i: int) -> str:
 
 def _where(proof: "Proof", i: int) -> list[str]:
     """How far apart latents that are as good may be."""
-    if float(proof.settings.get("gap", 1.0)) > _NEAR:
+    if not _keeps_as_good(proof):
         return []
     sides = (proof.high[i] - proof.low[i]).cpu()
     if not bool(torch.isfinite(sides).all()):
@@ -148,6 +147,15 @@ def _where(proof: "Proof", i: int) -> list[str]:
     return [
         f"every latent of the box that is as good lies within {radius:.2g} of one point in each coordinate, latent units"
     ]
+
+
+def _norm(proof: "Proof") -> str:
+    return str(proof.settings.get("noise") or "").partition(":")[0].partition(",")[0]
+
+
+def _keeps_as_good(proof: "Proof") -> bool:
+    """Whether the search keeps all latents that are as good, and not only those that are better by more than the gap."""
+    return float(proof.settings.get("gap", 1.0)) <= _NEAR and _norm(proof) != "linf"
 
 
 def _weighed(proof: "Proof") -> bool:
