@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import cvxinv as ci
 from cvxinv.command import cli
 from cvxinv.command.prove import box_of
+from cvxinv.command.stopping import Terminated
 
 D = 20
 
@@ -126,10 +127,16 @@ def test_an_interrupt_says_how_to_go_on(folder: Path, monkeypatch: pytest.Monkey
     def interrupted(search: Search, *_: object) -> None:
         raise KeyboardInterrupt
 
+    def terminated(search: Search, *_: object) -> None:
+        raise Terminated
+
     monkeypatch.setattr(Search, "step", interrupted)
     done = run("tiny", "y.npy", "z.npy", "-o", "out")
     assert done.exit_code == 130 and "go on with" in done.stderr and "--resume" in done.stderr
     assert ci.Proof.load("out").stopped == "an interrupt"
+    monkeypatch.setattr(Search, "step", terminated)
+    done = run("tiny", "y.npy", "z.npy", "-o", "out", "--resume")
+    assert done.exit_code == 143 and "open nodes of the proof are kept in out; go on with" in flat(done.stderr)
     monkeypatch.undo()
     assert run(str(folder / "tiny"), folder / "y.npy", folder / "z.npy", "-o", folder / "out", "--resume").exit_code == 0
 

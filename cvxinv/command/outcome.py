@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from ..errors import BackendNotInstalledError
+from ..exact.keeping import words_of_proof
 from ..inversion.comparing.folder import words_of_comparison
 from ..inversion.runs.folder import words_of_run
 from ..inversion.verify import Verdict
@@ -55,8 +56,9 @@ class Outcome:
     def _left_behind(self) -> str:
         if self.written is not None:
             return f"the result in {self.written} is complete"
-        if self.may_write is not None and (kept := words_of_run(self.may_write) or words_of_comparison(self.may_write)):
-            return f"{kept}; go on with: {go_on_command()}"
+        for words in (words_of_run, words_of_comparison, words_of_proof):
+            if self.may_write is not None and (kept := words(self.may_write)):
+                return f"{kept}; go on with: {go_on_command()}"
         if self.may_write is not None and self.may_write.exists():
             return f"{self.may_write} holds no unfinished result"
         return "nothing was written"

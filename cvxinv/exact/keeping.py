@@ -249,6 +249,13 @@ def holds_proof(folder: Path) -> bool:
     return (folder / SPEC).is_file() or any((folder / PROVING / f"{turn}.json").is_file() for turn in range(2))
 
 
+def words_of_proof(folder: Path) -> str:
+    """What a folder keeps of a proof that is not finished, in words; "" where it holds none."""
+    if not any((folder / PROVING / f"{turn}.json").is_file() for turn in range(2)):
+        return ""
+    return f"the bounds and the open nodes of the proof are kept in {folder}"
+
+
 def refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises ValueError where two questions differ."""
     if found := differences(before, now):
