@@ -693,7 +693,8 @@ class _Relaxed:
         self.EY, self.EZ = _fine(largest, 90), _fine(thick, 90)
         Y = [[int(ldexp(x, self.EY)) for x in y] for y in inverse]
         Z = [[int(ldexp(x, self.EZ)) for x in z] for z in Zf]
-        JY = [[_dot(row, y) for row in self.JJ] for y in Y]
+        many = _Packed(list(zip(*Y, strict=True)), max(max(map(int.bit_length, row)) for row in self.JJ))
+        JY = list(zip(*map(many.combined, self.JJ), strict=True))
         E1, E2 = self.EJ + self.EY, self.Emax + proof.ES + self.EZ
         self.rest = max(E1, E2, self.Emax)
         rests = []
@@ -706,20 +707,22 @@ class _Relaxed:
         for k in range(proof.n0):
             low, high = self.limits(Fraction(self.v[1 + k], 1 << self.Ev), basis[k], 0)
             _fold(node.c, k, low, high, proof.Ec)
-        turned = [list(zip(*(x[i] for x in basis), strict=True)) for i in range(4)]
         for layer, level in enumerate(self.levels):
             before, limits, Eu = level.start - 1, node.u[layer], proof.Eu[layer]
-            parts = [[column[:before] for column in part] for part in turned]
+            if not level.free:
+                continue
+            bits = max(52, max(max(map(int.bit_length, row[1:])) for row in level.rows) - level.E + 1)
+            parts = [_Packed([x[i] for x in basis[:before]], bits) for i in range(4)]
             for i, (j, row) in enumerate(zip(level.free, level.rows, strict=True)):
                 low, high = self.limits(Fraction(self.v[level.start + i], 1 << self.Ev), basis[before + i], 0)
                 _fold(limits, j, low if low > 0 else None, high, Eu)  # x > 0 only where x = u; u <= x
                 _fold(limits, j, *self.combined(row, level.E, parts), Eu)
 
-    def combined(self, row: Ints, E: int, parts: list[list[Any]]) -> tuple[Fraction, Fraction]:
+    def combined(self, row: Ints, E: int, parts: list["_Packed"]) -> tuple[Fraction, Fraction]:
         """Limits of a unit's u, a combination of the variables before: Y, Z and rest are about the same of theirs."""
         shift = max(0, min(E, max(map(int.bit_length, row[1:])) - 50))
         k, Ec = [x >> shift for x in row[1:]], E - shift
-        Y, JY, Z, rest = ([_dot(k, x) for x in part] for part in parts)
+        Y, JY, Z, rest = (part.combined(k) for part in parts)
         up = self.rest + Ec
         for i, (x, y) in enumerate(zip(row[1:], k, strict=True)):
             rest[i] += (x << up - E) - (y << up - Ec)
@@ -741,7 +744,9 @@ class _Relaxed:
         D, alpha = float(self.D), sqrt(float(square))
         least = max(alpha / (2 * sqrt(D)), 1e-150)
         three = zip(zs, self.flam, self.froom, strict=True)
-        rows = [(sign * z, 2 * lam, room) for z, lam, room in three if sign * z > 2 * least * lam]
+        few = 2 * least * (1 - 1e-9)  # best is at least that: the other rows add nothing
+        used = [i for i, (z, lam, _) in enumerate(three) if sign * z > few * lam]
+        rows = [(sign * zs[i], 2 * self.flam[i], self.froom[i]) for i in used]
         at = lambda k: k * D + alpha * alpha / (4 * k) + sum([(z - k * l) * r for z, l, r in rows if z > k * l])  # noqa: E731
         free = max([least, *(z / l for z, l, _ in rows if l > 0)])
         low, high = least, free
@@ -750,11 +755,10 @@ class _Relaxed:
             low, high = (low, two) if at(one) < at(two) else (one, high)
         best = min((low, high, least, free), key=at)
         need(1e-200 < best < 1e200, "numbers of usual size")
-        k, total, limit = Fraction(best), 0, 2 * best * (1 - 1e-9)
+        k, total = Fraction(best), 0
         m, e = k.numerator, k.denominator.bit_length() - 1
-        for i, (z, lam) in enumerate(zip(zs, self.flam, strict=True)):
-            if sign * z >= limit * lam:
-                total += max(0, sign * Z[i] - (_down(2 * m * self.lams[i], self.Elam + e, self.EZ) << Ec)) * self.rooms[i]
+        for i in used:
+            total += max(0, sign * Z[i] - (_down(2 * m * self.lams[i], self.Elam + e, self.EZ) << Ec)) * self.rooms[i]
         return k * self.D + square / (4 * k) + _over(total, self.EZ + Ec + self.Er)
 
     # --- in floating point ----------------------------------------------------------------------
@@ -802,6 +806,28 @@ class _Relaxed:
                     own[c] += cross * y
                 own[before + i] += p + q + r
         return H
+
+
+class _Packed:
+    """Vectors of integers, each as one long integer, so that sums of multiples of them are few products; `bits`: of the
+    multipliers."""
+
+    def __init__(self, vectors: list[Any], bits: int) -> None:
+        largest = max(max(map(int.bit_length, x), default=0) for x in vectors)
+        self.n, self.size = len(vectors[0]), (largest + bits + len(vectors).bit_length() + 9) // 8
+        self.half, self.bits = 1 << 8 * self.size - 1, bits
+        self.offset = sum(self.half << 8 * self.size * i for i in range(self.n))
+        self.long = [self.packed(x) for x in vectors]
+
+    def packed(self, x: Any) -> int:
+        parts = ((y + self.half).to_bytes(self.size, "little") for y in x)
+        return int.from_bytes(b"".join(parts), "little") - self.offset
+
+    def combined(self, k: Ints) -> Ints:
+        """The sum of k_i times the i-th vector."""
+        need(max(map(int.bit_length, k)) <= self.bits, "multipliers of usual size")
+        raw, size = (_dot(k, self.long) + self.offset).to_bytes(self.n * self.size, "little"), self.size
+        return [int.from_bytes(raw[i : i + size], "little") - self.half for i in range(0, len(raw), size)]
 
 
 class _Multipliers:

@@ -154,6 +154,19 @@ def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, change):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("bits", [1, 20, 90])
+def test_sums_of_packed_vectors_are_those_of_integers(bits):
+    draw = random.Random(bits)
+    size = lambda: draw.choice([-1, 1]) * draw.choice([0, (1 << bits) - 1, draw.getrandbits(bits)])  # noqa: E731
+    vectors, k = [[size() for _ in range(7)] for _ in range(5)], [size() for _ in range(5)]
+    found = check_proof._Packed(vectors, bits).combined(k)
+    assert found == [sum(a * x for a, x in zip(k, column, strict=True)) for column in zip(*vectors, strict=True)]
+    most = [(1 << bits) - 1] * 5
+    assert check_proof._Packed([[most[0]]] * 5, bits).combined(most) == [5 * most[0] ** 2]
+    with pytest.raises(RefusedError):
+        check_proof._Packed(vectors, bits).combined([1 << bits, 0, 0, 0, 0])
+
+
 # --- files that were changed ----------------------------------------------------------------------
 
 SMALL = [(1, 0.0, 0.1, 0.0), (1, 0.2, 0.3, 0.0), (2, 0.0, 0.3, 0.0), (2, 0.2, 0.01, 0.0)]
