@@ -373,6 +373,14 @@ def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_pa
         assert (within(self, node) | ~before).all()
         seen["points"], seen["rounds"] = seen["points"] + int(before.sum()), seen["rounds"] + 1
 
+    root = check_proof._Proof.root
+
+    def checked_root(self: Any) -> Any:
+        node = root(self)
+        assert within(self, node).all()
+        return node
+
+    monkeypatch.setattr(check_proof._Proof, "root", checked_root)
     monkeypatch.setattr(check_proof._Proof, "relaxed", checked_relaxed)
     monkeypatch.setattr(check_proof._Proof, "contract", checked_contract)
     path = tmp_path / "one.json"
