@@ -349,6 +349,7 @@ def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_pa
     truth = Truth(content, 20000)
     near = truth.z + 0.5 * torch.randn(20000, truth.n0, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     points = torch.cat([truth.points, near.clamp(truth.low, truth.high)])
+    everywhere = truth.units(points)[:-1]
     points = points[truth.misfits(points) <= 4 * f]
     c, units = torch.linalg.solve(truth.V, points.T).T, truth.units(points)[:-1]
     seen = {"points": 0, "rounds": 0}
@@ -378,6 +379,9 @@ def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_pa
     def checked_root(self: Any) -> Any:
         node = root(self)
         assert within(self, node).all()
+        for values, (lo, hi), E in zip(everywhere, node.u, self.Eu, strict=True):  # there of every latent of the box
+            assert (values.amin(0) >= torch.tensor([math.ldexp(x, -E) for x in lo], dtype=torch.float64) - 1e-9).all()
+            assert (values.amax(0) <= torch.tensor([math.ldexp(x, -E) for x in hi], dtype=torch.float64) + 1e-9).all()
         return node
 
     monkeypatch.setattr(check_proof._Proof, "root", checked_root)
