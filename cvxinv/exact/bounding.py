@@ -82,7 +82,9 @@ def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
     v = _start(rel)
     N = len(v)
     t = rel.slack(v)
-    tau = torch.maximum(t, (0.03 * rel.most).clamp(min=1e-10))
+    # intervals as thin as rounding are reached from afar: slacks that start there leave no room to move in
+    usual = (rel.most * rel.active).sum(1, keepdim=True) / rel.active.sum(1, keepdim=True).clamp(min=1)
+    tau = torch.maximum(t, torch.maximum(0.03 * rel.most, 0.03 * usual).clamp(min=1e-10))
     r = (rel.J @ v[..., None])[..., 0] - rel.q
     count = rel.active.sum(1).clamp(min=1)
     mu = ((r**2).sum(1) / count * 0.1).clamp(min=_TINY)

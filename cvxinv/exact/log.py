@@ -115,7 +115,9 @@ def log_path(path: object, task: Task) -> Path | None:
 
 
 def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tuple[Tensor, Tensor]) -> None:
-    """Write a proof file, whole or not at all: what was asked, what is claimed of each signal, and the log of its search."""
+    """Write a proof file, whole or not at all: what was asked, what is claimed of each signal, and the log of its
+    search.
+    """
     assert search.log is not None
     network, (S, k), f, gap = search.network, task.y.shape, search.f, search.gap
     layers = [_layer(W, b, s) for W, b, s in zip(network.W, network.b, network.s, strict=True)]

@@ -5,9 +5,9 @@
                 units with l >= 0:  x = u,      units with h <= 0:  x = s u,      others, with b in {0, 1}:
                 x >= s u,   x >= u,   x <= u - (1 - s) l (1 - b),   x <= s u + (1 - s) h b
 
-b = 1 leaves x = u >= 0, b = 0 leaves x = s u <= 0. The limits hold for every latent of the box (`question.ask`), so they cut
-nothing off. In l1 and linf a linear objective, which HiGHS solves; in l2 a cone, which SCIP solves (the extra `[scip]`).
-Masks and matrices leave the rows that were seen; a ReLU at the output is one more layer.
+b = 1 leaves x = u >= 0, b = 0 leaves x = s u <= 0. The limits hold for every latent of the box (`question.ask`), so they
+cut nothing off. In l1 and linf a linear objective, which HiGHS solves; in l2 a cone, which SCIP solves (the extra
+`[scip]`). Masks and matrices leave the rows that were seen; a ReLU at the output is one more layer.
 
 It is a cross-check and not an engine: every undecided unit doubles the worst case. What a solver says of bounds and of
 infeasibility holds up to its own tolerances, here 1e-9 and absolute: signals should be of the order of 1. Misfits are not

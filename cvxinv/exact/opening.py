@@ -63,7 +63,9 @@ def opened(
     A = measurement.push(network.last[None] if measurement.shared else network.last.expand(S, -1, -1)).expand(S, -1, -1)
     a = measurement.observe(network.offset.expand(S, -1))
     seen = measurement.seen(S).to(z.device)
-    level = f * (1 + 1e-9) + (1e-13 * task.size) ** 2
+    # rounding is a share of what is added up in the signal, which an offset may exceed
+    size = torch.maximum(task.size, lengths(task.y - a))
+    level = f * (1 + 1e-9) + (1e-13 * size) ** 2
     limits, fitted, weight = None, None, None
     if curved:
         limits, fitted = behind_output(task)
@@ -76,9 +78,9 @@ def opened(
     else:
         R, t, e = _factored(A, task.y - a, weight, measurement.shared and weight is None)
     Z, m = _prior_rows(task, V, z)
-    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, task.size)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size)
     if norm == "l1" or limits is not None:
-        targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, task.size, A, a, norm == "l1")
+        targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, A, a, norm == "l1")
     nodes = _whole(network, targets, sides, level)
     return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
 

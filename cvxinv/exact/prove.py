@@ -68,18 +68,18 @@ def prove(
     one. noise: None or a bound: of the misfit in its norm, and whether any latent meets it (`out_of_range`); ("gaussian",
     sigma) with a `Gaussian` prior: of the objective that both state. prior: also a set, of which the box that holds it is
     spoken of: `Box`, `Ball`. z: `(N, n0)` or `(n0,)`, latents to start from, or an `Inversion`; None asks `invert`, whose
-    time does not count; brought into the box, where the best one is sought. gap: of the squared misfit, in (0, 1). box: None
-    for |z_j| <= 3 n0^(1/2) (or for that of the prior), one number for |z_j| <= it, or (lowest, highest), numbers or `(n0,)`;
-    of it the part in the prior's.
+    time does not count; brought into the box, where the best one is sought. gap: of the squared misfit, in (0, 1). box:
+    None for |z_j| <= 3 n0^(1/2) (or for that of the prior), one number for |z_j| <= it, or (lowest, highest), numbers or
+    `(n0,)`; of it the part in the prior's.
     time_limit: seconds of the search in this call, None for none; whatever is proved by then is the answer, and when an
     interrupt (Ctrl-C) comes. batch: nodes at once. progress: a bar; None shows it on a terminal. callback: told a `Moment`
     after each step; what returns True or raises StopIteration stops the search.
 
     checkpoint: a folder that keeps the open nodes while the search goes on, whole or not at all, and the proof in the end,
-    as `Proof.save` writes it. resume: go on with the proof that the folder holds, if it is of the same question; its latents
-    are those that it knows, z is not asked again. overwrite: replace what the folder holds. log: a file that `cvxinv check`
-    accepts or refuses in exact arithmetic (docs/checking.md); its numbers are kept in memory until the end, so that it goes
-    without checkpoint.
+    as `Proof.save` writes it. resume: go on with the proof that the folder holds, if it is of the same question; its
+    latents are those that it knows, z is not asked again. overwrite: replace what the folder holds. log: a file that
+    `cvxinv check` accepts or refuses in exact arithmetic (docs/checking.md); its numbers are kept in memory until the
+    end, so that it goes without checkpoint.
 
     Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of (opaque and curved
     generators, measurements that are not linear), before any arithmetic; FileExistsError for a folder that holds a proof,
@@ -194,10 +194,9 @@ def _in_rounds(
                 break
     unique = rank & (undecided.sum(1) == 0) & reached().cpu()
     improved = (f < first * (1 - _BETTER) - precision) & good
-    sides = low, high
-    return _proof(
-        asked, record, best, f, bound, reached(), unique, improved, sides, undecided, (rounds > 0).long(), rounds, stopped
-    )
+    counts = (rounds > 0).long(), rounds
+    ends = (low, high), undecided, *counts, stopped, task.size
+    return _proof(asked, record, best, f, bound, reached(), unique, improved, *ends)
 
 
 def _resumed(network: Network, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
@@ -302,12 +301,13 @@ def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof
     unique = excluded & (count == 1) & (undecided.sum(1) == 0) & rank & fine.cpu() & reached.cpu()
     improved = (f < record.first * (1 - _BETTER) - search.precision) & good
     counts = search.visited.cpu().clone(), search.rounds.cpu().clone()
-    return _proof(asked, record, search.best, f, bound, reached, unique, improved, (low, high), undecided, *counts, stopped)
+    ends = (low, high), undecided, *counts, stopped, search.targets.size
+    return _proof(asked, record, search.best, f, bound, reached, unique, improved, *ends)
 
 
 def _proof(
     asked: Asked, record: Record, best: Tensor, f: Tensor, bound: Tensor, reached: Tensor, unique: Tensor, improved: Tensor,
-    around: tuple[Tensor, Tensor], undecided: Tensor, nodes: Tensor, rounds: Tensor, stopped: str,
+    around: tuple[Tensor, Tensor], undecided: Tensor, nodes: Tensor, rounds: Tensor, stopped: str, size: Tensor,
 ) -> Proof:  # fmt: skip
     """What is proved, with what follows from the best latents; f, bound: squared."""
     task, good = asked.task, record.good
@@ -325,7 +325,7 @@ def _proof(
         misfit=(f.sqrt() + nan).cpu(), bound=(bound.sqrt() + nan).cpu(), status=status.astype("<U16"), unique=unique,
         out_of_range=out, improved=improved.cpu(),
         low=low + nan[:, None], high=high + nan[:, None], undecided=undecided, nodes=nodes, rounds=rounds,
-        size=task.size.cpu(), verdict=judge(task, z), history=History.of(record.moments),
+        size=size.cpu(), verdict=judge(task, z), history=History.of(record.moments),
         box=asked.sides, seconds=record.seconds, settings={"gap": asked.gap, **task_words(task)},
         versions=versions(task, torch.float64), stopped=stopped, uncertainty=measure_uncertainty(task, z),
     )  # fmt: skip

@@ -126,6 +126,9 @@ class Relaxation:
             wanted, self.e = rows.c, torch.zeros_like(targets.e[owner])
         else:
             wanted, self.e = targets.t[owner], targets.e[owner]
+        # rows whose limits leave nothing between them: no better latent is in the node
+        apart = None if rows is None else rows.lo - rows.hi > 1e-9 * (1 + rows.lo.abs() + rows.hi.abs())
+        self.contradicted = torch.zeros_like(owner, dtype=torch.bool) if apart is None else apart.any(1)
         V = J.shape[2]
         prior = torch.nn.functional.pad(targets.Z[owner], (0, V - n0))
         self.J, self.q = torch.cat([J, prior], 1), torch.cat([wanted - q, targets.m[owner]], 1)

@@ -25,6 +25,7 @@ SHRINKS = 0.6  # of its room: what a round must leave at most, for another one o
 STUCK = 0.9  # of its room: where a round leaves more, tightening is worth its price; else branching is
 FEW = 60  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
+_TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
 FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
 
@@ -128,7 +129,6 @@ class Search:
         sides = zip(self.limits(self.level), rows_through_box(self.network, self.targets, nodes), strict=True)
         (below, low), (above, high) = sides
         lo, hi = torch.maximum(below[nodes.owner], low), torch.minimum(above[nodes.owner], high)
-        # limits that contradict each other leave nothing, which the relaxation finds
         m, c = (
             (None, None) if self.fitted is None else self.fitted(nodes.owner, torch.minimum(lo, hi), torch.maximum(lo, hi))
         )
@@ -204,13 +204,15 @@ class Search:
         if self.log is not None:
             self.log.round(rel, found, thetas)
         shrunk = replace(shrunk, bound=bound)
-        gone = (found.D < 0) | shrunk.empty
+        gone = (found.D < 0) | shrunk.empty | rel.contradicted
         left = shrunk.undecided
         # what is logged is not tightened, and goes on for less
         share = torch.where(left >= FEW, STUCK, SHRINKS) if self.log is not None else SHRINKS
         little = shrunk.room > share * before
         close = bound >= self.enough[owner]
-        keep = ~gone & close & ((left == 0) | little | (self.gap[owner] > FINE))
+        # where there is no misfit nothing is better, and what is left to prove is that the latent is the only one
+        exact = (self.f[owner] <= 1e4 * self.precision[owner]) & (self.visited[owner] < _TRIES)
+        keep = ~gone & close & ((left == 0) | (little & ~exact) | (self.gap[owner] > FINE))
         if keep.any():
             part = shrunk.take(keep)
             self.kept.append(part)

@@ -34,9 +34,10 @@ class Proof(Batch):
     good lie on one affine piece, on which they are determined. out_of_range: no latent of the box meets the stated noise
     bound. low, high: `(S, n0)`, latent units: between them lies every latent of the box that is as good; inf and -inf where
     there is none. radius: half the longest side of that. undecided: `(S, layers)`, units whose phase is not proved. nodes,
-    rounds: `(S,)`, that were looked at. verdict: `verify`'s of z. uncertainty: of z under gaussian noise, else None.
-    history: how bound and misfit moved. box: the latents spoken of, lowest and highest, `(n0,)` each. seconds: of all calls.
-    settings, versions: what was asked for, and what ran. stopped: what ended it before it was done, or "".
+    rounds: `(S,)`, that were looked at. size: |y|, or |y - A b| with the output's bias b where that is more, signal
+    units. verdict: `verify`'s of z. uncertainty: of z under gaussian noise, else None. history: how bound and misfit
+    moved. box: the latents spoken of, lowest and highest, `(n0,)` each. seconds: of all calls. settings, versions: what
+    was asked for, and what ran. stopped: what ended it before it was done, or "".
     """
 
     z: Tensor = per_signal()
