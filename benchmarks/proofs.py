@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="generators whose name contains this")
     parser.add_argument("--noises", default=",".join(map(str, NOISES)))
     parser.add_argument("--digits", type=int, default=6)
+    parser.add_argument("--name", default="", help="of the results, beside others")
+    parser.add_argument("--planted", action="store_true", help="nothing but planted signals")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     a = parser.parse_args()
@@ -214,7 +216,7 @@ def main() -> None:
         table.rows.append(cells(name, noise, hidden, found))
         print(" | ".join(table.rows[-1]), flush=True)
     texts = [table.markdown()]
-    for name in [n for n in (DENSE[0], DENSE[2]) if n in names]:
+    for name in [n for n in (DENSE[0], DENSE[2]) if n in names and not a.planted]:
         record["real"][name] = rows = real(generator_of(name), a.digits, limit)
         table = Table(
             f"Real digits, {name}: wall seconds to a gap",
@@ -227,7 +229,7 @@ def main() -> None:
             table.rows.append((str(k), f"{row['misfit']:.3f}", *words, f"{row['gap'][-1]:.2g}", str(row["nodes"])))
             print(" | ".join(table.rows[-1]), flush=True)
         texts.append(table.markdown())
-    if there and not a.only:
+    if there and not (a.only or a.planted):
         table = Table(
             "A hundred signals in one call, 1 % noise", ("generator", "one alone, median", "all", "ratio", "proved"), []
         )
@@ -262,7 +264,7 @@ def main() -> None:
         head = (__doc__ or "").split("\n\n")[2].strip()
         its = record["circumstances"]
         load = f"Load average {its['load'][0]:.1f} before, {record['load_after'][0]:.1f} after."
-        stem = "proofs_cpu" if not a.only else f"proofs_{a.only}"
+        stem = "_".join(["proofs", *filter(None, (a.only, a.name)), "cpu"])
         write(a.out, stem, record, "\n\n".join(["# Proofs on trained decoders", head, load, *texts]))
         if record["real"]:
             picture(a.out / f"{stem}.png", record["real"])
