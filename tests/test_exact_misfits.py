@@ -1,4 +1,4 @@
-"""Proofs in l1 and linf, behind ReLU, tanh and sigmoid, against the latents of a fine grid and of finer ones about its best."""
+"""Proofs in l1 and linf, behind ReLU, tanh and sigmoid, against latents of a grid and of finer ones about its best."""
 
 from itertools import pairwise
 

@@ -176,13 +176,14 @@ def _lines(phi: AbstractActivation, y: Tensor, seen: Tensor) -> Callable[[Tensor
 
 def _minimax_weights(J: Tensor, r: Tensor, seen: Tensor) -> Tensor:
     """Roots of the weights `(S, k)` of sum 1 for which least squares on a piece is its minimax, nearly (Lawson)."""
-    w = seen.to(r) / seen.sum(1, keepdim=True).clamp(min=1)
+    even = w = seen.to(r) / seen.sum(1, keepdim=True).clamp(min=1)
     for _ in range(_LAWSON):
         H = J.mT @ (J * w[..., None])
         torch.diagonal(H, dim1=1, dim2=2).add_(1e-12 * torch.diagonal(H, dim1=1, dim2=2).mean(1, keepdim=True) + 1e-300)
         d = torch.linalg.solve(H, (J.mT @ (w * r)[..., None]))
         w = w * (r - (J @ d)[..., 0]).abs() + 1e-300 * seen
         w = w / w.sum(1, keepdim=True)
+    w = torch.where(torch.isfinite(w).all(1, keepdim=True), w, even)  # any weights bound; of a residual 0 none are better
     return (w * (1 - 1e-12)).sqrt()
 
 

@@ -95,7 +95,7 @@ class Search:
         found = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.low.device)
         for k in (nodes.undecided == 0).nonzero()[:, 0].tolist():
             J = self.relaxed(nodes.take(slice(k, k + 1))).J[0]
-            if J.shape[0] >= J.shape[1]:
+            if J.shape[0] >= J.shape[1] and bool(torch.isfinite(J).all()):
                 values = torch.linalg.svdvals(J)
                 found[k] = bool(values[-1] > 1e-10 * values[0])
         return found
