@@ -90,7 +90,7 @@ def prove(
     assert isinstance(asked.task.generator, Generator)
     check_misfit(asked.task)
     if not fits(asked.task.generator):
-        check_wide(asked.task, log, checkpoint)
+        check_wide(asked.task, log=log, checkpoint=checkpoint, resume=resume or None, overwrite=overwrite or None)
         return _in_rounds(asked, noise, prior, limit, progress, callback)
     network, began = as_network(asked.task.generator).beside(asked.sides[0]), time.perf_counter()
     path, folder, kept = log_path(log, asked.task), None, None
@@ -177,21 +177,29 @@ def _in_rounds(
         gap = gap_of(*ends, task.size.cpu())
         return Moment(record.seconds, *ends, gap, reached().cpu(), undecided.sum(1), open_.clone())
 
+    def look(k: int) -> None:
+        found = rounds_of(task.take(slice(k, k + 1)), best[k : k + 1], float(f[k]), asked.sides, asked.gap, deadline)
+        low[k], high[k], bound[k], rounds[k], open_[k] = found.low, found.high, found.bound, found.rounds, 0
+        undecided[k], rank[k] = torch.tensor(found.undecided), found.determined
+        record.add(moment())
+
     stopped = ""
     record.begin(moment())
     with Bar(S, progress) as shown:
-        for k in good.nonzero()[:, 0].tolist():
-            if time.perf_counter() >= deadline:
-                stopped = AT_THE_LIMIT
-                break
-            found = rounds_of(task.take(slice(k, k + 1)), best[k : k + 1], float(f[k]), asked.sides, asked.gap, deadline)
-            low[k], high[k], bound[k], rounds[k], open_[k] = found.low, found.high, found.bound, found.rounds, 0
-            undecided[k], rank[k] = torch.tensor(found.undecided), found.determined
-            record.add(moment())
-            shown.show(record.last)
-            if callback is not None and _told(callback, record.last):
-                stopped = AT_A_CALL if open_.any() else ""
-                break
+        try:
+            for k in good.nonzero()[:, 0].tolist():
+                if time.perf_counter() >= deadline:
+                    stopped = AT_THE_LIMIT
+                    break
+                look(k)
+                shown.show(record.last)
+                if callback is not None and _told(callback, record.last):
+                    stopped = AT_A_CALL if open_.any() else ""
+                    break
+        except KeyboardInterrupt as error:
+            if type(error) is not KeyboardInterrupt:  # a signal of another kind, to which there is another answer
+                raise
+            stopped = INTERRUPTED
     unique = rank & (undecided.sum(1) == 0) & reached().cpu()
     improved = (f < first * (1 - _BETTER) - precision) & good
     counts = (rounds > 0).long(), rounds

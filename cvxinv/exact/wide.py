@@ -111,13 +111,13 @@ def fits(generator: Generator) -> bool:
     return max(a * b for a, b in pairwise(sizes)) <= MOST_ENTRIES and sum(sizes[1:-1]) <= _MOST_UNITS
 
 
-def check_wide(task: Task, path: object, checkpoint: object) -> None:
+def check_wide(task: Task, **keeping: object) -> None:
     """Raises ValueError for what these rounds prove nothing of, or keep nothing of."""
     norm, what = "l2" if task.noise is None else task.noise.norm, f"a generator of more than {_MOST_UNITS} hidden units"
     if task.weighed or norm not in ("l2", "gaussian"):
         prior = " and a prior" if task.weighed else ""
         raise ValueError(f"expected an l2 misfit without a prior for {what}, got {norm}{prior}; of others nothing is proved")
-    for name, given in (("log", path), ("checkpoint", checkpoint)):
+    for name, given in keeping.items():
         if given is not None:
             raise ValueError(f"expected {name}=None for {what}, got {given}; their proofs have no tree, and take seconds")
 
