@@ -22,8 +22,8 @@ from .tightening import tighten, tightened
 
 VISITS = 6  # rounds a visit
 SHRINKS = 0.6  # of its room: what a round must leave at most, for another one of the same kind
-STUCK = 0.9  # of its room: where a round leaves more, tightening is worth its price; else branching is
-FEW = 60  # undecided units, below which branching is cheaper than tightening
+STUCK = 0.6  # of its room: where a round leaves more, and many units, all of them are bounded by problems of their own
+FEW = 40  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
 _TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much

@@ -100,12 +100,12 @@ def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tenso
     # the geometric mean of what the misfit and the rows weigh
     own = slice(rel.n0, None) if rel.V > rel.n0 else slice(None)
     ratio = (J_diag[:, own].clamp(min=1e-30).log() - A_diag[:, own].clamp(min=1e-30).log()).mean(1).exp()
-    sg = 0.015 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
+    sg = 0.15 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
     sg[:, : 2 * rel.n0] *= _BOX
     H = rel.gram(sg)
     L = factor(H, rel)
     # on the way to the border of the ball a force does work of about half of what the misfit may grow by
-    eps = 10 * D.clamp(min=1e-300)[:, None] / width.clamp(min=1e-300)
+    eps = 5 * D.clamp(min=1e-300)[:, None] / width.clamp(min=1e-300)
     c, weight = torch.where(rel.active, rel.const, 0.0)[..., None], sg.clamp(min=1e-300)[..., None]
     W, start = v[..., None].expand_as(C).clone(), v[..., None]
     fixed, dual = rel.J.mT @ rel.q[..., None], -lam[..., None] / weight
