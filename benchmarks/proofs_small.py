@@ -13,7 +13,7 @@ bound*: a rival has a squared misfit below the one that is said to be a bound. *
 gap of a signal called proved. *wrong phases*: one as good as the best known lies in no node that is left, so that a unit's
 phase or a limit of the latent was decided wrongly. *wrong box*: it lies outside the box said to hold all that are as good.
 All must be 0. *better*: the proof ends with a better latent than all rivals. Where squares are compared, 1e-9 of them and
-1e-24 |y|^2 count as rounding.
+1e-24 of the squared size of what is added up in a signal count as rounding.
 
 One in five without a prior is proved in l1 or linf, where `cvxinv.exact.mixed_integer.best_of_box` (HiGHS) is a rival too,
 on 10 seconds a signal. In l2 it takes SCIP, which is not asked here.
@@ -120,7 +120,7 @@ def judged(w: Watched) -> dict[str, Any]:
     z = torch.cat([rival(w) for rival in RIVALS.values()], 1)
     S, R, n0 = z.shape
     f = stated_misfit(w.task.take(torch.arange(S).repeat_interleave(R)), z.reshape(-1, n0)).square().reshape(S, R)
-    proof, best, tiny = w.proof, f.amin(1), 1e-24 * w.task.size**2
+    proof, best, tiny = w.proof, f.amin(1), 1e-24 * w.proof.size**2
     misfit, bound = proof.misfit**2, proof.bound**2
     proved = torch.from_numpy(proof.status == PROVED)
     asked = proof.settings["gap"]
@@ -132,7 +132,7 @@ def judged(w: Watched) -> dict[str, Any]:
         "signals": S, "proved": int(proved.sum()), "improved": int(proof.improved.sum()), "unique": int(proof.unique.sum()),
         "better": int((misfit < best * (1 - 1e-6) - tiny).sum()),
         "wrong bounds": int((best < bound * (1 - 1e-9) - tiny).sum()),
-        "wrong proofs": int((proved & (best < misfit * (1 - asked) * (1 - 1e-9) - 1e4 * 1e-26 * w.task.size**2)).sum()),
+        "wrong proofs": int((proved & (best < misfit * (1 - asked) * (1 - 1e-9) - 1e4 * 1e-26 * w.proof.size**2)).sum()),
         "wrong phases": int((as_good & ~in_a_node(w, z)).any(1).sum()),
         "wrong boxes": int((as_good & ~boxed).any(1).sum()) if fine else 0,
     }  # fmt: skip

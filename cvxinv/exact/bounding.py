@@ -44,6 +44,7 @@ class Excess(Batch):
     t: Tensor = per_signal()
     r: Tensor = per_signal()
     reach: Tensor = per_signal()
+    sizes: Tensor = per_signal()
 
 
 def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
@@ -60,9 +61,10 @@ def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
     off = ROUNDING * _size(rel.J, v, rel.q)
     reach = torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())
     g_off = ROUNDING * (_pull_size(rel, r, lam) * reach).sum(1)
-    t_off = ROUNDING * (lam * (t.abs() + rel.most)).sum(1)
+    sizes = rel.slack_sizes(v)
+    t_off = ROUNDING * (lam * (sizes + rel.most)).sum(1)
     D = D + 2 * length * off + off**2 + 2 * g_off + 2 * t_off + 1e-15 * (level.abs() + rel.e.abs() + work.abs())
-    return Excess(v, lam, D, t, r, reach)
+    return Excess(v, lam, D, t, r, reach, sizes)
 
 
 def _size(J: Tensor, v: Tensor, q: Tensor) -> Tensor:
@@ -203,13 +205,13 @@ def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -
     loss = (rest.abs() * found.reach[..., None]).sum(1)
     alpha2 = (JY**2).sum(1)
     alpha = alpha2.sqrt()
-    t, most = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, rel.most)
+    t, sizes = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, found.sizes + rel.most)
     value, offset = (F * found.v[..., None]).sum(1), (Z * t[..., None]).sum(1)
     room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
     lengths = torch.diagonal(rel.gram(torch.ones_like(found.lam)), dim1=1, dim2=2).sqrt()  # of J's and A's columns
     rounding = 1e-13 * (
         (F.abs() * (found.v.abs() + found.reach)[..., None]).sum(1)
-        + (Z.abs() * (t.abs() + most)[..., None]).sum(1)
+        + (Z.abs() * sizes[..., None]).sum(1)
         + (lengths * found.reach).sum(1, keepdim=True) * (alpha + (Z**2).sum(1).sqrt())
     )
     if bare:  # the least over k of k D + alpha^2 / (4 k)

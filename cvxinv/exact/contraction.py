@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .bounding import Excess, bound_functionals
+from .bounding import ROUNDING, Excess, bound_functionals
 from .nodes import Nodes
 from .relaxation import Relaxation
 
@@ -46,7 +46,7 @@ def fold(rel: Relaxation, below: Tensor, above: Tensor) -> Nodes:
     for layer, x in enumerate(rel.levels[: rel.layers]):
         U = x.at.shape[1]
         lo, hi = below[:, at : at + U] + x.base, above[:, at : at + U] + x.base
-        slip = 1e-15 * (x.base.abs() + lo.abs().nan_to_num(posinf=0.0) + hi.abs().nan_to_num(posinf=0.0))
+        slip = ROUNDING * (x.base.abs() + x.scale)
         lo, hi = lo - slip, hi + slip
         out_low, out_high = below[:, at + U : at + 2 * U], above[:, at + U : at + 2 * U]
         lo = torch.where((out_low > 0) & (x.s >= 0), torch.maximum(lo, out_low), lo)  # x > 0 only where x = u

@@ -42,6 +42,8 @@ class Level:
     fixed: Tensor
     held: Tensor
     Pd: Tensor
+    scale: Tensor
+    scale_held: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,8 @@ class Relaxation:
         active += [torch.ones_like(nodes.low, dtype=torch.bool)] * 2
         pad = [torch.zeros_like(nodes.low, dtype=torch.bool)]
         P, p = targets.first[owner], network.b[0].expand(N, -1)
+        # what is added up in a unit, of which its rounding is a share however little is left of it
+        scale = (P.abs() @ torch.maximum(nodes.low.abs(), nodes.high.abs())[..., None])[..., 0] + p.abs()
         layers = self.layers = targets.layers(network)
         for layer in range(layers + (rows is not None)):
             plain = layer == layers  # limits of the signal's rows, which no activation follows
@@ -96,7 +100,10 @@ class Relaxation:
             # what the ranges of the variables imply is no limit to be kept, and may be nearer
             near = torch.maximum(lo, reach_low - slip), torch.minimum(hi, reach_high + slip)
             dl, dh = (torch.where(held, x.gather(1, fixed), w) for x, w in zip(near, (-1.0, 1.0), strict=True))
-            level = Level(v_low.shape[1], P, p, at, there, Pu, a, su, l, h, pu, fixed, held, Pd)
+            level = Level(
+                v_low.shape[1], P, p, at, there, Pu, a, su, l, h, pu, fixed, held, Pd, scale.gather(1, at),
+                scale.gather(1, fixed),
+            )  # fmt: skip
             self._limits.append((pd, dl, dh))
             self.levels.append(level)
             const += [-su * pu, -pu, a * (pu - l) + su * l, pd - dl, dh - pd]
@@ -110,15 +117,18 @@ class Relaxation:
                 break
             slope = torch.where(und, 0.0, torch.where(lo >= 0, 1.0, s))  # of decided units
             at_end = layer + 1 == layers
+            outputs = torch.maximum(lo.abs(), hi.abs())[..., None]
             if at_end and rows is not None:
                 assert targets.A is not None and targets.a is not None
                 J, q = _through(targets.R[owner], slope, P, p, at, there)
+                scale = (targets.A[owner].abs() @ outputs)[..., 0] + targets.a[owner].abs()
                 P, p = _through(targets.A[owner], slope, P, p, at, there)
                 p = p + targets.a[owner]
             elif at_end:
                 P, p = J, q = _through(targets.R[owner], slope, P, p, at, there)
             else:
                 W, b, _ = targets.layer(network, layer + 1, owner)
+                scale = (W.abs() @ outputs)[..., 0] + b.abs()
                 P, p = _through(W, slope, P, p, at, there)
                 p = p + b
         if rows is not None and rows.m is not None and rows.c is not None:
@@ -168,6 +178,19 @@ class Relaxation:
     def slack(self, v: Tensor) -> Tensor:
         """t(v) `(N, K)`; 1 in the padding."""
         return self.rows(v[..., None])[..., 0] + self.const
+
+    def slack_sizes(self, v: Tensor) -> Tensor:
+        """What is added up in t(v), `(N, K)`, of which its rounding is a share; v `(N, V)`."""
+        low, high, c = self.nodes.low.abs(), self.nodes.high.abs(), v[:, : self.n0].abs()
+        parts = [c + low, c + high]
+        for k, x in enumerate(self.levels):
+            before, U = v[:, : x.start, None].abs(), x.at.shape[1]
+            u = (x.Pu.abs() @ before)[..., 0] + x.scale + x.base.abs()
+            o = v[:, x.start : x.start + U].abs() + torch.maximum(-x.below, x.above)
+            d = (x.Pd.abs() @ before)[..., 0] + x.scale_held
+            _, least, most = self.held_limits(k)
+            parts += [o + u, o + u, o + u, d + least.abs(), d + most.abs()]
+        return torch.cat(parts, 1) * self.active
 
     def rows(self, Y: Tensor) -> Tensor:
         """A Y `(N, K, F)` of Y `(N, V, F)`; 0 in the padding."""

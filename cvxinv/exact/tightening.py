@@ -159,9 +159,9 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
         corner = torch.minimum((s * gk - pu) * l, (gk - pu) * h).clamp(max=0) * x.there[..., None]
         pd, dl, dh = (y[..., None] for y in rel.held_limits(at))
         total = total + (corner + pu * x.base[..., None]).sum(1) + (e1 * (dl - pd) - e2 * (dh - pd)).sum(1)
-        size = x.base.abs() + torch.maximum(-x.below, x.above)
+        size = x.base.abs() + x.scale + torch.maximum(-x.below, x.above)
         rounding = rounding + (corner.abs() + pu.abs() * size[..., None]).sum(1)
-        rounding = rounding + ((e1 + e2) * (pd.abs() + torch.maximum(dl.abs(), dh.abs()))).sum(1)
+        rounding = rounding + ((e1 + e2) * (x.scale_held[..., None] + pd.abs() + torch.maximum(dl.abs(), dh.abs()))).sum(1)
         k = torch.cat([k[:, :c] + x.Pu.mT @ pu - x.Pd.mT @ (e1 - e2), torch.zeros_like(k[:, c:])], 1)
     z = k[:, : rel.n0]
     low, high = rel.nodes.low[..., None], rel.nodes.high[..., None]
