@@ -263,7 +263,10 @@ def main() -> None:
     if a.out is not None:
         head = (__doc__ or "").split("\n\n")[2].strip()
         its = record["circumstances"]
-        load = f"Load average {its['load'][0]:.1f} before, {record['load_after'][0]:.1f} after."
+        load = (
+            f"`{its['command']}`, commit {its['commit']}, {its['processor']}, one thread, float64, torch {its['versions']['torch']}; "
+            f"load average {its['load'][0]:.1f} before, {record['load_after'][0]:.1f} after."
+        )
         stem = "_".join(["proofs", *filter(None, (a.only, a.name)), "cpu"])
         write(a.out, stem, record, "\n\n".join(["# Proofs on trained decoders", head, load, *texts]))
         if record["real"]:
