@@ -264,7 +264,7 @@ def main() -> None:
         head = (__doc__ or "").split("\n\n")[2].strip()
         its = record["circumstances"]
         load = (
-            f"`{its['command']}`, commit {its['commit']}, {its['processor']}, one thread, float64, torch {its['versions']['torch']}; "
+            f"Commit {its['commit']}, {its['processor']}, one thread, float64, torch {its['versions']['torch']}; "
             f"load average {its['load'][0]:.1f} before, {record['load_after'][0]:.1f} after."
         )
         stem = "_".join(["proofs", *filter(None, (a.only, a.name)), "cpu"])
