@@ -10,10 +10,10 @@ import cvxinv as ci
 from cvxinv.generator.chain import Generator, Layer
 
 BOX = 3.0
-OUTPUTS = {"identity": ci.Identity(), "relu": ci.ReLU(), "tanh": ci.Tanh(), "sigmoid": ci.Sigmoid()}
+OUTPUTS = {"identity": ci.Identity(), "relu": ci.ReLU(), "tanh": ci.Tanh(), "sigmoid": ci.Sigmoid(), "plu": ci.PLU()}
 CASES = [
     *((output, norm) for output in ("identity", "relu") for norm in ("l2", "l1", "linf")),
-    ("tanh", "l2"), ("sigmoid", "l2"),
+    ("tanh", "l2"), ("sigmoid", "l2"), ("plu", "l2"),
 ]  # fmt: skip
 LENGTHS = {"l2": lambda r: r.norm(dim=1), "l1": lambda r: r.abs().sum(1), "linf": lambda r: r.abs().amax(1)}
 

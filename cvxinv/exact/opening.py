@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..generator.activations import AbstractActivation, Sigmoid, Softsign, Tanh
+from ..generator.activations import PLU, AbstractActivation, Sigmoid, Softsign, Tanh
 from ..inversion.task import Task
 from ..lengths import lengths
 from .network import Network
@@ -88,12 +88,12 @@ def opened(
 def check_misfit(task: Task) -> None:
     """Raises ValueError for a misfit that is none of the module's."""
     norm, phi = "l2" if task.noise is None else task.noise.norm, task.generator.output
-    known = isinstance(phi.parts[0], (Tanh, Sigmoid, Softsign)) and phi.parts[1] > 0
+    known = isinstance(phi.parts[0], (Tanh, Sigmoid, Softsign, PLU)) and phi.parts[1] > 0
     flat = phi.linear or phi.kinked
     if not (flat or (known and task.measurement.pixelwise and norm in ("l2", "gaussian") and not task.weighed)):
         raise ValueError(
-            f"expected a tanh, sigmoid or softsign for a curved output, and an l2 misfit of the signal's entries without a "
-            f"prior behind it, got {phi!r} and {norm} of {task.measurement.name}; prove it of "
+            "expected a tanh, sigmoid, softsign or PLU for a curved output, and an l2 misfit of the signal's entries without "
+            f"a prior behind it, got {phi!r} and {norm} of {task.measurement.name}; prove it of "
             "generator.with_output('identity')"
         )
 
