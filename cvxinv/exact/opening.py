@@ -92,8 +92,8 @@ def check_misfit(task: Task) -> None:
     flat = phi.linear or phi.kinked
     if not (flat or (known and task.measurement.pixelwise and norm in ("l2", "gaussian") and not task.weighed)):
         raise ValueError(
-            "expected a tanh, sigmoid, softsign or PLU for a curved output, and an l2 misfit of the signal's entries without "
-            f"a prior behind it, got {phi!r} and {norm} of {task.measurement.name}; prove it of "
+            "expected a tanh, sigmoid, softsign or PLU for a curved output, and an l2 misfit of the signal's entries "
+            f"without a prior behind it, got {phi!r} and {norm} of {task.measurement.name}; prove it of "
             "generator.with_output('identity')"
         )
 
