@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -273,7 +274,9 @@ def look_at_excess(found: Found, kind: str, s: Scene, rel, w: Tensor, excess) ->
     lam = excess.lam.clamp(min=0)
     left = (d @ rel.J.mT).square().sum(2) + 2 * (lam[:, None] * t).sum(2)
     size = s.level + rel.e + rel.q.square().sum(1) + (excess.r**2).sum(1) + (lam * excess.t.abs()).sum(1)
-    found.note("excess", left <= (excess.D + TOL * size)[:, None], s.better)
+    # misfits near 0 are differences of entries as large as the signal's: those of `better` are known to that
+    slip = 1e-15 * s.task.size[s.nodes.owner] * s.level.sqrt()
+    found.note("excess", left <= (excess.D + TOL * size + slip)[:, None], s.better)
     found.note("reach", d.abs() <= excess.reach[:, None] + TOL * (1 + w.abs()), s.better[..., None])
     some = s.better & (excess.D >= 0)[:, None]
     dice = small_nets.Dice(len(kind))
@@ -349,8 +352,13 @@ def searched(E: SimpleNamespace, seed: int, gap: float, steps: int = 12) -> Foun
     return found
 
 
-@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["some", "many"])
-def test_no_bound_is_broken_at_any_better_latent(seeds: range):
+MET = (115, 161, 199)  # where no unit reaches the signal (161, 199), and a misfit of rounding (115)
+
+
+@pytest.mark.parametrize(
+    "seeds", [(*range(8), *MET), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["some", "many"]
+)
+def test_no_bound_is_broken_at_any_better_latent(seeds: Sequence[int]):
     found, wrong = Counter(), Counter()
     for seed in seeds:
         its = looked_at(engine(), seed)

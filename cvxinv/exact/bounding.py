@@ -136,7 +136,8 @@ def least_squares(rel: Relaxation, level: Tensor) -> Excess:
     L, J = factor(rel.JJ + torch.diag_embed(rel.pad.to(rel.q)), rel), rel.J
     for _ in range(3):
         r = (J @ v[..., None])[..., 0] - rel.q
-        v = v - _solved(L, (J.mT @ r[..., None])[..., 0])
+        moved = v - _solved(L, (J.mT @ r[..., None])[..., 0])
+        v = torch.where(moved.isfinite().all(1, keepdim=True), moved, v)  # no factors where J = 0
     return excess(rel, level, v, torch.zeros_like(rel.const))
 
 
