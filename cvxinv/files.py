@@ -101,6 +101,18 @@ def read_head(path: Path, form: str, version: int, cure: str) -> dict[str, Any]:
     return spec
 
 
+@contextmanager
+def known_entries(folder: Path) -> Iterator[None]:
+    """Entries of docs/results.md are read inside. Raises ValueError where one is missing or of another kind."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
+            "the files were changed by hand, or written by another version"
+        ) from error
+
+
 def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, if they are those that the file `told_by` names. Raises ValueError otherwise.
 

@@ -156,7 +156,7 @@ def part_of(nodes, centre: Tensor, u: list[Tensor], dice: small_nets.Dice):
         los.append(torch.where(fix & (value > 0), lo.clamp(min=0), lo))
         his.append(torch.where(fix & (value < 0), hi.clamp(max=0), hi))
     low, high = torch.where(whole[:, None], nodes.low, low), torch.where(whole[:, None], nodes.high, high)
-    return type(nodes)(nodes.owner, tuple(los), tuple(his), low, high, nodes.bound, nodes.number, nodes.parent)
+    return type(nodes)(nodes.owner, tuple(los), tuple(his), low, high, nodes.bound, nodes.number)
 
 
 class Found(Counter):
@@ -459,22 +459,21 @@ BOUNDS = [
     ("tightening", "the corner at 0 forgotten", "(gk - pu) * h).clamp(max=0)", "(gk - pu) * h)"),
     ("tightening", "the lower corner forgotten", "torch.minimum((s * gk - pu) * l, (gk - pu) * h)", "((gk - pu) * h)"),
     ("tightening", "the upper corner forgotten", "torch.minimum((s * gk - pu) * l, (gk - pu) * h)", "((s * gk - pu) * l)"),
-    ("tightening", "a smaller ball", "rel.q[..., None]).sum(1) - length * ball",
-     "rel.q[..., None]).sum(1) - 0.7 * length * ball"),
-    ("tightening", "a constant forgotten", "(corner + pu * x.base[..., None]).sum(1)", "corner.sum(1)"),
+    ("tightening", "a smaller ball", "times(rel.q, rho) - length * ball", "times(rel.q, rho) - 0.7 * length * ball"),
+    ("tightening", "a constant forgotten", "+ times(x.base, pu) +", "+"),
     ("tightening", "the misfit's pull forgotten", "k = C + pulled", "k = C"),
-    ("tightening", "the wrong limit of decided units", "e2 * (dh - pd)).sum(1)", "e2 * (dl - pd)).sum(1)"),
+    ("tightening", "the wrong limit of decided units", "times(dh - pd, e2)", "times(dl - pd, e2)"),
     ("tightening", "what nobody can fit counted twice", "(level - rel.e)", "(level - 3 * rel.e)"),
-    ("network", "leaky units without a slope", "torch.full_like(offset, slopes[0])", "torch.full_like(offset, 0.0)"),
+    ("network", "leaky units without a slope", "return float(slopes[0])", "return 0.0"),
     ("search", "one child only", "children.append(child)", "children += [child] * (side == 0)"),
     ("search", "units on from above 0", "a[rows[unit], at[unit]] = 0.0", "a[rows[unit], at[unit]] = 0.1"),
     ("search", "halves that do not meet", "= middle[~unit, 0]\n            else",
      "= middle[~unit, 0] + 0.1\n            else"),
     ("opening", "sigma forgotten", "return sigma[..., None] * (rows.S @ V),", "return 0 * sigma[..., None] + (rows.S @ V),"),
     ("opening", "what nobody can fit counted twice", "rest = lengths(d", "rest = 1.5 * lengths(d"),
-    ("opening", "the box not turned", "reach = (targets.V.abs().mT @ half", "reach = (targets.V.mT @ half"),
-    ("opening", "half the box", "(u - spread)[:-n0]", "(u - 0.5 * spread)[:-n0]"),
-    ("opening", "sides of the box moved", "torch.zeros_like(middle)])", "torch.ones_like(middle)])"),
+    ("opening", "the box not turned", "over_box(targets.V.mT,", "over_box(targets.V,"),
+    ("opening", "half the box", "torch.cat([below[:-n0],", "torch.cat([0.5 * below[:-n0],"),
+    ("opening", "sides of the box moved", "torch.zeros_like(sides[0])])", "torch.ones_like(sides[0])])"),
 ]  # fmt: skip
 SEARCHES = [
     ("search", "nodes closed early", "gone = (found.D < 0)", "gone = (found.D < 0.7 * level)"),

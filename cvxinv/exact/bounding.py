@@ -29,7 +29,6 @@ from .relaxation import Relaxation
 
 ROUNDING = 1e-13  # of the absolute values added up in one entry: sums of 900 terms at the worst, of many more in fact
 _TINY = 1e-300
-_THETAS = (4.0, 64.0)
 _ITERATIONS = 40
 _CACHE = 500_000  # bytes
 
@@ -58,7 +57,7 @@ def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
     D = level - rel.e - (r**2).sum(1) + work + 2 * slope
     # of r's own entries, which 2 r'J (w - v) holds too, |J (w - v)| <= |r(w)| + |r(v)|; then of the sums
     length = (r**2).sum(1).sqrt() + (level - rel.e).clamp(min=0).sqrt()
-    off = ROUNDING * _size(rel.J, v, rel.q)
+    off = ROUNDING * ((rel.J_sizes @ v.abs()[..., None])[..., 0] + rel.q.abs()).square().sum(1).sqrt()
     reach = torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())
     g_off = ROUNDING * (_pull_size(rel, r, lam) * reach).sum(1)
     sizes = rel.slack_sizes(v)
@@ -67,13 +66,8 @@ def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
     return Excess(v, lam, D, t, r, reach, sizes)
 
 
-def _size(J: Tensor, v: Tensor, q: Tensor) -> Tensor:
-    """Length of |J| |v| + |q|, bounded by norms, `(N,)`."""
-    return ((J.abs() @ v.abs()[..., None])[..., 0] + q.abs()).square().sum(1).sqrt()
-
-
 def _pull_size(rel: Relaxation, r: Tensor, lam: Tensor) -> Tensor:
-    return (rel.J.abs().mT @ r.abs()[..., None])[..., 0] + rel.pull(lam).abs()
+    return (rel.J_sizes.mT @ r.abs()[..., None])[..., 0] + rel.pull(lam).abs()
 
 
 def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
@@ -188,6 +182,11 @@ def factor(H: Tensor, rel: Relaxation) -> Tensor:
     return L
 
 
+def times(v: Tensor, M: Tensor) -> Tensor:
+    """v'M `(N, F)` of v `(N, V)` and M `(N, V, F)`."""
+    return (v[:, None] @ M)[:, 0]
+
+
 def _solved(L: Tensor, b: Tensor) -> Tensor:
     return torch.cholesky_solve(b[..., None], L)[..., 0]
 
@@ -203,16 +202,16 @@ def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -
     Z = Y.new_zeros(Y.shape[0], 0, Y.shape[2]) if bare else om[..., None] * rel.rows(Y)  # (N, K, M)
     rest = F - rel.J.mT @ JY
     rest = rest if bare else rest - rel.pull_many(Z)
-    loss = (rest.abs() * found.reach[..., None]).sum(1)
+    loss = times(found.reach, rest.abs())
     alpha2 = (JY**2).sum(1)
     alpha = alpha2.sqrt()
     t, sizes = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, found.sizes + rel.most)
-    value, offset = (F * found.v[..., None]).sum(1), (Z * t[..., None]).sum(1)
+    value, offset = times(found.v, F), times(t, Z)
     room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
-    lengths = torch.diagonal(rel.gram(torch.ones_like(found.lam)), dim1=1, dim2=2).sqrt()  # of J's and A's columns
-    rounding = 1e-13 * (
-        (F.abs() * (found.v.abs() + found.reach)[..., None]).sum(1)
-        + (Z.abs() * sizes[..., None]).sum(1)
+    lengths = (torch.diagonal(rel.JJ, dim1=1, dim2=2) + rel.row_squares).sqrt()  # of J's and A's columns
+    rounding = ROUNDING * (
+        times(found.v.abs() + found.reach, F.abs())
+        + times(sizes, Z.abs())
         + (lengths * found.reach).sum(1, keepdim=True) * (alpha + (Z**2).sum(1).sqrt())
     )
     if bare:  # the least over k of k D + alpha^2 / (4 k)

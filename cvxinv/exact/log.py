@@ -34,13 +34,13 @@ class Recorder:
 
     def round(self, rel: Relaxation, found: Excess, thetas: tuple[float, ...]) -> None:
         """The contractions of a batch of nodes: v, lam and the weights theta of the ellipsoid's constraints."""
-        v, lam = found.v.cpu(), torch.split(found.lam.cpu(), rel.sizes(), 1)
+        v, lam = found.v.cpu(), torch.split(found.lam.cpu(), rel.sizes, 1)
         for i, number in enumerate(rel.nodes.number.tolist()):
             marks, parts, kinds = list[str](), [v[i, : rel.n0]], [list[Tensor]() for _ in range(5)]
             ends = [list[Tensor]() for _ in range(4)]
             for k, x in enumerate(rel.levels):
                 there, held = x.there[i].cpu(), x.held[i].cpu()
-                marks.append(_marks(x.P.shape[1], x.at[i].cpu()[there], x.fixed[i].cpu()[held]))
+                marks.append(_marks(x.width, x.at[i].cpu()[there], x.fixed[i].cpu()[held]))
                 parts.append(v[i, x.start : x.start + len(there)][there])
                 _, lowest, highest = rel.held_limits(k)
                 for end, x_, mask in zip(ends, (x.below, x.above, lowest, highest), (there, there, held, held), strict=True):

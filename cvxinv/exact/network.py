@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..generator.activations import AbstractActivation
 from ..generator.chain import Generator
 
 MOST_ENTRIES = 60_000_000  # of one layer's matrix
@@ -62,6 +63,23 @@ class Network:
         return Network(tuple(W), tuple(b), (torch.cat([s, none]), *self.s[1:]), last, self.offset)
 
 
+def cut_slope(phi: AbstractActivation, index: int) -> float:
+    """The slope s in [0, 1] below 0 of max(u, s u), the activation of layers[index]. Raises TypeError for another one."""
+    kinks, slopes = phi.pieces or ((), ())
+    if not phi.elementwise or tuple(kinks) != (0.0,) or slopes[1] != 1.0 or not 0 <= slopes[0] <= 1:
+        raise TypeError(
+            f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]; "
+            "proofs are of chains of lines with one kink at 0"
+        )
+    return float(slopes[0])
+
+
+def axes_of(J: Tensor) -> Tensor:
+    """V `(..., n0, n0)`, orthogonal: its columns are J's right singular vectors, J `(..., k, n0)`, also where k < n0."""
+    few = J.shape[-2] < J.shape[-1]
+    return torch.linalg.svd(J.mT @ J if few else J, full_matrices=False).Vh.mT
+
+
 def as_network(generator: Generator) -> Network:
     """The chain of a generator, its linear layers multiplied out; a kinked output becomes one more hidden layer.
 
@@ -81,15 +99,9 @@ def as_network(generator: Generator) -> Network:
         last = index == len(generator.layers) - 1
         if phi.linear or (last and not phi.kinked):
             continue
-        kinks, slopes = phi.pieces or ((), ())
-        if not phi.elementwise or tuple(kinks) != (0.0,) or slopes[1] != 1.0 or not 0 <= slopes[0] <= 1:
-            raise TypeError(
-                f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]; "
-                "proofs are of chains of lines with one kink at 0"
-            )
         W.append(map_)
         b.append(offset)
-        s.append(torch.full_like(offset, slopes[0]))
+        s.append(torch.full_like(offset, cut_slope(phi, index)))
         fresh = True
         if last:
             map_, offset = torch.eye(len(offset)).to(offset), torch.zeros_like(offset)

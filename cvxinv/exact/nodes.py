@@ -15,7 +15,7 @@ class Targets(Batch):
 
     R: `(S, k, n_H)`, t: `(S, k)`, e: `(S,)` with |A (W x + b) - y|^2 = |R x - t|^2 + e for every x. Z: `(S, r, n0)`, m:
     `(S, r)`: rows |Z c - m|^2 that a prior adds. first: W_1 V `(S, n_1, n0)`. V: `(S, n0, n0)`, z = V c.
-    size: `(S,)`, |y|, signal units.
+    size: `(S,)`, |y|, signal units. reaching: `(S, sum n_l)`, how far a unit's output moves the misfit (mean over phases).
     A: `(S, k, n_H)`, a: `(S, k)`, where the signal's rows u = A x + a are spoken of themselves: each as one more layer
     |u| (`folded`), whose sum R then takes, or between limits that follow from the level.
     """
@@ -28,6 +28,7 @@ class Targets(Batch):
     first: Tensor = per_signal()
     V: Tensor = per_signal()
     size: Tensor = per_signal()
+    reaching: Tensor = per_signal()
     A: Tensor | None = per_signal(default=None)
     a: Tensor | None = per_signal(default=None)
     folded: bool = shared(default=False)
@@ -48,8 +49,7 @@ class Targets(Batch):
 class Nodes(Batch):
     """N nodes: lo <= u_l <= hi `(N, n_l)` for every hidden layer and low <= c <= high `(N, n0)`, for every better latent.
 
-    owner: whose signal, `(N,)`. bound: no latent in it has a squared misfit below, `(N,)`. number, parent: `(N,)`.
-    stalls: visits that brought little, `(N,)`.
+    owner: whose signal, `(N,)`. bound: no latent in it has a squared misfit below, `(N,)`. number: its own, `(N,)`.
     """
 
     owner: Tensor = per_signal()
@@ -59,7 +59,6 @@ class Nodes(Batch):
     high: Tensor = per_signal()
     bound: Tensor = per_signal()
     number: Tensor = per_signal()
-    parent: Tensor = per_signal()
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -88,14 +87,6 @@ class Nodes(Batch):
         gaps += [(lo - hi) - 1e-9 * (1 + lo.abs() + hi.abs()) for lo, hi in zip(self.lo, self.hi, strict=True)]
         return torch.stack([(gap > 0).any(1) for gap in gaps]).any(0)
 
-    def within(self, lo: tuple[Tensor, ...], hi: tuple[Tensor, ...]) -> "Nodes":
-        """The same with limits of units intersected with others."""
-        return replace(
-            self,
-            lo=tuple(map(torch.maximum, self.lo, lo)),
-            hi=tuple(map(torch.minimum, self.hi, hi)),
-        )
-
 
 def through_box(network: Network, targets: Targets, nodes: Nodes) -> Nodes:
     """Limits of all units over the box, by backward linear bounds, intersected with what the node has.
@@ -108,7 +99,7 @@ def through_box(network: Network, targets: Targets, nodes: Nodes) -> Nodes:
     for layer in range(targets.layers(network)):
         N, owner = len(nodes), nodes.owner
         if layer == 0:
-            low, high = _over_box(first, network.b[0].expand(N, -1), nodes.low, nodes.high)
+            low, high = over_box(first, network.b[0].expand(N, -1), nodes.low, nodes.high)
         else:
             W, b, _ = targets.layer(network, layer, owner)
             W, b = W.expand(N, -1, -1), b.expand(N, -1)
@@ -128,8 +119,8 @@ def rows_through_box(network: Network, targets: Targets, nodes: Nodes) -> tuple[
     return _backward(network, first, nodes, A, a, layer), -_backward(network, first, nodes, -A, -a, layer)
 
 
-def _over_box(F: Tensor, c: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Limits of F z + c `(N, K)` over boxes; F `(N, K, n0)`."""
+def over_box(F: Tensor, c: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Limits of F z + c `(N, K)` over boxes, a hair wider; F `(N, K, n0)`, c `(N, K)`, low and high `(N, n0)`."""
     middle, radius = (low + high) / 2, (high - low) / 2
     size = F.abs()
     value, reach = (F @ middle[..., None])[..., 0] + c, (size @ radius[..., None])[..., 0]
@@ -153,5 +144,5 @@ def _backward(network: Network, first: Tensor, nodes: Nodes, k: Tensor, c: Tenso
         c = c + k @ network.b[level]
         rounding = rounding + k.abs() @ network.b[level].abs()
         k = k @ (first if level == 0 else network.W[level])
-    low, _ = _over_box(k, c, nodes.low, nodes.high)
+    low, _ = over_box(k, c, nodes.low, nodes.high)
     return low - 1e-12 * rounding

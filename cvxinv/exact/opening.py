@@ -14,6 +14,7 @@ A Gaussian prior adds rows of its own to R (MAP).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ from torch import Tensor
 from ..generator.activations import PLU, AbstractActivation, Sigmoid, Softsign, Tanh
 from ..inversion.task import Task
 from ..lengths import lengths
-from .network import Network
-from .nodes import Nodes, Targets, through_box
+from .network import Network, axes_of
+from .nodes import Nodes, Targets, over_box, through_box
 from .refining import refined, stated_misfit
-from .search import Search
+from .search import Search, strict_level
 
 _LAWSON = 200
 
@@ -38,7 +39,7 @@ def opened(
 
     Raises ValueError for a misfit that is none of the module's.
     """
-    S, n0 = z.shape
+    S = len(z)
     measurement, norm = task.measurement, "l2" if task.noise is None else task.noise.norm
     check_misfit(task)
     phi = task.generator.output
@@ -59,13 +60,12 @@ def opened(
     f = value(every, z)
     _, J = task.linearize(z)
     if V is None:
-        V = torch.linalg.svd(J, full_matrices=True).Vh.mT if J.shape[1] >= n0 else torch.linalg.svd(J.mT @ J).Vh.mT
+        V = axes_of(J)
     A = measurement.push(network.last[None] if measurement.shared else network.last.expand(S, -1, -1)).expand(S, -1, -1)
     a = measurement.observe(network.offset.expand(S, -1))
     seen = measurement.seen(S).to(z.device)
     # rounding is a share of what is added up in the signal, which an offset may exceed
     size = torch.maximum(task.size, lengths(task.y - a))
-    level = f * (1 + 1e-9) + (1e-13 * size) ** 2
     limits, fitted, weight = None, None, None
     if curved:
         limits, fitted = behind_output(task)
@@ -78,10 +78,12 @@ def opened(
     else:
         R, t, e = _factored(A, task.y - a, weight, measurement.shared and weight is None)
     Z, m = _prior_rows(task, V, z)
-    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size)
-    if norm == "l1" or limits is not None:
-        targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, A, a, norm == "l1")
-    nodes = _whole(network, targets, sides, level)
+    folded = norm == "l1"
+    reaching = _reaching(network, R, A if folded else None)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching)
+    if folded or limits is not None:  # the rows are spoken of themselves
+        targets = replace(targets, A=A, a=a, folded=folded)
+    nodes = _whole(network, targets, sides, strict_level(f, size))
     return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
 
 
@@ -106,6 +108,19 @@ def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[
     t = (Q.mT @ d[..., None])[..., 0]
     rest = lengths(d - (Q @ t[..., None])[..., 0])
     return R, t, (rest - 1e-14 * lengths(d)).clamp(min=0).square()  # rounding of what remains is of the size of d
+
+
+def _reaching(network: Network, R: Tensor, folded: Tensor | None) -> Tensor:
+    """How far one unit's output moves the last layer's misfit, in the mean over the phases behind it, `(S, sum n_l)`.
+
+    folded: `(S, k, n_H)`, the signal's rows where they are one more layer.
+    """
+    parts = [(R**2).sum(1)]
+    if folded is not None:
+        parts.insert(0, 0.5 * (parts[0][:, None] @ folded**2)[:, 0])
+    for W in network.W[:0:-1]:
+        parts.insert(0, 0.5 * parts[0] @ W**2)
+    return torch.cat(parts, 1).sqrt()
 
 
 def _prior_rows(task: Task, V: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,20 +205,14 @@ def _minimax_weights(J: Tensor, r: Tensor, seen: Tensor) -> Tensor:
 def _whole(network: Network, targets: Targets, sides: tuple[Tensor, Tensor], level: Tensor) -> Nodes:
     """One node per signal: all of the box."""
     S, n0 = len(level), network.latent_dim
-    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
-    centre = (targets.V.mT @ middle[:, None])[..., 0]
-    reach = (targets.V.abs().mT @ half[:, None])[..., 0]
-    reach = reach + 1e-12 * (reach + (targets.V.abs().mT @ middle.abs()[:, None])[..., 0])
+    low, high = over_box(targets.V.mT, torch.zeros(S, n0).to(level), *(side.expand(S, -1) for side in sides))
     # the last units of the first layer are z - low (`Network.beside`), which the numbers of the box say exactly
-    u, spread = network.W[0] @ middle + network.b[0], network.W[0].abs() @ half
-    spread = spread + 1e-12 * (network.b[0].abs() + network.W[0].abs() @ (middle.abs() + half))
+    below, above = (x[0] for x in over_box(network.W[0][None], network.b[0][None], *(side[None] for side in sides)))
     free = [torch.full((S, width), torch.inf).to(level) for width in network.widths[1:]]
     if targets.folded and targets.A is not None:
         free.append(level.sqrt()[:, None].expand(-1, targets.A.shape[1]))
     numbers = torch.arange(S, device=level.device)
-    least = torch.cat([(u - spread)[:-n0], torch.zeros_like(middle)])
-    nodes = Nodes(
-        numbers, (least.expand(S, -1), *(-x for x in free)), ((u + spread).expand(S, -1), *free), centre - reach,
-        centre + reach, torch.zeros_like(level), numbers, torch.full_like(numbers, -1),
-    )  # fmt: skip
+    least = torch.cat([below[:-n0], torch.zeros_like(sides[0])])
+    lo, hi = (least.expand(S, -1), *(-x for x in free)), (above.expand(S, -1), *free)
+    nodes = Nodes(numbers, lo, hi, low, high, torch.zeros_like(level), numbers)
     return through_box(network, targets, nodes)

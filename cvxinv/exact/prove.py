@@ -32,9 +32,10 @@ from .asking import Asked, Told, read_asked, read_budget
 from .keeping import Kept, ProofFolder, open_proof_folder, proof_words, put_back, state_of
 from .log import Recorder, log_path, write_log
 from .network import Network, as_network
+from .nodes import over_box
 from .opening import check_misfit, opened
 from .refining import refined, stated_misfit
-from .search import FINE, Search
+from .search import FINE, Search, is_rounding, precision_of
 from .watching import Bar, Record
 from .wide import check_wide, fits, rounds_of
 
@@ -165,7 +166,7 @@ def _in_rounds(
     f = torch.where(good, stated_misfit(task, best), 0.0).square()
     S, layers = task.N, sum(layer.activation.kinked for layer in task.generator.layers)
     low, high = (side.expand(S, -1).clone() for side in asked.sides)
-    bound, precision, tiny = torch.zeros_like(f), (1e-13 * task.size) ** 2, f <= 1e4 * (1e-13 * task.size) ** 2
+    bound, tiny = torch.zeros_like(f), is_rounding(f, task.size)
     undecided, rounds = torch.zeros(S, layers, dtype=torch.long), torch.zeros(S, dtype=torch.long)
     rank, open_, nan = torch.zeros(S, dtype=torch.bool), good.cpu().long(), torch.where(good, 0.0, torch.nan).cpu()
 
@@ -201,7 +202,7 @@ def _in_rounds(
                 raise
             stopped = INTERRUPTED
     unique = rank & (undecided.sum(1) == 0) & reached().cpu()
-    improved = (f < first * (1 - _BETTER) - precision) & good
+    improved = (f < first * (1 - _BETTER) - precision_of(task.size)) & good
     counts = (rounds > 0).long(), rounds
     ends = (low, high), undecided, *counts, stopped, task.size
     return _proof(asked, record, best, f, bound, reached(), unique, improved, *ends)
@@ -259,13 +260,10 @@ def _told(callback: Told, moment: Moment) -> bool:
 
 
 def _moment(search: Search, record: Record) -> Moment:
-    S, nan = len(search.f), torch.where(record.good.cpu(), 0.0, torch.nan)
-    undecided, count = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
-    for part in (search.open, *search.kept):
-        if len(part):
-            undecided = undecided.scatter_reduce(0, part.owner.cpu(), part.undecided.cpu(), "amax")
-    owner = search.open.owner.cpu()
-    count.index_add_(0, owner, torch.ones_like(owner))
+    nan, owner = torch.where(record.good.cpu(), 0.0, torch.nan), search.open.owner.cpu()
+    record.look_at(search.kept)
+    undecided = record.widest.scatter_reduce(0, owner, search.open.undecided.cpu(), "amax")
+    count = torch.zeros_like(undecided).index_add(0, owner, torch.ones_like(owner))
     bound, misfit, size = (v.cpu() for v in (search.bound.sqrt(), search.f.sqrt(), search.targets.size))
     gap = gap_of(bound, misfit, size) + nan
     return Moment(record.seconds, bound + nan, misfit + nan, gap, _reached(search, record.good).cpu(), undecided, count)
@@ -273,7 +271,7 @@ def _moment(search: Search, record: Record) -> Moment:
 
 def _reached(search: Search, good: Tensor) -> Tensor:
     """Whether the gap asked for is reached, or the misfit is rounding, `(S,)`."""
-    return ((search.bound >= search.enough) | (search.f <= 1e4 * search.precision)) & good
+    return ((search.bound >= search.enough) | search.exact) & good
 
 
 def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof:
@@ -288,10 +286,10 @@ def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof
     for part in parts:
         owner = part.owner
         middle, half = (part.low + part.high) / 2, (part.high - part.low).clamp(min=0) / 2
-        centre, reach = (V[owner] @ middle[..., None])[..., 0], (V[owner].abs() @ half[..., None])[..., 0]
+        least, most = over_box(V[owner], torch.zeros_like(middle), middle - half, middle + half)
         index = owner[:, None].expand(-1, n0)
-        low.scatter_reduce_(0, index, centre - reach, "amin")
-        high.scatter_reduce_(0, index, centre + reach, "amax")
+        low.scatter_reduce_(0, index, least, "amin")
+        high.scatter_reduce_(0, index, most, "amax")
         count.index_add_(0, owner.cpu(), torch.ones(len(part), dtype=torch.long))
         for layer, (lo, hi) in enumerate(zip(part.lo, part.hi, strict=True)):
             u = ((lo < 0) & (hi > 0)).sum(1).cpu()

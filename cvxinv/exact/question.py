@@ -108,9 +108,9 @@ def _limits(network: Network, low: Tensor, high: Tensor) -> tuple[tuple[Tensor, 
     n0, none, zero = network.latent_dim, torch.zeros(1, 0), torch.zeros(1, dtype=torch.float64)
     eye = torch.eye(n0, dtype=torch.float64)
     first = network.W[0] if network.W else eye
-    targets = Targets(none[:, None], none, zero, none[:, None], none, first[None], eye[None], zero)
+    targets = Targets(none[:, None], none, zero, none[:, None], none, first[None], eye[None], zero, none)
     free = tuple(torch.full((1, width), torch.inf, dtype=torch.float64) for width in network.widths)
     index = torch.zeros(1, dtype=torch.long)
-    node = Nodes(index, tuple(-x for x in free), free, low[None], high[None], zero, index, index - 1)
+    node = Nodes(index, tuple(-x for x in free), free, low[None], high[None], zero, index)
     node = through_box(network, targets, node)
     return tuple(lo[0] for lo in node.lo), tuple(hi[0] for hi in node.hi)

@@ -12,6 +12,7 @@ columns of layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent o
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,15 +23,15 @@ from .nodes import Nodes, Targets
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One hidden layer of N relaxations: `count` columns before its own; P `(N, n, count)`, p `(N, n)`.
+    """One hidden layer of N relaxations: `start` variables before its own, `width` units, u = P v + p.
 
-    at: units in constraints, undecided ones first, `(N, U)` and `(N, D)`; there: which are no padding. Pu, Pd: their rows
-    of P.
+    at, fixed: its undecided units `(N, U)`, and the decided ones in constraints `(N, D)`; there, held: which are no padding.
+    Pu, Pd: their rows of P, `(N, U, start)` and `(N, D, start)`; base: p of the undecided. a, s: their chords' slopes and
+    slopes where cut; below, above: their limits. scale, scale_held: what is added up in u, of which its rounding is a share.
     """
 
     start: int
-    P: Tensor
-    p: Tensor
+    width: int
     at: Tensor
     there: Tensor
     Pu: Tensor
@@ -67,8 +68,7 @@ class Relaxation:
         self.nodes, N, n0 = nodes, len(nodes), network.latent_dim
         owner = nodes.owner
         self.n0, self.levels = n0, list[Level]()
-        self._limits, self._reaching = list[tuple[Tensor, Tensor, Tensor]](), _reaching(network, targets)[owner]
-        self._V, self._network = targets.V[owner], network
+        self._limits, self._targets = list[tuple[Tensor, Tensor, Tensor]](), targets
         vl, vu = [nodes.low], [nodes.high]
         const, active, most = [-nodes.low, nodes.high], [], [nodes.high - nodes.low] * 2
         active += [torch.ones_like(nodes.low, dtype=torch.bool)] * 2
@@ -101,7 +101,7 @@ class Relaxation:
             near = torch.maximum(lo, reach_low - slip), torch.minimum(hi, reach_high + slip)
             dl, dh = (torch.where(held, x.gather(1, fixed), w) for x, w in zip(near, (-1.0, 1.0), strict=True))
             level = Level(
-                v_low.shape[1], P, p, at, there, Pu, a, su, l, h, pu, fixed, held, Pd, scale.gather(1, at),
+                v_low.shape[1], P.shape[1], at, there, Pu, a, su, l, h, pu, fixed, held, Pd, scale.gather(1, at),
                 scale.gather(1, fixed),
             )  # fmt: skip
             self._limits.append((pd, dl, dh))
@@ -158,22 +158,43 @@ class Relaxation:
     def scores(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z `(N, n0)` of v; and of every unit what its output exceeds its activation by, times the length of what
         it adds to the last hidden layer's misfit, `(N, sum n_l)`, signal units; 0 where decided."""
-        z = (self._V @ v[:, : self.n0, None])[..., 0]
-        total = torch.zeros(len(v), self._reaching.shape[1], dtype=v.dtype, device=v.device)
+        owner = self.nodes.owner
+        z, reaching = (self._targets.V[owner] @ v[:, : self.n0, None])[..., 0], self._targets.reaching[owner]
+        total = torch.zeros_like(reaching)
         at = 0
         for x in self.levels[: self.layers]:
             u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
             over = (v[:, x.start : x.start + x.at.shape[1]] - torch.maximum(u, x.s * u)).clamp(min=0)
             # beside that, a little for units that may go either way
             tie = 1e-9 * torch.minimum(-x.below, x.above)
-            score = (over + tie) * self._reaching[:, at : at + x.P.shape[1]].gather(1, x.at) * x.there
-            total[:, at : at + x.P.shape[1]].scatter_reduce_(1, x.at, score, "amax")
-            at += x.P.shape[1]
+            score = (over + tie) * reaching[:, at : at + x.width].gather(1, x.at) * x.there
+            total[:, at : at + x.width].scatter_reduce_(1, x.at, score, "amax")
+            at += x.width
         return z, total
 
-    def units(self, v: Tensor) -> list[Tensor]:
-        """P_l v + p_l of all layers, `(N, n_l)`; v `(N, V)`."""
-        return [(x.P @ v[:, : x.start, None])[..., 0] + x.p for x in self.levels]
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Constraints of each kind, as they follow each other."""
+        sizes = [self.n0, self.n0]
+        for x in self.levels:
+            U, D = x.at.shape[1], x.fixed.shape[1]
+            sizes += [U, U, U, D, D]
+        return sizes
+
+    @cached_property
+    def J_sizes(self) -> Tensor:
+        """|J| entry by entry, `(N, k, V)`, of which the rounding of what J makes is a share."""
+        return self.J.abs()
+
+    @cached_property
+    def row_squares(self) -> Tensor:
+        """The diagonal of A'A, `(N, V)`: squared lengths of A's columns, 0 in the padding."""
+        total = torch.zeros_like(self.vl)
+        total[:, : self.n0] = 2
+        for x in self.levels:
+            total[:, : x.start] += ((x.s**2 + 1 + x.a**2)[:, None] @ x.Pu**2)[:, 0] + 2 * (x.Pd**2).sum(1)
+            total[:, x.start : x.start + x.at.shape[1]] += 3.0 * x.there
+        return total
 
     def slack(self, v: Tensor) -> Tensor:
         """t(v) `(N, K)`; 1 in the padding."""
@@ -195,7 +216,7 @@ class Relaxation:
     def rows(self, Y: Tensor) -> Tensor:
         """A Y `(N, K, F)` of Y `(N, V, F)`; 0 in the padding."""
         out = torch.empty(Y.shape[0], self.active.shape[1], Y.shape[2], dtype=Y.dtype, device=Y.device)
-        parts = torch.split(out, self.sizes(), 1)
+        parts = torch.split(out, self.sizes, 1)
         c = Y[:, : self.n0]
         parts[0].copy_(c)
         torch.neg(c, out=parts[1])
@@ -219,7 +240,7 @@ class Relaxation:
 
     def pull_many(self, Z: Tensor, masked: bool = True) -> Tensor:
         """A'Z `(N, V, M)` of Z `(N, K, M)`; masked: leave out what Z says in the padding, where it may be no 0."""
-        parts = torch.split(Z * self.active[..., None] if masked else Z, self.sizes(), 1)
+        parts = torch.split(Z * self.active[..., None] if masked else Z, self.sizes, 1)
         out = torch.zeros(len(Z), self.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
         torch.sub(parts[0], parts[1], out=out[:, : self.n0])
         for k, x in enumerate(self.levels):
@@ -235,7 +256,7 @@ class Relaxation:
 
     def gram(self, w: Tensor) -> Tensor:
         """J'J + A'diag(w)A `(N, V, V)`, 1 on the diagonal of the padding."""
-        parts = torch.split(w * self.active, self.sizes(), 1)
+        parts = torch.split(w * self.active, self.sizes, 1)
         H = self.JJ.clone()
         diagonal = torch.diagonal(H, dim1=1, dim2=2)
         diagonal += self.pad.to(H)
@@ -252,14 +273,6 @@ class Relaxation:
             diagonal[:, c : c + U] += own
         return H
 
-    def sizes(self) -> list[int]:
-        """Constraints of each kind, as they follow each other."""
-        sizes = [self.n0, self.n0]
-        for x in self.levels:
-            U, D = x.at.shape[1], x.fixed.shape[1]
-            sizes += [U, U, U, D, D]
-        return sizes
-
     def lifted(self, c: Tensor) -> Tensor:
         """v `(N, V)` of latents c `(N, n0)` of the turned box, run through the true network."""
         v = torch.zeros(len(c), self.V, dtype=c.dtype, device=c.device)
@@ -268,16 +281,6 @@ class Relaxation:
             u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
             v[:, x.start : x.start + x.at.shape[1]] = torch.maximum(u, x.s * u) * x.there
         return v
-
-
-def _reaching(network: Network, targets: Targets) -> Tensor:
-    """How far one unit's output moves the last layer's misfit, in the mean over the phases behind it, `(S, sum n_l)`."""
-    parts = [(targets.R**2).sum(1)]
-    if targets.folded and targets.A is not None:
-        parts.insert(0, 0.5 * (parts[0][:, None] @ targets.A**2)[:, 0])
-    for W in network.W[:0:-1]:
-        parts.insert(0, 0.5 * parts[0] @ W**2)
-    return torch.cat(parts, 1).sqrt()
 
 
 def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .bounding import Excess, corrected, least_squares, solve_relaxed
-from .contraction import contract
+from .contraction import THETAS, contract
 from .log import Recorder
 from .network import Network
 from .nodes import Nodes, Targets, rows_through_box, through_box
@@ -21,13 +21,27 @@ from .relaxation import Relaxation, Rows
 from .tightening import tighten, tightened
 
 VISITS = 6  # rounds a visit
-SHRINKS = 0.6  # of its room: what a round must leave at most, for another one of the same kind
-STUCK = 0.6  # of its room: where a round leaves more, and many units, all of them are bounded by problems of their own
+SHRINKS = 0.6  # of its room: where a round leaves more, other ways are taken
 FEW = 40  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
 _TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
 FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
+
+
+def precision_of(size: Tensor) -> Tensor:
+    """Squared misfits that are 0 but for rounding, of signals as long as `size`, `(S,)` each."""
+    return (1e-13 * size) ** 2
+
+
+def is_rounding(f: Tensor, size: Tensor) -> Tensor:
+    """Whether squared misfits may be nothing but rounding, `(S,)`."""
+    return f <= 1e4 * precision_of(size)
+
+
+def strict_level(f: Tensor, size: Tensor) -> Tensor:
+    """Squared misfits of latents that are as good as f but for rounding, `(S,)`."""
+    return f * (1 + 1e-9) + precision_of(size)
 
 
 @dataclass
@@ -57,32 +71,34 @@ class Search:
     log: Recorder | None = None
     count: int = 0
     floor: Tensor = field(init=False)
-    improved: Tensor = field(init=False)
-    ends: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         S = len(self.f)
         self.visited, self.rounds = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
         self.floor = torch.full_like(self.f, torch.inf)  # least bound of the nodes that ended
-        self.improved = torch.zeros(S, dtype=torch.bool)
         self.count = len(self.open)
 
     @property
     def precision(self) -> Tensor:
         """Squared misfits that are 0 but for rounding, `(S,)`."""
-        return (1e-13 * self.targets.size) ** 2
+        return precision_of(self.targets.size)
+
+    @property
+    def exact(self) -> Tensor:
+        """Signals whose misfit is 0 but for rounding: nothing is better, only other latents may be as good, `(S,)`."""
+        return is_rounding(self.f, self.targets.size)
 
     @property
     def level(self) -> Tensor:
         """Squared misfit up to which latents are looked for, `(S,)`."""
-        strict = self.f * (1 + 1e-9) + self.precision
+        strict = strict_level(self.f, self.targets.size)
         fine = (self.gap <= FINE) & (self.limits is None)
         return torch.where(fine, strict, (1 - self.gap) * self.f + self.precision)
 
     @property
     def enough(self) -> Tensor:
         """The bound that closes a node, `(S,)`; a misfit that is rounding needs none."""
-        return torch.where(self.f <= 1e4 * self.precision, 0.0, (1 - self.gap) * self.f)
+        return torch.where(self.exact, 0.0, (1 - self.gap) * self.f)
 
     @property
     def bound(self) -> Tensor:
@@ -191,7 +207,7 @@ class Search:
             if bool((found.D >= 0).any()):
                 found = corrected(rel, level, found)
             points = _Points.of(rel, found.v)
-            thetas = (4.0, 64.0)
+            thetas = THETAS
             shrunk = contract(rel, found, thetas)
             # few functionals, which the box of all else hangs on; files know contractions only
             if self.log is None and bool((nodes.undecided >= FEW).any()):
@@ -205,14 +221,11 @@ class Search:
             self.log.round(rel, found, thetas)
         shrunk = replace(shrunk, bound=bound)
         gone = (found.D < 0) | shrunk.empty | rel.contradicted
-        left = shrunk.undecided
-        # what is logged is not tightened, and goes on for less
-        share = torch.where(left >= FEW, STUCK, SHRINKS) if self.log is not None else SHRINKS
-        little = shrunk.room > share * before
+        little = shrunk.room > SHRINKS * before
         close = bound >= self.enough[owner]
-        # where there is no misfit nothing is better, and what is left to prove is that the latent is the only one
-        exact = (self.f[owner] <= 1e4 * self.precision[owner]) & (self.visited[owner] < _TRIES)
-        keep = ~gone & close & ((left == 0) | (little & ~exact) | (self.gap[owner] > FINE))
+        # where there is no misfit what is left to prove is that the latent is the only one
+        alone = self.exact[owner] & (self.visited[owner] < _TRIES)
+        keep = ~gone & close & ((shrunk.undecided == 0) | (little & ~alone) | (self.gap[owner] > FINE))
         if keep.any():
             part = shrunk.take(keep)
             self.kept.append(part)
@@ -220,7 +233,7 @@ class Search:
         stay = ~gone & ~keep
         nodes, points, little = shrunk.take(stay), points.take(stay), little[stay]
         if len(nodes):
-            stuck = little & (nodes.room > STUCK * before[stay]) & (nodes.undecided >= FEW)
+            stuck = little & (nodes.undecided >= FEW)
             if stuck.any() and self.log is None:
                 part = tighten(self.network, self.targets, nodes.take(stuck), self.level, self.relaxed)
                 nodes, little = _replaced(nodes, stuck, part, little)
@@ -242,7 +255,7 @@ class Search:
             s = int(whose[k])
             if value[k] < self.f[s] * (1 - 1e-9) - self.precision[s]:
                 won = won or bool(value[k] < self.f[s] * (1 - 1e-6))
-                self.f[s], self.best[s], self.improved[s] = value[k], z[k], True
+                self.f[s], self.best[s] = value[k], z[k]
         return won
 
     def branch(self, nodes: Nodes, points: "_Points") -> list[Nodes]:
@@ -272,7 +285,7 @@ class Search:
             pieces = [(int(offsets[k]), int(offsets[k + 1])) for k in range(len(widths))]
             child = replace(
                 nodes, lo=tuple(a[:, i:j] for i, j in pieces), hi=tuple(b[:, i:j] for i, j in pieces), low=low, high=high,
-                number=number, parent=nodes.number,
+                number=number,
             )  # fmt: skip
             children.append(child)
         if self.log is not None:

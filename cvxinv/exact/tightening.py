@@ -23,7 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .bounding import ROUNDING, Excess, corrected, factor, solve_relaxed
+from .bounding import ROUNDING, Excess, corrected, factor, solve_relaxed, times
 from .contraction import fold
 from .network import Network
 from .nodes import Nodes, Targets, through_box
@@ -95,11 +95,12 @@ def _spread(rel: Relaxation, below: Tensor, above: Tensor, first: int) -> tuple[
 def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tensor) -> Tensor:
     """Lower limits `(N, M)` of C'w, C `(N, V, M)`."""
     v, lam, D = found.v, found.lam, found.D
-    A_diag = torch.diagonal(rel.gram(torch.ones_like(lam)) - rel.JJ, dim1=1, dim2=2)
     J_diag = torch.diagonal(rel.JJ, dim1=1, dim2=2)
     # the geometric mean of what the misfit and the rows weigh
     own = slice(rel.n0, None) if rel.V > rel.n0 else slice(None)
-    ratio = (J_diag[:, own].clamp(min=1e-30).log() - A_diag[:, own].clamp(min=1e-30).log()).mean(1).exp()
+    share = J_diag[:, own].clamp(min=1e-30).log() - rel.row_squares[:, own].clamp(min=1e-30).log()
+    there = ~rel.pad[:, own]
+    ratio = (torch.where(there, share, 0.0).sum(1) / there.sum(1).clamp(min=1)).exp()
     sg = 0.15 * ratio[:, None] * torch.where(rel.active, 1.0, 0.0)
     sg[:, : 2 * rel.n0] *= _BOX
     H = rel.gram(sg)
@@ -141,12 +142,12 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
     length = (rho**2).sum(1).sqrt()
     pulled = rel.J.mT @ rho
     k = C + pulled
-    total = -(rho * rel.q[..., None]).sum(1) - length * ball.sqrt()[:, None]
-    rounding = (rho.abs() * rel.q.abs()[..., None]).sum(1) + length * ball.sqrt()[:, None]
+    total = -times(rel.q, rho) - length * ball.sqrt()[:, None]
+    rounding = times(rel.q.abs(), rho.abs()) + length * ball.sqrt()[:, None]
     wide = torch.maximum(rel.vl.abs(), rel.vu.abs())
-    columns = (rel.J**2).sum(1).sqrt()
-    rounding = rounding + ((columns * wide).sum(1, keepdim=True) * length) + (k.abs() * wide[..., None]).sum(1)
-    parts = torch.split(mu, rel.sizes(), 1)
+    columns = torch.diagonal(rel.JJ, dim1=1, dim2=2).sqrt()
+    rounding = rounding + ((columns * wide).sum(1, keepdim=True) * length) + times(wide, k.abs())
+    parts = torch.split(mu, rel.sizes, 1)
     for at in range(len(rel.levels) - 1, -1, -1):
         x = rel.levels[at]
         m0, m1, m2, e1, e2 = parts[2 + 5 * at : 7 + 5 * at]
@@ -157,11 +158,11 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
         net = (e1 - e2) * x.held[..., None]
         e1, e2 = net.clamp(min=0), (-net).clamp(min=0)
         corner = torch.minimum((s * gk - pu) * l, (gk - pu) * h).clamp(max=0) * x.there[..., None]
-        pd, dl, dh = (y[..., None] for y in rel.held_limits(at))
-        total = total + (corner + pu * x.base[..., None]).sum(1) + (e1 * (dl - pd) - e2 * (dh - pd)).sum(1)
+        pd, dl, dh = rel.held_limits(at)
+        total = total + corner.sum(1) + times(x.base, pu) + times(dl - pd, e1) - times(dh - pd, e2)
         size = x.base.abs() + x.scale + torch.maximum(-x.below, x.above)
-        rounding = rounding + (corner.abs() + pu.abs() * size[..., None]).sum(1)
-        rounding = rounding + ((e1 + e2) * (x.scale_held[..., None] + pd.abs() + torch.maximum(dl.abs(), dh.abs()))).sum(1)
+        rounding = rounding + corner.abs().sum(1) + times(size, pu.abs())
+        rounding = rounding + times(x.scale_held + pd.abs() + torch.maximum(dl.abs(), dh.abs()), e1 + e2)
         k = torch.cat([k[:, :c] + x.Pu.mT @ pu - x.Pd.mT @ (e1 - e2), torch.zeros_like(k[:, c:])], 1)
     z = k[:, : rel.n0]
     low, high = rel.nodes.low[..., None], rel.nodes.high[..., None]

@@ -28,8 +28,10 @@ from ..generator.chain import Generator
 from ..inversion.task import Task
 from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
-from .network import MOST_ENTRIES
+from .network import MOST_ENTRIES, axes_of, cut_slope
+from .nodes import over_box
 from .opening import behind_output
+from .search import strict_level
 
 _ROUNDING = 1e-13
 ROUNDS = 100
@@ -124,18 +126,20 @@ def check_wide(task: Task, **keeping: object) -> None:
 
 def rounds_of(task: Task, z: Tensor, f: float, sides: tuple[Tensor, Tensor], gap: float, deadline: float) -> Whole:
     """What rounds prove of one signal; z `(1, n0)`, inside the box, f its squared misfit. Limits are of z, not of c."""
-    n0 = z.shape[1]
-    _, J = task.linearize(z)
-    V = torch.linalg.svd(J[0] if J.shape[1] >= n0 else J[0].mT @ J[0], full_matrices=True).Vh.mT
-    middle, half = (sides[0] + sides[1]) / 2, (sides[1] - sides[0]) / 2
-    centre, reach = V.mT @ middle, V.abs().mT @ half
-    reach = reach + 1e-12 * (reach + V.abs().mT @ middle.abs())
-    level = f * (1 + 1e-9) + float(1e-13 * task.size) ** 2
-    found = bounded(task, V, centre - reach, centre + reach, level, (1 - gap) * f, deadline)
-    c, r = (found.low + found.high) / 2, (found.high - found.low) / 2
-    found.low, found.high = torch.maximum(sides[0], V @ c - V.abs() @ r), torch.minimum(sides[1], V @ c + V.abs() @ r)
+    V = axes_of(task.linearize(z)[1][0])
+    low, high = _turned(V.mT, *sides)
+    level = float(strict_level(torch.tensor(f).to(task.size), task.size))
+    found = bounded(task, V, low, high, level, (1 - gap) * f, deadline)
+    low, high = _turned(V, found.low, found.high)
+    found.low, found.high = torch.maximum(sides[0], low), torch.minimum(sides[1], high)
     found.bound = min(found.bound, f)
     return found
+
+
+def _turned(V: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Limits of V c `(n0,)` over a box of c."""
+    least, most = over_box(V[None], torch.zeros_like(low)[None], low[None], high[None])
+    return least[0], most[0]
 
 
 def forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[Form, list[int]]:
@@ -153,10 +157,7 @@ def forms(generator: Generator, V: Tensor, low: Tensor, high: Tensor) -> tuple[F
         phi = layer.activation
         if phi.linear or (index == last and not phi.kinked):
             continue
-        kinks, slopes = phi.pieces or ((), ())
-        if not phi.elementwise or tuple(kinks) != (0.0,) or slopes[1] != 1.0 or not 0 <= slopes[0] <= 1:
-            raise TypeError(f"expected layers with ReLU, LeakyReLU or no activation, got {phi!r} in layers[{index}]")
-        s, (lo, hi) = slopes[0], form.limits(low, high)
+        s, (lo, hi) = cut_slope(phi, index), form.limits(low, high)
         und = (lo < 0) & (hi > 0)
         counts.append(int(und.sum()))
         a = torch.where(und, (hi - s * lo) / (hi - lo).clamp(min=1e-300), torch.where(lo >= 0, torch.ones_like(lo), s))

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import near, read_head, read_tensors, write_pair
+from ..files import known_entries, near, read_head, read_tensors, write_pair
 from .moments import History
 from .uncertainty_files import uncertainty_of, uncertainty_tensors, uncertainty_words
 from .verify import Verdict
@@ -44,13 +44,8 @@ def load_proof_fields(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     spec = _read_spec(folder)
     tensors = read_tensors(folder / TENSORS, spec.get("sha256"), SPEC, "proof")
-    try:
+    with known_entries(folder):
         return proof_fields(spec, tensors)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
-            "the files were changed by hand, or written by another version"
-        ) from error
 
 
 def stored_question(folder: Path) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import as_floats, near, parse_json, read_array, read_tensors, write_pair
+from ..files import as_floats, known_entries, near, parse_json, read_array, read_tensors, write_pair
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
@@ -58,13 +58,8 @@ def load_fields(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     spec, tensors = _read_result(folder)
-    try:
+    with known_entries(folder):
         return inversion_fields(spec, tensors)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
-            "the files were changed by hand, or written by another version"
-        ) from error
 
 
 def check_writable(folder: str | Path) -> Path:
