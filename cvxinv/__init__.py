@@ -60,6 +60,8 @@ from .generator.maps import (
 from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
+from .guarantees.local import LocalGeometry, local_geometry
+from .guarantees.uniqueness import Uniqueness, uniqueness
 from .inversion.answer import Latents, LayerReport
 from .inversion.comparing.compare import compare
 from .inversion.comparing.comparison import Comparison
@@ -221,6 +223,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LinearizedADMM",
     "LinfFit",
+    "LocalGeometry",
     "Magnitudes",
     "Mask",
     "Matrix",
@@ -274,6 +277,7 @@ __all__ = [
     "Task",
     "Tubes",
     "Uncertainty",
+    "Uniqueness",
     "UnsolvedError",
     "UnsupportedLayerError",
     "Verdict",
@@ -282,11 +286,13 @@ __all__ = [
     "invert",
     "invert_stream",
     "load_generator",
+    "local_geometry",
     "provably_zero",
     "prove",
     "save_generator",
     "solve",
     "sparse_recovery",
+    "uniqueness",
     "verify",
     "write_comparison",
     "write_report",

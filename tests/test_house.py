@@ -47,14 +47,14 @@ RANKS = {
     "layers": 3,
     "solvers": 4,
     "inversion": 5,
-    "guarantees": 6,
     "exact": 6,
     "sparse_models": 6,
-    "pages": 7,
-    "programs": 8,
-    "command": 8,
-    "__init__": 9,
-    "__main__": 9,
+    "guarantees": 7,
+    "pages": 8,
+    "programs": 9,
+    "command": 9,
+    "__init__": 10,
+    "__main__": 10,
 }
 CVXPY_AREAS = ("layers.", "solvers.reference", "solvers.apart", "exact.")
 LICENCES = {

@@ -1,0 +1,187 @@
+"""What is true of a generator around one latent: its piece, how well that is determined, and how far the piece goes.
+
+On the piece of z, where every unit keeps its phase, unit i of layer l is affine:
+
+    u_i(z + v) = u_i + g_i'v,    g = W_l D_(l-1) W_(l-1) ... D_1 W_1,    A G(z + v) = A G(z) + A J v
+
+so that the piece is {z + v : s_i (u_i + g_i'v) >= 0 for all i}, s_i the sign of u_i, and the distance from z to its boundary
+is min |u_i| / |g_i|: a ball of that radius lies in every half-space, so the foot on the nearest hyperplane is in the piece.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch, per_signal
+from ..generator.abstract import AbstractGenerator
+from ..generator.chain import Generator
+from ..generator.maps import AbstractMap, Dense
+from ..generator.piece import sloped
+from ..inputs import describe, read_numbers
+from ..inversion.task import Task, make_task
+from ..lengths import lengths
+from ..surroundings import undisturbed
+
+RANK = 1e-10  # sigma > this times sigma_max counts, as in `verify`
+
+
+@dataclass(frozen=True, eq=False)
+class LocalGeometry(Batch):
+    """What is true around latents, `(N,)` each, float64.
+
+    rank: of A J, the Jacobian of what was seen. smallest, largest: its extreme singular values, signal / latent units.
+    amplification: 1 / smallest, latent / signal units: by how much noise of length 1 can move a least-squares z; inf where z
+    is not determined. distance: from z to the nearest face of its piece, latent units, exact; inf where there is none.
+    face_layer, face_unit: the unit that switches there, -1 where there is none. layer: the first layer whose on units do not
+    span the latent space any more, `depth` where only the measurement loses it; of a latent that is determined, the one at
+    which the condition number of the Jacobian grows by the largest factor.
+    """
+
+    rank: Tensor = per_signal()
+    smallest: Tensor = per_signal()
+    largest: Tensor = per_signal()
+    distance: Tensor = per_signal()
+    face_layer: Tensor = per_signal()
+    face_unit: Tensor = per_signal()
+    layer: Tensor = per_signal()
+
+    @property
+    def amplification(self) -> Tensor:
+        """1 / smallest, `(N,)`, latent / signal units; inf where z is not determined."""
+        return torch.where(self.determined, 1 / self.smallest, torch.inf)
+
+    @property
+    def determined(self) -> Tensor:
+        """Whether A J has full column rank: no other latent near by gives the same, bool `(N,)`."""
+        return self.smallest > RANK * self.largest
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    def __repr__(self) -> str:
+        return (
+            f"LocalGeometry of {len(self)} latents: {int(self.determined.sum())} determined; median smallest singular value "
+            f"{float(self.smallest.median()):.1e}, median distance to a face {float(self.distance.median()):.1e}"
+        )
+
+
+@undisturbed
+def local_geometry(generator: AbstractGenerator, z: Tensor | np.ndarray, *, measurement: object = None) -> LocalGeometry:
+    """Rank, singular values, and the nearest face of the piece, of each latent.
+
+    generator: a chain of layers. z: `(N, n0)` or `(n0,)`. measurement: as in `invert`, a linear one. Computes in float64.
+    Raises TypeError or ValueError for input that does not fit.
+    """
+    chain = read_chain(generator)
+    z = read_latents(z, chain)
+    with torch.no_grad():
+        seen = _seen(chain, z, measurement)
+    task = make_task(chain, seen, measurement).to(torch.float64)
+    return geometry(task, z.double())
+
+
+def read_chain(generator: object) -> Generator:
+    """Raises TypeError for what is no chain of layers."""
+    if not isinstance(generator, Generator):
+        raise TypeError(
+            f"expected a Generator, a chain of layers, got {describe(generator)}; read the network as one, "
+            "cvxinv.load_generator(net)"
+        )
+    return generator
+
+
+def read_latents(z: object, generator: AbstractGenerator) -> Tensor:
+    """Finite latents `(N, n0)`. Raises TypeError or ValueError."""
+    found = read_numbers(z, "latents z", generator.device, "fi")
+    found = found[None] if found.ndim == 1 else found
+    if found.ndim != 2 or found.shape[1] != generator.latent_dim or not len(found):
+        raise ValueError(
+            f"expected z of shape (N, {generator.latent_dim}), got {tuple(found.shape)}; pass one latent per signal"
+        )
+    if not bool(found.isfinite().all()):
+        raise ValueError("expected finite latents z, got NaN or inf; leave those signals out")
+    return found
+
+
+def _seen(generator: Generator, z: Tensor, measurement: object) -> Tensor:
+    """Signals that fit the measurement's shape, of these latents."""
+    from ..measurement.given import as_measurement
+
+    double = generator.to(torch.float64)
+    seeing = as_measurement(measurement, generator.signal_dim, len(z), generator.device, torch.float64)
+    return seeing.observe(double(z.double()))
+
+
+def geometry(task: Task, z: Tensor) -> LocalGeometry:
+    """`local_geometry` of a checked task in float64."""
+    return LocalGeometry.joined([_geometry(task.take(block), z[block]) for block in task.blocks()])
+
+
+def _geometry(task: Task, z: Tensor) -> LocalGeometry:
+    assert isinstance(task.generator, Generator)
+    N, n0 = len(z), task.generator.latent_dim
+    distance = torch.full((N,), torch.inf).to(z)
+    face_layer, face_unit = (torch.full((N,), -1, dtype=torch.long, device=z.device) for _ in range(2))
+    conditions, before = list[Tensor](), None  # behind each layer
+    for index, (u, g, h) in enumerate(walk(task.generator, z)):
+        kinks = (task.generator.layers[index].activation.pieces or ((), ()))[0]
+        size = lengths(g)
+        for kink in kinks:
+            far = torch.where(size > 0, (u - kink).abs() / size, torch.inf)
+            near = far.min(1)
+            closer = near.values < distance
+            distance = torch.where(closer, near.values, distance)
+            face_layer = torch.where(closer, index, face_layer)
+            face_unit = torch.where(closer, near.indices, face_unit)
+        conditions.append(_condition(singular_values(h), n0))
+        before = h
+    assert before is not None
+    J = task.measurement.push(before) if task.measurement.linear else task.linearize(z)[1]
+    values = singular_values(J)
+    smallest = values[:, -1] if J.shape[1] >= n0 else torch.zeros_like(values[:, 0])
+    conditions.append(_condition(values, n0))
+    table = torch.stack(conditions, 1)  # (N, depth + 1)
+    growth = table / torch.cat([torch.ones_like(table[:, :1]), table[:, :-1]], 1)
+    lost = table.isinf()
+    layer = torch.where(lost.any(1), lost.long().argmax(1), growth.argmax(1))
+    rank = (values > RANK * values[:, :1]).sum(1)
+    return LocalGeometry(rank, smallest, values[:, 0], distance, face_layer, face_unit, layer)
+
+
+def _condition(values: Tensor, n0: int) -> Tensor:
+    """Condition numbers of Jacobians from their singular values, `(N,)`; inf without full column rank."""
+    low = values[:, -1]
+    full = (low > RANK * values[:, 0]) & (values.shape[1] == n0)
+    return torch.where(full, values[:, 0] / low, torch.inf)
+
+
+def walk(generator: Generator, z: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each layer: pre-activations u `(N, m)`, their gradients g and those behind the activation, `(N, m, n0)` each.
+
+    A ReLU at 0 counts as off.
+    """
+    h, v = z, None
+    for layer in generator.layers:
+        u = layer.W(h) + layer.b
+        g = _columns(layer.W, len(z)) if v is None else _pushed(layer.W, v)
+        phi = layer.activation
+        slope = None if phi.linear else phi.jacobian(u)
+        v = sloped(g, slope)
+        yield u, g.mT, v.mT
+        h = phi(u)
+
+
+def _columns(W: AbstractMap, N: int) -> Tensor:
+    return W.matrix().T[None].expand(N, -1, -1)
+
+
+def _pushed(W: AbstractMap, v: Tensor) -> Tensor:
+    return W(v) if isinstance(W, Dense) else W(v.flatten(0, 1)).unflatten(0, v.shape[:2])
+
+
+def singular_values(J: Tensor) -> Tensor:
+    """Singular values of `(N, k, n0)` Jacobians, largest first, `(N, min(k, n0))`; of the R of a tall one."""
+    return torch.linalg.svdvals(torch.linalg.qr(J, "r").R if J.shape[1] > J.shape[2] else J)

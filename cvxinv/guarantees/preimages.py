@@ -1,0 +1,171 @@
+"""Another latent that gives the same: along the piece where J has a null space, or on another piece, from far away.
+
+On the piece of z everything z' = z + N t, N an orthonormal null space of A J, gives the same as long as no unit changes its
+phase: {t : s_i (u_i + g_i'N t) >= 0 for all units i}, a polyhedron with t = 0 in it. A unit that is 0 at z counts as off, as
+in J; what lies on its other side is another piece.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generator.chain import Generator
+from ..inversion.steps.newton import descend
+from ..inversion.steps.starts import Starts
+from ..inversion.task import Task
+from ..lengths import lengths
+from .local import RANK, walk
+
+SAME = 1e-10  # of |y|: how far the signal of another preimage may be
+APART = 1e-6  # of 1 + |z|: how far another latent is at least
+_FAR = 1e-3  # of 1 + |z|: of latents found from elsewhere, at least
+_FAIR = 1e-2  # of the distance times the smallest singular value: what the signals of two latents may differ by at most
+_TRIED = 64  # directions in a null space, before a linear program says which
+_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """The piece of one latent, cut with a box, along the null space of A J: {t : rows t <= room}.
+
+    null: `(n0, k)`, orthonormal. rows: `(c, k)`, room: `(c,)`, >= 0 but for rounding.
+    """
+
+    z: Tensor
+    null: Tensor
+    rows: Tensor
+    room: Tensor
+
+    def farthest(self, source: torch.Generator) -> Tensor | None:
+        """Half way along a long stretch of the piece, `(n0,)`; None where z is its only point, as far as is found."""
+        k = self.null.shape[1]
+        t = torch.randn(_TRIED, k, generator=source, dtype=torch.float64).to(self.z)
+        t = torch.cat([t, torch.eye(k).to(t)])
+        t = torch.cat([t, -t])
+        t = t / t.norm(dim=1, keepdim=True)
+        least = APART * (1 + float(self.z.norm()))
+        speed = t @ self.rows.T  # (tried, c)
+        size = self.rows.norm(dim=1)
+        moves = speed > 1e-12 * size
+        steps = torch.where(moves, self.room.clamp(min=0) / torch.where(moves, speed, 1.0), torch.inf).amin(1)
+        best = int(steps.argmax())
+        if float(steps[best]) > 4 * least:
+            length = float(steps[best]) / 2
+            length = min(length, 1 + float(self.z.norm()))
+            return self.z + self.null @ t[best] * length
+        far = self._by_program()
+        if far is None or float(far.norm()) < 4 * least:
+            return None
+        return self.z + self.null @ far / 2
+
+    def _by_program(self) -> Tensor | None:
+        """The vertex farthest from 0 among those that maximise +-t_j within a unit cube, `(k,)`."""
+        best = None
+        for j in range(self.null.shape[1]):
+            for sign in (1.0, -1.0):
+                cost = np.zeros(self.null.shape[1])
+                cost[j] = -sign
+                t = solve_program(cost, self.rows, self.room, 1.0)
+                if t is not None and (best is None or float(t.norm()) > float(best.norm())):
+                    best = t
+                if best is not None and float(best.norm()) > 0.1:
+                    return best
+        return best
+
+
+def solve_program(cost: np.ndarray, rows: Tensor, room: Tensor, cube: float | None) -> Tensor | None:
+    """t that minimises cost't with rows t <= room, |t_j| <= cube; None where none is found."""
+    from scipy.optimize import linprog  # late: importing the package loads torch and little else
+
+    size = rows.norm(dim=1).clamp(min=1e-300)
+    A, b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
+    limits = (None, None) if cube is None else (-cube, cube)
+    found = linprog(cost, A_ub=A, b_ub=b, bounds=limits, method="highs")
+    return None if found.x is None else torch.from_numpy(found.x).to(rows)
+
+
+def room_of(task: Task, z: Tensor, sides: tuple[Tensor, Tensor] | None) -> list[Room]:
+    """The piece of each latent `(N, n0)` along its null space, within a box; float64."""
+    assert isinstance(task.generator, Generator)
+    rows, slack = list[Tensor](), list[Tensor]()
+    steps = list(walk(task.generator, z))
+    for layer, (u, g, _) in zip(task.generator.layers, steps, strict=True):
+        for kink in (layer.activation.pieces or ((), ()))[0]:
+            above = u > kink
+            rows.append(torch.where(above[..., None], -g, g))
+            slack.append((u - kink).abs())
+    J = task.measurement.push(steps[-1][2])
+    out = []
+    for k in range(len(z)):
+        null = null_space(J[k])
+        every = torch.cat([part[k] for part in rows]) if rows else z.new_zeros(0, z.shape[1])
+        room = torch.cat([part[k] for part in slack]) if slack else z.new_zeros(0)
+        if sides is not None:
+            eye = torch.eye(z.shape[1]).to(z)
+            every, room = torch.cat([every, eye, -eye]), torch.cat([room, sides[1] - z[k], z[k] - sides[0]])
+        along = every @ null
+        moves = along.norm(dim=1) > 1e-12 * every.norm(dim=1).clamp(min=1e-300)
+        out.append(Room(z[k], null, along[moves], room[moves]))
+    return out
+
+
+def null_space(J: Tensor) -> Tensor:
+    """Orthonormal columns that span what J `(k, n0)` maps to 0 but for rounding, `(n0, n0 - rank)`."""
+    _, values, Vh = torch.linalg.svd(J, full_matrices=True)
+    rank = int((values > RANK * values[:1]).sum()) if len(values) else 0
+    return Vh[rank:].mT
+
+
+def same_signal(task: Task, z: Tensor, other: Tensor) -> Tensor:
+    """Misfit between what is seen of two latents, as a share of |y|, `(N,)`; the larger of |y| and what is seen of z."""
+    seen, its = task.measurement.observe(task.generator(z)), task.measurement.observe(task.generator(other))
+    return lengths(its - seen) / torch.maximum(task.size, lengths(seen)).clamp(min=1e-300)
+
+
+def along_the_piece(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], seed: int = 0) -> Tensor:
+    """A second preimage of each latent on its own piece, `(N, n0)`; NaN where none was found and verified."""
+    source = torch.Generator().manual_seed(seed)
+    out = torch.full_like(z, torch.nan)
+    for k, room in enumerate(room_of(task, z, sides)):
+        if room.null.shape[1]:
+            found = room.farthest(source)
+            if found is not None:
+                out[k] = found
+    return _verified(task, z, out, APART)
+
+
+def from_elsewhere(
+    task: Task, z: Tensor, smallest: Tensor, sides: tuple[Tensor, Tensor], starts: int, seed: int = 0
+) -> Tensor:
+    """A second preimage by Levenberg-Marquardt from random latents of the box, `(N, n0)`; NaN where none was found.
+
+    smallest: singular value of A J at z, `(N,)`: what lies along a nearly flat direction of the same piece is none.
+    """
+    out = torch.full_like(z, torch.nan)
+    if not starts:
+        return out
+    goal = replace(task, y=task.measurement.observe(task.generator(z)), prior=None, noise=None)
+    drawn = Starts(task.generator, seed)
+    for k in range(starts):
+        left = out.isnan().any(1).nonzero()[:, 0]
+        if not len(left):
+            break
+        start = drawn.latents(k).to(z).clamp(*sides).expand(len(left), -1)
+        end = descend(goal.take(left), start, max_iter=_STEPS).z
+        inside = ((end >= sides[0]) & (end <= sides[1])).all(1)
+        its = task.take(left)
+        end = torch.where(inside[:, None], end, torch.nan)
+        end = _verified(its, z[left], end, _FAR)
+        apart = lengths(end - z[left]) * smallest[left]
+        seen = lengths(its.measurement.observe(task.generator(end) - task.generator(z[left])))
+        out[left] = torch.where((seen < _FAIR * apart)[:, None], end, torch.nan)
+    return out
+
+
+def _verified(task: Task, z: Tensor, other: Tensor, apart: float) -> Tensor:
+    """Latents that are others and give the same to 1e-10 of |y|; NaN for the rest."""
+    good = same_signal(task, z, torch.nan_to_num(other)) <= SAME
+    good = good & (lengths(other - z) >= apart * (1 + lengths(z)))
+    return torch.where(good[:, None], other, torch.nan)

@@ -1,0 +1,390 @@
+"""`uniqueness`: is z the only latent that gives what was seen? Proved, refuted by another one, or undecided with the layer.
+
+Asked in this order, each only of what the ones before left open:
+
+    null space a second preimage on the piece of z, where A J has a null space (`preimages`)
+    layers     phases from outside in (`layered`): all latents that give the signal agree with z layer by layer; no box
+    elsewhere  a second preimage from random latents, by Levenberg-Marquardt
+    engine     `prove` in the box: all latents that are as good lie on one affine piece, on which they are determined
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch, per_signal, shared
+from ..exact.asking import Asked, read_asked
+from ..exact.network import Network, as_network
+from ..exact.opening import check_misfit
+from ..exact.prove import prove
+from ..exact.wide import fits
+from ..generator.abstract import AbstractGenerator
+from ..generator.activations import AbstractActivation
+from ..generator.chain import Generator
+from ..inputs import describe, plain_number
+from ..inversion.explain import one_position
+from ..inversion.invert import invert
+from ..inversion.task import EXPLAINED, Task
+from ..lengths import lengths
+from ..surroundings import undisturbed
+from .layered import MOST_COLUMNS, MOST_DUAL, Traced, left_inverse, nonnegative_step, trace
+from .local import LocalGeometry, geometry
+from .preimages import along_the_piece, from_elsewhere
+
+UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not_unique", "undecided"
+UNIQUENESS_STATUSES = (UNIQUE, NOT_UNIQUE, UNDECIDED)
+LAYERS, ENGINE, NULL_SPACE, ELSEWHERE, NOTHING = "layers", "engine", "null space", "elsewhere", ""
+_ROUNDING = 1e-13  # of |y|
+_ULPS = 1e-15  # of an entry behind a curved output, which is rounded by itself
+_NEAR = 1e-4  # of 1 + |z|: latents this close are one where some phases stay undecided
+_TOL = {torch.float64: 1e-10, torch.float32: EXPLAINED[torch.float32]}
+
+
+@dataclass(frozen=True, eq=False)
+class Uniqueness(Batch):
+    """Whether z is the only latent of a box that gives a signal, of N signals.
+
+    z: `(N, n0)`, the latent that is known; NaN where none gives the signal to `tol` |y|. status: `unique` (proved),
+    `not_unique` (`other` gives the same to 1e-10 |y|), `undecided`. how: what decided: "layers" (no box needed:
+    `everywhere`), "engine" (in the box), "null space", "elsewhere", "" for nothing. layer: the layer that decides: of a
+    latent that is not determined, the first whose on units do not span the latent space (`depth`: the measurement); of one
+    that is proved or open, the layer whose rows say least; -1 where no latent is known. other: `(N, n0)`, a second preimage,
+    NaN where none. rank, smallest: of A J at z, signal / latent units; behind a curved output of which entries are seen, of
+    the layer before it. undecided: `(N, hidden layers)`, units whose phase may differ from z's in a latent that gives the
+    signal. radius: of all such latents around z, `(N,)`, latent units; inf where that is not known. box: the latents spoken
+    of. seconds: of all signals. tol: the relative misfit up to which a latent gives a signal. depth: of the generator.
+    """
+
+    z: Tensor = per_signal()
+    status: np.ndarray = per_signal()
+    how: np.ndarray = per_signal()
+    layer: Tensor = per_signal()
+    other: Tensor = per_signal()
+    rank: Tensor = per_signal()
+    smallest: Tensor = per_signal()
+    undecided: Tensor = per_signal()
+    radius: Tensor = per_signal()
+    box: tuple[Tensor, Tensor] = shared()
+    seconds: float = shared()
+    tol: float = shared()
+    depth: int = shared()
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @property
+    def everywhere(self) -> Tensor:
+        """Whether uniqueness is proved among all latents, not only those of the box, bool `(N,)`."""
+        return torch.from_numpy(self.how == LAYERS)
+
+    def counts(self) -> dict[str, int]:
+        """How many signals have each status."""
+        return {s: int((self.status == s).sum()) for s in UNIQUENESS_STATUSES if (self.status == s).any()}
+
+    def explain(self, i: int = 0) -> str:
+        """Signal i in words. i counts from the end where negative. Raises IndexError, TypeError."""
+        i = one_position(i, len(self))
+        status, layer, n0 = self.status[i], int(self.layer[i]), self.z.shape[1]
+        where = "the measurement" if layer >= self.depth else f"layers[{layer}]"
+        if layer < 0:
+            return f"Undecided: no latent is known that gives the signal to {self.tol:g} of its length."
+        if status == UNIQUE:
+            among = "all latents" if self.how[i] == LAYERS else "the latents of the box"
+            within = f"; all that give it lie within {float(self.radius[i]):.1e}" if self.how[i] == LAYERS else ""
+            return f"Unique among {among}: proved{within}. The layer that says least is {where}."
+        if status == NOT_UNIQUE:
+            far = float((self.other[i] - self.z[i]).norm())
+            if int(self.rank[i]) < n0:
+                return (
+                    f"Not unique: the Jacobian has rank {int(self.rank[i])} of {n0}, lost at {where}; another latent, "
+                    f"{far:.2g} away, gives the same signal."
+                )
+            return f"Not unique: another latent, {far:.2g} away on another piece, gives the same signal."
+        if int(self.rank[i]) < n0:
+            return (
+                f"Undecided: the Jacobian has rank {int(self.rank[i])} of {n0}, lost at {where}, but on the piece of z, "
+                "which ends there, no second latent was found."
+            )
+        return (
+            f"Undecided: what is known above {where} does not determine what comes to it, and no second latent was found; "
+            "z is the only one near by."
+        )
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        return f"Uniqueness of {len(self)} latents: {words}; {self.seconds:.2f} s"
+
+
+@undisturbed
+def uniqueness(
+    generator: AbstractGenerator,
+    y: Tensor | np.ndarray,
+    z: Tensor | np.ndarray | None = None,
+    *,
+    measurement: object = None,
+    box: object = None,
+    tol: float | None = None,
+    starts: int = 4,
+    time_limit: float = 10.0,
+    seed: int = 0,
+) -> Uniqueness:
+    """Prove that z is the only latent of a box that gives y, or show another one.
+
+    generator: a chain of ReLU, LeakyReLU and linear layers, any invertible output. y: `(N, k)` or `(k,)`, signals that some
+    latent gives. z: `(N, n0)` or `(n0,)`, in the box; None asks `invert`. measurement: as in `invert`, a linear one. box: as
+    in `prove`: None for |z_j| <= 3 n0^(1/2), one number, or (lowest, highest); what is proved by layers holds without it,
+    second preimages lie in it. tol: of |y|, what a latent may miss y by and still gives it; None takes a z that misses by
+    1e-10 (1e-6 for signals in float32), and speaks of all that miss by no more than z does. starts: random latents of `seed`
+    from which a second preimage is looked for. time_limit: seconds of the engine, of all signals together; 0 leaves it out.
+
+    Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of.
+    """
+    began = time.perf_counter()
+    asked = read_asked(generator, y, z, measurement=measurement, noise=None, prior=None, gap=1e-4, box=box)
+    stated = None if tol is None else _read_tol(tol)
+    most = _TOL[asked.task.born] if stated is None else stated
+    starts, time_limit = _read_budget(starts, time_limit)
+    task = asked.task
+    assert isinstance(task.generator, Generator)
+    network = as_network(task.generator)
+    found = _known(asked, most)
+    known = found.isfinite().all(1)
+    answer = _Answer.empty(task, found)
+    part = known.nonzero()[:, 0]
+    if len(part):
+        its, at = task.take(part), found[part]
+        its = before(its)
+        near = geometry(its, at)
+        answer.local(part, near)
+        _move(answer, its, at, near, part, asked.sides, seed)
+        left = answer.open(part)
+        answer.layers(part[left], _traced(task.take(part[left]), network, at[left], stated))
+        _look_elsewhere(answer, its, at, near, part, asked.sides, starts, seed)
+        if time_limit > 0:
+            _ask_engine(answer, task, found, asked, near.determined, part, time_limit)
+    return answer.done(asked.sides, time.perf_counter() - began, most)
+
+
+def before(task: Task) -> Task:
+    """The task read before a curved output that can be undone entry by entry: what it makes different is different there."""
+    phi = task.generator.output
+    if phi.curved and phi.invertible and phi.monotone and task.measurement.pixelwise:
+        generator = task.generator.with_output("identity")
+        return replace(task, generator=generator)
+    return task
+
+
+def _read_tol(tol: object) -> float:
+    tol = plain_number(tol)
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)):
+        raise TypeError(f"expected tol as a number in (0, 1), got {describe(tol)}; pass e.g. tol=1e-10")
+    if not 0 < tol < 1:
+        raise ValueError(f"expected tol as a number in (0, 1), got {tol!r}; it is a share of |y|")
+    return float(tol)
+
+
+def _read_budget(starts: object, time_limit: object) -> tuple[int, float]:
+    starts, time_limit = plain_number(starts), plain_number(time_limit)
+    if isinstance(starts, bool) or not isinstance(starts, int):
+        raise TypeError(f"expected starts as an integer >= 0, got {describe(starts)}; pass e.g. starts=4")
+    if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)):
+        raise TypeError(f"expected time_limit as a number of seconds, got {describe(time_limit)}; pass e.g. time_limit=10")
+    if starts < 0 or not time_limit >= 0:
+        raise ValueError(f"expected starts and time_limit >= 0, got {starts} and {time_limit}; 0 leaves a search out")
+    return starts, float(time_limit)
+
+
+def _known(asked: Asked, tol: float) -> Tensor:
+    """Latents that give their signals, in the box; NaN where none does. Raises ValueError for given ones outside the box."""
+    task, sides = asked.task, asked.sides
+    z = asked.start
+    if z is None:
+        z = invert(task.generator, task.y, measurement=task.measurement, on_fail="ignore", progress=False).z.double()
+    outside = ((z < sides[0]) | (z > sides[1])).any(1)
+    if asked.start is not None and bool(outside.any()):
+        k = int(outside.nonzero()[0, 0])
+        raise ValueError(
+            f"expected latents in the box, got one outside for signal {k}: its largest coordinate is "
+            f"{float(z[k].abs().max()):.3g}; pass a box that holds it, box={float(z.abs().max()) * 1.01:.3g}"
+        )
+    good = task.usable & z.isfinite().all(1) & ~outside
+    z = torch.where(good[:, None], z, 0.0)
+    good = good & (task.misfit(z) <= tol * _size(task))
+    return torch.where(good[:, None], z, torch.nan)
+
+
+def _size(task: Task) -> Tensor:
+    """|y|, or |y - A b| with the output's bias where that is more: what is rounded, `(N,)`."""
+    assert isinstance(task.generator, Generator)
+    offset = task.measurement.observe(task.generator.layers[-1].b.expand(task.N, -1))
+    return torch.maximum(task.size, lengths(task.y - offset)) if task.generator.output.linear else task.size
+
+
+def _traced(task: Task, network: Network, z: Tensor, tol: float | None) -> list[Traced]:
+    """What all latents that give each signal have in common, by layers."""
+    generator, H = task.generator, len(network.W)
+    assert isinstance(generator, Generator)
+    u = generator.preactivations(z)[:H]
+    wide = [len(b) for b in network.b]
+    if max([*wide, 0]) > MOST_COLUMNS:
+        return [Traced(generator.depth - 1, torch.inf, wide)] * task.N
+    last = list(_last_layer(task, network, z, tol))
+    return [trace(network, [x[k] for x in u], T) for k, T in enumerate(last)]
+
+
+def _last_layer(task: Task, network: Network, z: Tensor, tol: float | None) -> list[Tensor | None]:
+    """T of the last hidden layer of each signal, or of z where there is none."""
+    size = _size(task)
+    # without a word everything that is as good as z
+    eps = (task.misfit(z) if tol is None else tol * size) + 1e-300
+    seeing, phi = task.measurement, task.generator.output
+    flat = phi.linear or phi.kinked
+    eps = eps + _ROUNDING * size if flat else eps
+    if not flat and not (phi.monotone and phi.invertible and seeing.pixelwise):
+        return [None] * task.N
+    seen = seeing.seen(task.N).to(task.y.device)
+    x = network.last.shape[1]
+    same = seeing.shared and flat
+    if same:
+        rows = seeing.push(network.last[None])[0]
+        T = left_inverse(rows)
+        if T is not None:
+            return [2 * float(e) * T for e in eps]
+    hidden = _outputs(network, task, z)
+    out = list[Tensor | None]()
+    for k in range(task.N):
+        M = seeing.take(torch.tensor([k])).push(network.last[None])[0]
+        if flat:
+            use, radius = seen[k], (2 * eps[k]).expand(M.shape[0])
+        else:
+            radius = _reach(phi, task.generator.before_output(z[k : k + 1])[0], task.y[k], eps[k] + _ULPS * task.y[k].abs())
+            use = seen[k] & radius.isfinite()
+            radius = radius * float(use.sum()) ** 0.5
+        A = M[use] / radius[use, None]
+        T = None if same else left_inverse(A)
+        if T is None and len(network.W) and not bool((network.s[-1] != 0).any()) and x <= MOST_DUAL:
+            T = nonnegative_step(A, torch.eye(len(A)).to(A), hidden[k] > 0)
+        out.append(T)
+    return out
+
+
+def _reach(phi: AbstractActivation, u: Tensor, y: Tensor, eps: Tensor) -> Tensor:
+    """How far pre-activations whose values are within eps of y `(k,)` can be from u; inf where there is no end."""
+    low, high = phi.range
+    ends = []
+    for end in (y - eps, y + eps):
+        inside = (end > low) & (end < high)
+        v = phi.inverse(torch.where(inside, end, torch.full_like(end, phi.middle)))
+        ends.append(torch.where(inside, (v - u).abs(), torch.inf))
+    return torch.maximum(*ends) + _ROUNDING * (1 + u.abs())
+
+
+def _outputs(network: Network, task: Task, z: Tensor) -> Tensor:
+    assert isinstance(task.generator, Generator)
+    if not network.W:
+        return z
+    u = task.generator.preactivations(z)[len(network.W) - 1]
+    return torch.maximum(u, network.s[-1] * u)
+
+
+def _move(
+    answer: "_Answer", task: Task, z: Tensor, near: LocalGeometry, part: Tensor, sides: tuple[Tensor, Tensor], seed: int
+) -> None:
+    """Second preimages along the null space of A J."""
+    loose = ~near.determined
+    if bool(loose.any()):
+        answer.others(part[loose], along_the_piece(task.take(loose), z[loose], sides, seed), NULL_SPACE)
+
+
+def _look_elsewhere(
+    answer: "_Answer", task: Task, z: Tensor, near: LocalGeometry, part: Tensor, sides: tuple[Tensor, Tensor],
+    starts: int, seed: int,
+) -> None:  # fmt: skip
+    """Second preimages of what is not proved, from random latents."""
+    left = answer.open(part)
+    if bool(left.any()):
+        smallest = torch.where(near.determined, near.smallest, torch.inf)[left]
+        answer.others(part[left], from_elsewhere(task.take(left), z[left], smallest, sides, starts, seed), ELSEWHERE)
+
+
+def _ask_engine(
+    answer: "_Answer", task: Task, z: Tensor, asked: Asked, determined: Tensor, part: Tensor, time_limit: float
+) -> None:
+    """`prove` of what is still open and determined near by."""
+    assert isinstance(task.generator, Generator)
+    open_ = part[answer.open(part) & determined]
+    if not len(open_) or not fits(task.generator):
+        return
+    try:
+        check_misfit(task)
+    except ValueError:
+        return
+    its = task.take(open_)
+    proof = prove(
+        its.generator, its.y, z[open_], measurement=its.measurement, box=asked.sides, time_limit=time_limit, progress=False
+    )
+    one = proof.unique & ((proof.z - z[open_]).norm(dim=1) <= _NEAR * (1 + z[open_].norm(dim=1))).cpu()
+    answer.proved(open_, one.to(open_.device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What is known so far, written to in place; statuses as positions in `UNIQUENESS_STATUSES`."""
+
+    z: Tensor
+    status: Tensor
+    how: list[str]
+    layer: Tensor
+    other: Tensor
+    rank: Tensor
+    smallest: Tensor
+    undecided: Tensor
+    radius: Tensor
+    depth: int
+
+    @classmethod
+    def empty(cls, task: Task, z: Tensor) -> "_Answer":
+        N, nan, device = len(z), torch.full_like(z, torch.nan), z.device
+        assert isinstance(task.generator, Generator)
+        depth, kinked = task.generator.depth, sum(layer.activation.kinked for layer in task.generator.layers)
+        count = torch.zeros(N, dtype=torch.long, device=device)
+        undecided = torch.zeros(N, kinked, dtype=torch.long, device=device)
+        none = nan[:, 0].clone()
+        return cls(z, count + 2, [NOTHING] * N, count - 1, nan, count.clone(), none, undecided, none.clone(), depth)
+
+    def open(self, part: Tensor) -> Tensor:
+        return self.status[part] == 2
+
+    def local(self, part: Tensor, near: LocalGeometry) -> None:
+        self.rank[part], self.smallest[part], self.layer[part] = near.rank, near.smallest, near.layer
+
+    def layers(self, part: Tensor, traced: list[Traced]) -> None:
+        n0 = self.z.shape[1]
+        for k, it in zip(part.tolist(), traced, strict=True):
+            self.undecided[k], self.radius[k] = torch.tensor(it.undecided).to(self.undecided), it.radius
+            near = it.radius <= _NEAR * (1 + float(self.z[k].norm()))
+            full = int(self.rank[k]) == n0
+            if it.layer < 0 and (near or (full and not sum(it.undecided))):
+                self.status[k], self.how[k] = 0, LAYERS
+            elif full:
+                self.layer[k] = min(max(it.layer, 0), self.depth - 1) if it.layer >= 0 else self.layer[k]
+
+    def others(self, part: Tensor, other: Tensor, how: str) -> None:
+        for k, it in zip(part.tolist(), other, strict=True):
+            if bool(it.isfinite().all()):
+                self.status[k], self.how[k], self.other[k] = 1, how, it
+
+    def proved(self, part: Tensor, one: Tensor) -> None:
+        for k in part[one].tolist():
+            self.status[k], self.how[k] = 0, ENGINE
+            self.undecided[k] = 0
+
+    def done(self, sides: tuple[Tensor, Tensor], seconds: float, tol: float) -> Uniqueness:
+        status = np.array([UNIQUENESS_STATUSES[k] for k in self.status.tolist()], dtype="<U12")
+        return Uniqueness(
+            self.z, status, np.array(self.how, dtype="<U12"), self.layer.cpu(), self.other, self.rank.cpu(),
+            self.smallest.cpu(), self.undecided.cpu(), self.radius.cpu(), sides, seconds, tol, self.depth,
+        )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Is z the only latent: proofs, second preimages, and the traps: dead units, units at 0, latents at corners."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cvxinv as ci
+
+
+def chain(*layers: tuple[Tensor, Tensor, ci.AbstractActivation]) -> ci.Generator:
+    parts = tuple(ci.Layer(ci.Dense(W.double()), b.double(), phi) for W, b, phi in layers)
+    return ci.Generator(parts, (parts[-1].W.m,), {})
+
+
+def random_net(seed: int, sizes: tuple[int, ...], slope: float = 0.0, bias: float = 0.3) -> ci.Generator:
+    """A random net, identity output."""
+    draw, layers = torch.Generator().manual_seed(seed), []
+    for k, (a, b) in enumerate(pairwise(sizes)):
+        W = torch.randn(b, a, generator=draw, dtype=torch.float64) / a**0.5
+        hidden = k < len(sizes) - 2
+        phi = (ci.LeakyReLU(slope) if slope else ci.ReLU()) if hidden else ci.Identity()
+        layers.append((W, bias * torch.randn(b, generator=draw, dtype=torch.float64), phi))
+    return chain(*layers)
+
+
+def misfits(G: ci.Generator, z: Tensor, other: Tensor) -> Tensor:
+    """|G(other) - G(z)| / |G(z)|, `(N,)`, by a plain forward pass."""
+
+    def values(z: Tensor) -> Tensor:
+        for layer in G.layers:
+            z = layer.activation(z @ layer.W.matrix().T + layer.b)
+        return z
+
+    x = values(z)
+    return (values(other) - x).norm(dim=1) / x.norm(dim=1)
+
+
+# --- unique, not unique, undecided ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_wide_random_nets_are_proved_and_narrow_ones_refuted(slope: float):
+    for seed in range(4):
+        wide, narrow = random_net(seed, (3, 18, 40), slope), random_net(seed, (6, 7, 40))
+        z = wide.sample_latent(20, torch.Generator().manual_seed(seed)).double()
+        found = ci.uniqueness(wide, wide(z), z)
+        assert (found.status == "unique").sum() >= 18 and not (found.status == "undecided").any(), found.explain()
+        assert (found.radius[found.everywhere] < 1e-6).all()
+        z = narrow.sample_latent(10, torch.Generator().manual_seed(seed)).double()
+        found = ci.uniqueness(narrow, narrow(z), z)
+        loose = found.rank < 6
+        assert loose.sum() >= 9 and (found.status[loose.numpy()] == "not_unique").all()
+        assert (misfits(narrow, z, found.other)[loose] <= 1e-10).all()
+        assert ((found.other - z).norm(dim=1)[loose] > 1e-3).all() and (found.other.abs().nan_to_num() <= found.box[1]).all()
+
+
+def test_no_unique_verdict_is_contradicted_by_a_search():
+    """Small nets of every kind, hundreds of latents: from 20 starts no other latent gives a signal that is called unique."""
+    proved = 0
+    for seed in range(9):
+        G = random_net(seed, ((2, 5, 9), (2, 4, 5, 8), (3, 8, 8))[seed % 3], (0.0, 0.0, 0.3)[seed // 3], bias=seed % 2)
+        z = G.sample_latent(6, torch.Generator().manual_seed(seed)).double()
+        found = ci.uniqueness(G, G(z), z, starts=2, time_limit=0.2)
+        for i in (found.status == "unique").nonzero()[0]:
+            starts = 3 * torch.randn(20, G.latent_dim, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+            starts = starts.clamp(*found.box)
+            end = ci.invert(
+                G, G(z[i : i + 1]).expand(20, -1), "levenberg_marquardt", z0=starts, restarts=0, on_fail="ignore"
+            ).z
+            same = (misfits(G, z[i : i + 1].expand(20, -1), end) < 1e-12) & ((end - z[i]).norm(dim=1) > 1e-4)
+            same &= (end.abs() <= found.box[1]).all(1) | bool(found.everywhere[i])
+            assert not same.any(), f"net {seed}, signal {i}: {end[same][0]} gives the same as {z[i]}"
+            proved += 1
+    assert proved > 20
+
+
+def test_a_dead_unit_and_a_unit_at_zero_are_no_traps():
+    """relu(z1), relu(-z1), relu(z2), relu(-z2), and a unit that is never on: all of z is known, also at z = 0 where all four
+    are 0. Without relu(-z2) everything with z2 <= 0 gives the same."""
+    W = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])
+    b = torch.tensor([0.0, 0, 0, 0, -1])
+    G = chain((W, b, ci.ReLU()), (torch.eye(5), torch.zeros(5), ci.Identity()))
+    z = torch.tensor([[1.0, 2], [-1, 0.5], [3, -2], [0.3, 0.0]]).double()
+    assert ci.uniqueness(G, G(z), z).status.tolist() == ["unique"] * 4
+    less = chain((W[[0, 1, 2, 4]], b[[0, 1, 2, 4]], ci.ReLU()), (torch.eye(4), torch.zeros(4), ci.Identity()))
+    z = torch.tensor([[1.0, 2], [1, -2], [1, 0], [-0.5, -1e-9]]).double()
+    found = ci.uniqueness(less, less(z), z)
+    assert found.status.tolist() == ["unique", "not_unique", "not_unique", "not_unique"]
+    assert (found.other[1:, 1] <= 0).all() and torch.allclose(found.other[1:, 0], z[1:, 0])
+
+
+def test_the_layer_that_decides_is_named():
+    wide, tall = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.eye(12)
+    G = chain((wide, torch.zeros(12), ci.ReLU()), (tall[:2], torch.ones(2), ci.Identity()))
+    z = torch.tensor([[1.0, 0.5, -0.2]]).double()
+    found = ci.uniqueness(G, G(z), z)
+    assert found.layer.tolist() == [1] and "lost at layers[1]" in found.explain()
+    G = chain((wide, torch.zeros(12), ci.ReLU()), (tall, torch.zeros(12), ci.Identity()))
+    seen = torch.zeros(12, dtype=torch.bool)
+    seen[:3] = True
+    found = ci.uniqueness(G, G(z), z, measurement=seen)
+    assert found.layer.tolist() == [2] and "lost at the measurement" in found.explain()
+
+
+def test_a_latent_that_gives_another_signal_decides_nothing():
+    G = random_net(0, (3, 18, 40))
+    z = G.sample_latent(2, torch.Generator().manual_seed(0)).double()
+    found = ci.uniqueness(G, G(z), z + torch.tensor([[0.0], [1e-3]]))
+    assert found.status.tolist() == ["unique", "undecided"] and found.z[1].isnan().all() and found.layer.tolist()[1] == -1
+    assert "no latent is known" in found.explain(1)
+
+
+def test_what_does_not_fit_is_refused():
+    G = random_net(0, (3, 18, 40))
+    z = torch.ones(1, 3).double()
+    with pytest.raises(ValueError, match=r"outside for signal 0: its largest coordinate is 1"):
+        ci.uniqueness(G, G(z), z, box=0.5)
+    with pytest.raises(ValueError, match=r"tol as a number in \(0, 1\), got 2"):
+        ci.uniqueness(G, G(z), z, tol=2)
+    with pytest.raises(TypeError, match="chain of layers"):
+        ci.local_geometry(nn.Linear(3, 4), z)
+
+
+# --- around one latent ------------------------------------------------------------------------------
+
+
+def test_local_geometry_by_hand():
+    """u = (z1, z2 - 3): at (4, 2) unit 0 is 4 away and on, unit 1 is 1 away and off; W = (2 0; 0 5) sees only z1."""
+    G = chain(
+        (torch.eye(2), torch.tensor([0.0, -3]), ci.ReLU()),
+        (torch.diag(torch.tensor([2.0, 5])), torch.zeros(2), ci.Identity()),
+    )
+    near = ci.local_geometry(G, torch.tensor([[4.0, 2], [4, 4.5]]).double())
+    assert near.rank.tolist() == [1, 2] and near.distance.tolist() == [1.0, 1.5] and near.face_unit.tolist() == [1, 1]
+    assert near.smallest.tolist() == [0.0, 2.0] and near.largest.tolist() == [2.0, 5.0]
+    assert near.amplification.tolist() == [np.inf, 0.5] and near.layer.tolist() == [0, 1]
+
+
+def test_within_the_distance_no_unit_switches_and_beyond_it_one_does():
+    G = random_net(3, (4, 12, 15, 20), 0.1)
+    z = G.sample_latent(30, torch.Generator().manual_seed(0)).double()
+    near = ci.local_geometry(G, z)
+    draw = torch.Generator().manual_seed(1)
+
+    def phases(z: Tensor) -> Tensor:
+        return torch.cat([u > 0 for u in G.preactivations(z)[:-1]], 1)
+
+    for _ in range(50):
+        v = torch.randn(z.shape, generator=draw, dtype=torch.float64)
+        inside = z + v / v.norm(dim=1, keepdim=True) * near.distance[:, None] * (1 - 1e-9)
+        assert (phases(inside) == phases(z)).all()
+    for i in range(len(z)):
+        layer, unit = int(near.face_layer[i]), int(near.face_unit[i])
+        at = z[i].clone().requires_grad_()
+        (g,) = torch.autograd.grad(G.preactivations(at)[layer][unit], at)
+        u = float(G.preactivations(z[i])[layer][unit])
+        foot = z[i] - u * g / g.square().sum()
+        assert abs(float((foot - z[i]).norm()) - float(near.distance[i])) < 1e-12
+        assert abs(float(G.preactivations(foot)[layer][unit])) < 1e-9
