@@ -60,8 +60,12 @@ from .generator.maps import (
 from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
+from .guarantees.bounds import Bounds, Witness
+from .guarantees.coherence import coherence, sub_coherence
 from .guarantees.local import LocalGeometry, local_geometry
+from .guarantees.spark import spark, sub_rank, sub_spark
 from .guarantees.uniqueness import Uniqueness, uniqueness
+from .guarantees.weight_distribution import expected_gradient, expected_gram, rho_d, weight_distribution
 from .inversion.answer import Latents, LayerReport
 from .inversion.comparing.compare import compare
 from .inversion.comparing.comparison import Comparison
@@ -172,6 +176,7 @@ __all__ = [
     "BasisPursuitL2",
     "BasisPursuitLinf",
     "Bound",
+    "Bounds",
     "Box",
     "Certificate",
     "Clamp",
@@ -281,19 +286,29 @@ __all__ = [
     "UnsolvedError",
     "UnsupportedLayerError",
     "Verdict",
+    "Witness",
     "certify",
+    "coherence",
     "compare",
+    "expected_gradient",
+    "expected_gram",
     "invert",
     "invert_stream",
     "load_generator",
     "local_geometry",
     "provably_zero",
     "prove",
+    "rho_d",
     "save_generator",
     "solve",
+    "spark",
     "sparse_recovery",
+    "sub_coherence",
+    "sub_rank",
+    "sub_spark",
     "uniqueness",
     "verify",
+    "weight_distribution",
     "write_comparison",
     "write_report",
 ]

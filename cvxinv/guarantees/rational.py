@@ -1,0 +1,59 @@
+"""Dependence over the rationals, decided by whole numbers: fraction-free elimination (Bareiss)."""
+
+from fractions import Fraction
+from math import gcd
+
+from torch import Tensor
+
+
+def echelon(W: Tensor) -> tuple[list[list[int]], list[int], list[int]]:
+    """Reduced rows of `W` `(m, k)` in whole numbers, the columns of their pivots, and a power of 2 for each column.
+
+    Each pivot's column is 0 but for its pivot. Column j of what was reduced is W_j 2^power_j, whole numbers.
+    """
+    columns, powers = zip(*(_whole(W[:, j]) for j in range(W.shape[1])), strict=True) if W.shape[1] else ((), ())
+    A = [list(row) for row in zip(*columns, strict=True)]
+    pivots, last, top = list[int](), 1, 0
+    for j in range(W.shape[1]):
+        row = next((i for i in range(top, len(A)) if A[i][j]), None)
+        if row is None:
+            continue
+        A[top], A[row] = A[row], A[top]
+        p = A[top][j]
+        for i in range(len(A)):
+            if i != top:
+                f = A[i][j]
+                # a determinant of W, so that the division leaves nothing over
+                A[i] = [(p * a - f * b) // last for a, b in zip(A[i], A[top], strict=True)]
+        last, top = p, top + 1
+        pivots.append(j)
+    return A[:top], pivots, list(powers)
+
+
+def rank(W: Tensor) -> int:
+    """The rank of `W` `(m, k)` over the rationals."""
+    return len(echelon(W if W.shape[0] >= W.shape[1] else W.T)[1])
+
+
+def null_vector(W: Tensor) -> tuple[Fraction, ...] | None:
+    """x != 0 with W x = 0 exactly, whose support is a smallest dependent set; None where the columns are independent.
+
+    It belongs to the first column that depends on those before it.
+    """
+    rows, pivots, powers = echelon(W)
+    j = next((j for j in range(W.shape[1]) if j not in pivots), None)
+    if j is None:
+        return None
+    x = [0] * W.shape[1]
+    scale = rows[0][pivots[0]] if pivots else 1  # all pivots are the same number
+    x[j] = scale
+    for row, p in zip(rows, pivots, strict=True):
+        x[p] = -row[j]
+    common = gcd(*x)
+    return tuple(Fraction(value, common) * Fraction(2) ** power for value, power in zip(x, powers, strict=True))
+
+
+def _whole(column: Tensor) -> tuple[list[int], int]:
+    ratios = [float(a).as_integer_ratio() for a in column]
+    power = max((below.bit_length() - 1 for _, below in ratios), default=0)
+    return [above * (2**power // below) for above, below in ratios], power
