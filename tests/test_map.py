@@ -11,6 +11,7 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
+from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.newton import descend
@@ -257,6 +258,50 @@ def test_a_lower_optimum_is_softened_again():
     _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=20, sigma=0.8)
     better = lower(task, descend(task, torch.zeros(20, 8).double()).z)
     assert torch.allclose(objective(task, lower(task, better)), objective(task, better), rtol=1e-7)
+
+
+# --- chords ----------------------------------------------------------------------------------------
+
+
+def test_a_chord_step_solves_a_sigmoid_on_one_piece_from_where_its_tangents_are_flat():
+    """Hidden units that all stay on: u is affine, y has no noise to speak of, and the first step ends at |z| = 1 from 40."""
+    W, b = normal(12, 3, seed=1), torch.full((12,), 500.0, dtype=torch.float64)
+    V = normal(30, 12, seed=2)
+    hidden, last = ci.Layer(ci.Dense(W), b, ci.ReLU()), ci.Layer(ci.Dense(V / 12), -V @ b / 12, ci.Sigmoid())
+    G = Generator((hidden, last), (30,), {})
+    z = torch.nn.functional.normalize(normal(4, 3, seed=3))
+    task = make_task(G, G(z), noise=("gaussian", 1e-9))
+    far = 40 * z.roll(1, 0)
+    assert (G.linearize(far)[1].abs().amax((1, 2)) > 0).all() and ((G(far) - 0.5).abs().amax(1) > 0.49).all()
+    # the damping of 1e-3 leaves about as much of the way, at every step
+    assert float((lead_by_chords(task, far) - z).abs().max()) < 1e-6
+    tangents = descend(task, far, max_iter=3).z
+    assert float((tangents - z).abs().max()) > 1
+
+
+def test_chords_lead_no_higher_from_anywhere_hidden_entries_or_not():
+    G = net((6, 60, 100), "sigmoid", seed=3)
+    z, x = signals(G, 12)
+    y, mask = x + 0.02 * normal(12, 100, seed=7), torch.rand(12, 100, generator=seeded(8)) > 0.4
+    for seen in (None, mask):
+        task = make_task(G, y if seen is None else torch.where(mask, y, torch.nan), seen, ("gaussian", 0.02), ci.Gaussian())
+        for start in (z, torch.zeros_like(z), 5 * normal(12, 6, seed=9)):
+            led = lead_by_chords(task, start)
+            assert (task.merit(led) <= task.merit(start)).all()
+            again = lead_by_chords(task.take(torch.tensor([7])), start[7:8])
+            assert torch.allclose(again[0], led[7], atol=1e-8), "as if alone"
+        assert int(task.explained(led).sum()) >= 6, "from far away"
+
+
+def test_outputs_without_chords_are_left_alone():
+    z = normal(2, 4, seed=1)
+    for output in ("identity", "relu"):
+        G = net((4, 20, 30), output)
+        task = make_task(G, signals(G, 2)[1], noise=("gaussian", 0.1))
+        assert lead_by_chords(task, z) is z
+    G = net((4, 20, 30), "sigmoid")
+    matrix = make_task(G, signals(G, 2)[1] @ normal(9, 30, seed=2).T, normal(9, 30, seed=2), ("gaussian", 0.1))
+    assert lead_by_chords(matrix, z) is z, "it mixes entries"
 
 
 def test_a_signal_that_chi_square_leaves_out_is_answered_when_four_starts_agree():

@@ -26,7 +26,7 @@ EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 
 
 # what the Jacobians of one block may take: what a processor's caches hold of it is pushed on, a GPU wants it large
-_BLOCK_BYTES = {"cpu": 50_000_000, "cuda": 500_000_000}
+_BLOCK_BYTES = {"cpu": 12_500_000, "cuda": 500_000_000}
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
 NORMS = ("l2", "linf", "l1", "gaussian")

@@ -39,8 +39,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal, shared, tensor_names
-from ..generator.activations import AbstractActivation, Identity
+from ..generator.activations import AbstractActivation
 from ..lengths import lengths
+from .outlook import Outlook
 from .task import Task
 
 _RANK = 1e-10  # as in `verify`: singular values below this share of the largest are 0
@@ -197,29 +198,28 @@ def measure_uncertainty(task: Task, z: Tensor) -> Uncertainty | None:
     """Of answers z `(N, n0)` of a task with gaussian noise; None for any other. NaN where z is not finite."""
     if task.noise is None or task.noise.norm != "gaussian":
         return None
-    parts = [_of_block(task.take(block), z[block]) for block in task.blocks()]
+    fine = torch.isfinite(z).all(1) & task.usable
+    z, parts = torch.where(fine[:, None], z, torch.zeros_like(z)), list[Uncertainty]()
+    for block in task.blocks():
+        part = task.take(block)
+        parts.append(uncertainty_at(part, z[block], fine[block], Outlook.at(part, z[block])))
     return Uncertainty.joined(parts)
 
 
-def _of_block(task: Task, z: Tensor) -> Uncertainty:
+def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Uncertainty:
+    """`measure_uncertainty` of a block, from what is seen from z; NaN where it is not `fine`, bool `(N,)`."""
     assert task.noise is not None
-    fine, sigma = torch.isfinite(z).all(1) & task.usable, task.noise.bound
-    clean = torch.where(fine[:, None], z, torch.zeros_like(z))
-    phi = task.generator.output
-    # an interval of u is one of phi(u) where phi is monotone
-    phi = phi if phi.elementwise and phi.monotone else Identity()
-    u, Ju = task.generator.linearize(clean, before_output=not phi.linear)
-    Jx = Ju * phi.derivative(u)[..., None]
-    x = phi(u)
-    J, r = task.measurement.at(x).push(Jx), task.residual(x)
-    found = spread(task, clean, sigma, r, J)
+    sigma, phi, u = task.noise.bound, outlook.output, outlook.u
+    found = spread(task, z, sigma, outlook.r, outlook.J)
     z_cov, z_std = _covariance(found)
     left = torch.where(task.seen - found.dof >= 1, task.seen - found.dof, torch.nan)
     error = sigma / (2 * left).sqrt() if task.noise.estimated else torch.zeros_like(sigma)
     level = torch.where(left.isnan(), torch.nan, sigma) if task.noise.estimated else sigma
     unknown = torch.where(fine & level.isfinite(), 0.0, torch.nan)
     columns = (level + unknown, error + unknown, found.dof + unknown, task.seen, (found.open != 0).any(1).sum(1))
-    wide = (clean, z_std, z_cov, _deviations(Jx, found), u, _deviations(Ju, found))
+    deviations = _deviations(outlook.Ju, found)
+    behind = deviations if phi.linear else _deviations(outlook.Jx, found)
+    wide = (z, z_std, z_cov, behind, u, deviations)
     whole = [v + unknown.reshape(-1, *(1,) * (v.ndim - 1)) for v in wide]
     parts = dict(zip(tensor_names(Uncertainty), [v.cpu() for v in (*columns, *whole)], strict=True))
     return Uncertainty(output=phi, **parts)

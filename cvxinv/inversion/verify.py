@@ -13,10 +13,13 @@ from ..inputs import read_numbers
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .level import at_level, check_level, doubts, estimated
+from .outlook import Outlook
+from .steps.kinked import Place, descend_kinked, kinks_matter
 from .steps.least_absolute import descend_absolute
 from .steps.minimax import flatten
 from .steps.newton import descend, extreme_singular_values
 from .task import EXPLAINED, Task, make_task
+from .uncertainty import Uncertainty, uncertainty_at
 
 EXPLAINED_WORD = "explained"
 STATIONARY = "stationary"
@@ -24,6 +27,7 @@ USER_LIMIT = "user_limit"
 NUMERICAL_ERROR = "numerical_error"
 INVERSION_STATUSES = (EXPLAINED_WORD, STATIONARY, USER_LIMIT, NUMERICAL_ERROR)
 
+_FEW, _MU, _MET = 12, 1e-3, 1e-14  # steps that may show that z is no optimum, their damping, a merit that none can lower
 _GAIN = 1e-6  # of the merit: what a step must lower it by to be one
 # to a local optimum in the norm that noise is stated in, where that is not l2
 STATED_LEAST: dict[str, Callable[[Task, Tensor], Tensor]] = {
@@ -114,10 +118,29 @@ def verify(
 
 def judge(task: Task, z: Tensor) -> Verdict:
     """`verify` for a checked task whose level is known."""
+    return judge_and_measure(task, z, False)[0]
+
+
+def judge_and_measure(task: Task, z: Tensor, measured: bool = True) -> tuple[Verdict, Uncertainty | None]:
+    """`judge`, and beside it how far z may be off where the noise is gaussian; from the same Jacobians.
+
+    measured: whether that is asked for.
+    """
     task, z = task.to(torch.float64), z.double()
-    finite = torch.isfinite(z).all(1) & task.usable
+    finite, measured = torch.isfinite(z).all(1) & task.usable, measured and task.stated
     z = torch.where(finite[:, None], z, torch.zeros_like(z))
-    parts = [_judge_block(task.take(block), z[block]) for block in task.blocks()]
+    parts, off = [], list[Uncertainty]()
+    for block in task.blocks():
+        part, its = task.take(block), z[block]
+        if measured:
+            outlook = Outlook.at(part, its)
+            off.append(uncertainty_at(part, its, finite[block], outlook))
+        r, J = (outlook.r, outlook.J) if measured else part.linearize(its)
+        parts.append(_judge_block(part, its, r, J))
+    return _verdict(task, z, finite, parts), Uncertainty.joined(off) if measured else None
+
+
+def _verdict(task: Task, z: Tensor, finite: Tensor, parts: list[tuple[Tensor, ...]]) -> Verdict:
     misfit, explained, stationary, low, high = map(torch.cat, zip(*parts, strict=True))
     limit = task.limit
     if estimated(task):
@@ -137,8 +160,8 @@ def judge(task: Task, z: Tensor) -> Verdict:
     )  # fmt: skip
 
 
-def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    r, J = task.linearize(z)
+def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor) -> tuple[Tensor, ...]:
+    """Misfit, explained, stationary, extreme singular values, `(N,)` each; r, J: residual and Jacobian at z."""
     low, high = extreme_singular_values(J)
     misfit, explained = lengths(r), task.met(r)
     optimal, inside = torch.zeros_like(explained), _inside(task, z)
@@ -152,8 +175,15 @@ def _judge_block(task: Task, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor,
         merit, part = task.merit(z, misfit)[open_], task.take(open_)
         # beside the noise of one entry a gain is none, either
         unit = torch.maximum(merit, part.noise.bound) if part.noise is not None and part.stated else merit
-        optimal[open_] = descend(part, z[open_], max_iter=12, exact=True).merit >= merit - _GAIN * unit
+        optimal[open_] = _reached(part, z[open_], J[open_]) >= merit - _GAIN * unit
     return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high
+
+
+def _reached(task: Task, z: Tensor, J: Tensor) -> Tensor:
+    """The merit that a few steps from z reach, `(N,)`; J: the Jacobian there."""
+    if not kinks_matter(task):
+        return descend(task, z, max_iter=_FEW, exact=True).merit
+    return descend_kinked(task, Place.at(task, z, _MU, J.mT @ J + task.prior_curvature(z), own=True), _FEW, _MET).view.merit
 
 
 def _inside(task: Task, z: Tensor) -> Tensor:

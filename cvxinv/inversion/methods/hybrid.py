@@ -39,6 +39,7 @@ from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, begin, check_start
 from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
+from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
 from ..steps.misled import DEAR, misleads
@@ -48,7 +49,7 @@ from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
-from ..steps.softened import lower
+from ..steps.softened import APART, lower
 from ..steps.starts import Hunt, Starts
 from ..steps.weaned import search_few
 from ..task import Task
@@ -142,14 +143,16 @@ class Hybrid(AbstractMethod):
         if not task.measurement.linear:
             return search_by_hops(hunt, starts, max(self.restarts, int(task.stated)), limit)
 
+        settled = APART if self.max_iter is None and kinks_matter(task) else SETTLED  # `lower` leads on to the end
+
         def plain(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, limit)
+            return descend_through(part, z, limit, settled=settled)
 
         def shorter(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, limit if task.stated else min(_SHORT, limit))
+            return descend_through(part, z, limit if task.stated else min(_SHORT, limit), settled=settled)
 
         def wide_from(z: Tensor) -> Callable[[Task, Tensor], Descent]:
-            search = _smoothly(task, each(WIDE, 4), min(_SHORT, limit))
+            search = _smoothly(task, each(WIDE, 4), min(_SHORT, limit), settled)
             return lambda part, index: search(part, z.to(part.y).repeat(part.N, 1))
 
         restarts = max(self.restarts, int(task.stated))
@@ -158,7 +161,7 @@ class Hybrid(AbstractMethod):
         early = min(restarts, _drawn_first(task))
         hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
         if len(hunt.open):
-            _compute(hunt, limit)
+            _compute(hunt, limit, settled)
         for k in range(early, restarts):
             hunt.draw(starts, shorter, count=1, candidates=_CANDIDATES, first=k)
             # the wide view leads on from any latent; pictures that are far from all signals are better met without it
@@ -199,25 +202,25 @@ def _drawn_first(task: Task) -> int:
     return int(not task.stated and G.latent_dim * G.work < DEAR)
 
 
-def _compute(hunt: Hunt, limit: int) -> None:
+def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     """Starts that are computed from y, in turn: later ones take longer, and fewer signals need them."""
     lesson, z = lesson_for(hunt.task), torch.zeros_like(hunt.z)
     z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
     m, stated = lesson.m.to(z), hunt.task.stated
     few, short = (limit, limit) if stated else (min(_FEW, limit), min(_SHORT, limit))
-    near = _smoothly(hunt.task, each(NEAR, 2), limit)
-    wide, slow = (_smoothly(hunt.task, each(scales, 4), short) for scales in (WIDE, NEAR))
+    near = _smoothly(hunt.task, each(NEAR, 2), limit, settled)
+    wide, slow = (_smoothly(hunt.task, each(scales, 4), short, settled) for scales in (WIDE, NEAR))
 
     def shrunk(part: Task, index: Tensor) -> Descent:
-        return descend(part, learnt_starts(part, _SHRINKING), short, _DAMPED)
+        return descend(part, learnt_starts(part, _SHRINKING), short, _DAMPED, settled=settled)
 
     def through_tanh(part: Task, index: Tensor) -> Descent:
         other = squashed(part, lesson.size)
         assert other is not None
-        return descend(part, descend(other, z[index], short).z, short)
+        return descend(part, descend(other, z[index], short).z, short, settled=settled)
 
     everyone = hunt.open if stated and misleads(hunt.task.generator) else None
-    hunt.offer("learnt start", lambda part, index: descend_through(part, z[index], few))
+    hunt.offer("learnt start", lambda part, index: descend_through(part, z[index], few, settled=settled))
     hunt.offer("smoothed start", lambda part, index: near(part, z[index]), everyone)
     hunt.offer("learnt start 2", shrunk, everyone)
     hunt.offer("smoothed start 2", lambda part, index: wide(part, m.expand_as(z[index])), everyone)
@@ -227,12 +230,12 @@ def _compute(hunt: Hunt, limit: int) -> None:
         hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]))
 
 
-def _smoothly(task: Task, scales: tuple[float, ...], limit: int) -> Callable[[Task, Tensor], Descent]:
+def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:
     """A descent that begins with smoothed steps; as many as a start may take."""
     spread = lesson_for(task).spread
 
     def search(part: Task, z: Tensor) -> Descent:
         z = descend_smoothed(before_output(part) or one_sided(part) or part, z, scales[:limit], spread)
-        return descend_through(part, z, limit)
+        return descend_through(part, z, limit, settled=settled)
 
     return search

@@ -22,8 +22,7 @@ from ..result import Inversion, snrs
 from ..steps.plan import descent_cost
 from ..steps.starts import Starts
 from ..task import Task
-from ..uncertainty import measure_uncertainty
-from ..verify import STATIONARY, USER_LIMIT, Verdict, judge
+from ..verify import STATIONARY, USER_LIMIT, Verdict, judge_and_measure
 
 _WORK = 1e12  # multiplications of a chunk that is kept: some minutes of a processor at most
 _LEAST = 64  # signals of a chunk: fewer leave matrices that signals share too little to serve
@@ -61,7 +60,7 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
     cut, solved = progress.cut, time.perf_counter()
     z = torch.where(task.usable[:, None], found.z, torch.nan).to(chunk.dtype)
     task = at_level(task, z)
-    verdict = judge(task, z)  # on z as it is given back, rounding included
+    verdict, known = judge_and_measure(task, z)  # on z as it is given back, rounding included
     clean = torch.nan_to_num(z).to(torch.float64)
     hidden, signal = signals_of(task, clean)
     seconds = {"verify": time.perf_counter() - solved, "solve": solved - began}
@@ -70,7 +69,7 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
         z, tuple([h.to(chunk.dtype) for h in hidden]), given, chunk.method.name, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if chunk.truth is None else snrs(task, chunk.truth, z, hidden, signal),
-        seconds, {}, {}, found.notes, measure_uncertainty(task, clean),
+        seconds, {}, {}, found.notes, known,
     )  # fmt: skip
 
 

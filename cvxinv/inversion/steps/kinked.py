@@ -34,13 +34,13 @@ class Place(Batch):
     steps: Tensor = per_signal()
 
     @classmethod
-    def at(cls, task: Task, z: Tensor, mu: float, H: Tensor | None = None) -> "Place":
-        """The start `z`; H: a curvature from near by, where there is one."""
+    def at(cls, task: Task, z: Tensor, mu: float, H: Tensor | None = None, own: bool = False) -> "Place":
+        """The start `z`; H: a curvature from near by, where there is one, or z's `own`."""
         view = View.at(task, z)
-        own = torch.full_like(view.merit, H is None, dtype=torch.bool)
-        steps = torch.zeros_like(own, dtype=torch.long)
+        its = torch.full_like(view.merit, own or H is None, dtype=torch.bool)
+        steps = torch.zeros_like(its, dtype=torch.long)
         H = curvature(task, z) if H is None else H
-        return cls(view, Slope.at(task, view), H, own, torch.full_like(view.merit, mu), steps)
+        return cls(view, Slope.at(task, view), H, its, torch.full_like(view.merit, mu), steps)
 
 
 def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = SETTLED) -> Place:

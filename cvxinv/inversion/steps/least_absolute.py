@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ...batch import Batch, per_signal
 from ..task import Task
-from .newton import Descent, plain_step
+from .newton import Descent
+from .plain import plain_step
 
 _STEPS = 200
 _SHRINK = 0.1

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..task import Task
-from .newton import plain_step
+from .plain import plain_step
 
 _STEPS = 300
 

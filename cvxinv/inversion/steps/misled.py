@@ -12,7 +12,7 @@ from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
 from ..task import Noise, Task
 from .learnt import learnt_starts
-from .newton import descend
+from .newton import descend, descend_through
 
 _TRIED = 48
 _SHARE = 0.01
@@ -41,5 +41,5 @@ def _tried(G: AbstractGenerator) -> bool:
         return False
     noise = torch.randn(x.shape, generator=source, dtype=x.dtype, device="cpu").to(x.device)
     task = Task(G, x + sigma[:, None] * noise, Everything(G.signal_dim), Noise("gaussian", sigma), usable).take(usable)
-    found, near = descend(task, learnt_starts(task), _STEPS), descend(task, z[usable], _STEPS)
+    found, near = descend_through(task, learnt_starts(task), _STEPS), descend(task, z[usable], _STEPS)
     return bool((found.merit > (1 + _HIGHER) * near.merit).any())

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from ...batch import Batch, per_signal
-from ..minimisers import free_minimiser
 from ..task import Task
+from .chords import lead_by_chords
 from .kinked import SETTLED, Place, descend_kinked, kinks_matter
 from .normal_equations import normal_equations
+from .plain import plain_step
 from .reading import before_output, one_sided
-from .ties import Step
 
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
@@ -48,17 +48,23 @@ class Descent(Batch):
 
 
 def descend(
-    task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, target: float = 1e-14, exact: bool = False
+    task: Task,
+    z: Tensor,
+    max_iter: int = 100,
+    mu: float = 1e-3,
+    target: float = 1e-14,
+    exact: bool = False,
+    settled: float = SETTLED,
 ) -> Descent:
     """Run Levenberg-Marquardt from `z` until each signal's merit is <= target |y|, it stalls, or `max_iter`.
 
     A signal stalls when no damping up to 1e10 finds a lower merit, when a step promises to lower its square by less than
     1e-13 of it, or when three accepted steps in a row gain less than 1e-12 of it. Every signal runs as if alone. exact: all
-    normal equations in float64, see `normal_equations`.
+    normal equations in float64, see `normal_equations`. settled: in place of 1e-13 among kinks, where a descent follows.
     """
     z = z.clone() if task.prior is None else task.prior.project(z).clone()
     if kinks_matter(task):
-        end = descend_kinked(task, Place.at(task, z, mu), max_iter, target)
+        end = descend_kinked(task, Place.at(task, z, mu), max_iter, target, settled)
         return Descent(end.view.z, end.view.misfit, end.view.merit, end.steps)
     steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
@@ -131,14 +137,6 @@ class _State(Batch):
             self.H[moved], self.g[moved] = _equations(self.take(moved))
 
 
-def plain_step(task: Task, H: Tensor, g: Tensor, z: Tensor) -> Step:
-    """d that minimises 1/2 d'H d + g'd where the prior lets z + d be; 0 where H has no factor."""
-    x, there = free_minimiser(H, g, z) if task.prior is None else task.prior.step(H, g, z)
-    d = x - z
-    gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2)
-    return Step(d, torch.where(there, gain, torch.inf))
-
-
 def _equations(state: _State) -> tuple[Tensor, Tensor]:
     """Curvature H and gradient g of the stated objective's piece, signal^2 units."""
     task, z = state.task, state.z
@@ -148,19 +146,19 @@ def _equations(state: _State) -> tuple[Tensor, Tensor]:
     return H + task.prior_curvature(z), g + task.prior_gradient(z)
 
 
-def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3) -> Descent:
+def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, settled: float = SETTLED) -> Descent:
     """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
 
     Easier: before a saturating output, or one-sided behind a ReLU. Gaussian noise is no longer that before the output, so
-    that what is easier there has other solutions.
+    that what is easier there has other solutions: chords lead on there (`chords`).
     """
     inner = (None if task.stated else before_output(task)) or one_sided(task)
     if inner is None:
-        return descend(task, z, max_iter, mu)
+        return descend(task, lead_by_chords(task, z), max_iter, mu, settled=settled)
     first = descend(inner, z, max_iter, mu, target=1e-12)
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
     start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
-    second = descend(task, start, max_iter, mu)
+    second = descend(task, start, max_iter, mu, settled=settled)
     return Descent(second.z, second.misfit, second.merit, first.steps + second.steps)
 
 

@@ -170,6 +170,12 @@ def _rough_gram(task: Task, z: Tensor) -> Tensor:
     return H
 
 
+def chord_equations(piece: AbstractPiece, slope: Tensor, r: Tensor, z: Tensor) -> Equations:
+    """(S J)'(S J) and J'S r, S = diag(slope) `(N, d)`, J of `piece` in float32 as in `rough_gram`; r `(N, d)`."""
+    J = _packed(piece, z).to(z.dtype) * slope[..., None]
+    return Equations(_gram(J), piece.pull((slope * r)[:, None])[:, 0])
+
+
 def _packed(piece: AbstractPiece, z: Tensor) -> Tensor:
     """J in float32, `(N, d, n0)`; where one block holds it pushed from units of each latent, as one product is faster."""
     if len(piece.blocks()) > 1:

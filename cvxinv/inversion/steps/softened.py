@@ -8,7 +8,7 @@ distance that the noise leaves open. Softened, each hidden unit is what it is on
 Phi the normal distribution and w = `tau` sigma |L^-1 a_u|, L L' = J'J + sigma^2 R'', the standard deviation of u where z has
 `tau` of its own under the posterior's Gaussian approximation. The kinks' small optima are gone from it, and its optimum, a
 few steps of known curvature away, lies in the middle of them. A descent on the objective itself goes on from there until it
-is clear where it leads, and to its end where that is lower. From a lower optimum the same is tried again.
+is clear where it leads. From a lower optimum the same is tried again; the lowest is led to its end.
 
 Source: the homotopy of Mobahi and Fisher, "On the link between Gaussian homotopy continuation and convex envelopes" (2015),
 on the hidden units instead of the objective.
@@ -24,17 +24,20 @@ from ..task import Task
 from .kinked import Place, curvature, descend_kinked, kinks_matter
 
 TAUS = (0.3, 0.6)
+APART = 1e-9  # of the merit's square: what a descent is led to where this follows, enough to tell ends apart
 _ROUNDS = 3  # as long as they find lower optima
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
 _MOST = 60
 _MU = 1e-9  # damping at first: what is near needs none
 _SAME = 1e-8  # of the merit: ends closer than that are one
-_SETTLED = 1e-9  # of the merit's square: enough to tell ends apart; what is lower is led on to its own
 _LEAST = 1e-12  # of the curvature's mean diagonal, added to it
 
 
 def lower(task: Task, z: Tensor) -> Tensor:
-    """The lowest optimum found by way of softened objectives, from the optimum `z` `(N, n0)`, and again from lower ones."""
+    """The lowest optimum found by way of softened objectives, from near the optimum `z` `(N, n0)`, and again from there.
+
+    What is found is led to its end at last, `z` too.
+    """
     if not kinks_matter(task):
         return z
     at, left = _Known(z.clone(), task.merit(z), curvature(task, z)), torch.arange(task.N, device=z.device)
@@ -44,7 +47,7 @@ def lower(task: Task, z: Tensor) -> Tensor:
         left = left[at.merit[left] < before]
         if len(left) == 0:
             break
-    return at.z
+    return descend_kinked(task, Place.at(task, at.z, _MU, at.H), _MOST).view.z
 
 
 class _Known(NamedTuple):
@@ -60,12 +63,11 @@ def _lower_once(task: Task, at: _Known, left: Tensor) -> None:
     for tau in TAUS:
         part, start, near = task.take(left), at.z[left], at.H[left]
         soft = [_softly(part.take(block), start[block], near[block], tau) for block in part.blocks()]
-        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST, settled=_SETTLED)
+        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST, settled=APART)
         change = end.view.merit / at.merit[left] - 1
         gained = (change < -_SAME).nonzero()[:, 0]
-        if len(gained):
-            where, end = left[gained], descend_kinked(part.take(gained), end.take(gained), _MOST)
-            at.z[where], at.merit[where], at.H[where] = end.view.z, end.view.merit, end.H
+        where, end = left[gained], end.take(gained)
+        at.z[where], at.merit[where], at.H[where] = end.view.z, end.view.merit, end.H
         left = left[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
         if len(left) == 0:
             break

@@ -21,7 +21,6 @@ model of a composite function; the bends of a ReLU network as what is composed a
 
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,18 +29,12 @@ from ...batch import Batch, each_per_signal, per_signal
 from ...lengths import lengths
 from ..minimisers import box_minimiser
 from ..task import Task
+from .plain import Step
 
 _KEPT = (16, 64)  # kinks that one step keeps, least and most; in between as many as there are latents, which n0 kinks fix
 _FEW = 4  # kinks that a step far from the end keeps at most
 _AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
 _RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
-
-
-class Step(NamedTuple):
-    """A step d `(N, n0)`, and by how much it lowers the model, signal^2 units, `(N,)`; inf where H has no factor."""
-
-    d: Tensor
-    gain: Tensor
 
 
 @dataclass(frozen=True, eq=False)

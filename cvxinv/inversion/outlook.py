@@ -1,0 +1,35 @@
+"""Signals and Jacobians at given latents, worked out once for who judges them and who measures how far they may be off."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..generator.activations import AbstractActivation, Identity
+from .task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What is seen from latents z of a block of signals.
+
+    output: the last activation where an interval before it is one behind it, elementwise and monotone; Identity elsewhere.
+    u `(N, d)`, Ju `(N, d, n0)`: values and Jacobian before it; x, Jx: behind it. r, J: residual `(N, k)` and Jacobian
+    `(N, k, n0)` of what was seen.
+    """
+
+    output: AbstractActivation
+    u: Tensor
+    Ju: Tensor
+    x: Tensor
+    Jx: Tensor
+    r: Tensor
+    J: Tensor
+
+    @classmethod
+    def at(cls, task: Task, z: Tensor) -> "Outlook":
+        phi = task.generator.output
+        phi = phi if phi.elementwise and phi.monotone else Identity()
+        u, Ju = task.generator.linearize(z, before_output=not phi.linear)
+        x, Jx = (u, Ju) if phi.linear else (phi(u), Ju * phi.derivative(u)[..., None])
+        J, still = task.measurement.at(x).push(Jx), task.still(x)
+        return cls(phi, u, Ju, x, Jx, task.residual(x), J if still is None else J * ~still[..., None])
