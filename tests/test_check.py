@@ -748,13 +748,18 @@ def test_a_spoiled_file_is_judged_or_refused_and_nothing_else(seed: int, tmp_pat
 # --- alone ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [check, check_fits, check_inversion, check_proof])
-def test_the_checker_stands_alone(module: Any):
-    source = Path(module.__file__).read_text()
+FILES = [Path(module.__file__) for module in (check, check_fits, check_inversion)]
+PARTS = sorted(Path(check_proof.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES + PARTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_checker_stands_alone(path: Path):
+    source = path.read_text()
     named = {node.module if isinstance(node, ast.ImportFrom) else alias.name
              for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))
-             for alias in node.names}  # fmt: skip
-    beside = {"check", "check_fits", "check_inversion"}
+             for alias in node.names} - {None}  # fmt: skip
+    beside = {path.stem for path in FILES} if path in FILES or path.stem == "beside" else set()
+    beside |= {part.stem for part in PARTS} if path in PARTS else set()
     assert {name.split(".")[0] for name in named} <= set(sys.stdlib_module_names) | beside
     assert not any(word in source for word in ("eval(", "exec(", "__import__", "pickle", "import_module"))
 

@@ -23,6 +23,8 @@ import cvxinv as ci
 from cvxinv import check, check_fits, check_inversion, check_proof
 from cvxinv.check import RefusedError, Verdict
 from cvxinv.check_proof import check_file
+from cvxinv.check_proof.integers import Packed
+from cvxinv.check_proof.tree import Tree
 from cvxinv.command import cli
 from cvxinv.exact.prove import prove
 from cvxinv.inversion.proof import Proof
@@ -116,15 +118,16 @@ def test_a_log_that_cannot_be_written_is_refused_before_any_arithmetic(tmp_path)
         logged(tmp_path / "one.json", CASES[0], 0, noise=("linf", 0.1))
 
 
-def test_the_command_and_the_four_files_alone_say_the_same(tmp_path):
+def test_the_command_and_the_files_alone_say_the_same(tmp_path):
     logged(tmp_path / "one.json", CASES[1], 0)
     content = json.loads((tmp_path / "one.json").read_text())
     (tmp_path / "two.json").write_text(json.dumps(content | {"f": text([0.0])}))
     (tmp_path / "bad.json").write_text(json.dumps(content | {"trees": [[]]}))
-    for module in (check, check_fits, check_inversion, check_proof):
+    for module in (check, check_fits, check_inversion):
         shutil.copy(module.__file__, tmp_path)
+    shutil.copytree(Path(check_proof.__file__).parent, tmp_path / "check_proof")
     for name, code, words in (("one", 0, " accepted"), ("two", 1, "z has a squared misfit"), ("bad", 2, "refused: ")):
-        alone = [sys.executable, "-E", "-s", "-S", "check_proof.py", f"{name}.json"]
+        alone = [sys.executable, "-E", "-s", "-S", "-m", "check_proof", f"{name}.json"]
         done = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True)
         told = CliRunner().invoke(cli.app, ["check", str(tmp_path / f"{name}.json")])
         assert (done.returncode, done.stderr, told.exit_code) == (code, "", code) and words in done.stdout, done.stdout
@@ -159,12 +162,12 @@ def test_sums_of_packed_vectors_are_those_of_integers(bits):
     draw = random.Random(bits)
     size = lambda: draw.choice([-1, 1]) * draw.choice([0, (1 << bits) - 1, draw.getrandbits(bits)])  # noqa: E731
     vectors, k = [[size() for _ in range(7)] for _ in range(5)], [size() for _ in range(5)]
-    found = check_proof._Packed(vectors, bits).combined(k)
+    found = Packed(vectors, bits).combined(k)
     assert found == [sum(a * x for a, x in zip(k, column, strict=True)) for column in zip(*vectors, strict=True)]
     most = [(1 << bits) - 1] * 5
-    assert check_proof._Packed([[most[0]]] * 5, bits).combined(most) == [5 * most[0] ** 2]
+    assert Packed([[most[0]]] * 5, bits).combined(most) == [5 * most[0] ** 2]
     with pytest.raises(RefusedError):
-        check_proof._Packed(vectors, bits).combined([1 << bits, 0, 0, 0, 0])
+        Packed(vectors, bits).combined([1 << bits, 0, 0, 0, 0])
 
 
 # --- files that were changed ----------------------------------------------------------------------
@@ -361,7 +364,7 @@ def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_pa
             kept &= ((values >= lo - 1e-9) & (values <= hi + 1e-9)).all(1)
         return kept
 
-    relaxed, contract = check_proof._Proof.relaxed, check_proof._Proof.contract
+    relaxed, contract = Tree.round, Tree.contract
 
     def checked_relaxed(self: Any, node: Any, told: dict[str, Any]) -> Any:
         rel = relaxed(self, node, told)
@@ -374,19 +377,19 @@ def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_pa
         assert (within(self, node) | ~before).all()
         seen["points"], seen["rounds"] = seen["points"] + int(before.sum()), seen["rounds"] + 1
 
-    root = check_proof._Proof.root
+    root = Tree.root
 
-    def checked_root(self: Any) -> Any:
-        node = root(self)
+    def checked_root(self: Any, box: Any) -> Any:
+        node = root(self, box)
         assert within(self, node).all()
         for values, (lo, hi), E in zip(everywhere, node.u, self.Eu, strict=True):  # there of every latent of the box
             assert (values.amin(0) >= torch.tensor([math.ldexp(x, -E) for x in lo], dtype=torch.float64) - 1e-9).all()
             assert (values.amax(0) <= torch.tensor([math.ldexp(x, -E) for x in hi], dtype=torch.float64) + 1e-9).all()
         return node
 
-    monkeypatch.setattr(check_proof._Proof, "root", checked_root)
-    monkeypatch.setattr(check_proof._Proof, "relaxed", checked_relaxed)
-    monkeypatch.setattr(check_proof._Proof, "contract", checked_contract)
+    monkeypatch.setattr(Tree, "root", checked_root)
+    monkeypatch.setattr(Tree, "round", checked_relaxed)
+    monkeypatch.setattr(Tree, "contract", checked_contract)
     path = tmp_path / "one.json"
     path.write_text(json.dumps(content))
     assert check_file(path)[0].accepted and seen["points"] > 100 and seen["rounds"] > 0, seen

@@ -1,4 +1,4 @@
-"""The log of a proof: its tree, and the multipliers of every round, as `check_proof.py` reads them (docs/checking.md).
+"""The log of a proof: its tree, and the multipliers of every round, as `check_proof` reads them (docs/checking.md).
 
 Limits are not in it: the checker computes its own from the multipliers, any of which prove something.
 """
