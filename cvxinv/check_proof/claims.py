@@ -60,5 +60,5 @@ def claims(data: dict[str, Any]) -> list[Verdict]:
 def _other(status: str, unique: bool) -> tuple[bool, str]:
     """What is found of a status that says nothing of an optimum."""
     if unique or status != "numerical_error":
-        return False, f"{ascii(status[:40])}{' and unique' * unique} is a claim that is not decided here"
+        return False, f"{status[:40]!a}{' and unique' * unique} is a claim that is not decided here"
     return True, "claims nothing"
