@@ -60,8 +60,19 @@ from .generator.maps import (
 from .generator.opaque import OpaqueGenerator
 from .generator.reading.load import load_generator
 from .generator.reading.pair import save_generator
+from .guarantees.aberdam import (
+    layered_pursuit_errors,
+    layered_pursuit_exactness,
+    oracle_errors,
+    uniqueness_by_counting,
+    uniqueness_by_sparsity,
+)
+from .guarantees.bora import recovery_by_eigenvalue, sensing_errors
 from .guarantees.bounds import Bounds, Witness
 from .guarantees.coherence import coherence, sub_coherence
+from .guarantees.condition import Clause, Condition
+from .guarantees.joshi import plugin_rate
+from .guarantees.lei import layered_programs_errors, layered_programs_expansion
 from .guarantees.local import LocalGeometry, local_geometry
 from .guarantees.spark import spark, sub_rank, sub_spark
 from .guarantees.uniqueness import Uniqueness, uniqueness
@@ -180,10 +191,12 @@ __all__ = [
     "Box",
     "Certificate",
     "Clamp",
+    "Clause",
     "Comparison",
     "ComparisonRow",
     "Composed",
     "Composition",
+    "Condition",
     "Conv2d",
     "Conv3d",
     "ConvTranspose2d",
@@ -294,12 +307,20 @@ __all__ = [
     "expected_gram",
     "invert",
     "invert_stream",
+    "layered_programs_errors",
+    "layered_programs_expansion",
+    "layered_pursuit_errors",
+    "layered_pursuit_exactness",
     "load_generator",
     "local_geometry",
+    "oracle_errors",
+    "plugin_rate",
     "provably_zero",
     "prove",
+    "recovery_by_eigenvalue",
     "rho_d",
     "save_generator",
+    "sensing_errors",
     "solve",
     "spark",
     "sparse_recovery",
@@ -307,6 +328,8 @@ __all__ = [
     "sub_rank",
     "sub_spark",
     "uniqueness",
+    "uniqueness_by_counting",
+    "uniqueness_by_sparsity",
     "verify",
     "weight_distribution",
     "write_comparison",
