@@ -45,17 +45,7 @@ def opened(
     phi = task.generator.output
     curved = not (phi.linear or phi.kinked)
 
-    def value(owner: Tensor, z: Tensor) -> Tensor:
-        return stated_misfit(task.take(owner), z.clamp(*sides)).square()
-
-    def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        its, z = task.take(owner), z.clamp(*sides)
-        z = z if task.prior is None else task.prior.project(z).clamp(*sides)
-        end = refined(its, z).clamp(*sides)
-        before, after = stated_misfit(its, z), stated_misfit(its, end)
-        better = after < before
-        return torch.where(better[:, None], end, z), torch.where(better, after, before).square()
-
+    value, refine = judged(task, sides)
     every = torch.arange(S, device=z.device)
     f = value(every, z)
     _, J = task.linearize(z)
@@ -85,6 +75,25 @@ def opened(
         targets = replace(targets, A=A, a=a, folded=folded)
     nodes = _whole(network, targets, sides, strict_level(f, size))
     return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
+
+
+def judged(
+    task: Task, sides: tuple[Tensor, Tensor]
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Squared misfits of latents `(N, n0)` of signals `(N,)`, brought into the box; and better latents near them."""
+
+    def value(owner: Tensor, z: Tensor) -> Tensor:
+        return stated_misfit(task.take(owner), z.clamp(*sides)).square()
+
+    def refine(owner: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        its, z = task.take(owner), z.clamp(*sides)
+        z = z if task.prior is None else task.prior.project(z).clamp(*sides)
+        end = refined(its, z).clamp(*sides)
+        before, after = stated_misfit(its, z), stated_misfit(its, end)
+        better = after < before
+        return torch.where(better[:, None], end, z), torch.where(better, after, before).square()
+
+    return value, refine
 
 
 def check_misfit(task: Task) -> None:

@@ -1,7 +1,9 @@
 """`prove`: is a latent the best of a box, and the only one? See `search` for how it is decided."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +33,16 @@ from ..surroundings import undisturbed
 from .asking import Asked, Told, read_asked, read_budget
 from .keeping import Kept, ProofFolder, open_proof_folder, proof_words, put_back, state_of
 from .log import Recorder, log_path, write_log
-from .network import Network, as_network
+from .network import as_network
 from .nodes import over_box
 from .opening import check_misfit, opened
 from .refining import refined, stated_misfit
-from .search import FINE, Search, is_rounding, precision_of
+from .search import FINE, Search
 from .watching import Bar, Record
-from .wide import check_wide, fits, rounds_of
+from .wide import check_wide, fits
+from .wide_search import opened_wide
 
+Begin = Callable[..., Search]  # of a task, latents, the box, the gap, and how the latent is turned where that is known
 _BETTER = 1e-6  # of the squared misfit: what a latent must lower it by to be called a better one
 
 
@@ -90,10 +94,12 @@ def prove(
     asked = read_asked(generator, y, z, measurement=measurement, noise=noise, prior=prior, gap=gap, box=box)
     assert isinstance(asked.task.generator, Generator)
     check_misfit(asked.task)
-    if not fits(asked.task.generator):
-        check_wide(asked.task, log=log, checkpoint=checkpoint, resume=resume or None, overwrite=overwrite or None)
-        return _in_rounds(asked, noise, prior, limit, progress, callback)
-    network, began = as_network(asked.task.generator).beside(asked.sides[0]), time.perf_counter()
+    began = time.perf_counter()
+    if fits(asked.task.generator):
+        begin: Begin = partial(opened, as_network(asked.task.generator).beside(asked.sides[0]))
+    else:
+        check_wide(asked.task, log)
+        begin = opened_wide
     path, folder, kept = log_path(log, asked.task), None, None
     if path is not None and checkpoint is not None:
         raise ValueError("expected log without checkpoint, got both: what a log tells is not kept between calls; pass one")
@@ -107,9 +113,9 @@ def prove(
         raise ValueError(f"expected checkpoint=folder beside {name}=True, got none; name the folder of the proof")
     if kept is None:
         start = _found(asked, noise, prior) if asked.start is None else asked.start
-        search, record = _begun(network, asked, start, began)
+        search, record = _begun(begin, asked, start, began)
     else:
-        search, record = _resumed(network, asked, kept, began)
+        search, record = _resumed(begin, asked, kept, began)
     search.log = None if path is None else Recorder()
     with Bar(len(record.first), progress) as shown:
         stopped = _go(search, record, time.perf_counter() + limit, batch, shown, callback, folder)
@@ -131,10 +137,10 @@ def _found(asked: Asked, noise: object, prior: object) -> Tensor:
     return torch.where(torch.isfinite(found).all(1, keepdim=True), found, middle)
 
 
-def _begun(network: Network, asked: Asked, start: Tensor, began: float) -> tuple[Search, Record]:
+def _begun(begin: Begin, asked: Asked, start: Tensor, began: float) -> tuple[Search, Record]:
     """A search from latents, in the box and led to a local optimum near by, and what is recorded of it."""
     best, good, first = _led(asked, start)
-    search = opened(network, asked.task, best, asked.sides, asked.gap)
+    search = begin(asked.task, best, asked.sides, asked.gap)
     search.open = search.open.take(good[search.open.owner])
     record = Record(good, first, began)
     record.begin(_moment(search, record))
@@ -156,62 +162,10 @@ def _led(asked: Asked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(better[:, None], end, start), good, first
 
 
-def _in_rounds(
-    asked: Asked, noise: object, prior: object, limit: float, progress: bool | None, callback: Told | None
-) -> Proof:
-    """The proof of a generator whose relaxations do not fit, signal by signal (`wide`)."""
-    task, began = asked.task, time.perf_counter()
-    best, good, first = _led(asked, _found(asked, noise, prior) if asked.start is None else asked.start)
-    deadline, record = time.perf_counter() + limit, Record(good, first, began)
-    f = torch.where(good, stated_misfit(task, best), 0.0).square()
-    S, layers = task.N, sum(layer.activation.kinked for layer in task.generator.layers)
-    low, high = (side.expand(S, -1).clone() for side in asked.sides)
-    bound, tiny = torch.zeros_like(f), is_rounding(f, task.size)
-    undecided, rounds = torch.zeros(S, layers, dtype=torch.long), torch.zeros(S, dtype=torch.long)
-    rank, open_, nan = torch.zeros(S, dtype=torch.bool), good.cpu().long(), torch.where(good, 0.0, torch.nan).cpu()
-
-    def reached() -> Tensor:
-        return ((bound >= (1 - asked.gap) * f) | (tiny & (rounds > 0).to(f.device))) & good
-
-    def moment() -> Moment:
-        ends = bound.sqrt().cpu() + nan, f.sqrt().cpu() + nan
-        gap = gap_of(*ends, task.size.cpu())
-        return Moment(record.seconds, *ends, gap, reached().cpu(), undecided.sum(1), open_.clone())
-
-    def look(k: int) -> None:
-        found = rounds_of(task.take(slice(k, k + 1)), best[k : k + 1], float(f[k]), asked.sides, asked.gap, deadline)
-        low[k], high[k], bound[k], rounds[k], open_[k] = found.low, found.high, found.bound, found.rounds, 0
-        undecided[k], rank[k] = torch.tensor(found.undecided), found.determined
-        record.add(moment())
-
-    stopped = ""
-    record.begin(moment())
-    with Bar(S, progress) as shown:
-        try:
-            for k in good.nonzero()[:, 0].tolist():
-                if time.perf_counter() >= deadline:
-                    stopped = AT_THE_LIMIT
-                    break
-                look(k)
-                shown.show(record.last)
-                if callback is not None and _told(callback, record.last):
-                    stopped = AT_A_CALL if open_.any() else ""
-                    break
-        except KeyboardInterrupt as error:
-            if type(error) is not KeyboardInterrupt:  # a signal of another kind, to which there is another answer
-                raise
-            stopped = INTERRUPTED
-    unique = rank & (undecided.sum(1) == 0) & reached().cpu()
-    improved = (f < first * (1 - _BETTER) - precision_of(task.size)) & good
-    counts = (rounds > 0).long(), rounds
-    ends = (low, high), undecided, *counts, stopped, task.size
-    return _proof(asked, record, best, f, bound, reached(), unique, improved, *ends)
-
-
-def _resumed(network: Network, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
+def _resumed(begin: Begin, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
     state = kept.state
     best, V = (value.to(asked.task.y) for value in (state["best"], kept.V))
-    search = opened(network, asked.task, best, asked.sides, asked.gap, V)
+    search = begin(asked.task, best, asked.sides, asked.gap, V)
     put_back(search, state)
     return search, kept.record(began)
 
@@ -282,7 +236,7 @@ def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof
     V = search.targets.V
     low, high = torch.full((S, n0), torch.inf).to(f), torch.full((S, n0), -torch.inf).to(f)
     count, rank = torch.zeros(S, dtype=torch.long), torch.ones(S, dtype=torch.bool)
-    undecided = torch.zeros(S, search.targets.layers(search.network), dtype=torch.long)
+    undecided = torch.zeros(S, len(search.open.lo), dtype=torch.long)
     for part in parts:
         owner = part.owner
         middle, half = (part.low + part.high) / 2, (part.high - part.low).clamp(min=0) / 2

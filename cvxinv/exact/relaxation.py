@@ -65,7 +65,7 @@ class Relaxation:
     """
 
     def __init__(self, network: Network, targets: Targets, nodes: Nodes, rows: "Rows | None" = None):
-        self.nodes, N, n0 = nodes, len(nodes), network.latent_dim
+        self.nodes, n0 = nodes, nodes.low.shape[1]
         owner = nodes.owner
         self.n0, self.levels = n0, list[Level]()
         self._limits, self._targets = list[tuple[Tensor, Tensor, Tensor]](), targets
@@ -73,14 +73,14 @@ class Relaxation:
         const, active, most = [-nodes.low, nodes.high], [], [nodes.high - nodes.low] * 2
         active += [torch.ones_like(nodes.low, dtype=torch.bool)] * 2
         pad = [torch.zeros_like(nodes.low, dtype=torch.bool)]
-        P, p = targets.first[owner], network.b[0].expand(N, -1)
-        # what is added up in a unit, of which its rounding is a share however little is left of it
-        scale = (P.abs() @ torch.maximum(nodes.low.abs(), nodes.high.abs())[..., None])[..., 0] + p.abs()
-        layers = self.layers = targets.layers(network)
+        P, p, scale = self._first(network, targets, nodes)
+        layers = self.layers = len(nodes.lo)
         for layer in range(layers + (rows is not None)):
             plain = layer == layers  # limits of the signal's rows, which no activation follows
             lo, hi = (rows.lo, rows.hi) if plain and rows is not None else (nodes.lo[layer], nodes.hi[layer])
-            s = torch.zeros_like(lo[0]) if plain else network.s[0] if not layer else targets.layer(network, layer, owner)[2]
+            s = torch.zeros_like(lo[0]) if plain else self._slopes(network, targets, layer)
+            v_low, v_high = torch.cat(vl, 1), torch.cat(vu, 1)
+            lo, hi, reach_low, reach_high = self._reach(P, p, scale, v_low, v_high, lo, hi)
             und = (lo < 0) & (hi > 0) & (not plain)
             at, there = _positions(und)
             l, h = lo.gather(1, at), hi.gather(1, at)
@@ -90,9 +90,7 @@ class Relaxation:
             a = (h - su * l) / (h - l)
             Pu = _rows(P, at) * there[..., None]
             pu = torch.where(there, p.gather(1, at), 0.0)
-            v_low, v_high = torch.cat(vl, 1), torch.cat(vu, 1)
-            # decided units that the ranges of the variables before do not keep within their limits
-            reach_low, reach_high = _reach(P, p, v_low, v_high)
+            # decided units that what stands before does not keep within their limits
             slip = 1e-9 * (1 + reach_low.abs() + reach_high.abs())
             loose = ~und & ((reach_low < lo - slip) | (reach_high > hi + slip)) & (lo <= hi)
             fixed, held = _positions(loose)
@@ -118,19 +116,10 @@ class Relaxation:
             slope = torch.where(und, 0.0, torch.where(lo >= 0, 1.0, s))  # of decided units
             at_end = layer + 1 == layers
             outputs = torch.maximum(lo.abs(), hi.abs())[..., None]
-            if at_end and rows is not None:
-                assert targets.A is not None and targets.a is not None
-                J, q = _through(targets.R[owner], slope, P, p, at, there)
-                scale = (targets.A[owner].abs() @ outputs)[..., 0] + targets.a[owner].abs()
-                P, p = _through(targets.A[owner], slope, P, p, at, there)
-                p = p + targets.a[owner]
-            elif at_end:
-                P, p = J, q = _through(targets.R[owner], slope, P, p, at, there)
-            else:
-                W, b, _ = targets.layer(network, layer + 1, owner)
-                scale = (W.abs() @ outputs)[..., 0] + b.abs()
-                P, p = _through(W, slope, P, p, at, there)
-                p = p + b
+            if at_end:
+                J, q = self._misfit(network, targets, owner, slope, P, p, at, there, outputs, scale)
+            if not at_end or rows is not None:
+                P, p, scale = self._next(network, targets, layer + 1, slope, P, p, at, there, outputs, scale)
         if rows is not None and rows.m is not None and rows.c is not None:
             J, q = rows.m[..., None] * P, rows.m * p
             wanted, self.e = rows.c, torch.zeros_like(targets.e[owner])
@@ -150,6 +139,45 @@ class Relaxation:
         self.full = [bool(x.there.all()) for x in self.levels]
         self.leaky = [bool((x.s != 0).any()) for x in self.levels]
         self.V = V
+
+    # products with the layers, which a generator that no matrices are kept of makes otherwise (`wide_relaxation`)
+
+    def _first(self, network: Network, targets: Targets, nodes: Nodes) -> tuple[Tensor, Tensor, Tensor]:
+        """P `(N, n_1, n0)` and p of the first layer, and what is added up in a unit: its rounding is a share of that,
+        however little is left of it."""
+        P, p = targets.first[nodes.owner], network.b[0].expand(len(nodes), -1)
+        return P, p, (P.abs() @ torch.maximum(nodes.low.abs(), nodes.high.abs())[..., None])[..., 0] + p.abs()
+
+    def _slopes(self, network: Network, targets: Targets, layer: int) -> Tensor:
+        return network.s[0] if not layer else targets.layer(network, layer, self.nodes.owner)[2]
+
+    def _reach(
+        self, P: Tensor, p: Tensor, scale: Tensor, low: Tensor, high: Tensor, lo: Tensor, hi: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Limits of u = P v + p `(N, n)`; and those that the ranges low, high of v, or more of what stands before, imply."""
+        return lo, hi, *_reach(P, p, low, high)
+
+    def _next(
+        self, network: Network, targets: Targets, layer: int, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, there: Tensor,
+        outputs: Tensor, scale: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """P, p and what is added up in them, of the layer behind units of at most `outputs` `(N, n, 1)`; behind the last
+        layer of the signal's rows."""
+        owner = self.nodes.owner
+        if layer == self.layers:
+            assert targets.A is not None and targets.a is not None
+            W, b = targets.A[owner], targets.a[owner]
+        else:
+            W, b, _ = targets.layer(network, layer, owner)
+        P, p = _through(W, slope, P, p, at, there)
+        return P, p + b, (W.abs() @ outputs)[..., 0] + b.abs()
+
+    def _misfit(
+        self, network: Network, targets: Targets, owner: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor,
+        there: Tensor, outputs: Tensor, scale: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """J and q with |J v + q - t|^2 + e the misfit."""
+        return _through(targets.R[owner], slope, P, p, at, there)
 
     def held_limits(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """p, and the limits, of a level's decided units in constraints, `(N, D)` each."""

@@ -71,6 +71,7 @@ class Search:
     log: Recorder | None = None
     count: int = 0
     floor: Tensor = field(init=False)
+    few = FEW  # undecided units from which limits are tightened by problems of their own
 
     def __post_init__(self) -> None:
         S = len(self.f)
@@ -129,7 +130,7 @@ class Search:
         sizes = chosen.undecided.tolist()
         while at < len(chosen):
             end = at + 1
-            while end < len(chosen) and self._fits(sizes[at], sizes[end], end + 1 - at):
+            while end < len(chosen) and self.fit_together(sizes[at], sizes[end], end + 1 - at):
                 end += 1
             left += self.visit(chosen.take(slice(at, end)))
             at = end
@@ -150,6 +151,10 @@ class Search:
         )
         return Relaxation(self.network, self.targets, nodes, Rows(lo, hi, m, c))
 
+    def through(self, nodes: Nodes) -> Nodes:
+        """The nodes with what their boxes imply."""
+        return through_box(self.network, self.targets, nodes)
+
     def clipped(self, nodes: Nodes) -> Nodes:
         """The nodes, no row of a sum of absolute values longer than the sum may be."""
         if not self.targets.folded:
@@ -158,7 +163,8 @@ class Search:
         lo, hi = torch.maximum(nodes.lo[-1], -most), torch.minimum(nodes.hi[-1], most)
         return replace(nodes, lo=(*nodes.lo[:-1], lo), hi=(*nodes.hi[:-1], hi))
 
-    def _fits(self, least: int, most: int, count: int) -> bool:
+    def fit_together(self, least: int, most: int, count: int) -> bool:
+        """Whether relaxations of that many nodes, of `least` to `most` undecided units, are held at once."""
         V = most + self.network.latent_dim
         widest = sum(x.shape[1] for x in self.open.lo)
         each = 8 * (12 * V * V + V * (widest + self.targets.R.shape[1]) * 3)
@@ -181,7 +187,7 @@ class Search:
                 break
         return out
 
-    def round(self, nodes: Nodes) -> "tuple[Nodes, Tensor, _Points]":
+    def round(self, nodes: Nodes) -> "tuple[Nodes, Tensor, Points]":
         """One contraction of each node; ended ones are gone. Also which stalled, and what to branch on."""
         owner = nodes.owner
         self.rounds.index_add_(0, owner, torch.ones_like(owner))
@@ -194,9 +200,9 @@ class Search:
         thetas: tuple[float, ...] = (1.0,)
         if bare:
             found = least_squares(rel, level)
-            shrunk = through_box(self.network, self.targets, contract(rel, found, thetas))
+            shrunk = self.through(contract(rel, found, thetas))
             if bool(((shrunk.undecided < 0.7 * nodes.undecided) | (found.D < 0)).all()):
-                points = _Points.of(rel, found.v)
+                points = Points.of(rel, found.v)
             else:
                 if self.log is not None:
                     self.log.round(rel, found, thetas)
@@ -206,14 +212,14 @@ class Search:
             found = solve_relaxed(rel, level, goal)
             if bool((found.D >= 0).any()):
                 found = corrected(rel, level, found)
-            points = _Points.of(rel, found.v)
+            points = Points.of(rel, found.v)
             thetas = THETAS
             shrunk = contract(rel, found, thetas)
             # few functionals, which the box of all else hangs on; files know contractions only
-            if self.log is None and bool((nodes.undecided >= FEW).any()):
+            if self.log is None and bool((nodes.undecided >= self.few).any()):
                 more = tightened(rel, found, level, 0)
                 shrunk = replace(shrunk, low=torch.maximum(shrunk.low, more.low), high=torch.minimum(shrunk.high, more.high))
-            shrunk = through_box(self.network, self.targets, shrunk)
+            shrunk = self.through(shrunk)
         bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing
         if self.try_points(owner, points.z):
             return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
@@ -233,9 +239,9 @@ class Search:
         stay = ~gone & ~keep
         nodes, points, little = shrunk.take(stay), points.take(stay), little[stay]
         if len(nodes):
-            stuck = little & (nodes.undecided >= FEW)
+            stuck = little & (nodes.undecided >= self.few)
             if stuck.any() and self.log is None:
-                part = tighten(self.network, self.targets, nodes.take(stuck), self.level, self.relaxed)
+                part = tighten(nodes.take(stuck), self.level, self.relaxed, self.through)
                 nodes, little = _replaced(nodes, stuck, part, little)
         return nodes, little, points
 
@@ -258,7 +264,7 @@ class Search:
                 self.f[s], self.best[s] = value[k], z[k]
         return won
 
-    def branch(self, nodes: Nodes, points: "_Points") -> list[Nodes]:
+    def branch(self, nodes: Nodes, points: "Points") -> list[Nodes]:
         """Two children of each: its worst undecided unit on and off, or its widest coordinate halved."""
         N = len(nodes)
         widths = [x.shape[1] for x in nodes.lo]
@@ -294,18 +300,18 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class _Points:
+class Points:
     """Latents `(N, n0)` of relaxed points, and what each unit's output exceeds its activation by, in signal units."""
 
     z: Tensor
     score: Tensor
 
     @classmethod
-    def of(cls, rel: Relaxation, v: Tensor) -> "_Points":
+    def of(cls, rel: Relaxation, v: Tensor) -> "Points":
         return cls(*rel.scores(v))
 
-    def take(self, index: Tensor) -> "_Points":
-        return _Points(self.z[index], self.score[index])
+    def take(self, index: Tensor) -> "Points":
+        return Points(self.z[index], self.score[index])
 
 
 def _replaced(nodes: Nodes, many: Tensor, part: Nodes, little: Tensor) -> tuple[Nodes, Tensor]:

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from .bounding import ROUNDING, Excess, corrected, factor, solve_relaxed, times
 from .contraction import fold
-from .network import Network
-from .nodes import Nodes, Targets, through_box
+from .nodes import Nodes
 from .relaxation import Relaxation
 
 ITERATIONS, EVERY = 40, 20
@@ -35,11 +34,9 @@ _BOX = 0.03  # of the penalty, for rows of the box
 _BYTES = 300_000_000
 
 
-def tighten(
-    network: Network, targets: Targets, nodes: Nodes, level: Tensor, relaxed: Callable[[Nodes], Relaxation]
-) -> Nodes:
+def tighten(nodes: Nodes, level: Tensor, relaxed: Callable[[Nodes], Relaxation], through: Callable[[Nodes], Nodes]) -> Nodes:
     """The nodes with every limit of the latent and of undecided units that the iterations prove, and what the box then
-    implies; level `(S,)`.
+    implies (`through`); level `(S,)`.
     """
     parts = []
     for k in range(len(nodes)):
@@ -51,7 +48,7 @@ def tighten(
             parts.append(node)
             continue
         part = tightened(rel, corrected(rel, its, found), its, len(rel.levels))
-        parts.append(through_box(network, targets, part))
+        parts.append(through(part))
     return Nodes.joined(parts)
 
 

@@ -1,0 +1,151 @@
+"""The search of a generator that no matrices are kept of: relaxations where few units are undecided, forms where many are.
+
+A node of at most `MOST_VARIABLES` undecided units is what `search` makes of it, with `WideRelaxation`, one node at a time. A
+larger one is looked at by affine forms (`wide`): their ellipsoid shrinks the box, and where that stalls the widest
+coordinate is halved, if there are so few of them that halves of halves are soon small (`FEW_LATENTS`); else the node ends
+with its bound.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..inversion.task import Task
+from ..lengths import lengths
+from .network import Network, axes_of
+from .nodes import Nodes, Targets, over_box
+from .opening import behind_output, check_misfit, judged
+from .relaxation import Relaxation, Rows
+from .search import Points, Search
+from .wide import Form, Limits, contracted, forms
+from .wide_relaxation import MOST_VARIABLES, Chain, TooManyError, WideRelaxation
+
+FEW_LATENTS = 12
+_LEAST = 0.95  # of a box's widest side: where forms leave more, another round of them is not worth it
+
+
+@dataclass
+class WideSearch(Search):
+    """A search by products with maps. chain: the maps; task: what is asked; sides: the box of z, `(n0,)` each."""
+
+    chain: Chain = field(kw_only=True)
+    task: Task = field(kw_only=True)
+    sides: tuple[Tensor, Tensor] = field(kw_only=True)
+    _last: WideRelaxation | None = field(default=None, init=False)
+
+    def fit_together(self, least: int, most: int, count: int) -> bool:
+        """No: maps are of one node at a time."""
+        return False
+
+    def relaxed(self, nodes: Nodes) -> Relaxation:
+        """The relaxation of one node. Raises `TooManyError`."""
+        if self._last is not None and _same(self._last.nodes, nodes):
+            self._last.nodes = replace(nodes, lo=self._last.nodes.lo, hi=self._last.nodes.hi)
+            return self._last
+        k, level = int(nodes.owner[0]), float(self.level[nodes.owner[0]])
+        rows, targets = None, self.targets.take(slice(k, k + 1))
+        if self.limits is not None:
+            rows = Rows(*(side[k : k + 1] for side in self.limits(self.level)))
+        task = self.task.take(slice(k, k + 1))
+        return WideRelaxation(self.chain, task, targets, nodes, self.sides, level, rows, self.fitted)
+
+    def through(self, nodes: Nodes) -> Nodes:
+        """The nodes with what their boxes imply: by the relaxation's bounds, where it fits, by forms where not."""
+        return Nodes.joined([self._through_one(nodes.take(slice(k, k + 1))) for k in range(len(nodes))])
+
+    def _through_one(self, node: Nodes) -> Nodes:
+        if not all(bool(x.isfinite().all()) for x in (*node.lo, *node.hi)) or self.large(node):
+            node = self._with(node, self._forms(node)[1])
+        if self.large(node) or bool(node.empty.any()):
+            return node
+        try:
+            rel = self.relaxed(node)
+        except TooManyError:  # by these bounds more than by forms: what forms say stays
+            return node
+        assert isinstance(rel, WideRelaxation)
+        self._last = rel
+        return rel.nodes
+
+    def large(self, node: Nodes) -> bool:
+        """Whether a node has more undecided units than a relaxation takes."""
+        return int(node.undecided.max()) > MOST_VARIABLES
+
+    def _forms(self, node: Nodes) -> tuple[Form, Limits]:
+        n0, known = node.low.shape[1], [(lo[0], hi[0]) for lo, hi in zip(node.lo, node.hi, strict=True)]
+        known[0] = known[0][0][:-n0], known[0][1][:-n0]
+        V = self.targets.V[int(node.owner[0])]
+        return forms(self.task.generator, V, node.low[0], node.high[0], self.sides, known)  # type: ignore[arg-type]
+
+    def _with(self, node: Nodes, limits: Limits) -> Nodes:
+        n0, lo, hi = node.low.shape[1], list(node.lo), list(node.hi)
+        for k, (below, above) in enumerate(limits):
+            own = slice(0, -n0) if k == 0 else slice(None)
+            lo[k], hi[k] = lo[k].clone(), hi[k].clone()
+            lo[k][0, own], hi[k][0, own] = torch.maximum(lo[k][0, own], below), torch.minimum(hi[k][0, own], above)
+        return replace(node, lo=tuple(lo), hi=tuple(hi))
+
+    def round(self, nodes: Nodes) -> tuple[Nodes, Tensor, Points]:
+        """As `Search.round`; of a large node by forms."""
+        if not self.large(nodes):
+            try:
+                self.relaxed(nodes)
+            except TooManyError:
+                return self._round_of_forms(nodes)
+            return super().round(nodes)
+        return self._round_of_forms(nodes)
+
+    def _round_of_forms(self, node: Nodes) -> tuple[Nodes, Tensor, Points]:
+        owner, k = node.owner, int(node.owner[0])
+        self.rounds.index_add_(0, owner.cpu(), torch.ones_like(owner).cpu())
+        level, width = float(self.level[k]), float((node.high - node.low).max())
+        form, limits = self._forms(node)
+        found = contracted(self.task.take(slice(k, k + 1)), self._with(node, limits), form, level)
+        none = torch.full((1, sum(x.shape[1] for x in node.lo)), -2.0).to(node.low)  # no unit to branch on
+        points = Points(self.best[owner], none)
+        if found is None or bool(found.empty.any()):
+            return node.take(slice(0, 0)), torch.zeros(0, dtype=torch.bool), points.take(torch.zeros(0, dtype=torch.long))
+        found = self.through(found)
+        stalled = float((found.high - found.low).max()) > _LEAST * width and self.large(found)
+        close = bool(found.bound[0] >= self.enough[k]) and (not bool(self.exact[k]) or stalled)
+        if close or (stalled and node.low.shape[1] > FEW_LATENTS):
+            self.kept.append(found)
+            self.floor = self.floor.scatter_reduce(0, owner, found.bound, "amin")
+            return node.take(slice(0, 0)), torch.zeros(0, dtype=torch.bool), points.take(torch.zeros(0, dtype=torch.long))
+        return found, torch.tensor([stalled]).to(owner.device), points
+
+
+def _same(a: Nodes, b: Nodes) -> bool:
+    pairs = zip((a.owner, a.low, a.high, *a.lo, *a.hi), (b.owner, b.low, b.high, *b.lo, *b.hi), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def opened_wide(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float, V: Tensor | None = None) -> WideSearch:
+    """As `opening.opened`, of a generator whose matrices do not fit. Raises TypeError, ValueError."""
+    check_misfit(task)
+    chain, (S, n0) = Chain.of(task.generator), z.shape  # type: ignore[arg-type]
+    value, refine = judged(task, sides)
+    every, measurement, phi = torch.arange(S, device=z.device), task.measurement, task.generator.output
+    f = value(every, z)
+    if V is None:
+        V = axes_of(task.linearize(z)[1])
+    # rounding is a share of what is added up in the signal, which an offset may exceed
+    offset = torch.zeros(1, task.generator.layers[-1].W.m).to(z) + task.generator.layers[-1].b  # type: ignore[attr-defined]
+    size = torch.maximum(task.size, lengths(task.y - measurement.observe(offset.expand(S, -1))))
+    limits, fitted = (None, None) if phi.linear or phi.kinked else behind_output(task)
+    none, zero, width = torch.zeros(S, 0, n0).to(z), torch.zeros_like(f), task.y.shape[1]
+    targets = Targets(
+        torch.zeros(S, width, 0).to(z), task.y, zero, none, none[..., 0], none, V, size, torch.zeros(S, 0).to(z)
+    )
+    low, high = over_box(V.mT, torch.zeros(S, n0).to(z), *(side.expand(S, -1) for side in sides))
+    free = [torch.full((S, width), torch.inf).to(z) for width in chain.widths]
+    lo = (torch.cat([-free[0], torch.zeros(S, n0).to(z)], 1), *(-x for x in free[1:]))
+    hi = (torch.cat([free[0], (sides[1] - sides[0]).expand(S, -1)], 1), *free[1:])
+    nodes = Nodes(every, lo, hi, low, high, zero, every)
+    none_ = Network((), (), (), none[0], none[0, :, 0])
+    search = WideSearch(
+        none_, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
+        chain=chain, task=task, sides=sides,
+    )  # fmt: skip
+    search.open = search.through(nodes)
+    return search
