@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..generator.chain import Generator
-from ..generator.maps import AbstractMap
+from ..generator.maps import AbstractMap, Dense
 from ..inversion.task import Task
 from ..lengths import lengths
 from .bounding import ROUNDING
@@ -60,6 +60,9 @@ class Chain:
             slopes.append(cut_slope(phi, index))
             stages.append(tuple(maps))
             maps = []
+        if not stages:  # the latent itself, with a kink that is none
+            W = Dense(torch.eye(generator.latent_dim).to(generator.layers[0].b))
+            stages, slopes = [((W, torch.zeros_like(W.weight[0])),)], [1.0]
         return cls(tuple(stages), tuple(slopes), tuple(maps))
 
     @cached_property
@@ -93,7 +96,8 @@ class Chain:
 class WideRelaxation(Relaxation):
     """Of one node, N = 1; `nodes` is it with nearer limits. z_low, z_high: the sides of the box that was asked, `(n0,)`.
 
-    rows, fitted: for a curved output limits of the signal's rows that the level sets, and their lines. Raises `TooManyError`.
+    rows, fitted: for a curved output limits of the signal's rows that the level sets, and their lines. Raises
+    `TooManyError`.
     """
 
     def __init__(
@@ -101,7 +105,8 @@ class WideRelaxation(Relaxation):
         rows: Rows | None = None, fitted: Fitted | None = None,
     ):  # fmt: skip
         self._chain, self._sides = chain, sides
-        self._task, self._signal = task, None
+        self._task = task
+        self._signal: tuple[Tensor, Tensor, Tensor] | None = None
         n0 = targets.V.shape[1]
         self._tight = list[tuple[Tensor, Tensor]]()
         none = torch.zeros(0, n0).to(node.low)
@@ -173,12 +178,12 @@ class WideRelaxation(Relaxation):
                 if not x.at.shape[1]:
                     K = K[:, : x.start]
                     continue
-                K, c, rounding = _put_in(K, c, rounding, x)
-            low, _ = self._at_latent(K, c, rounding)
+                K, c, rounding = put_in(K, c, rounding, x)
+            low, _ = self.at_latent(K, c, rounding)
             found.append(sign * low)
         return found[0], found[1]
 
-    def _at_latent(self, K: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def at_latent(self, K: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Limits of K c + constant over both boxes of the latent, wider by `ROUNDING` scale."""
         V, (z_low, z_high) = self._targets.V[0], self._sides
         turned = over_box(K[None], c[None], self.nodes.low, self.nodes.high)
@@ -214,7 +219,7 @@ class WideRelaxation(Relaxation):
         measurement = self._task.measurement
         P, p, rho = measurement.push(P[None])[0], measurement.observe(p[None])[0], magnitude(measurement, rho)
         self._signal = P[None], p[None], rho
-        return self._signal[0], self._signal[1]
+        return P[None], p[None]
 
     def scores(self, v: Tensor) -> tuple[Tensor, Tensor]:
         z = (self._targets.V[self.nodes.owner] @ v[:, : self.n0, None])[..., 0]
@@ -232,7 +237,7 @@ def _ranges(P: Tensor, p: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> t
     return below[0] - ROUNDING * scale, above[0] + ROUNDING * scale
 
 
-def _put_in(K: Tensor, c: Tensor, rounding: Tensor, x: Level) -> tuple[Tensor, Tensor, Tensor]:
+def put_in(K: Tensor, c: Tensor, rounding: Tensor, x: Level) -> tuple[Tensor, Tensor, Tensor]:
     """Lower bounds K v + c with the variables of a level put in, in those before; rounding in units of `ROUNDING`."""
     s, a, l, h = x.s[0], x.a[0], x.below[0], x.above[0]
     own, K = K[:, x.start : x.start + x.at.shape[1]], K[:, : x.start]

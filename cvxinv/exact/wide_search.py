@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..inversion.task import Task
 from ..lengths import lengths
+from .bounding import least_squares
+from .contraction import contract
 from .network import Network, axes_of
 from .nodes import Nodes, Targets, over_box
 from .opening import behind_output, check_misfit, judged
@@ -92,8 +94,18 @@ class WideSearch(Search):
                 self.relaxed(nodes)
             except TooManyError:
                 return self._round_of_forms(nodes)
-            return super().round(nodes)
+            count, found = len(self.kept), super().round(nodes)
+            self.kept[count:] = [self._once_more(part) for part in self.kept[count:]]
+            return found
         return self._round_of_forms(nodes)
+
+    def _once_more(self, node: Nodes) -> Nodes:
+        """A node that ended, with the box about its only latent where it has one and the misfit is rounding."""
+        if not bool(self.exact[node.owner[0]]) or int(node.undecided[0]):
+            return node
+        rel, level = self.relaxed(node), self.level[node.owner]
+        found = least_squares(rel, level)
+        return contract(rel, found, (1.0,)) if bool(found.D[0] >= 0) else node
 
     def _round_of_forms(self, node: Nodes) -> tuple[Nodes, Tensor, Points]:
         owner, k = node.owner, int(node.owner[0])
@@ -130,7 +142,7 @@ def opened_wide(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float,
     if V is None:
         V = axes_of(task.linearize(z)[1])
     # rounding is a share of what is added up in the signal, which an offset may exceed
-    offset = torch.zeros(1, task.generator.layers[-1].W.m).to(z) + task.generator.layers[-1].b  # type: ignore[attr-defined]
+    offset = torch.zeros(1, task.generator.layers[-1].W.m).to(z) + task.generator.layers[-1].b
     size = torch.maximum(task.size, lengths(task.y - measurement.observe(offset.expand(S, -1))))
     limits, fitted = (None, None) if phi.linear or phi.kinked else behind_output(task)
     none, zero, width = torch.zeros(S, 0, n0).to(z), torch.zeros_like(f), task.y.shape[1]
