@@ -199,7 +199,7 @@ def looked_at(E: SimpleNamespace, seed: int, parts: tuple[str, ...] = ALL) -> Fo
         look_at_tightening(found, s, rel, w)
     if "tightening" in parts and seed % 8 == 0:  # the dearest
         level = torch.zeros(len(s.case.y)).double().scatter_reduce(0, s.nodes.owner, s.level, "amax")
-        tightened = E.tightening.tighten(s.search.network, s.search.targets, s.nodes, level, s.search.relaxed)
+        tightened = E.tightening.tighten(s.nodes, level, s.search.relaxed, s.search.through)
         look_at_nodes(found, "tightened", s, tightened)
     return found
 
@@ -220,7 +220,7 @@ def look_at_branches(found: Found, s: Scene) -> None:
     """Each latent of a node is in one of its branches; by units, and by the box where none is undecided."""
     N = len(s.nodes)
     score = small_nets.Dice(N).uniform(N, sum(s.search.network.widths))
-    points = s.E.search._Points(s.c[:, 0], score)
+    points = s.E.search.Points(s.c[:, 0], score)
     decided = [torch.ones_like(lo) for lo in s.nodes.lo]
     for nodes in (s.nodes, replace(s.nodes, lo=tuple(decided), hi=tuple(decided))):
         held = torch.zeros_like(s.inside)
@@ -447,7 +447,7 @@ BOUNDS = [
     ("relaxation", "units on at 0 called off", "torch.where(und, 0.0, torch.where(lo >= 0,",
      "torch.where(und, 0.0, torch.where(lo > 0,"),
     ("relaxation", "the prior's mean forgotten", "targets.m[owner]], 1)", "0 * targets.m[owner]], 1)"),
-    ("relaxation", "a bias forgotten", "                p = p + b\n", "                pass\n"),
+    ("relaxation", "a bias forgotten", "return P, p + b, (W", "return P, p, (W"),
     ("relaxation", "limits of decided units tightened", "pd - dl, dh - pd]", "pd - dl, 0.9 * dh - pd]"),
     ("nodes", "a line above the activation", "torch.where(h > -l, 1.0, s), a)", "torch.where(h > -l, 1.2, s), a)"),
     ("nodes", "half the chord's height", "up = torch.where(und, (s - a) * l,", "up = torch.where(und, 0.5 * (s - a) * l,"),

@@ -16,7 +16,7 @@ e = level - (level^(1/2) + |rho|)^2 says.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -33,6 +33,7 @@ from .relaxation import Level, Relaxation, Rows
 from .wide import magnitude
 
 MOST_VARIABLES = 1500  # undecided units that a relaxation takes
+_UPDATES = 20  # of an image, before it is made anew
 Fitted = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -93,6 +94,77 @@ class Chain:
         return x[1]
 
 
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What was made of P, p `(n, count)`, `(n,)` with slopes of decided units `(n,)` and own variables of the units `at`:
+    out, constant; updates: how many times from an image before it."""
+
+    P: Tensor
+    slope: Tensor
+    at: Tensor
+    out: Tensor
+    constant: Tensor
+    updates: int
+
+
+@dataclass
+class Products:
+    """Products with a chain's maps; those of the node before are kept, as the next one is often near by.
+
+    A unit that was undecided and is decided now takes the variable x_j for slope_j (P_j v + p_j): a sum of products of one
+    column and one row, and no new product with a map. At most `_UPDATES` times after each other, for the sake of rounding.
+    """
+
+    chain: Chain
+    owner: int = -1
+    kept: dict[int, _Image] = field(default_factory=dict)
+
+    def first(self, owner: int, V: Tensor) -> tuple[Tensor, Tensor]:
+        """P and p of the first units, of latents V c of signal `owner`."""
+        if owner != self.owner:
+            self.owner, self.kept = owner, {}
+        if 0 not in self.kept:
+            P, p = self.chain.through(0, V.mT, torch.zeros_like(V[0]))
+            self.kept[0] = _Image(V, p, p, torch.cat([P.mT, V]), p, 0)
+        return self.kept[0].out, self.kept[0].constant
+
+    def behind(self, layer: int, P: Tensor, p: Tensor, slope: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """P and p behind kink `layer` - 1, of units P v + p, `(n, count)` and `(n,)`; at: undecided ones, in order."""
+        old = self.kept.get(layer)
+        made = None if old is None or old.P is not P else _updated(old, P, p, slope, at)
+        if made is None:
+            own = torch.zeros(len(at), len(P)).to(P)
+            own[torch.arange(len(at)), at] = 1.0
+            keep = self.chain.widths[0] if layer == 1 else len(P)  # without the units of the box
+            out, constant = self.chain.through(
+                layer, torch.cat([(slope[:, None] * P).mT, own])[:, :keep], (slope * p)[:keep]
+            )
+            made = _Image(P, slope, at, out.mT, constant, 0)
+        self.kept[layer] = made
+        return made.out, made.constant
+
+
+def _updated(old: _Image, P: Tensor, p: Tensor, slope: Tensor, at: Tensor) -> _Image | None:
+    """The image with units decided that were not, None where more than that has changed."""
+    place = torch.full_like(slope, -1, dtype=torch.long)
+    place[old.at] = torch.arange(len(old.at), device=at.device)
+    same = slope == old.slope
+    same[old.at] = True
+    if not bool(same.all()) or bool((place[at] < 0).any()):
+        return None
+    stays = torch.zeros(len(old.at), dtype=torch.bool, device=at.device)
+    stays[place[at]] = True
+    if bool(stays.all()):
+        return old
+    if old.updates == _UPDATES:
+        return None
+    count, gone = P.shape[1], old.at[~stays]
+    columns, factor = old.out[:, count:], slope[gone]
+    moved = columns[:, ~stays]
+    out = torch.cat([old.out[:, :count] + moved @ (factor[:, None] * P[gone]), columns[:, stays]], 1)
+    return _Image(P, slope, at, out, old.constant + moved @ (factor * p[gone]), old.updates + 1)
+
+
 class WideRelaxation(Relaxation):
     """Of one node, N = 1; `nodes` is it with nearer limits. z_low, z_high: the sides of the box that was asked, `(n0,)`.
 
@@ -101,10 +173,10 @@ class WideRelaxation(Relaxation):
     """
 
     def __init__(
-        self, chain: Chain, task: Task, targets: Targets, node: Nodes, sides: tuple[Tensor, Tensor], level: float,
+        self, products: Products, task: Task, targets: Targets, node: Nodes, sides: tuple[Tensor, Tensor], level: float,
         rows: Rows | None = None, fitted: Fitted | None = None,
     ):  # fmt: skip
-        self._chain, self._sides = chain, sides
+        self._products, self._chain, self._sides = products, products.chain, sides
         self._task = task
         self._signal: tuple[Tensor, Tensor, Tensor] | None = None
         n0 = targets.V.shape[1]
@@ -130,12 +202,13 @@ class WideRelaxation(Relaxation):
 
     def _first(self, network: Network, targets: Targets, nodes: Nodes) -> tuple[Tensor, Tensor, Tensor]:
         V = targets.V[0]
-        P, p = self._chain.through(0, V.mT, torch.zeros_like(nodes.low[0]))
+        P, p = self._products.first(int(nodes.owner[0]), V)
         most = torch.maximum(nodes.low.abs(), nodes.high.abs())[0]
         rho = self._chain.rounding(0, V.abs() @ most, V.abs() @ most)
         # the last units are z - low, which lead nowhere: their limits are the box's
         low = self._sides[0]
-        P, p, rho = torch.cat([P.mT, V]), torch.cat([p, -low]), torch.cat([rho, V.abs() @ most + low.abs()])
+        p, rho = torch.cat([p, -low]), torch.cat([rho, V.abs() @ most + low.abs()])
+        self._units = P, p
         return P[None], p[None], rho[None]
 
     def _slopes(self, network: Network, targets: Targets, layer: int) -> Tensor:
@@ -197,25 +270,21 @@ class WideRelaxation(Relaxation):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         if layer == self.layers:
             return self._rows_of_signal[0], self._rows_of_signal[1], self._rows_of_signal[2][None]
-        P, p, rho = self._products(layer, slope, P, p, at, outputs, scale)
+        P, p, rho = self._behind(layer, slope, at, outputs, scale)
         return P[None], p[None], rho[None]
 
-    def _products(
-        self, layer: int, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, outputs: Tensor, scale: Tensor
+    def _behind(
+        self, layer: int, slope: Tensor, at: Tensor, outputs: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        chain, rows, wide = self._chain, (slope[..., None] * P)[0], P.shape[1]
-        own = torch.zeros(at.shape[1], wide).to(P)
-        own[torch.arange(at.shape[1]), at[0]] = 1.0
-        keep = chain.widths[0] if layer == 1 else wide  # without the units of the box
-        there, constant = chain.through(layer, torch.cat([rows.mT, own])[:, :keep], (slope * p)[0, :keep])
-        rho = chain.rounding(layer, outputs[0, :keep, 0], scale[0, :keep])
-        return there.mT, constant, rho
+        self._units = self._products.behind(layer, *self._units, slope[0], at[0])
+        keep = self._chain.widths[layer - 1]  # without the units of the box
+        return *self._units, self._chain.rounding(layer, outputs[0, :keep, 0], scale[0, :keep])
 
     def _misfit(
         self, network: Network, targets: Targets, owner: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor,
         there: Tensor, outputs: Tensor, scale: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        P, p, rho = self._products(self.layers, slope, P, p, at, outputs, scale)
+        P, p, rho = self._behind(self.layers, slope, at, outputs, scale)
         measurement = self._task.measurement
         P, p, rho = measurement.push(P[None])[0], measurement.observe(p[None])[0], magnitude(measurement, rho)
         self._signal = P[None], p[None], rho

@@ -21,7 +21,7 @@ from .opening import behind_output, check_misfit, judged
 from .relaxation import Relaxation, Rows
 from .search import Points, Search
 from .wide import Form, Limits, contracted, forms
-from .wide_relaxation import MOST_VARIABLES, Chain, TooManyError, WideRelaxation
+from .wide_relaxation import MOST_VARIABLES, Chain, Products, TooManyError, WideRelaxation
 
 FEW_LATENTS = 12
 _LEAST = 0.95  # of a box's widest side: where forms leave more, another round of them is not worth it
@@ -29,9 +29,9 @@ _LEAST = 0.95  # of a box's widest side: where forms leave more, another round o
 
 @dataclass
 class WideSearch(Search):
-    """A search by products with maps. chain: the maps; task: what is asked; sides: the box of z, `(n0,)` each."""
+    """A search by products with maps. products: with them; task: what is asked; sides: the box of z, `(n0,)` each."""
 
-    chain: Chain = field(kw_only=True)
+    products: Products = field(kw_only=True)
     task: Task = field(kw_only=True)
     sides: tuple[Tensor, Tensor] = field(kw_only=True)
     _last: WideRelaxation | None = field(default=None, init=False)
@@ -50,7 +50,7 @@ class WideSearch(Search):
         if self.limits is not None:
             rows = Rows(*(side[k : k + 1] for side in self.limits(self.level)))
         task = self.task.take(slice(k, k + 1))
-        return WideRelaxation(self.chain, task, targets, nodes, self.sides, level, rows, self.fitted)
+        return WideRelaxation(self.products, task, targets, nodes, self.sides, level, rows, self.fitted)
 
     def through(self, nodes: Nodes) -> Nodes:
         """The nodes with what their boxes imply: by the relaxation's bounds, where it fits, by forms where not."""
@@ -157,7 +157,7 @@ def opened_wide(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float,
     none_ = Network((), (), (), none[0], none[0, :, 0])
     search = WideSearch(
         none_, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
-        chain=chain, task=task, sides=sides,
+        products=Products(chain), task=task, sides=sides,
     )  # fmt: skip
     search.open = search.through(nodes)
     return search
