@@ -126,6 +126,7 @@ from .layers.core.misfits import (
 from .layers.core.penalties import Penalty
 from .layers.core.problem import AbstractLayerProblem, Bound, Point, Statement
 from .layers.core.rows import Rows, Sample
+from .layers.core.squares_and_lengths import SquaresAndLengths
 from .layers.gaussian_latent import GaussianLatent
 from .layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from .layers.l1_fit import L1Fit, NonnegativeL1Fit
@@ -153,6 +154,9 @@ from .solvers.known import SOLVERS
 from .solvers.screening import provably_zero
 from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
+from .sparse_models.cascade import Cascade
+from .sparse_models.multi_layer_ista import FixedPoint, ml_ista
+from .sparse_models.multi_layer_pursuit import MultiLayerPursuit, NonnegativeMultiLayerPursuit, multi_layer_pursuit
 from .sparse_models.recovery import SparseRecovery, sparse_recovery
 
 if TYPE_CHECKING:
@@ -189,6 +193,7 @@ __all__ = [
     "Bound",
     "Bounds",
     "Box",
+    "Cascade",
     "Certificate",
     "Clamp",
     "Clause",
@@ -211,6 +216,7 @@ __all__ = [
     "Downsampling",
     "Everything",
     "Exp",
+    "FixedPoint",
     "FourierRows",
     "Gaussian",
     "GaussianLatent",
@@ -248,11 +254,13 @@ __all__ = [
     "MirroredDescent",
     "MisfitBall",
     "Mish",
+    "MultiLayerPursuit",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
     "NonnegativeL1Fit",
     "NonnegativeLasso",
     "NonnegativeLinfFit",
+    "NonnegativeMultiLayerPursuit",
     "NonnegativeRelaxedFit",
     "NormalisedBasisPursuit",
     "NormalisedLasso",
@@ -286,6 +294,7 @@ __all__ = [
     "SparseMatrix",
     "SparseRecovery",
     "Squares",
+    "SquaresAndLengths",
     "Starts",
     "Statement",
     "StreamedInversion",
@@ -313,6 +322,8 @@ __all__ = [
     "layered_pursuit_exactness",
     "load_generator",
     "local_geometry",
+    "ml_ista",
+    "multi_layer_pursuit",
     "oracle_errors",
     "plugin_rate",
     "provably_zero",

@@ -56,7 +56,7 @@ RANKS = {
     "__init__": 10,
     "__main__": 10,
 }
-CVXPY_AREAS = ("layers.", "solvers.reference", "solvers.apart", "exact.")
+CVXPY_AREAS = ("layers.", "sparse_models.multi_layer_pursuit", "solvers.reference", "solvers.apart", "exact.")
 LICENCES = {
     "torch": "BSD-3-Clause",
     "numpy": "BSD-3-Clause",

@@ -70,6 +70,7 @@ _STEADY = "insensitive to conditioning"
 _FIRST_ORDER = "one factorisation for the whole batch"
 _CASCADE: dict[str, tuple[tuple[type[AbstractSolver], str], ...]] = {
     "quadratic": ((InteriorPoint, _STEADY), (GraphADMM, _FIRST_ORDER)),
+    "layered": ((GraphADMM, _FIRST_ORDER), (PDHG, "no factorisation")),
     "ball": ((RootFinding, "the penalty that meets the l2 bound"), (GraphADMM, _FIRST_ORDER)),
     "interval": ((InteriorPoint, _STEADY), (PDHG, "no factorisation")),
     "excess": ((ElasticInteriorPoint, _STEADY), (PDHG, "no factorisation")),

@@ -21,6 +21,11 @@ from ..surroundings import settled
 if TYPE_CHECKING:
     from .solve import Solution
 
+_INSTEAD = {
+    "excess": "use NonnegativeBasisPursuitLinf, whose misfits are bounded by eps, or ",
+    "layered": "use Lasso on the product of the dictionaries, or ",
+}
+
 
 class Implicit(torch.autograd.Function):
     """x as a function of (K)'s value at it, which is next to 0: the solution's x forwards, -K'^-1 backwards."""
@@ -79,10 +84,10 @@ def _with_graph(value: Tensor, of: Tensor) -> Tensor:
 
 def check_graph(problem: AbstractLayerProblem) -> None:
     """Raise ValueError unless the problem was made from a tensor that requires gradients, and has derivatives here."""
-    if problem.form == "excess":
+    if problem.form in ("layered", "excess"):
         raise ValueError(
-            f"expected a layer problem whose answer has derivatives here, got {type(problem).__name__}; use "
-            "NonnegativeBasisPursuitLinf, whose misfits are bounded by eps, or leave differentiable out"
+            f"expected a layer problem whose answer has derivatives here, got {type(problem).__name__}; "
+            f"{_INSTEAD[problem.form]}leave differentiable out"
         )
     if not carries_graph(problem):
         names = ", ".join(("W", "b", "y", *problem.numbers))

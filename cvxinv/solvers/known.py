@@ -30,6 +30,7 @@ def torch_solver(solver: str | AbstractSolver) -> AbstractSolver | None:
 
 _FORMS = {
     "quadratic": "squared misfits",
+    "layered": "squared misfits beside lengths",
     "ball": "l2 bounds",
     "interval": "linear programs",
     "excess": "fits in the l_inf or l_1 norm",

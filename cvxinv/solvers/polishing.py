@@ -5,7 +5,7 @@ from torch import Tensor
 from ..layers.core.problem import AbstractLayerProblem, Point
 from .active_set import active_set
 from .active_set.pivoting import BlockPivoting
-from .newton import ball, corner, crossover
+from .newton import ball, corner, crossover, layered
 from .signed import apart, halves, together
 
 _LARGEST_FACE = 512  # unknowns: singular values for each signal
@@ -13,6 +13,8 @@ _LARGEST_FACE = 512  # unknowns: singular values for each signal
 
 def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Point:
     """The point that the activity of `point` stands for, exactly, where there is a polish; else `point`."""
+    if problem.form == "layered":
+        return layered.polish(problem, point, rounds)
     if problem.absolute:
         return together(polish(halves(problem), apart(point), rounds))
     if problem.form == "quadratic":

@@ -28,6 +28,7 @@ from .silence import silent_stdout
 
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS", "HIGHS", "ECOS")
 _MODULES = {"CLARABEL": "clarabel", "OSQP": "osqp", "SCS": "scs", "HIGHS": "highspy", "ECOS": "ecos", "SCIP": "pyscipopt"}
+_QUADRATIC = ("quadratic", "layered")
 _WITHOUT_CONES = ("OSQP", "HIGHS")
 _INTERIOR_POINTS = ("CLARABEL", "ECOS")  # without a common point their iterates run off to 1e150
 _SECONDS_ALLOWED = 600.0
@@ -126,12 +127,12 @@ def solve_reference(
 def _settings(problem: AbstractLayerProblem, solver: str, tol: float, max_iter: int | None) -> dict[str, Any]:
     spelling = _SPELLING[solver]
     # the optimum may be 0: only a tolerance far below `tol` lets the judge's relative gap hold there
-    inner = max(tol * (1e-6 if problem.form in ("quadratic", "excess") else 1e-3), _FLOORS.get(solver, 0.0))
+    inner = max(tol * (1e-6 if problem.form in ("quadratic", "layered", "excess") else 1e-3), _FLOORS.get(solver, 0.0))
     settings: dict[str, Any] = dict.fromkeys(spelling.tolerances, inner) | spelling.extra
     if spelling.iterations is not None:
         settings[spelling.iterations] = max_iter or _DEFAULT_ITERATIONS[solver]
     elif max_iter is not None:
-        settings["qp_iteration_limit" if problem.form == "quadratic" else "simplex_iteration_limit"] = max_iter
+        settings["qp_iteration_limit" if problem.form in _QUADRATIC else "simplex_iteration_limit"] = max_iter
     if solver == "HIGHS" and problem.form in ("interval", "excess"):
         settings |= dict.fromkeys(("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10)
     return settings
@@ -205,7 +206,7 @@ def _attempt(
         # CVXPY warns of inaccurate solutions and of numpy's own matmul flags; the judge says it per signal
         warnings.simplefilter("ignore")
         try:
-            if solver == "HIGHS" and problem.form == "quadratic":
+            if solver == "HIGHS" and problem.form in _QUADRATIC:
                 solve_apart(statement.problem, settings)
             else:
                 statement.problem.solve(solver=solver, **settings)

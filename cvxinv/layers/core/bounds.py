@@ -58,7 +58,7 @@ class _Columns(NamedTuple):
 
 def serves(problem: AbstractLayerProblem) -> Tensor:
     """Signals whose bound may need this: misfits that are weighed, without any weight on h, bool `(N,)`."""
-    if problem.form not in ("quadratic", "excess") or problem.n > LARGEST:
+    if problem.form not in ("quadratic", "layered", "excess") or problem.n > LARGEST:
         return torch.zeros(problem.N, dtype=torch.bool, device=problem.rows.y.device)
     return (problem.linear.amax(1) == 0) & (problem.quadratic.amax(1) == 0)
 

@@ -16,6 +16,7 @@ from .curved import AbstractCurvedProblem
 from .precise import LARGEST, precise_residual
 from .problem import AbstractLayerProblem, Point
 from .proofs import rounding
+from .squares_and_lengths import SquaresAndLengths
 from .units import Units, dead_rows, units_of
 
 OPTIMAL = "optimal"
@@ -234,7 +235,7 @@ class _Reading:
         self.allowed = torch.where(torch.isfinite(self.objective), self.allowed, -torch.inf)
         self.excess = problem.excess(h, self.v)
         # W h + b is exact where h is 0
-        self.u = (h != 0).any(1).to(h.dtype) * rounding(problem.n + 2, h.dtype)
+        self.u = (h != 0).any(1).to(h.dtype) * rounding(max(problem.n, rows.W.terms) + 2, h.dtype)
         self.times, self.violation = torch.zeros_like(self.scale), torch.zeros_like(self.scale)
         self.over: Tensor | None = None
         self.dead: Tensor | None = None
@@ -279,6 +280,8 @@ class _Reading:
         """What rounding may have taken from the objective, `(N,)`."""
         problem, rows, h = self.problem, self.problem.rows, self.h
         doubt = rounding(rows.m + rows.n, h.dtype) * self.objective.abs()
+        if isinstance(problem.misfit, SquaresAndLengths):
+            return doubt + problem.misfit.lost(h, self.v)
         if problem.form != "quadratic":
             return doubt
         # the residual is off by u (|w_i| |h| + |b_i| + |y_i|) in each row, half its square by that times it and itself

@@ -261,12 +261,12 @@ class AbstractLayerProblem(Batch, ABC):
         """The objective grows like s_y^a |W|^b: (a, b)."""
         if self.form == "excess":
             return 1, 0
-        return (2, 0) if self.form in ("quadratic", "curved") else (1, -1)
+        return (2, 0) if self.form in ("quadratic", "layered", "curved") else (1, -1)
 
     @property
     def stretches(self) -> bool:
         """Whether columns may be brought to one length: where the solvers know unknowns of different sizes."""
-        if self.form not in ("quadratic", "interval"):
+        if self.form not in ("quadratic", "layered", "interval"):
             return False
         # a ridge of one size for all unknowns is what pivoting adds
         return self.penalty.gamma is None or not bool((self.penalty.gamma > 0).any())

@@ -40,6 +40,7 @@ class GraphADMM(AbstractSolver):
     relax: float = 1.7
 
     name = "graph_admm"
+    forms = (*AbstractSolver.forms, "layered")
     max_iter = 20_000
     first_check = 25
     kept = ("h", "v", "s", "t", "rho", "h_prox", "v_prox", "p")

@@ -33,7 +33,7 @@ class PDHG(AbstractSolver):
     """No factorisation; two products with W per iteration."""
 
     name = "pdhg"
-    forms = (*AbstractSolver.forms, "excess")
+    forms = (*AbstractSolver.forms, "layered", "excess")
     max_iter = 20_000
     first_check = 40
     kept = ("h", "p", "h0", "p0", "omega", "k", "total", "first", "last")
