@@ -161,6 +161,21 @@ def test_coherence_of_rows_is_no_less_than_any_that_is_met(s: int):
     met = max(mutual(W[torch.randperm(40, generator=source)[:s]]) for _ in range(50))
     assert met <= found.upper + 1e-12
     assert ci.sub_coherence(W, s, time_limit=0.0).upper >= found.lower
+    if s < 40:  # fewer rows are no less coherent
+        assert ci.sub_coherence(W, s + 1).upper <= found.upper + 1e-12
+
+
+def test_sub_rank_is_proved_by_as_many_rows_as_columns_where_more_are_too_many_sets(capfd: pytest.CaptureFixture[str]):
+    """24 choose 12 sets of rows, and 24 choose 4 below whose rank more rows cannot fall."""
+    W = torch.randn(24, 4, generator=draws(3)).double()
+    found = ci.sub_rank(W, 12, progress=True)
+    assert found.exact and found.lower == 4 and "any 4 rows, all seen" in found.how[0]
+    assert "sets of 4 rows" in capfd.readouterr().err
+    W[4:14] = torch.randn(10, 2, generator=draws(4)).double() @ torch.randn(2, 4, generator=draws(5)).double()
+    found = ci.sub_rank(W, 12, time_limit=0.5)
+    assert found.lower <= 4 <= found.upper  # with two others they have rank 4
+    low = ci.sub_rank(W[4:14], 6)
+    assert low.exact and low.upper == 2
 
 
 @pytest.mark.parametrize("function", [ci.spark, ci.coherence, lambda W: ci.sub_rank(W, 1), ci.weight_distribution])

@@ -217,16 +217,18 @@ def layered_pursuit_errors(
     ell: float | Tensor | None = None,
     own: bool = False,
     time_limit: float = 5.0,
+    progress: bool | None = None,
 ) -> Condition:
     """Theorem 2 at latents `(N, n0)`: how far `layered_basis_pursuit` may be off, with noise of length at most `eps`.
 
     eps: l2 norm, signal units, one number or `(N,)`. ell: the largest slope of phi^-1 where y may be; may be left out where
     phi is the identity or a LeakyReLU. own: the coherence on the signal's own rows in place of the worst of their number.
-    time_limit: seconds for each coherence. bounds: "x_i" for each hidden layer, "z". Raises TypeError or ValueError.
+    time_limit: seconds for each coherence. progress: bars of them. bounds: "x_i" for each hidden layer, "z". Raises
+    TypeError or ValueError.
     """
     at = Supported.of(generator, z)
     noise = read_size(eps, "eps", at.N) * _slope(at, ell)
-    clauses, numbers, errors = _pursuit(at, noise, own, time_limit)
+    clauses, numbers, errors = _pursuit(at, noise, own, time_limit, progress)
     return Condition(
         "Theorem 2, layered basis pursuit in noise", tuple(clauses),
         "the supports found are the true ones, the minimisers unique, the errors below the bounds (eq. 7)",
@@ -236,10 +238,12 @@ def layered_pursuit_errors(
     )  # fmt: skip
 
 
-def layered_pursuit_exactness(generator: object, z: object, *, own: bool = False, time_limit: float = 5.0) -> Condition:
+def layered_pursuit_exactness(
+    generator: object, z: object, *, own: bool = False, time_limit: float = 5.0, progress: bool | None = None
+) -> Condition:
     """Corollary 2 at latents `(N, n0)`: does `layered_basis_pursuit` find z without noise? Options as in Theorem 2."""
     at = Supported.of(generator, z)
-    clauses, numbers, errors = _pursuit(at, torch.zeros(at.N, dtype=torch.float64), own, time_limit)
+    clauses, numbers, errors = _pursuit(at, torch.zeros(at.N, dtype=torch.float64), own, time_limit, progress)
     return Condition(
         "Corollary 2, layered basis pursuit without noise", tuple(clauses), "z is found exactly",
         "columns brought to length 1 (NormalisedBasisPursuit), the limit lam -> 0", _SOURCE_2020,
@@ -263,14 +267,14 @@ def _slope(at: Supported, ell: float | Tensor | None) -> Tensor:
 
 
 def _pursuit(
-    at: Supported, noise: Tensor, own: bool, time_limit: float
+    at: Supported, noise: Tensor, own: bool, time_limit: float, progress: bool | None
 ) -> tuple[list[Clause], dict[str, object], dict[str, Tensor]]:
     """Clauses, numbers and error bounds, from the image to the latent. noise: `(N,)`, of phi^-1(y) in the l2 norm."""
     clauses, numbers = [at.layers_are_sparse(), at.output_is_one_to_one()], _cardinalities(at)
     errors = dict[str, Tensor]()
     for i in range(at.L, 0, -1):
         lengths = torch.stack([at.W[i][rows].norm(dim=0) for rows in at.rows_read(i)])  # (N, n_i)
-        mu = _coherences(at, i, own, time_limit)
+        mu = _coherences(at, i, own, time_limit, progress)
         name = f"mu(W_{i}{f' on S_{i + 1}' if own and i < at.L else ''})" if own or i == at.L else f"mu_s_{i + 1}(W_{i})"
         numbers[name] = mu
         limit = [Bounds(b.name, _third(b.upper * (1 + _ROUNDING)), _third(b.lower)) for b in mu]
@@ -301,7 +305,7 @@ def _least_sigma(part: Tensor) -> float:
     return float(sigma[-1]) if float(sigma[-1]) > _RANK * float(sigma[0]) else 0.0
 
 
-def _coherences(at: Supported, i: int, own: bool, time_limit: float) -> list[Bounds]:
+def _coherences(at: Supported, i: int, own: bool, time_limit: float, progress: bool | None) -> list[Bounds]:
     if i == at.L:
         return [coherence(at.W[i])] * at.N
     mine = [coherence(at.W[i][rows]) for rows in at.above[i + 1]]
@@ -316,7 +320,7 @@ def _coherences(at: Supported, i: int, own: bool, time_limit: float) -> list[Bou
             found.append(Bounds(f"coherence of {rows} rows", mine[k].lower, 1.0, how))
             continue
         if rows not in known:
-            known[rows] = sub_coherence(at.W[i], rows, time_limit=time_limit)
+            known[rows] = sub_coherence(at.W[i], rows, time_limit=time_limit, progress=progress)
         found.append(known[rows])
     return found
 

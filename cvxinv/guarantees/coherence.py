@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .bounds import Bounds, Witness
 from .dependence import read_count, read_matrix, unit_columns
@@ -55,10 +56,11 @@ def coherence(W: object) -> Bounds:
     return Bounds("coherence", mu, mu, (why,), witness, time.perf_counter() - began)
 
 
-def sub_coherence(W: object, s: int, *, time_limit: float = 10.0) -> Bounds:
+def sub_coherence(W: object, s: int, *, time_limit: float = 10.0, progress: bool | None = None) -> Bounds:
     """The largest coherence of `s` rows of `W` `(m, n)`; the witness holds rows and columns.
 
-    time_limit: seconds, after which the upper bound is that of the intervals that are left. The rest as in `coherence`.
+    time_limit: seconds, after which the upper bound is that of the intervals that are left. progress: a bar of the pairs of
+    columns; None shows it on a terminal. The rest as in `coherence`.
     """
     began, M = time.perf_counter(), read_matrix(W)
     m, n, s, name = *M.shape, read_count(s, len(M)), f"coherence of {s} rows"
@@ -71,7 +73,7 @@ def sub_coherence(W: object, s: int, *, time_limit: float = 10.0) -> Bounds:
         witness = Witness(tuple(rows), tuple(sorted((j, 1 if j == 0 else 0))))
         return Bounds(name, 1.0, 1.0, ("a column that is 0 on s rows counts as parallel to all",), witness)
     search = _Search(M, s)
-    open_at = search.run(began + time_limit)
+    open_at = search.run(began + time_limit, progress)
     best = min(1.0, search.best)
     upper = max(best, min(1.0, open_at * (1 + 1e-12) + 1e-14 * m))
     how = ("these rows and columns", "all pairs of columns decided" if open_at <= best * (1 + 1e-9) else "time ran out")
@@ -92,7 +94,7 @@ class _Search:
         squares = self.D.square().sort(0).values
         self.least, self.most = squares[: self.s].sum(0), squares[-self.s :].sum(0)
 
-    def run(self, deadline: float) -> float:
+    def run(self, deadline: float, progress: bool | None) -> float:
         """An upper bound on every cosine, the best met where all intervals were decided before `deadline`."""
         n = self.W.shape[1]
         pairs = torch.triu_indices(n, n, 1).split(max(1, _CHUNK // (40 * len(self.W))), dim=1)
@@ -101,7 +103,8 @@ class _Search:
             if time.perf_counter() < soon:
                 self._meet(i, j)
         bound = 0.0
-        for i, j in pairs:
+        disable = None if progress is None else not progress
+        for i, j in tqdm(pairs, "pairs of columns", unit="block", disable=disable, leave=False):
             if bound < 1:
                 bound = max(bound, self._pairs(i, j, deadline) if time.perf_counter() < deadline else 1.0)
         return bound

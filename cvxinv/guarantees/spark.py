@@ -193,7 +193,11 @@ def _cheap_bounds(known: _Known, columns: Columns, s: int, limits: _Limits) -> N
     if s == m:
         mu = coherence(columns.W).upper
     else:  # lengths on fewer rows are no longer 1, where a tolerance counts by those of all
-        mu = 1.0 if columns.tol else sub_coherence(columns.W, s, time_limit=limits.seconds / 2).upper
+        mu = (
+            1.0
+            if columns.tol
+            else sub_coherence(columns.W, s, time_limit=limits.seconds / 2, progress=limits.progress).upper
+        )
     room = (1 - columns.tol**2) / min(1.0, mu * (1 + 1e-9) + m * _ROUNDING)
     known.raise_to(ceil((1 + room) * (1 - 1e-12)), f"1 + 1/mu by coherence, mu = {mu:.4g}")
     if s == m and columns.tol == 0 and n <= _MOST_PROGRAMS and not limits.settled(known.lower, known.upper):
@@ -302,6 +306,8 @@ def _least_rank(W: Tensor, s: int, tol: float, limits: _Limits) -> Bounds:
     whole = int(measure.at_least(every[None])[0])
     least = max(0, whole - (m - s))
     why = f"the rank of W is at least {whole}, and each row left out takes at most 1"
+    if least < n < s and comb(m, n) < comb(m, s) and (fewest := _fewest(measure, m, n, limits)) > least:
+        least, why = fewest, f"any {n} rows, all seen, have a rank of at least {fewest}"
     upper, witness, shown_by, seen_all, lowest = min(s, n) + 1, None, "", True, min(s, n)
     with limits.bar(comb(m, s), f"sets of {s} rows") as shown:
         for rows in _sets_of_rows(W, s):
@@ -322,6 +328,18 @@ def _least_rank(W: Tensor, s: int, tol: float, limits: _Limits) -> Bounds:
     if upper > min(s, n):
         upper, shown_by = min(s, n), f"{s} rows and {n} columns have no higher rank"
     return limits.done(Bounds(name, min(least, upper), upper, (why, shown_by), witness))
+
+
+def _fewest(measure: "_Ranks", m: int, n: int, limits: _Limits) -> int:
+    """The least rank of n rows, which more rows have too; 0 where time ran out."""
+    lowest = n
+    with limits.bar(comb(m, n), f"sets of {n} rows") as shown:
+        for rows in subsets(m, n, max(1, 400_000 // n**2)):
+            lowest = min(lowest, int(measure.at_least(rows).min()))
+            shown.update(len(rows))
+            if lowest == 0 or limits.late(0.5):
+                return 0
+    return lowest
 
 
 def _sets_of_rows(W: Tensor, s: int) -> Iterator[Tensor]:
