@@ -125,7 +125,7 @@ class _Known:
 
     def raise_to(self, lower: float, why: str) -> None:
         if lower > self.lower:
-            self.lower, self.below = min(lower, self.upper), why
+            self.lower, self.below = lower, why
 
     def lower_to(self, upper: float, why: str, witness: Witness | None) -> None:
         if upper < self.upper:
