@@ -28,6 +28,7 @@ APART = 1e-9  # of the merit's square: what a descent is led to where this follo
 _ROUNDS = 3  # as long as they find lower optima
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
 _MOST = 60
+_END = 1000  # steps to the optimum itself at last, where nobody set a limit
 _MU = 1e-9  # damping at first: what is near needs none
 _SAME = 1e-8  # of the merit: ends closer than that are one
 _LEAST = 1e-12  # of the curvature's mean diagonal, added to it
@@ -47,7 +48,7 @@ def lower(task: Task, z: Tensor) -> Tensor:
         left = left[at.merit[left] < before]
         if len(left) == 0:
             break
-    return descend_kinked(task, Place.at(task, at.z, _MU, at.H), _MOST).view.z
+    return descend_kinked(task, Place.at(task, at.z, _MU, at.H), _END).view.z
 
 
 class _Known(NamedTuple):
