@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 import cvxinv as ci
 from cvxinv.command.demo import load_shipped
+from cvxinv.guarantees.inspection import inspect_generator
 from cvxinv.inversion.explain import explain
-from cvxinv.pages.inspection import inspect_generator
 
 ROWS: list[tuple[str, str, Callable[[], str]]] = []
 

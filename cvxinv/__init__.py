@@ -71,9 +71,11 @@ from .guarantees.bora import recovery_by_eigenvalue, sensing_errors
 from .guarantees.bounds import Bounds, Witness
 from .guarantees.coherence import coherence, sub_coherence
 from .guarantees.condition import Clause, Condition
+from .guarantees.diagnosis import Diagnosis, SignalDiagnosis, diagnose
 from .guarantees.joshi import plugin_rate
 from .guarantees.lei import layered_programs_errors, layered_programs_expansion
 from .guarantees.local import LocalGeometry, local_geometry
+from .guarantees.phases import NoisePhases
 from .guarantees.spark import spark, sub_rank, sub_spark
 from .guarantees.uniqueness import Uniqueness, uniqueness
 from .guarantees.weight_distribution import expected_gradient, expected_gram, rho_d, weight_distribution
@@ -147,6 +149,7 @@ from .measurement.radon import Radon
 from .measurement.sparse import SparseMatrix
 from .measurement.transforms import CosineRows, FourierRows
 from .pages.comparison import write_comparison
+from .pages.diagnosis import write_diagnosis
 from .pages.report import write_report
 from .solvers.first_order.graph_admm import GraphADMM
 from .solvers.first_order.linearized_admm import LinearizedADMM
@@ -213,6 +216,7 @@ __all__ = [
     "CvxinvWarning",
     "DeepPhaseRetrieval",
     "Dense",
+    "Diagnosis",
     "Downsampling",
     "Everything",
     "Exp",
@@ -255,6 +259,7 @@ __all__ = [
     "MisfitBall",
     "Mish",
     "MultiLayerPursuit",
+    "NoisePhases",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
     "NonnegativeL1Fit",
@@ -286,6 +291,7 @@ __all__ = [
     "ScipyOperator",
     "SiLU",
     "Sigmoid",
+    "SignalDiagnosis",
     "Softmax",
     "Softplus",
     "Softsign",
@@ -312,6 +318,7 @@ __all__ = [
     "certify",
     "coherence",
     "compare",
+    "diagnose",
     "expected_gradient",
     "expected_gram",
     "invert",
@@ -344,6 +351,7 @@ __all__ = [
     "verify",
     "weight_distribution",
     "write_comparison",
+    "write_diagnosis",
     "write_report",
 ]
 

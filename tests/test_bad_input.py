@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator, Layer
-from cvxinv.pages.inspection import inspect_generator
+from cvxinv.guarantees.inspection import inspect_generator
 
 META = torch.device("meta")
 NAN, INF = float("nan"), float("inf")

@@ -12,7 +12,7 @@ from torch import nn
 
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
-from cvxinv.pages.inspection import Inspection, _spectrum, inspect_and_sample, inspect_generator
+from cvxinv.guarantees.inspection import Inspection, _spectrum, inspect_and_sample, inspect_generator
 from cvxinv.pages.plots import inspection_picture, png_bytes
 
 # mean nonzeros per hidden layer, never active units, smallest rank and median condition number of the Jacobian (None
@@ -98,7 +98,7 @@ def test_a_rank_short_layer_has_no_condition_number():
 
 
 def test_large_layers_are_not_decomposed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cvxinv.pages.inspection._LARGEST_SIDE", 3)
+    monkeypatch.setattr("cvxinv.guarantees.inspection._LARGEST_SIDE", 3)
     layers = inspect_generator(generator_of(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 4)), 5, 2).layers
     assert layers[0].rank == 3 and (layers[1].sigma_max, layers[1].condition, layers[1].rank) == (None, None, None)
 
@@ -222,7 +222,7 @@ def test_a_large_map_is_asked_by_its_smaller_side_and_never_made_a_matrix(monkey
     for W in (picture_net().layers[1].W, ci.ConvTranspose2d(torch.randn(2, 9, 3, 3).double(), (2, 5, 5), stride=(2, 2))):
         expected = torch.linalg.svdvals(W.make_matrix())
         with monkeypatch.context() as patch:
-            patch.setattr("cvxinv.pages.inspection._LARGE", 1000)
+            patch.setattr("cvxinv.guarantees.inspection._LARGE", 1000)
             patch.setattr(type(W), "matrix", lambda _: pytest.fail("expected products"))
             found = _spectrum(W)
         assert found is not None and len(found) == min(W.m, W.n)
@@ -230,7 +230,7 @@ def test_a_large_map_is_asked_by_its_smaller_side_and_never_made_a_matrix(monkey
 
 
 def test_a_large_map_of_short_rank_is_decomposed_after_all(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cvxinv.pages.inspection._LARGE", 0)
+    monkeypatch.setattr("cvxinv.guarantees.inspection._LARGE", 0)
     torch.manual_seed(0)
     weight = torch.randn(9, 3).double() @ torch.randn(3, 5).double()
     G = ci.Generator((ci.Layer(ci.Dense(weight), torch.zeros(9).double(), ci.Identity()),), (9,), {})
@@ -239,8 +239,8 @@ def test_a_large_map_of_short_rank_is_decomposed_after_all(monkeypatch: pytest.M
 
 
 def test_what_would_take_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cvxinv.pages.inspection._LARGE", 1000)
-    monkeypatch.setattr("cvxinv.pages.inspection._MOST_WORK", 1_000_000)
+    monkeypatch.setattr("cvxinv.guarantees.inspection._LARGE", 1000)
+    monkeypatch.setattr("cvxinv.guarantees.inspection._MOST_WORK", 1_000_000)
     layers = inspect_generator(picture_net(), 20, 2).layers
     assert layers[0].rank == 4 and (layers[1].sigma_max, layers[1].condition, layers[1].rank) == (None, None, None)
 
@@ -251,8 +251,8 @@ def test_costly_generators_are_counted_in_float32_unless_that_counts_otherwise(
 ):
     G = picture_net(scale)
     plain = inspect_generator(G, 60, 3)
-    monkeypatch.setattr("cvxinv.pages.activity.COSTLY", 0)
-    monkeypatch.setattr("cvxinv.pages.inspection.COSTLY", 0)
+    monkeypatch.setattr("cvxinv.guarantees.activity.COSTLY", 0)
+    monkeypatch.setattr("cvxinv.guarantees.inspection.COSTLY", 0)
     quick = inspect_generator(G, 60, 3)
     assert quick.hidden == plain.hidden and quick.rank == plain.rank
     assert quick.condition == pytest.approx(plain.condition, rel=1e-3 if scale == 1.0 else 1e-12)

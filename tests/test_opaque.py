@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator.opaque import ROWS, WAYS
-from cvxinv.pages.inspection import inspect_generator
+from cvxinv.guarantees.inspection import inspect_generator
 
 
 class Skip(nn.Module):
@@ -441,7 +441,7 @@ def test_results_say_whose_they_are_and_pages_have_no_layers(tmp_path: Path):
     page = ci.write_report(R, tmp_path / "report.html", y=G(z), generator=G, truth=z).read_text()
     assert "Inversion of Skip (opaque)" in page and "Supports of the hidden layers" not in page
     words = again.explain(0, generator=G)
-    assert "can be trusted" in words and "piece" not in words and "cvxinv inspect" not in words
+    assert "can be trusted" in words and "piece" not in words and "cvxinv diagnose" not in words
     shown = inspect_generator(G, samples=20, latents=3)
     assert shown.rank == 6 and shown.layers == () and "an opaque generator (Skip)" in shown.expectations[0]
     assert "Skip" in repr(G) and "no layers are known" in repr(G)

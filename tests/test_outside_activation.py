@@ -10,8 +10,8 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.check_inversion import check_file
+from cvxinv.guarantees.inspection import inspect_generator
 from cvxinv.inversion.export import certificate_files
-from cvxinv.pages.inspection import inspect_generator
 
 
 @dataclass(frozen=True)

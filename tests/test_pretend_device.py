@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.command.exact_check import check_against_cvxpy
-from cvxinv.pages.inspection import inspect_generator
+from cvxinv.guarantees.inspection import inspect_generator
 from cvxinv.solvers.known import TORCH_SOLVERS
 
 pytestmark = pytest.mark.skipif(

@@ -14,9 +14,9 @@ from cvxinv.check_inversion import check_file
 from cvxinv.generator import ops
 from cvxinv.generator.activations import LeakyReLU, PLUModule, ReLU, Sigmoid, Tanh, rescaled
 from cvxinv.generator.folding import fold
+from cvxinv.guarantees.inspection import inspect_generator
 from cvxinv.inversion import priors
 from cvxinv.inversion.export import certificate_files
-from cvxinv.pages.inspection import inspect_generator
 
 RTOL = 1e-12  # float64 roundings of sums of some tens of terms
 PLACE = ops.Place("a test", "correct it")

@@ -1,4 +1,5 @@
-"""The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `verify`, `check`, `inspect`, `doctor`.
+"""The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `verify`, `check`, `diagnose`,
+`doctor`; `inspect` is `diagnose` of a generator alone.
 
 Exit codes: 0 all signals explained (prove: proved, check: all claims accepted, doctor: all solvers work), 1 some are not, 2
 usage or bad input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
@@ -16,7 +17,6 @@ from rich.text import Text
 from .. import __version__
 from ..check import RefusedError, told
 from ..check_proof import check_file
-from ..files import write_whole
 from ..inversion.export import certificate_files
 from ..inversion.invert import METHODS, invert
 from ..inversion.priors import AbstractPrior, prior_in_words
@@ -27,7 +27,6 @@ from ..inversion.task import AUTO
 from ..inversion.verify import verify
 from ..measurement.given import check_given
 from ..measurement.magnitudes import Magnitudes
-from ..pages.inspection import inspect_and_sample
 from ..pages.png import RECOVERED, write_pictures
 from ..pages.report import write_report
 from ..solvers.solve import check_choice
@@ -47,13 +46,13 @@ from .arguments import (
     Signals,
 )
 from .compare import compare_command
+from .diagnose import diagnose_command, inspect_command
 from .doctor import run_doctor
 from .exact_check import check_against_cvxpy
 from .outcome import Outcome, finish
 from .prove import prove_command
 from .reading import (
     DTYPES,
-    check_picture,
     check_report,
     device_named,
     measurement_of,
@@ -69,10 +68,8 @@ from .showing import (
     inversion_dict,
     print_check,
     print_checkup,
-    print_inspection,
     print_inversion,
     print_not_explained,
-    reading_of,
     verdict_dict,
 )
 from .terminal import console_of, pairs, print_json, signal_count
@@ -273,36 +270,8 @@ def check_command(
         raise typer.Exit(2 if refused else 1 if any(entry["rejected"] for entry in found) else 0)
 
 
-@app.command("inspect")
-def inspect_command(
-    generator: GeneratorName,
-    output: Output = None,
-    label: Label = None,
-    samples: Annotated[int, typer.Option(min=1, help="Random latents for the hidden layers.")] = 2000,
-    seed: Seed = 0,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw samples, supports, singular values.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Look at a generator: its layers, how sparse it is, and what an inversion may hope for."""
-    with Outcome():
-        if picture is not None:
-            check_picture(picture)
-        G = read_generator(generator, output, label, torch.float64, torch.device("cpu"))
-        inspection, sample = inspect_and_sample(G, samples, seed=seed)
-        if picture is not None:
-            from ..pages.plots import inspection_picture, png_bytes
-
-            write_whole(picture, png_bytes(inspection_picture(inspection, sample)))
-        if as_json:
-            print_json(inspection.to_dict() | reading_of(G) | ({} if picture is None else {"picture": picture}))
-        else:
-            print_inspection(inspection)
-            for name, words in reading_of(G).items():
-                console_of().print(f"{name.replace('_', ' ')}: {words}", markup=False, soft_wrap=True)
-            if picture is not None:
-                console_of().print(f"wrote {picture}", markup=False, soft_wrap=True)
+app.command("diagnose")(diagnose_command)
+app.command("inspect")(inspect_command)
 
 
 @app.command("doctor")

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..generator.chain import Generator
+from ..guarantees.inspection import Inspection
 from ..inversion.explain import explain
 from ..inversion.result import Inversion
 from ..inversion.verify import Verdict
-from ..pages.inspection import Inspection
 from .doctor import CERTIFIED, FAILED, Checkup
 from .terminal import console_of, counted, number, pairs, signal_count, table_of
 

@@ -157,7 +157,7 @@ def _undetermined(f: Facts) -> tuple[str, str, list[str]]:
 
 def _inspected(f: Facts) -> str:
     """What shows more of a generator, for one that files hold."""
-    return "" if str(f.setting("generator")).endswith("(opaque)") else " (cvxinv inspect)"
+    return "" if str(f.setting("generator")).endswith("(opaque)") else " (cvxinv diagnose)"
 
 
 def _not_explained(f: Facts) -> Explanation:

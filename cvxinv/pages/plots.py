@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..bitmaps import picture_shape
 from ..errors import BackendNotInstalledError
+from ..guarantees.inspection import Inspection, Samples
 from ..inversion.result import Inversion
 from ..inversion.verify import EXPLAINED_WORD
-from .inspection import Inspection, Samples
 from .png import output_range
 
 if TYPE_CHECKING:

@@ -27,12 +27,14 @@ _PROBES = 32  # random vectors that tell how much reads a unit
 class Activity:
     """One hidden layer at random latents.
 
-    counts: positive entries per latent `(samples,)`. never: units that no latent made positive, bool `(m,)`. share: of the
-    output's variation that those carry together; alone: that of the one of them that carries most; most: its number.
+    counts: positive entries per latent `(samples,)`. never, always: units that no latent made positive, and that every one
+    did, bool `(m,)`. share: of the output's variation that those never positive carry together; alone: that of the one of
+    them that carries most; most: its number.
     """
 
     counts: Tensor
     never: Tensor
+    always: Tensor
     share: float
     alone: float
     most: int | None
@@ -43,13 +45,14 @@ def activity(G: AbstractGenerator, z: Tensor, bar: tqdm) -> list[Activity]:
 
     Units are counted in float32 where that saves much time; an entry is counted otherwise only within its rounding of 0.
     """
-    counts, positive = _counted(G, z, bar)
+    counts, positive, always = _counted(G, z, bar)
     never = [~p for p in positive]
     leaky = [k for k, layer in enumerate(G.layers[:-1]) if layer.activation.leaks and bool(never[k].any())]
     few = z[:_FROZEN]
     x, hidden = (G(few), G.hidden(few)) if leaky else (None, [])
     shares = [_carried(G, k, never[k], hidden[k], x) if k in leaky else (0.0, 0.0, None) for k in range(len(never))]
-    return [Activity(count, units, *share) for count, units, share in zip(counts, never, shares, strict=True)]
+    whole = zip(counts, never, always, shares, strict=True)
+    return [Activity(count, off, on, *share) for count, off, on, share in whole]
 
 
 def batches(z: Tensor, each: int) -> Iterator[Tensor]:
@@ -57,17 +60,19 @@ def batches(z: Tensor, each: int) -> Iterator[Tensor]:
     yield from z.split(max(1, BATCH_NUMBERS // max(1, each)))
 
 
-def _counted(G: AbstractGenerator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Tensor]]:
-    """Positive entries of every hidden layer per latent, `(samples,)` each, and which units were ever positive."""
+def _counted(G: AbstractGenerator, z: Tensor, bar: tqdm) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Positive entries of every hidden layer per latent, `(samples,)` each; which units were ever, and always, positive."""
     counts: list[list[Tensor]] = [[] for _ in G.layers[:-1]]
     active = [torch.zeros(layer.W.m, dtype=torch.bool, device=z.device) for layer in G.layers[:-1]]
+    steady = [~units for units in active]
     quick = G.work * len(z) > COSTLY and _same_in_float32(G, z[:_TRIED])
     for block in batches(z, sum(layer.W.m for layer in G.layers)):
         for k, h in enumerate(_in_float32(G, block) if quick else G.hidden(block)):
             counts[k].append((h > 0).sum(1, dtype=torch.int32))
             active[k] |= h.amax(0) > 0
+            steady[k] &= h.amin(0) > 0
         bar.update(len(block))
-    return [torch.cat(c).double() for c in counts], active
+    return [torch.cat(c).double() for c in counts], active, steady
 
 
 def _in_float32(G: AbstractGenerator, z: Tensor) -> Iterator[Tensor]:

@@ -51,9 +51,10 @@ class LayerInspection:
 class HiddenInspection:
     """Positive entries of one hidden layer (1 is the first) over the random latents: mean and 5 / 95 % quantiles.
 
-    never_active: units that no latent made positive. carried: share of the output's variation that these carry together,
-    0 to 1 or more, as they may add up to less than one of them; most_carried: of the one that carries most, most: its number
-    (None where they carry nothing). Behind a ReLU they are 0 and carry nothing; behind a LeakyReLU they are linear.
+    never_active, always_active: units that no latent made positive, and that every one did, which are linear. carried:
+    share of the output's variation that those never positive carry together, 0 to 1 or more, as they may add up to less than
+    one of them; most_carried: of the one that carries most, most: its number (None where they carry nothing). Behind a ReLU
+    they are 0 and carry nothing; behind a LeakyReLU they are linear.
     """
 
     index: int
@@ -63,6 +64,7 @@ class HiddenInspection:
     q05: float
     q95: float
     never_active: int
+    always_active: int
     carried: float
     most_carried: float
     most: int | None
@@ -224,7 +226,7 @@ def _inspect_hidden(index: int, layer: Layer, units: Activity) -> HiddenInspecti
     low, high = (float(counts.quantile(q)) for q in (0.05, 0.95))
     return HiddenInspection(
         index, layer.W.m, repr(layer.activation), float(counts.mean()), low, high, int(units.never.sum()),
-        units.share, units.alone, units.most,
+        int(units.always.sum()), units.share, units.alone, units.most,
     )  # fmt: skip
 
 
