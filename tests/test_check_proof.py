@@ -1,22 +1,17 @@
 """Proof files: the checker accepts what `prove` writes, in exact arithmetic, and refuses what is no longer proved."""
 
-import base64
 import json
 import math
 import random
 import shutil
-import struct
 import subprocess
 import sys
-import tempfile
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from proof_cases import SMALL, logged, network, numbers, originals, text
 from typer.testing import CliRunner
 
 import cvxinv as ci
@@ -24,38 +19,13 @@ from cvxinv import check, check_fits, check_inversion, check_proof
 from cvxinv.check import RefusedError, Verdict
 from cvxinv.check_proof import check_file
 from cvxinv.check_proof.integers import Packed
-from cvxinv.check_proof.tree import Tree
 from cvxinv.command import cli
 from cvxinv.exact.prove import prove
-from cvxinv.inversion.proof import Proof
 
 CASES = [  # hidden layers, slope where cut, noise, share of the signal that is hidden
     (1, 0.0, 0.0, 0.0), (1, 0.2, 0.01, 0.0), (1, 0.0, 0.1, 0.3), (1, 0.2, 0.3, 0.0), (2, 0.0, 0.01, 0.0), (2, 0.2, 0.1, 0.3),
     (2, 0.0, 0.3, 0.0), (2, 0.2, 0.0, 0.0),
 ]  # fmt: skip
-
-
-def network(seed: int, depth: int, slope: float, width: int = 6, d: int = 8) -> ci.Generator:
-    """Random dense layers with biases, unit columns in the mean."""
-    draw = torch.Generator().manual_seed(seed)
-    layers, sizes = list[nn.Module](), [1 + depth, *[width] * depth, d]
-    for a, b in pairwise(sizes):
-        layer = nn.Linear(a, b).double()
-        with torch.no_grad():
-            layer.weight.copy_(torch.randn(b, a, generator=draw, dtype=torch.float64) / math.sqrt(a))
-            layer.bias.copy_(0.3 * torch.randn(b, generator=draw, dtype=torch.float64))
-        layers += [layer, nn.LeakyReLU(slope) if slope else nn.ReLU()]
-    return ci.load_generator(nn.Sequential(*layers[:-1]))
-
-
-def logged(path: Any, case: tuple[int, float, float, float], seed: int, width: int = 6, **options: Any) -> Proof:
-    """A proof of a random case, its log at the path."""
-    depth, slope, noise, hidden = case
-    G, draw = network(seed, depth, slope, width), torch.Generator().manual_seed(seed + 1)
-    z = torch.randn(1, G.latent_dim, generator=draw, dtype=torch.float64)
-    y = G(z) * (1 + noise * torch.randn(1, 8, generator=draw, dtype=torch.float64))
-    mask = torch.rand(8, generator=draw) >= hidden if hidden else None
-    return prove(G, y, z, measurement=mask, log=path, time_limit=None, **options)
 
 
 def claims(verdicts: list[Verdict]) -> list[str]:
@@ -70,6 +40,21 @@ def test_what_is_proved_is_accepted_in_exact_arithmetic(tmp_path, case):
     assert claims(verdicts) == list(proof.status) + ["unique"] * bool(proof.unique[0])
     assert all(verdict.accepted for verdict in verdicts), verdicts
     assert "in exact arithmetic" in verdicts[0].words
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("case", [(1, 0.2, 0.3, 0.0), (1, 0.0, 0.1, 0.3), (2, 0.0, 0.3, 0.0)], ids=str)
+def test_what_is_proved_in_other_norms_is_accepted(tmp_path, case, norm):
+    """Also where rows are not seen; what is claimed is the misfit in that norm."""
+    path = tmp_path / "one.json"
+    proof = logged(path, case, 1, width=4, noise=(norm, 0.1), gap=1e-2)
+    verdicts, content = check_file(path), json.loads(path.read_text())
+    assert proof.proved.all() and content["norm"] == norm and verdicts[0].claim == "proved_optimal"
+    assert all(verdict.accepted for verdict in verdicts), verdicts
+    bound, f = (numbers(content[key])[0] for key in ("bound", "f"))
+    assert math.isclose(f, float(proof.misfit[0]) ** 2, rel_tol=1e-8) and bound > 0.98 * f
+    assert not verdict_of(path, content | {"bound": text([f * 1.01])})
+    assert not verdict_of(path, content | {"norm": "l2", "weights": None})
 
 
 def test_a_signal_a_mask_and_a_prior_of_their_own_are_in_the_file(tmp_path):
@@ -114,8 +99,9 @@ def test_a_log_that_cannot_be_written_is_refused_before_any_arithmetic(tmp_path)
         logged(tmp_path / "none" / "one.json", CASES[0], 0)
     with pytest.raises(TypeError, match="expected log as a path, got 3"):
         logged(3, CASES[0], 0)
-    with pytest.raises(ValueError, match="expected an l2 misfit and an output of lines"):
-        logged(tmp_path / "one.json", CASES[0], 0, noise=("linf", 0.1))
+    tanh = network(0, 1, 0.0).with_output("tanh")
+    with pytest.raises(ValueError, match="expected an output of lines for a proof file, got Tanh"):
+        prove(tanh, torch.zeros(1, 8).double(), log=tmp_path / "one.json")
 
 
 def test_the_command_and_the_files_alone_say_the_same(tmp_path):
@@ -171,28 +157,6 @@ def test_sums_of_packed_vectors_are_those_of_integers(bits):
 
 
 # --- files that were changed ----------------------------------------------------------------------
-
-SMALL = [(1, 0.0, 0.1, 0.0), (1, 0.2, 0.3, 0.0), (2, 0.0, 0.3, 0.0), (2, 0.2, 0.01, 0.0)]
-
-
-@cache
-def originals() -> list[str]:
-    """Proof files of small nets, as text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, texts = Path(folder) / "one.json", []
-        for seed, case in enumerate(SMALL):
-            logged(path, case, seed, width=4)
-            texts.append(path.read_text())
-        return texts
-
-
-def text(values: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(values)}d", *values)).decode()
-
-
-def numbers(packed: str) -> list[float]:
-    raw = base64.b64decode(packed)
-    return list(struct.unpack(f"<{len(raw) // 8}d", raw))
 
 
 def nudged(entry: dict[str, Any] | list[Any], key: Any, draw: random.Random) -> None:
@@ -332,64 +296,3 @@ def test_a_looser_claim_is_accepted_and_a_tighter_one_refused(tmp_path, number):
     assert not verdict_of(path, content | {"bound": text([bound / 2])}), "the gap is wider than stated"
     assert not verdict_of(path, content | {"bound": text([f * 1.01])})
     assert not verdict_of(path, content | {"f": text([f * 0.99])})
-
-
-# --- what every round proves ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", range(len(SMALL)))
-def test_limits_hold_for_every_better_latent_whatever_the_multipliers_are(tmp_path, monkeypatch, number):
-    """A level of four times f, v and lam changed at random: latents that are better stay within all limits."""
-    content, draw = json.loads(originals()[number]), random.Random(number)
-    f = numbers(content["f"])[0]
-    content |= {"level": text([4 * f]), "bound": text([0.0]), "status": ["bounded"], "unique": [False]}
-    tree = content["trees"][0]
-    for node in tree:
-        for told in node["rounds"]:
-            told["v"] = text([x * draw.choice([1, 1, 1, 1.3]) for x in numbers(told["v"])])
-            told["lam"] = text([x * draw.choice([0, 0.5, 1, 1, 2]) for x in numbers(told["lam"])])
-    content["trees"] = [[{"rounds": [told for node in tree[:4] for told in node["rounds"]], "split": None}]]
-    truth = Truth(content, 20000)
-    near = truth.z + 0.5 * torch.randn(20000, truth.n0, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    points = torch.cat([truth.points, near.clamp(truth.low, truth.high)])
-    everywhere = truth.units(points)[:-1]
-    points = points[truth.misfits(points) <= 4 * f]
-    c, units = torch.linalg.solve(truth.V, points.T).T, truth.units(points)[:-1]
-    seen = {"points": 0, "rounds": 0}
-
-    def within(proof: Any, node: Any) -> torch.Tensor:
-        kept = torch.ones(len(points), dtype=torch.bool)
-        for values, (lo, hi), E in zip([c, *units], [node.c, *node.u], [proof.Ec, *proof.Eu], strict=True):
-            lo, hi = (torch.tensor([math.ldexp(x, -E) for x in side], dtype=torch.float64) for side in (lo, hi))
-            kept &= ((values >= lo - 1e-9) & (values <= hi + 1e-9)).all(1)
-        return kept
-
-    relaxed, contract = Tree.round, Tree.contract
-
-    def checked_relaxed(self: Any, node: Any, told: dict[str, Any]) -> Any:
-        rel = relaxed(self, node, told)
-        assert rel.D >= 0 or not within(self, node).any()
-        return rel
-
-    def checked_contract(self: Any, node: Any, rel: Any) -> None:
-        before = within(self, node)
-        contract(self, node, rel)
-        assert (within(self, node) | ~before).all()
-        seen["points"], seen["rounds"] = seen["points"] + int(before.sum()), seen["rounds"] + 1
-
-    root = Tree.root
-
-    def checked_root(self: Any, box: Any) -> Any:
-        node = root(self, box)
-        assert within(self, node).all()
-        for values, (lo, hi), E in zip(everywhere, node.u, self.Eu, strict=True):  # there of every latent of the box
-            assert (values.amin(0) >= torch.tensor([math.ldexp(x, -E) for x in lo], dtype=torch.float64) - 1e-9).all()
-            assert (values.amax(0) <= torch.tensor([math.ldexp(x, -E) for x in hi], dtype=torch.float64) + 1e-9).all()
-        return node
-
-    monkeypatch.setattr(Tree, "root", checked_root)
-    monkeypatch.setattr(Tree, "round", checked_relaxed)
-    monkeypatch.setattr(Tree, "contract", checked_contract)
-    path = tmp_path / "one.json"
-    path.write_text(json.dumps(content))
-    assert check_file(path)[0].accepted and seen["points"] > 100 and seen["rounds"] > 0, seen

@@ -30,7 +30,7 @@ rounding added to |J Y|^2 and rest. All else is exact, but for quotients that ar
 import os
 
 from .beside import FITS, Verdict, fits, inversions, read
-from .claims import claims
+from .reading import claims
 
 __all__ = ["check_file", "claims"]
 

@@ -19,9 +19,8 @@ class Boxes(Question):
     """Limits over boxes of c: integers over 2^Ec, of a layer's u over 2^Eu[layer]; of linf's rows over the last Eu."""
 
     def root(self, box: Any) -> Node:
-        """All of the box, turned: c = V'z - (V'V - 1) c. Raises RefusedError for none."""
+        """All of the box, turned: c = V'z - (V'V - 1) c."""
         n0 = self.n0
-        need(all(box[j] < box[n0 + j] for j in range(n0)), "a box")
         k, E, _ = grid(box)
         mid, rad = ([f(k[j], k[n0 + j]) for j in range(n0)] for f in (lambda a, b: a + b, lambda a, b: b - a))  # 2^(E+1)
         columns, at, one = list(zip(*self.V, strict=True)), E + 1 + self.EV, 1 << 2 * self.EV
@@ -59,9 +58,9 @@ class Boxes(Question):
         most = -((-self.eps.numerator << E) // self.eps.denominator) if E >= 0 else -(-self.eps // (1 << -E))
         return [max(x, -most) for x in lo], [min(x, most) for x in hi]
 
-    def row_limits(self, node: Node, which: Ints) -> tuple[Ints, Ints]:
-        """Limits of some of the rows of linf, over the last Eu."""
-        low, high, E = self.implied(node, len(self.parts), which)
+    def row_limits(self, node: Node) -> tuple[Ints, Ints]:
+        """Limits of the rows of linf, over the last Eu."""
+        low, high, E = self.implied(node, len(self.parts))
         to = self.Eu[-1]
         return self._within([down(x, E, to) for x in low], [up(x, E, to) for x in high], to)
 
@@ -77,10 +76,10 @@ class Boxes(Question):
         """The slope of the line above a unit with limits l < 0 < h, rounded up."""
         return -(-(h * self.unit - s * l) // (h - l))
 
-    def implied(self, node: Node, layer: int, which: Ints | None = None) -> tuple[Ints, Ints, int]:
-        """Limits of a layer's units, all or some, over the box of c, given those of the layers before, and their E."""
+    def implied(self, node: Node, layer: int) -> tuple[Ints, Ints, int]:
+        """Limits of a layer's units over the box of c, given those of the layers before, and their E."""
         lines = [self._lines(node, below) for below in range(layer)]
-        which = list(range(len(self.layers[layer].b))) if which is None else which
+        which = range(len(self.layers[layer].b))
         low = [self._least(node, layer, j, 1, lines) for j in which]
         high = [-self._least(node, layer, j, -1, lines) for j in which]
         E = self.Ec + 1 + sum(self.layers[k].E for k in range(layer + 1)) + self.EV + layer * self.ES

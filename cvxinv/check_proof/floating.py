@@ -33,7 +33,7 @@ def steps(rel: "Relaxed", many: Rows) -> Rows:
 
 def curvature(rel: "Relaxed", JJ: list[Ints], EJ: int, weights: list[float]) -> Rows:
     """J'J + A'diag(weights)A, its lower half."""
-    H, at, n0 = [[ldexp(x, -EJ) for x in row[: k + 1]] for k, row in enumerate(JJ)], 0, rel.proof.n0
+    H, at, n0 = [[_float(x, EJ) for x in row[: k + 1]] for k, row in enumerate(JJ)], 0, rel.proof.n0
     parts = Rows()
     for part in rel.kept:
         parts.append(weights[at : at + len(part)])
@@ -58,6 +58,11 @@ def curvature(rel: "Relaxed", JJ: list[Ints], EJ: int, weights: list[float]) -> 
     return H
 
 
+def _float(x: int, E: int) -> float:
+    """x / 2^E, of integers of any length."""
+    return x / (1 << E) if E >= 0 else float(x << -E)
+
+
 def _floats(rel: "Relaxed", x: "Level") -> tuple[list[float], list[float], Rows]:
     """A layer's slopes where cut, chords and rows."""
     s, a = ([ldexp(y, -rel.proof.ES) for y in part] for part in (x.s, x.a))
@@ -74,7 +79,7 @@ def inverse(H: list[list[float]]) -> list[list[float]]:
             row = list[float]()
             for j in range(i):
                 row.append((H[i][j] - sum(map(mul, row, L[j]))) / L[j][j])
-            left = H[i][i] * (1 + more) + more * mean - sum(map(mul, row, row))
+            left = H[i][i] * (1 + 0.1 * more) + more * mean - sum(map(mul, row, row))
             if not left > 0:
                 break
             L.append([*row, sqrt(left)])

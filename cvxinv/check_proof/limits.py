@@ -17,6 +17,7 @@ from .integers import Ints, Packed, dot, down, fine, longest, over, times
 from .node import Node, fold
 from .relaxed import Relaxed
 
+DIGITS = 100  # binary ones of J'J of large networks
 _LEAST = 600  # binary digits behind the point of multipliers, so that no float of theirs is rounded to 0
 
 
@@ -47,9 +48,9 @@ class Round(Relaxed):
                 for d, y in enumerate(columns):
                     JJ[c][d] += dot(x, y) << E - 2 * proof.EE
         largest = max(JJ[k][k] for k in range(self.V)).bit_length()
-        if not proof.large or largest <= 100:
+        if not proof.large or largest <= DIGITS:
             return JJ, 0, EJ
-        return [[x >> largest - 100 for x in row] for row in JJ], 1, EJ - largest + 100
+        return [[x >> largest - DIGITS for x in row] for row in JJ], 1, EJ - largest + DIGITS
 
     def prepare(self) -> None:
         """What the functionals of a round share."""
@@ -59,7 +60,7 @@ class Round(Relaxed):
         self.lams, self.flat = ([x for part in parts for x in part] for parts in (self.kept, self.t))
         most = [x for part in self.most for x in part]
         room = [x if not y else min(x, self.D * (1 << self.Elam) / (2 * y)) for x, y in zip(most, self.lams, strict=True)]
-        self.Er = fine(max(room), 80)
+        self.Er = max(0, fine(max(room), 80))
         self.rooms = [-(-(x.numerator << self.Er) // x.denominator) for x in room]
         self.flam, self.froom = [ldexp(x, -self.Elam) for x in self.lams], [ldexp(x, -self.Er) for x in self.rooms]
         self.ready = True

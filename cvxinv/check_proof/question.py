@@ -9,6 +9,7 @@ from .beside import ZERO, floats, grid, root, shape
 from .integers import Ints, Work, dot
 from .network import Layer, Quadratic
 
+SLOPES = 60  # binary digits of slopes at least
 LARGE = 150  # numbers of a network beyond which J'J is rounded
 
 
@@ -26,7 +27,7 @@ class Question:
         self.layers = [*self.parts, *([] if self.rows is None else [self.rows])]
         self.widths = [len(layer.b) for layer in self.layers]
         slopes = [x for part in self.parts for x in part.slopes or ()]
-        self.ES = max(60, grid(slopes)[1] if slopes else 0)
+        self.ES = max(SLOPES, grid(slopes)[1] if slopes else 0)
         self.unit = 1 << self.ES
         self.s = [[int(ldexp(x, self.ES)) for x in part.slopes or ()] for part in self.parts]
         self._turn(one["V"])

@@ -30,6 +30,7 @@ class Relaxed:
     """Variables w = [1, c, x of undecided units], v among them over 2^Ev, their limits low and high; x of the last layer
     are rows X over 2^EX of decided units, and variables `free`.
 
+    contradicted: whether no latent of the node keeps the rows within their limits.
     D: level - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over w_j's range of -g_j (w_j - v_j), an exact fraction.
     """
 
@@ -42,7 +43,7 @@ class Relaxed:
         self.box = weaker(node.c, list(range(n0)), limits, proof.Ec)
         self.low = [down(x, proof.Ec, self.Ev) for x in self.box[0]]
         self.high = [up(x, proof.Ec, self.Ev) for x in self.box[1]]
-        self.levels, self.lam = list[Level](), [below, above]
+        self.levels, self.lam, self.contradicted = list[Level](), [below, above], False
         P, E, layers = proof.first, proof.E0, told.of_layers()
         for layer, s in enumerate(proof.s):
             self._lift(node.u[layer], s, P, E, layers[layer])
@@ -73,7 +74,7 @@ class Relaxed:
             self.high.append(up(max(h << proof.ES, s[j] * l), Eu + proof.ES, self.Ev))
             u = dot(row, self.v) >> E
             self.v.append(self._number() if j in told.free else max(u, u * s[j] >> proof.ES))
-        level.ends = list(zip(*weaker(own, held, told.held_limits, Eu), strict=True))
+        self._hold(level, own, told)
         self.lam += told.multipliers(free, held)
         self.levels.append(level)
         to = 0 if not any(s) else proof.ES
@@ -87,11 +88,21 @@ class Relaxed:
         Eu, held = self.proof.Eu[-1], told.held
         need(not told.free, "rows without kinks")
         level = Level(P, E, Eu, len(self.v), [], held)
-        own = self.proof.row_limits(node, held)
-        limits = {i: told.held_limits[j] for i, j in enumerate(held)}
-        level.ends = list(zip(*weaker(own, list(range(len(held))), limits, Eu), strict=True))
+        own = self.proof.row_limits(node)
+        self.contradicted = any(l > h for l, h in zip(*own, strict=True))
+        self._hold(level, own, told)
         self.lam += told.multipliers([], held)
         self.levels.append(level)
+
+    def _hold(self, level: Level, own: tuple[Ints, Ints], told: LayerTold) -> None:
+        """Limits of decided units in constraints: their own, and what the variables before allow."""
+        E, low, high = level.E + self.Ev, dict[int, int](), dict[int, int]()
+        for j, row in zip(level.held, level.fixed, strict=True):
+            ends = [(x * l, x * h) for x, l, h in zip(row[1:], self.low, self.high, strict=False)]
+            const = row[0] << self.Ev
+            low[j] = max(own[0][j], down(const + sum(map(min, ends)), E, level.Eu))
+            high[j] = min(own[1][j], up(const + sum(map(max, ends)), E, level.Eu))
+        level.ends = list(zip(*weaker((low, high), level.held, told.held_limits, level.Eu), strict=True))
 
     def _next(self, part: Layer) -> list[Ints]:
         """Rows of the next layer, over 2^(E + EX)."""

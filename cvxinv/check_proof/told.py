@@ -88,8 +88,9 @@ def _by_unit(units: Ints, ends: list[list[float]]) -> dict[int, tuple[float, flo
     return dict(zip(units, zip(*ends, strict=True), strict=True))
 
 
-def weaker(own: tuple[Ints, Ints], units: Ints, told: dict[int, tuple[float, float]], E: int) -> tuple[Ints, Ints]:
-    """The weaker ones of what is proved and what is told: both hold, and multipliers suit the latter; over 2^E."""
+def weaker(own: tuple[Any, Any], units: Ints, told: dict[int, tuple[float, float]], E: int) -> tuple[Ints, Ints]:
+    """The weaker ones of what is proved and what is told: both hold, and multipliers suit the latter; over
+    2^E; own: by unit."""
     low, high = ([side[j] for j in units] for side in own)
     for i, j in enumerate(units):
         if j in told:

@@ -91,7 +91,7 @@ class Tree(Boxes):
                 if node.empty:
                     break
                 last = self.round(node, told)
-                if last.D < 0:
+                if last.D < 0 or last.contradicted:
                     node.close()
                 elif k + 1 < len(rounds) or entry["split"] is not None:
                     self.contract(node, last)

@@ -9,7 +9,7 @@ one is there. The nodes' coordinates are those of the rotation V that is kept wi
 
 import shutil
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def put_back(search: Search, state: dict[str, Any]) -> None:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, Recorder):
-        return Recorder({number: list(told) for number, told in value.rounds.items()}, dict(value.splits))
+        rounds = {number: list(told) for number, told in value.rounds.items()}
+        return replace(value, rounds=rounds, splits=dict(value.splits))
     return value.clone() if isinstance(value, Tensor) else list(value) if isinstance(value, list) else value
 
 

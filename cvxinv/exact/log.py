@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 class Recorder:
     """What a search tells while it runs: rounds by number of node, and how nodes were split.
 
-    A node's numbers are those of `Nodes`. Costs a few kilobytes a round of a small network.
+    A node's numbers are those of `Nodes`. Costs a few kilobytes a round of a small network. seen, y: `(S, k)`; the signal's
+    rows are a layer of their own in l1, where y is None, and in linf: residuals, told of those that were seen.
     """
 
+    seen: Tensor | None = None
+    y: Tensor | None = None
     rounds: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     splits: dict[int, dict[str, Any]] = field(default_factory=dict)
 
@@ -40,9 +43,14 @@ class Recorder:
             ends = [list[Tensor]() for _ in range(4)]
             for k, x in enumerate(rel.levels):
                 there, held = x.there[i].cpu(), x.held[i].cpu()
-                marks.append(_marks(x.width, x.at[i].cpu()[there], x.fixed[i].cpu()[held]))
+                rows = k + 1 == len(rel.levels) and self.seen is not None
+                words = _marks(x.width, x.at[i].cpu()[there], x.fixed[i].cpu()[held])
+                marks.append(self._of_seen(words, int(rel.nodes.owner[i])) if rows else words)
                 parts.append(v[i, x.start : x.start + len(there)][there])
                 _, lowest, highest = rel.held_limits(k)
+                if rows and self.y is not None:
+                    y = self.y[rel.nodes.owner].gather(1, x.fixed)
+                    lowest, highest = lowest - y, highest - y
                 for end, x_, mask in zip(ends, (x.below, x.above, lowest, highest), (there, there, held, held), strict=True):
                     end.append(x_[i].cpu()[mask])
                 for kind in range(5):
@@ -52,6 +60,11 @@ class Recorder:
             limits = [rel.nodes.low[i].cpu(), rel.nodes.high[i].cpu(), *(x for end in ends for x in end)]
             entry |= {"limits": packed(torch.cat(limits)), "theta": packed(torch.tensor(thetas, dtype=torch.float64))}
             self.rounds.setdefault(number, []).append(entry)
+
+    def _of_seen(self, marks: str, owner: int) -> str:
+        """The marks of the rows that were seen."""
+        assert self.seen is not None
+        return "".join(mark for mark, seen in zip(marks, self.seen[owner].tolist(), strict=True) if seen)
 
     def split(
         self, nodes: "Nodes", at: Tensor, wide: Tensor, middle: Tensor, unit: Tensor, children: "Sequence[Nodes]"
@@ -65,6 +78,8 @@ class Recorder:
                 layer, j = 0, int(at[i])
                 while j >= widths[layer]:
                     j, layer = j - widths[layer], layer + 1
+                if self.seen is not None and layer + 1 == len(widths) and self.y is None:  # residuals of l1
+                    j = int(self.seen[nodes.owner[i], :j].sum())
                 split["unit"] = [layer, j]
             else:
                 split |= {"half": int(wide[i]), "at": packed(middle[i : i + 1].reshape(1))}
@@ -105,13 +120,24 @@ def log_path(path: object, task: Task) -> Path | None:
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise ValueError(f"expected log as the path of a file in a folder that is there, got {path}; make its folder first")
     phi = task.generator.output
-    if not (phi.linear or phi.kinked) or (task.noise is not None and task.noise.norm in ("linf", "l1")):
+    if not (phi.linear or phi.kinked):
         raise ValueError(
-            f"expected an l2 misfit and an output of lines for a proof file, got {phi!r} and the noise "
-            f"{'none' if task.noise is None else task.noise.norm}; prove it without log"
+            f"expected an output of lines for a proof file, got {phi!r}; prove it without log, or of "
+            "generator.with_output('identity')"
         )
     _matrix(task)
     return path
+
+
+def recorder(task: Task) -> Recorder:
+    """Who writes down the rounds of a search of that task."""
+    norm, seen = norm_of(task), task.measurement.seen(task.N)
+    return Recorder(None if norm == "l2" else seen, task.y if norm == "linf" else None)
+
+
+def norm_of(task: Task) -> str:
+    """Of the misfit that a search of the task bounds: l2, linf or l1."""
+    return task.noise.norm if task.noise is not None and task.noise.norm in ("linf", "l1") else "l2"
 
 
 def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tuple[Tensor, Tensor]) -> None:
@@ -123,14 +149,16 @@ def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tup
     layers = [_layer(W, b, s) for W, b, s in zip(network.W, network.b, network.s, strict=True)]
     layers.append(_layer(network.last, network.offset, None))
     # what the checker finds differs in its last digits
-    bound = torch.maximum(search.bound - 1e-3 * gap * f, torch.minimum((1 - gap) * f, search.bound * (1 - 1e-9)))
+    bound = torch.maximum(search.bound - 1e-3 * gap * f, torch.minimum((1 - gap) * f, search.bound * (1 - 5e-10)))
     A = _matrix(task)
     content = {
         "kind": "Proof",
+        "norm": norm_of(task),
         "shape": [S, network.latent_dim, network.last.shape[0], k],
         "layers": layers,
         "A": None if A is None else packed(A),
         "seen": ["".join("+" if x else "." for x in row) for row in task.measurement.seen(S).tolist()],
+        "weights": None if search.weights is None else packed(_without_least(search.weights)),
         "y": packed(task.y),
         "box": packed(torch.stack(sides)),
         "z": packed(proof.z),
@@ -145,6 +173,11 @@ def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tup
         "trees": [search.log.tree(s) for s in range(S)],
     }
     write_claims(path, content)
+
+
+def _without_least(weights: Tensor) -> Tensor:
+    """Weights of some size: any prove something, and integers of all sizes are long."""
+    return torch.where(weights > 1e-9, weights, 0.0)
 
 
 def _matrix(task: Task) -> Tensor | None:

@@ -74,7 +74,9 @@ def opened(
     if folded or limits is not None:  # the rows are spoken of themselves
         targets = replace(targets, A=A, a=a, folded=folded)
     nodes = _whole(network, targets, sides, strict_level(f, size))
-    return Search(network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted)
+    return Search(
+        network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted, weights=weight
+    )
 
 
 def judged(

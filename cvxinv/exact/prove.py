@@ -32,7 +32,7 @@ from ..inversion.verify import judge
 from ..surroundings import undisturbed
 from .asking import Asked, Told, read_asked, read_budget
 from .keeping import Kept, ProofFolder, open_proof_folder, proof_words, put_back, state_of
-from .log import Recorder, log_path, write_log
+from .log import log_path, recorder, write_log
 from .network import as_network
 from .nodes import over_box
 from .opening import check_misfit, opened
@@ -116,7 +116,7 @@ def prove(
         search, record = _begun(begin, asked, start, began)
     else:
         search, record = _resumed(begin, asked, kept, began)
-    search.log = None if path is None else Recorder()
+    search.log = None if path is None else recorder(asked.task)
     with Bar(len(record.first), progress) as shown:
         stopped = _go(search, record, time.perf_counter() + limit, batch, shown, callback, folder)
     proof = _answer(search, record, asked, stopped)

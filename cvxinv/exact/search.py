@@ -52,7 +52,7 @@ class Search:
     gap: `(S,)`, of f. limits: of the signal's rows, `(S, k)` each, at levels `(S,)`. fitted: m and c (`relaxation.Rows`)
     for signals `(N,)` and limits `(N, k)`. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared
     misfits `(N,)`. log: who is told every
-    round and branch.
+    round and branch. weights: `(S, k)`, by which linf's rows are squared.
     """
 
     network: Network
@@ -69,6 +69,7 @@ class Search:
     visited: Tensor = field(init=False)
     rounds: Tensor = field(init=False)
     log: Recorder | None = None
+    weights: Tensor | None = None
     count: int = 0
     floor: Tensor = field(init=False)
     few = FEW  # undecided units from which limits are tightened by problems of their own
