@@ -300,6 +300,11 @@ def test_programs_say_nothing_with_fewer_rows_than_unknowns():
     assert condition.status.tolist() == [HOLDS, HOLDS, FAILS] and condition.bounds["z"].tolist() == pytest.approx(
         [0.01, 0.02, inf]
     )
+    # the inverse of (1 -2; 0 2) is (1 1; 0 1/2): its rows add up to 2 and 1/2, its columns to 1 and 3/2
+    square = chain(torch.tensor([[1.0, -2], [0, 2]]).double())
+    for norm, expected in (("linf", 0.04), ("l1", 0.03)):
+        known = ci.layered_programs_errors(square, torch.ones(1, 2).double(), 0.01, norm=norm)
+        assert known.bounds["z"].item() == pytest.approx(expected)
     wide = ci.layered_programs_expansion(random_chain((10, 21, 50), 0))
     assert wide.status.tolist() == [HOLDS] and wide.whole and "recalled" in wide.evidence
     assert ci.layered_programs_expansion(random_chain((10, 20, 50), 0)).status.tolist() == [FAILS]
