@@ -3,13 +3,14 @@
     python benchmarks/proofs.py --out benchmarks/results        # half an hour on an idle core
     python benchmarks/proofs.py --quick                         # a minute, on the shipped generators
     python benchmarks/proofs.py --only csinva --signals 10
+    python benchmarks/proofs.py --convolutional --jobs 2 --out benchmarks/results
 
 Planted signals y = G(z) + noise, z normal, noise of 0 to 10 % of |G(z)| on what is seen, all pixels or 55 % of them at
 random (the same for every signal of a cell); the outputs read before their sigmoid. Incumbents: `hybrid` from nothing.
 Each signal by itself: process seconds of `prove` from that incumbent, gap 1e-6, box |z_j| <= 3 n0^(1/2), at most
 `--limit` wall seconds. Improved: signals for which a better latent than hybrid's was met. Beside it real digits of
 MNIST's test set, far outside the range, to 5 % and 1 %, with the history of the gap; a hundred signals in one call over
-one signal alone; and a convolutional generator, for boxes around the latent.
+one signal alone; and convolutional generators, in boxes around the latent, also of planes of few latents through one.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import os
 import statistics
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cvxinv as ci
+from cvxinv.inversion.moments import Moment
 from cvxinv.inversion.steps.newton import descend
 from cvxinv.inversion.task import make_task
 
@@ -38,7 +42,7 @@ DENSE = (
     "laug_vae_5_128_256_784",
 )  # fmt: skip
 SHIPPED = ROOT / "cvxinv" / "shipped" / "mnist_gan"
-CONVOLUTIONAL = "aman_fashion_dcgan_28x28"
+CONVOLUTIONAL = ("aman_fashion_dcgan_28x28", "amshoka_dcgan_64x64")
 NOISES = (0.0, 0.001, 0.01, 0.03, 0.1)
 HIDDEN = 0.45
 HEADER = (
@@ -141,19 +145,75 @@ def together(G: ci.Generator, N: int) -> dict[str, float]:
     return {"alone": statistics.median(alone), "together": every, "N": N, "proved": int(proof.proved.sum())}
 
 
-def around(G: ci.Generator) -> list[dict[str, Any]]:
-    """A convolutional generator: gaps in boxes around the best latent known."""
-    rows = []
-    for noise in (0.0, 0.01):
-        y, _ = planted(G, noise, 0.0, 1)
-        random = torch.Generator().manual_seed(7)
-        z = descend(make_task(G, y), torch.randn(1, G.latent_dim, generator=random, dtype=torch.float64)).z
-        for half in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 30.0):
-            began = time.process_time()
-            proof = ci.prove(G, y, z, box=(z[0] - half, z[0] + half), gap=1e-3, progress=False)
-            rows.append({"noise": noise, "half": half, "gap": float(proof.gap[0]), "unique": bool(proof.unique[0]),
-                         "undecided": proof.undecided[0].tolist(), "seconds": time.process_time() - began})  # fmt: skip
-    return rows
+Case = tuple[str, int | None, float, float | None]
+
+
+def cases_around() -> list[Case]:
+    """Generator, latents (None: its own; else a plane through a latent), noise, half a side of the box (None: the usual)."""
+    sides = [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, None]
+    own: list[Case] = [(name, None, noise, half) for name in CONVOLUTIONAL for noise in (0.0, 0.01) for half in sides]
+    return own + [(CONVOLUTIONAL[1], n0, noise, 1.0) for n0 in (2, 3) for noise in (0.0, 0.01)]
+
+
+def in_a_plane(G: ci.Generator, n0: int) -> ci.Generator:
+    """The generator of G's latents p + B c, B orthonormal at random."""
+    random = torch.Generator().manual_seed(3)
+    B = torch.linalg.qr(torch.randn(G.latent_dim, n0, generator=random, dtype=torch.float64))[0]
+    p = torch.randn(1, G.latent_dim, generator=random, dtype=torch.float64)
+    first = G.layers[0]
+    layer = ci.Layer(ci.Dense(first.W(B.T).T.contiguous()), first.W(p)[0] + first.b, first.activation)
+    return ci.Generator((layer, *G.layers[1:]), G.layers[-1].W.shapes[1], {})
+
+
+def around(case: Case, limit: float) -> dict[str, Any]:
+    """One signal of a convolutional generator, in a box around its latent; limit: process seconds."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    name, n0, noise, half = case
+    G = generator_of(name)
+    G = G if n0 is None else in_a_plane(G, n0)
+    y, _ = planted(G, noise, 0.0, 1)
+    random = torch.Generator().manual_seed(7)
+    z = descend(make_task(G, y), torch.randn(1, G.latent_dim, generator=random, dtype=torch.float64)).z
+    box = None if half is None else (z[0] - half, z[0] + half)
+    began = time.process_time()
+
+    def over(moment: Moment) -> bool:
+        return time.process_time() - began > limit
+
+    proof = ci.prove(G, y, z, box=box, gap=1e-3, time_limit=None, progress=False, callback=over)
+    seconds, h = time.process_time() - began, proof.history
+    return {"generator": name, "latents": G.latent_dim, "noise": noise, "half": float((proof.box[1] - proof.box[0])[0] / 2),
+            "gap": float(proof.gap[0]), "proved": bool(proof.proved[0]), "unique": bool(proof.unique[0]),
+            "first": int(h.undecided[0, 0]), "left": int(proof.undecided[0].sum()), "nodes": int(proof.nodes[0]),
+            "seconds": seconds, "stopped": bool(proof.stopped)}  # fmt: skip
+
+
+def convolutional(jobs: int, limit: float) -> tuple[list[dict[str, Any]], Table]:
+    """All cases of `around`, `jobs` at once."""
+    cases = cases_around()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        rows = list(tqdm(pool.map(around, cases, [limit] * len(cases)), total=len(cases)))
+    header = (
+        "generator",
+        "latents",
+        "noise",
+        "half a side",
+        "gap",
+        "unique",
+        "undecided, first",
+        "left",
+        "nodes",
+        "seconds",
+    )
+    table = Table(f"Convolutional generators in boxes around the latent, at most {limit:g} process seconds each", header, [])
+    for r in rows:
+        own = short(r["seconds"]) + (", stopped" if r["stopped"] else "")
+        counts = str(r["first"]), str(r["left"]), str(r["nodes"])
+        table.rows.append((r["generator"], str(r["latents"]), f"{r['noise']:.0%}", f"{r['half']:g}", f"{r['gap']:.2g}",
+                           "yes" if r["unique"] else "no", *counts, own))  # fmt: skip
+        print(" | ".join(table.rows[-1]), flush=True)
+    return rows, table
 
 
 def picture(path: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
@@ -186,6 +246,8 @@ def main() -> None:
     parser.add_argument("--digits", type=int, default=6)
     parser.add_argument("--name", default="", help="of the results, beside others")
     parser.add_argument("--planted", action="store_true", help="nothing but planted signals")
+    parser.add_argument("--convolutional", action="store_true", help="nothing but convolutional generators")
+    parser.add_argument("--jobs", type=int, default=1, help="convolutional cases at once, each on one thread")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     a = parser.parse_args()
@@ -197,7 +259,9 @@ def main() -> None:
         print(
             "the shipped generator alone:", "--quick" if a.quick else "set CVXINV_DATA to a folder with generators/ for all"
         )
-    names = [name for name in ((*DENSE, "shipped") if there else ("shipped",)) if a.only in name]
+    if a.convolutional:
+        a.planted, a.name = True, a.name or "convolutional"
+    names = [name for name in ((*DENSE, "shipped") if there else ("shipped",)) if a.only in name and not a.convolutional]
     noises = [0.0, 0.001] if a.quick else [float(x) for x in a.noises.split(",")]
     count, limit = (2, 5.0) if a.quick else (a.signals, a.limit)
     record: dict[str, Any] = {
@@ -215,7 +279,7 @@ def main() -> None:
         record["rows"].append({"generator": name, "noise": noise, "hidden": hidden, **found})
         table.rows.append(cells(name, noise, hidden, found))
         print(" | ".join(table.rows[-1]), flush=True)
-    texts = [table.markdown()]
+    texts = [table.markdown()] if names else []
     for name in [n for n in (DENSE[0], DENSE[2]) if n in names and not a.planted]:
         record["real"][name] = rows = real(generator_of(name), a.digits, limit)
         table = Table(
@@ -241,23 +305,8 @@ def main() -> None:
             )
             print(" | ".join(table.rows[-1]), flush=True)
         texts.append(table.markdown())
-        record["around"] = around(generator_of(CONVOLUTIONAL))
-        table = Table(
-            f"{CONVOLUTIONAL} in boxes around the latent",
-            ("noise", "half a side", "gap", "unique", "undecided units", "seconds"),
-            [],
-        )
-        for r in record["around"]:
-            table.rows.append(
-                (
-                    f"{r['noise']:.0%}",
-                    f"{r['half']:g}",
-                    f"{r['gap']:.2g}",
-                    str(r["unique"]),
-                    str(sum(r["undecided"])),
-                    short(r["seconds"]),
-                )
-            )
+    if there and (a.convolutional or not (a.only or a.planted)):
+        record["around"], table = convolutional(a.jobs, limit)
         texts.append(table.markdown())
     record |= load_after(record)
     if a.out is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv.exact import wide, wide_relaxation
+from cvxinv.exact import wide, wide_relaxation, wide_search
 from cvxinv.exact.bounding import corrected, solve_relaxed
 from cvxinv.exact.contraction import contract
 from cvxinv.exact.prove import prove
@@ -86,6 +86,19 @@ def test_a_signal_without_noise_has_one_latent_in_a_small_box(everything_wide):
     assert sum(found) >= 4
 
 
+def test_boxes_of_few_latents_are_halved_until_relaxations_fit(everything_wide, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(wide_search, "MOST_VARIABLES", 12)
+    monkeypatch.setattr(wide_relaxation, "MOST_VARIABLES", 12)
+    G, y, z = noisy(3)
+    proof = prove(G, y, z, box=(z[0] - 0.5, z[0] + 0.5), gap=1e-3)
+    assert proof.proved[0] and proof.nodes[0] > 2
+    alone = prove(G, G(z), z, box=(z[0] - 0.5, z[0] + 0.5), gap=1e-3)
+    assert alone.unique[0] and alone.radius[0] < 1e-9
+    monkeypatch.setattr(wide_search, "FEW_LATENTS", 2)
+    ended = prove(G, y, z, box=(z[0] - 0.5, z[0] + 0.5), gap=1e-3)
+    assert not ended.proved[0] and ended.nodes[0] == 1 and ended.bound[0] <= proof.bound[0]
+
+
 def noisy(seed: int) -> tuple[Generator, Tensor, Tensor]:
     """A generator, a signal with noise, and a latent that is not the best."""
     G, random = convolutional(seed, ci.Identity(), 0.1), torch.Generator().manual_seed(seed)
@@ -113,6 +126,16 @@ def test_a_wide_proof_goes_on_where_it_stopped(everything_wide, tmp_path: Path):
     assert stopped.stopped and stopped.nodes[0] == 1 and not stopped.proved[0]
     ended = prove(G, y, checkpoint=tmp_path / "proof", resume=True, **asked)
     assert ended.proved[0] and torch.equal(ended.bound, whole.bound) and torch.equal(ended.nodes, whole.nodes)
+
+
+def test_maps_are_taken_where_matrices_cost_more(monkeypatch: pytest.MonkeyPatch):
+    G, y, _ = noisy(0)
+    task, stated = make_task(G, y), make_task(G, y, noise=("linf", 0.1))
+    assert not wide.by_maps(task, None)
+    monkeypatch.setattr(wide, "_MANY_UNITS", 35)
+    assert wide.by_maps(task, None) and not wide.by_maps(task, "a.json") and not wide.by_maps(stated, None)
+    monkeypatch.setattr(wide, "_MOST_UNITS", 35)
+    assert wide.by_maps(task, "a.json") and wide.by_maps(stated, None)
 
 
 def test_what_is_not_known_of_wide_generators_is_refused(everything_wide, tmp_path: Path):

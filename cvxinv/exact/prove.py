@@ -39,7 +39,7 @@ from .opening import check_misfit, opened
 from .refining import refined, stated_misfit
 from .search import FINE, Search
 from .watching import Bar, Record
-from .wide import check_wide, fits
+from .wide import by_maps, check_wide
 from .wide_search import opened_wide
 
 Begin = Callable[..., Search]  # of a task, latents, the box, the gap, and how the latent is turned where that is known
@@ -95,11 +95,11 @@ def prove(
     assert isinstance(asked.task.generator, Generator)
     check_misfit(asked.task)
     began = time.perf_counter()
-    if fits(asked.task.generator):
-        begin: Begin = partial(opened, as_network(asked.task.generator).beside(asked.sides[0]))
-    else:
+    if by_maps(asked.task, log):
         check_wide(asked.task, log)
-        begin = opened_wide
+        begin: Begin = opened_wide
+    else:
+        begin = partial(opened, as_network(asked.task.generator).beside(asked.sides[0]))
     path, folder, kept = log_path(log, asked.task), None, None
     if path is not None and checkpoint is not None:
         raise ValueError("expected log without checkpoint, got both: what a log tells is not kept between calls; pass one")

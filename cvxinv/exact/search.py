@@ -24,7 +24,7 @@ VISITS = 6  # rounds a visit
 SHRINKS = 0.6  # of its room: where a round leaves more, other ways are taken
 FEW = 40  # undecided units, below which branching is cheaper than tightening
 _BYTES = 400_000_000
-_TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
+TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
 _SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
 FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
 
@@ -72,6 +72,7 @@ class Search:
     weights: Tensor | None = None
     count: int = 0
     floor: Tensor = field(init=False)
+    tries = TRIES
     few = FEW  # undecided units from which limits are tightened by problems of their own
 
     def __post_init__(self) -> None:
@@ -231,7 +232,7 @@ class Search:
         little = shrunk.room > SHRINKS * before
         close = bound >= self.enough[owner]
         # where there is no misfit what is left to prove is that the latent is the only one
-        alone = self.exact[owner] & (self.visited[owner] < _TRIES)
+        alone = self.exact[owner] & (self.visited[owner] < self.tries)
         keep = ~gone & close & ((shrunk.undecided == 0) | (little & ~alone) | (self.gap[owner] > FINE))
         if keep.any():
             part = shrunk.take(keep)

@@ -6,6 +6,7 @@ coordinate is halved, if there are so few of them that halves of halves are soon
 with its bound.
 """
 
+import time
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,11 +35,18 @@ class WideSearch(Search):
     products: Products = field(kw_only=True)
     task: Task = field(kw_only=True)
     sides: tuple[Tensor, Tensor] = field(kw_only=True)
+    tries = 400
+    _deadline: float = field(default=torch.inf, init=False)
     _last: WideRelaxation | None = field(default=None, init=False)
 
     def fit_together(self, least: int, most: int, count: int) -> bool:
         """No: maps are of one node at a time."""
         return False
+
+    def step(self, batch: int, deadline: float = torch.inf) -> None:
+        """As `Search.step`; rounds are long here, and a visit ends with the one in which time is over."""
+        self._deadline = deadline
+        super().step(batch, deadline)
 
     def relaxed(self, nodes: Nodes) -> Relaxation:
         """The relaxation of one node. Raises `TooManyError`."""
@@ -94,9 +102,9 @@ class WideSearch(Search):
                 self.relaxed(nodes)
             except TooManyError:
                 return self._round_of_forms(nodes)
-            count, found = len(self.kept), super().round(nodes)
+            count, (nodes, stalled, points) = len(self.kept), super().round(nodes)
             self.kept[count:] = [self._once_more(part) for part in self.kept[count:]]
-            return found
+            return nodes, stalled | (time.perf_counter() > self._deadline), points
         return self._round_of_forms(nodes)
 
     def _once_more(self, node: Nodes) -> Nodes:
@@ -119,8 +127,10 @@ class WideSearch(Search):
             return node.take(slice(0, 0)), torch.zeros(0, dtype=torch.bool), points.take(torch.zeros(0, dtype=torch.long))
         found = self.through(found)
         stalled = float((found.high - found.low).max()) > _LEAST * width and self.large(found)
-        close = bool(found.bound[0] >= self.enough[k]) and (not bool(self.exact[k]) or stalled)
-        if close or (stalled and node.low.shape[1] > FEW_LATENTS):
+        many = node.low.shape[1] > FEW_LATENTS
+        # where there is no misfit what is left to prove is that the latent is the only one
+        alone = bool(self.exact[k]) and not (stalled and many) and int(self.visited[k]) < self.tries
+        if (bool(found.bound[0] >= self.enough[k]) and not alone) or (stalled and many):
             self.kept.append(found)
             self.floor = self.floor.scatter_reduce(0, owner, found.bound, "amin")
             return node.take(slice(0, 0)), torch.zeros(0, dtype=torch.bool), points.take(torch.zeros(0, dtype=torch.long))
