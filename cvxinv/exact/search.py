@@ -73,6 +73,7 @@ class Search:
     count: int = 0
     floor: Tensor = field(init=False)
     tries = TRIES
+    cut = 0.5  # where a coordinate is cut
     few = FEW  # undecided units from which limits are tightened by problems of their own
 
     def __post_init__(self) -> None:
@@ -277,7 +278,7 @@ class Search:
         at = scores.argmax(1)
         unit = und.gather(1, at[:, None])[:, 0]
         wide = (nodes.high - nodes.low).argmax(1)
-        middle = ((nodes.low + nodes.high) / 2).gather(1, wide[:, None])
+        middle = ((1 - self.cut) * nodes.low + self.cut * nodes.high).gather(1, wide[:, None])
         children = []
         for side in range(2):
             a, b, low, high = lo.clone(), hi.clone(), nodes.low.clone(), nodes.high.clone()

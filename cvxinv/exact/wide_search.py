@@ -36,6 +36,7 @@ class WideSearch(Search):
     task: Task = field(kw_only=True)
     sides: tuple[Tensor, Tensor] = field(kw_only=True)
     tries = 400
+    cut = 0.45  # not through the latent that a box was put around
     _deadline: float = field(default=torch.inf, init=False)
     _last: WideRelaxation | None = field(default=None, init=False)
 
