@@ -214,6 +214,14 @@ def test_bad_input_is_refused(options: dict, error: type[Exception], words: str)
         ci.diagnose(nn.Linear(2, 3))
 
 
+def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "diagnosis.md", "exec"), {"__name__": "docs"})
+    assert "When can" in (tmp_path / "when.html").read_text()
+
+
 # --- trained generators ---------------------------------------------------------------------------
 
 

@@ -61,7 +61,8 @@ class Experiment:
     name: that of its file. title: one line. source: authors, year, section. settings: of `quick`, the setting of each row,
     numbers and words only. measure: of a setting, what came out by name; it says nothing of other rows. claims: of all rows
     (each a setting and what it gave), what the source says of them. draw: of all rows and a folder, pictures; or None.
-    columns: of a row that are shown in the table, all where left out.
+    columns: of a row that are shown in the table, all where left out. differences: from what the source describes, each
+    explained; shown behind the claims.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Experiment:
     claims: Callable[[list[Row]], list[Claim]]
     draw: Callable[[list[Row], Path], list[Path]] | None = None
     columns: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
 
     def main(self, arguments: list[str] | None = None) -> dict[str, Any]:
         """Run it, or go on; print table and claims; write the results. Returns the record that <name>.json holds."""
@@ -121,6 +123,9 @@ class Experiment:
         about = f"{record['source']}\n\n`{record['command']}`, {_circumstances(record)}"
         body = [[_shown(row.get(name, "")) for name in columns] for row in record["rows"]]
         table = _table(("what must come out", "evidence", "what came out", ""), claims)
+        if self.differences:
+            table += "\n\nDifferences from the source's description, and why:\n\n"
+            table += "\n".join(f"- {line}" for line in self.differences)
         return f"# {self.title}\n\n{about}\n\n{table}\n\n{_table(columns, body)}\n"
 
 
