@@ -3,7 +3,8 @@
 Asked in this order, each only of what the ones before left open:
 
     null space a second preimage on the piece of z, where A J has a null space (`preimages`)
-    layers     phases from outside in (`layered`): all latents that give the signal agree with z layer by layer; no box
+    layers     phases from outside in (`layered`): all latents that give the signal agree with z layer by layer; no box; or
+               one certificate for all layers together (`one_certificate`)
     elsewhere  a second preimage from random latents, by Levenberg-Marquardt
     engine     `prove` in the box: all latents that are as good lie on one affine piece, on which they are determined
 """
@@ -32,6 +33,7 @@ from ..lengths import lengths
 from ..surroundings import undisturbed
 from .layered import MOST_COLUMNS, MOST_DUAL, Traced, left_inverse, nonnegative_step, trace
 from .local import LocalGeometry, geometry
+from .one_certificate import one_certificate
 from .preimages import along_the_piece, from_elsewhere
 
 UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not_unique", "undecided"
@@ -224,51 +226,86 @@ def _size(task: Task) -> Tensor:
 
 
 def _traced(task: Task, network: Network, z: Tensor, tol: float | None) -> list[Traced]:
-    """What all latents that give each signal have in common, by layers."""
+    """What all latents that give each signal have in common: by layers, where these say too little by one certificate."""
     generator, H = task.generator, len(network.W)
     assert isinstance(generator, Generator)
     u = generator.preactivations(z)[:H]
     wide = [len(b) for b in network.b]
     if max([*wide, 0]) > MOST_COLUMNS:
         return [Traced(generator.depth - 1, torch.inf, wide)] * task.N
-    last = list(_last_layer(task, network, z, tol))
-    return [trace(network, [x[k] for x in u], T) for k, T in enumerate(last)]
-
-
-def _last_layer(task: Task, network: Network, z: Tensor, tol: float | None) -> list[Tensor | None]:
-    """T of the last hidden layer of each signal, or of z where there is none."""
-    size = _size(task)
-    # without a word everything that is as good as z
-    eps = (task.misfit(z) if tol is None else tol * size) + 1e-300
-    seeing, phi = task.measurement, task.generator.output
-    flat = phi.linear or phi.kinked
-    eps = eps + _ROUNDING * size if flat else eps
-    if not flat and not (phi.monotone and phi.invertible and seeing.pixelwise):
-        return [None] * task.N
-    seen = seeing.seen(task.N).to(task.y.device)
-    x = network.last.shape[1]
-    same = seeing.shared and flat
-    if same:
-        rows = seeing.push(network.last[None])[0]
-        T = left_inverse(rows)
-        if T is not None:
-            return [2 * float(e) * T for e in eps]
-    hidden = _outputs(network, task, z)
-    out = list[Tensor | None]()
+    seen = _Seen.of(task, network, z, tol)
+    out = list[Traced]()
     for k in range(task.N):
-        M = seeing.take(torch.tensor([k])).push(network.last[None])[0]
-        if flat:
-            use, radius = seen[k], (2 * eps[k]).expand(M.shape[0])
-        else:
-            radius = _reach(phi, task.generator.before_output(z[k : k + 1])[0], task.y[k], eps[k] + _ULPS * task.y[k].abs())
-            use = seen[k] & radius.isfinite()
-            radius = radius * float(use.sum()) ** 0.5
-        A = M[use] / radius[use, None]
-        T = None if same else left_inverse(A)
-        if T is None and len(network.W) and not bool((network.s[-1] != 0).any()) and x <= MOST_DUAL:
-            T = nonnegative_step(A, torch.eye(len(A)).to(A), hidden[k] > 0)
-        out.append(T)
+        its = [x[k] for x in u]
+        found = trace(network, its, seen.through(k))
+        if found.layer >= 0 and (rows := seen.rows(k)) is not None:
+            found = one_certificate(network, z[k], its, rows, 1.0) or found
+        if found.layer >= 0 and (T := seen.nonnegative(k)) is not None:
+            again = trace(network, its, T)
+            found = again if again.layer < found.layer else found
+        out.append(found)
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is seen of the last hidden layer's outputs x: rows M with |M (x' - x)| <= 1 for all that give the signal.
+
+    weights: `(N, k)`, of the rows, 0 where nothing is seen. inverse: of rows that all signals share, None where there is
+    none. one: reach of these, `(N,)`.
+    """
+
+    task: Task
+    network: Network
+    weights: Tensor
+    x: Tensor
+    inverse: Tensor | None
+    known: bool
+
+    @classmethod
+    def of(cls, task: Task, network: Network, z: Tensor, tol: float | None) -> "_Seen":
+        size, phi, seeing = _size(task), task.generator.output, task.measurement
+        seen = seeing.seen(task.N).to(task.y.device)
+        # without a word everything that is as good as z
+        eps = ((task.misfit(z) if tol is None else tol * size) + 1e-300)[:, None]
+        flat = phi.linear or phi.kinked
+        known = flat or (phi.monotone and phi.invertible and seeing.pixelwise)
+        inverse = None
+        if flat:
+            weights = seen / (2 * (eps + _ROUNDING * size[:, None]))
+            if seeing.shared:
+                inverse = left_inverse(seeing.push(network.last[None])[0])
+        elif known:
+            u = task.generator.before_output(z)
+            reach = _reach(phi, u, task.y, eps + _ULPS * task.y.abs())
+            use = seen & reach.isfinite()
+            weights = torch.where(use, 1 / reach, 0.0) / use.sum(1, keepdim=True).clamp(min=1).sqrt()
+        else:
+            weights = torch.zeros_like(task.y)
+        return cls(task, network, weights, _outputs(network, task, z), inverse, known)
+
+    def rows(self, k: int) -> Tensor | None:
+        """M of signal k, `(rows, n_H)`; None where nothing is known of them."""
+        if not self.known:
+            return None
+        use = self.weights[k] > 0
+        M = self.task.measurement.take(torch.tensor([k])).push(self.network.last[None])[0]
+        return M[use] * self.weights[k, use, None]
+
+    def through(self, k: int) -> Tensor | None:
+        """T of x, `(n_H, r)`; None where the rows do not determine it."""
+        if self.inverse is not None:
+            return self.inverse / self.weights[k].max()
+        rows = self.rows(k)
+        return None if rows is None else left_inverse(rows)
+
+    def nonnegative(self, k: int) -> Tensor | None:
+        """T of an x that is a ReLU's output and not determined by its rows alone."""
+        s = self.network.s
+        rows = self.rows(k)
+        if rows is None or not s or bool((s[-1] != 0).any()) or rows.shape[1] > MOST_DUAL or len(rows) >= rows.shape[1]:
+            return None
+        return nonnegative_step(rows, torch.eye(len(rows)).to(rows), self.x[k] > 0)
 
 
 def _reach(phi: AbstractActivation, u: Tensor, y: Tensor, eps: Tensor) -> Tensor:
