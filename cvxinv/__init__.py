@@ -72,6 +72,7 @@ from .guarantees.bounds import Bounds, Witness
 from .guarantees.coherence import coherence, sub_coherence
 from .guarantees.condition import Clause, Condition
 from .guarantees.diagnosis import Diagnosis, SignalDiagnosis, diagnose
+from .guarantees.injectivity import Injectivity, LayerInjectivity, injectivity
 from .guarantees.joshi import plugin_rate
 from .guarantees.lei import layered_programs_errors, layered_programs_expansion
 from .guarantees.local import LocalGeometry, local_geometry
@@ -233,6 +234,7 @@ __all__ = [
     "Hardswish",
     "Hybrid",
     "Identity",
+    "Injectivity",
     "IntermediateLayers",
     "IntervalBasisPursuit",
     "Intervals",
@@ -243,6 +245,7 @@ __all__ = [
     "LatentPursuit",
     "Latents",
     "Layer",
+    "LayerInjectivity",
     "LayerOptions",
     "LayerReport",
     "LayeredBasisPursuit",
@@ -321,6 +324,7 @@ __all__ = [
     "diagnose",
     "expected_gradient",
     "expected_gram",
+    "injectivity",
     "invert",
     "invert_stream",
     "layered_programs_errors",

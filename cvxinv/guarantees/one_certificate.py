@@ -78,7 +78,7 @@ def undecided_within(network: Network, u: Sequence[Tensor], radius: float) -> li
 def _columns(network: Network, u: Sequence[Tensor], M: Tensor) -> tuple[Tensor, Tensor] | None:
     """J `(k, n0)` and C `(k, units)`, without units that never change; None where one that may leads nowhere."""
     back, parts = M, list[Tensor]()
-    for W, b, s, values in zip(reversed(network.W), reversed(network.b), reversed(network.s), reversed(u), strict=True):
+    for W, s, values in zip(reversed(network.W), reversed(network.s), reversed(u), strict=True):
         there = W.abs().amax(1) > 0  # others have one phase, that of their bias
         column = back * (1 - s)
         length = column.norm(dim=0)
