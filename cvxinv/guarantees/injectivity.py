@@ -1,9 +1,9 @@
 """`injectivity`: do different latents always give different signals? Layer by layer, and for the net.
 
 A ReLU layer is decided by the search of `cells`, on the ball of latents for the first layer, on what is around its image
-for the others: x >= 0 behind a ReLU, of a length that follows from the layers before. A layer without cut (linear, LeakyReLU,
-strictly increasing) is injective where its matrix has full column rank. A net all of whose layers are is injective; one whose
-first layer is not, is not; between these a second preimage of a random latent decides, or nothing.
+for the others: x >= 0 behind a ReLU, of a length that follows from the layers before. A layer without cut (linear, leaky,
+strictly increasing) is injective where its matrix has full column rank. A net all of whose layers are is injective; one
+whose first layer is not, is not; between these a second preimage of a random latent decides, or nothing.
 """
 
 import time
