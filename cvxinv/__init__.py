@@ -76,7 +76,9 @@ from .guarantees.injectivity import Injectivity, LayerInjectivity, injectivity
 from .guarantees.joshi import plugin_rate
 from .guarantees.lei import layered_programs_errors, layered_programs_expansion
 from .guarantees.local import LocalGeometry, local_geometry
+from .guarantees.out_of_range import OutOfRange, out_of_range
 from .guarantees.phases import NoisePhases
+from .guarantees.preimages import PreimageSet, preimage_set
 from .guarantees.spark import spark, sub_rank, sub_spark
 from .guarantees.uniqueness import Uniqueness, uniqueness
 from .guarantees.weight_distribution import expected_gradient, expected_gram, rho_d, weight_distribution
@@ -276,10 +278,12 @@ __all__ = [
     "OpaqueGenerator",
     "Operator",
     "Oracle",
+    "OutOfRange",
     "PLUModule",
     "Penalty",
     "Plugin",
     "Point",
+    "PreimageSet",
     "ProblemTooLargeError",
     "ProjectedGradient",
     "Proof",
@@ -336,7 +340,9 @@ __all__ = [
     "ml_ista",
     "multi_layer_pursuit",
     "oracle_errors",
+    "out_of_range",
     "plugin_rate",
+    "preimage_set",
     "provably_zero",
     "prove",
     "recovery_by_eigenvalue",

@@ -160,3 +160,79 @@ def test_within_the_distance_no_unit_switches_and_beyond_it_one_does():
         foot = z[i] - u * g / g.square().sum()
         assert abs(float((foot - z[i]).norm()) - float(near.distance[i])) < 1e-12
         assert abs(float(G.preactivations(foot)[layer][unit])) < 1e-9
+
+
+# --- the set of preimages ---------------------------------------------------------------------------
+
+
+def test_a_polytope_by_hand():
+    """u = (z1, z2 - 1, z2 + 2 z3 - 4) at z = (1, 0, 0): only unit 0 is on, so z2 and z3 are free with z2 <= 1 and
+    z2 + 2 z3 <= 4, in the box of 5: z2 in [-5, 1], z3 in [-5, 4.5]. At (1, 1, 0) unit 1 is at 0, at (1, 1, 1.5) two."""
+    W = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 2]])
+    G = chain((W, torch.tensor([0.0, -1, -4]), ci.ReLU()), (torch.eye(3), torch.zeros(3), ci.Identity()))
+    found = ci.preimage_set(G, torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 1, 1.5], [1, 2, 0]]).double(), box=5.0)
+    assert found.dimension.tolist() == [2, 2, 2, 1] and found.rank.tolist() == [1, 1, 1, 2]
+    for i in range(3):
+        assert torch.allclose(found.low[i], torch.tensor([1.0, -5, -5]).double())
+        assert torch.allclose(found.high[i], torch.tensor([1, 1, 4.5]).double())
+    assert torch.allclose(found.low[3], torch.tensor([1.0, 2, -5]).double())
+    assert torch.allclose(found.high[3], torch.tensor([1.0, 2, 1]).double())
+
+
+def test_units_at_zero_on_both_sides_leave_fewer_dimensions():
+    """z2 <= 0 and -z2 <= 0 with both units at 0: what is left of two free coordinates is z3."""
+    W = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, -1, 0]])
+    G = chain((W, torch.zeros(3), ci.ReLU()), (torch.eye(3), torch.zeros(3), ci.Identity()))
+    found = ci.preimage_set(G, torch.tensor([1.0, 0, 0]).double(), box=5.0)
+    assert found.rank.tolist() == [1] and found.dimension.tolist() == [1]
+    assert found.low.tolist() == [[1, 0, -5]] and found.high.tolist() == [[1, 0, 5]]
+
+
+def test_points_of_the_set_give_the_same_and_its_ends_are_reached():
+    G = random_net(2, (6, 8, 12, 20))
+    z = G.sample_latent(6, torch.Generator().manual_seed(3)).double()
+    found = ci.preimage_set(G, z, box=4.0)
+    assert int(found.dimension.max()) >= 2
+    draw = torch.Generator().manual_seed(0)
+    for i in range(len(z)):
+        if not int(found.dimension[i]):
+            assert torch.equal(found.low[i], z[i]) and torch.equal(found.high[i], z[i])
+            continue
+        x = G(z[i])
+        j = int(found.width[i].argmax())
+        assert float(found.low[i, j]) < float(z[i, j]) < float(found.high[i, j])
+        null = found.null[i]
+        for _ in range(200):  # of what is drawn along the null space, all that lies on the piece is in the box
+            t = null @ torch.randn(null.shape[1], generator=draw, dtype=torch.float64) * 2
+            other = z[i] + t
+            same = all(
+                torch.equal(a > 0, b > 0)
+                for a, b in zip(G.preactivations(other)[:-1], G.preactivations(z[i])[:-1], strict=True)
+            )
+            if same and bool((other.abs() <= 4).all()):
+                assert ((other >= found.low[i] - 1e-9) & (other <= found.high[i] + 1e-9)).all()
+                assert float((G(other) - x).norm()) <= 1e-10 * float(x.norm())
+
+
+# --- out of range -----------------------------------------------------------------------------------
+
+
+def test_what_is_out_of_range_is_proved_and_what_is_within_is_shown():
+    """G(z) = (max(z, 0), max(-z, 0)): the points of its two half lines nearest to (1, 1) are (1, 0) and (0, 1), 1 away."""
+    G = chain((torch.tensor([[1.0], [-1]]), torch.zeros(2), ci.ReLU()), (torch.eye(2), torch.zeros(2), ci.Identity()))
+    y = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.1]]).double()
+    found = ci.out_of_range(G, y, torch.tensor([0.9, 1.1, 0.2]).double(), box=3.0)
+    assert found.status.tolist() == ["out_of_range", "within", "within"] and found.proved.tolist() == [True, False, False]
+    assert 0.9 < float(found.bound[0]) <= 1 + 1e-9 and (found.misfit[1:] <= found.eps[1:]).all()
+    assert "no latent of the box comes nearer than" in found.explain(0)
+    assert ci.out_of_range(G, y[:1], 0.999, box=3.0).status.tolist() == ["out_of_range"]
+
+
+def test_out_of_range_agrees_with_many_starts():
+    G = random_net(1, (3, 10, 14))
+    draw = torch.Generator().manual_seed(5)
+    y = G(G.sample_latent(3, draw).double()) + 0.3 * torch.randn(3, 14, generator=draw, dtype=torch.float64)
+    best = ci.invert(G, y, "levenberg_marquardt", restarts=20, on_fail="ignore").verdict.misfit
+    below, above = ci.out_of_range(G, y, 0.97 * best), ci.out_of_range(G, y, 1.01 * best)
+    assert below.proved.all() and (below.bound > below.eps).all() and (below.bound <= best * (1 + 1e-9)).all()
+    assert above.status.tolist() == ["within"] * 3

@@ -23,6 +23,7 @@ from ..generator.piece import sloped
 from ..inputs import describe, read_numbers
 from ..inversion.task import Task, make_task
 from ..lengths import lengths
+from ..measurement.given import as_measurement
 from ..surroundings import undisturbed
 
 RANK = 1e-10  # sigma > this times sigma_max counts, as in `verify`
@@ -76,11 +77,8 @@ def local_geometry(generator: AbstractGenerator, z: Tensor | np.ndarray, *, meas
     Raises TypeError or ValueError for input that does not fit.
     """
     chain = read_chain(generator)
-    z = read_latents(z, chain)
-    with torch.no_grad():
-        seen = _seen(chain, z, measurement)
-    task = make_task(chain, seen, measurement).to(torch.float64)
-    return geometry(task, z.double())
+    z = read_latents(z, chain).double()
+    return geometry(task_of(chain, z, measurement), z)
 
 
 def read_chain(generator: object) -> Generator:
@@ -106,13 +104,13 @@ def read_latents(z: object, generator: AbstractGenerator) -> Tensor:
     return found
 
 
-def _seen(generator: Generator, z: Tensor, measurement: object) -> Tensor:
-    """Signals that fit the measurement's shape, of these latents."""
-    from ..measurement.given import as_measurement
-
+def task_of(generator: Generator, z: Tensor, measurement: object) -> Task:
+    """The task of what is seen of latents `(N, n0)`, in float64. Raises TypeError or ValueError for what does not fit."""
     double = generator.to(torch.float64)
-    seeing = as_measurement(measurement, generator.signal_dim, len(z), generator.device, torch.float64)
-    return seeing.observe(double(z.double()))
+    seeing = as_measurement(measurement, double.signal_dim, len(z), double.device).to(torch.float64, double.device)
+    if not seeing.linear:
+        raise ValueError(f"expected a measurement that is linear, got {seeing.name}; leave it out")
+    return make_task(double, seeing.observe(double(z)), seeing)
 
 
 def geometry(task: Task, z: Tensor) -> LocalGeometry:
@@ -139,7 +137,7 @@ def _geometry(task: Task, z: Tensor) -> LocalGeometry:
         conditions.append(_condition(singular_values(h), n0))
         before = h
     assert before is not None
-    J = task.measurement.push(before) if task.measurement.linear else task.linearize(z)[1]
+    J = task.measurement.push(before)
     values = singular_values(J)
     smallest = values[:, -1] if J.shape[1] >= n0 else torch.zeros_like(values[:, 0])
     conditions.append(_condition(values, n0))

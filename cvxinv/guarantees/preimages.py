@@ -5,18 +5,23 @@ phase: {t : s_i (u_i + g_i'N t) >= 0 for all units i}, a polyhedron with t = 0 i
 in J; what lies on its other side is another piece.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch, per_signal, shared
+from ..exact.asking import box_sides
+from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
 from ..inversion.steps.newton import descend
 from ..inversion.steps.starts import Starts
 from ..inversion.task import Task
 from ..lengths import lengths
-from .local import RANK, walk
+from ..surroundings import undisturbed
+from .local import RANK, read_chain, read_latents, task_of, walk
 
 SAME = 1e-10  # of |y|: how far the signal of another preimage may be
 APART = 1e-6  # of 1 + |z|: how far another latent is at least
@@ -24,6 +29,7 @@ _FAR = 1e-3  # of 1 + |z|: of latents found from elsewhere, at least
 _FAIR = 1e-2  # of the distance times the smallest singular value: what the signals of two latents may differ by at most
 _TRIED = 64  # directions in a null space, before a linear program says which
 _STEPS = 60
+_TOUCHES = 1e-12  # of 1 + |z|: a unit this near to its kink is at it
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +66,35 @@ class Room:
             return None
         return self.z + self.null @ far / 2
 
+    def dimension(self) -> int:
+        """Of the polyhedron: that of t, less the rows that are 0 at t = 0 and at all of its points."""
+        k = self.null.shape[1]
+        size = self.rows.norm(dim=1)
+        rows = self.rows[self.room <= _TOUCHES * size * (1 + self.z.norm())]
+        if not k or not len(rows):
+            return k
+        rows = rows / rows.norm(dim=1, keepdim=True)
+        # in the cone of these rows one point is below 0 in all of them that can be: maximise sum s, rows t + s <= 0, s <= 1
+        n = len(rows)
+        A = np.hstack([rows.cpu().numpy(), np.eye(n)])
+        limits = [(None, None)] * k + [(0.0, 1.0)] * n
+        found = _linprog(np.append(np.zeros(k), -np.ones(n)), A, np.zeros(n), limits)
+        if found is None:
+            return k
+        still = rows[torch.from_numpy(found[k:] < 0.5).to(rows.device)]
+        return k - (int(torch.linalg.matrix_rank(still)) if len(still) else 0)
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of each coordinate of z + N t, `(n0,)` each."""
+        low, high = self.z.clone(), self.z.clone()
+        if self.null.shape[1]:
+            programs = Programs(self.rows, self.room)
+            for j in (self.null.norm(dim=1) > 1e-12).nonzero()[:, 0].tolist():
+                cost = self.null[j]
+                low[j] += programs.least(cost)
+                high[j] -= programs.least(-cost)
+        return low, high
+
     def _by_program(self) -> Tensor | None:
         """The vertex farthest from 0 among those that maximise +-t_j within a unit cube, `(k,)`."""
         best = None
@@ -75,15 +110,52 @@ class Room:
         return best
 
 
-def solve_program(cost: np.ndarray, rows: Tensor, room: Tensor, cube: float | None) -> Tensor | None:
+def solve_program(cost: np.ndarray, rows: Tensor, room: Tensor, cube: float) -> Tensor | None:
     """t that minimises cost't with rows t <= room, |t_j| <= cube; None where none is found."""
-    from scipy.optimize import linprog  # late: importing the package loads torch and little else
-
     size = rows.norm(dim=1).clamp(min=1e-300)
     A, b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
-    limits = (None, None) if cube is None else (-cube, cube)
-    found = linprog(cost, A_ub=A, b_ub=b, bounds=limits, method="highs")
-    return None if found.x is None else torch.from_numpy(found.x).to(rows)
+    found = _linprog(cost, A, b, [(-cube, cube)] * len(cost))
+    return None if found is None else torch.from_numpy(found).to(rows)
+
+
+def _linprog(
+    cost: np.ndarray, A: np.ndarray, b: np.ndarray, limits: Sequence[tuple[float | None, float | None]]
+) -> np.ndarray | None:
+    from scipy.optimize import linprog  # late: importing the package loads torch and little else
+
+    return linprog(cost, A_ub=A, b_ub=b, bounds=limits, method="highs").x
+
+
+class Programs:
+    """Linear programs over one polyhedron {t : rows t <= room}, each begun where the last one ended."""
+
+    def __init__(self, rows: Tensor, room: Tensor):
+        import highspy  # late: importing the package loads torch and little else
+
+        size = rows.norm(dim=1).clamp(min=1e-300)
+        A, b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
+        m, k = A.shape
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = k, m
+        lp.col_cost_ = np.zeros(k)
+        lp.col_lower_, lp.col_upper_ = np.full(k, -highspy.kHighsInf), np.full(k, highspy.kHighsInf)
+        lp.row_lower_, lp.row_upper_ = np.full(m, -highspy.kHighsInf), b
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_ = np.arange(0, m * k + 1, k)
+        lp.a_matrix_.index_ = np.tile(np.arange(k), m)
+        lp.a_matrix_.value_ = A.ravel()
+        self._optimal = highspy.HighsModelStatus.kOptimal
+        self._solver = highspy.Highs()
+        self._solver.setOptionValue("output_flag", False)
+        self._solver.passModel(lp)
+
+    def least(self, cost: Tensor) -> float:
+        """The least cost't, `(k,)`; -inf where there is none, also where none was found."""
+        self._solver.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost.cpu().double().numpy())
+        self._solver.run()
+        if self._solver.getModelStatus() != self._optimal:
+            return -np.inf
+        return float(self._solver.getInfo().objective_function_value)
 
 
 def room_of(task: Task, z: Tensor, sides: tuple[Tensor, Tensor] | None) -> list[Room]:
@@ -169,3 +241,71 @@ def _verified(task: Task, z: Tensor, other: Tensor, apart: float) -> Tensor:
     good = same_signal(task, z, torch.nan_to_num(other)) <= SAME
     good = good & (lengths(other - z) >= apart * (1 + lengths(z)))
     return torch.where(good[:, None], other, torch.nan)
+
+
+# --- the set of preimages around a latent ---------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PreimageSet(Batch):
+    """The latents on the piece of each z, in a box, that give what z gives: a polytope, of N latents.
+
+    z: `(N, n0)`. dimension: of the polytope, `(N,)`: that of the null space of A J, less what units at 0 take away; 0 is z
+    alone. low, high: `(N, n0)`, latent units: every preimage of the piece lies between them, and each end is reached. rank:
+    of A J, `(N,)`. null: of each latent orthonormal columns `(n0, n0 - rank)`, along which the preimages lie. box: what was
+    cut with, lowest and highest, `(n0,)` each.
+    """
+
+    z: Tensor = per_signal()
+    dimension: Tensor = per_signal()
+    low: Tensor = per_signal()
+    high: Tensor = per_signal()
+    rank: Tensor = per_signal()
+    null: tuple[Tensor, ...] = per_signal()
+    box: tuple[Tensor, Tensor] = shared()
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    @property
+    def width(self) -> Tensor:
+        """high - low, `(N, n0)`, latent units: what is not known of each coordinate."""
+        return self.high - self.low
+
+    def __repr__(self) -> str:
+        return (
+            f"PreimageSet of {len(self)} latents: dimension {int(self.dimension.min())} to {int(self.dimension.max())}, "
+            f"median of the widest coordinate {float(self.width.amax(1).median()):.2g}"
+        )
+
+
+@undisturbed
+def preimage_set(
+    generator: AbstractGenerator, z: Tensor | np.ndarray, *, measurement: object = None, box: object = None
+) -> PreimageSet:
+    """What else gives the signal of each latent, as far as its piece goes: a polytope, its dimension and an outer box.
+
+    generator: a chain of layers. z: `(N, n0)` or `(n0,)`, in the box. measurement: as in `invert`, a linear one. box: as in
+    `prove`, None for |z_j| <= 3 n0^(1/2). Two linear programs for each coordinate that is not determined. Computes in
+    float64. Raises TypeError or ValueError for what does not fit.
+    """
+    chain = read_chain(generator)
+    z = read_latents(z, chain).double()
+    task = before_output_of(task_of(chain, z, measurement))
+    sides = box_sides(box, task, chain.latent_dim)
+    if bool(((z < sides[0]) | (z > sides[1])).any()):
+        raise ValueError(f"expected latents in the box, got one of {float(z.abs().max()):.3g}; pass a box that holds it")
+    rooms = [room for block in task.blocks() for room in room_of(task.take(block), z[block], sides)]
+    ends = [room.ends() for room in rooms]
+    dimension = torch.tensor([room.dimension() for room in rooms])
+    rank = torch.tensor([chain.latent_dim - room.null.shape[1] for room in rooms])
+    low, high = (torch.stack(side) for side in zip(*ends, strict=True))
+    return PreimageSet(z, dimension, low, high, rank, tuple(room.null for room in rooms), sides)
+
+
+def before_output_of(task: Task) -> Task:
+    """The task read before a curved output that can be undone entry by entry: what it makes different is different there."""
+    phi = task.generator.output
+    if phi.curved and phi.invertible and phi.monotone and task.measurement.pixelwise:
+        return replace(task, generator=task.generator.with_output("identity"))
+    return task

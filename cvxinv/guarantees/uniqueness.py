@@ -10,7 +10,7 @@ Asked in this order, each only of what the ones before left open:
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from ..surroundings import undisturbed
 from .layered import MOST_COLUMNS, MOST_DUAL, Traced, left_inverse, nonnegative_step, trace
 from .local import LocalGeometry, geometry
 from .one_certificate import one_certificate
-from .preimages import along_the_piece, from_elsewhere
+from .preimages import along_the_piece, before_output_of, from_elsewhere
 
 UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not_unique", "undecided"
 UNIQUENESS_STATUSES = (UNIQUE, NOT_UNIQUE, UNDECIDED)
@@ -158,7 +158,7 @@ def uniqueness(
     part = known.nonzero()[:, 0]
     if len(part):
         its, at = task.take(part), found[part]
-        its = before(its)
+        its = before_output_of(its)
         near = geometry(its, at)
         answer.local(part, near)
         _move(answer, its, at, near, part, asked.sides, seed)
@@ -168,15 +168,6 @@ def uniqueness(
         if time_limit > 0:
             _ask_engine(answer, task, found, asked, near.determined, part, time_limit)
     return answer.done(asked.sides, time.perf_counter() - began, most)
-
-
-def before(task: Task) -> Task:
-    """The task read before a curved output that can be undone entry by entry: what it makes different is different there."""
-    phi = task.generator.output
-    if phi.curved and phi.invertible and phi.monotone and task.measurement.pixelwise:
-        generator = task.generator.with_output("identity")
-        return replace(task, generator=generator)
-    return task
 
 
 def _read_tol(tol: object) -> float:
