@@ -54,8 +54,9 @@ class LayerInjectivity:
         where += ", x >= 0" if self.nonnegative else ""
         stable = ""
         if self.status == INJECTIVE:
-            proved = f"at least {self.lower:.2g} (proved)" if self.lower == self.lower else "not bounded from below"
-            stable = f"; |F(x) - F(x')| / |x - x'| is {proved}, at most {self.upper:.2g}"
+            ends = [f"at least {self.lower:.2g} (proved)"] if self.lower == self.lower else []
+            ends += [f"at most {self.upper:.2g}"] if self.upper == self.upper else []
+            stable = f"; |F(x) - F(x')| / |x - x'| is {', '.join(ends)}" if ends else ""
         return f"layers[{self.index}] on {where}: {self.status.replace('_', ' ')}, {self.how}{stable}"
 
 

@@ -26,7 +26,8 @@ from torch import Tensor
 from ..exact.network import Network
 from .layered import CONDITION, Traced
 
-_ITERATIONS = 12
+_ITERATIONS = 30
+_STALLED = 1e-4  # of the sum of squares: what a step lowers it by at least
 _SURE = 1e-6  # of |p|: what every c_j'p is at least
 _WENDEL = 2.2  # units over free rows, above which nothing is tried
 _MOST_UNITS = 2500
@@ -91,14 +92,15 @@ def _columns(network: Network, u: Sequence[Tensor], M: Tensor) -> tuple[Tensor, 
 
 def _inside(c: Tensor) -> Tensor | None:
     """p with c p > 0, every entry; None where none is found. c: `(units, k)`."""
-    p = c.new_zeros(c.shape[1])
+    p, before = c.new_zeros(c.shape[1]), torch.inf
     for _ in range(_ITERATIONS):
         value = c @ p
         if bool((value > _SURE * p.norm()).all()) and bool(p.any()):
             return p
-        active = c[value < 1]
-        if not len(active):
+        now, active = float((1 - value).clamp(min=0).square().sum()), c[value < 1]
+        if not len(active) or now > before * (1 - _STALLED):
             return None
+        before = now
         step = _newton(active) - p
         p = p + _line(c, value, step) * step
     return None
