@@ -5,9 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import cvxinv as ci
+from cvxinv.exact.network import as_network
+from cvxinv.guarantees.layered import nonnegative_step
+from cvxinv.guarantees.one_certificate import unit_columns
 
 
 def chain(*layers: tuple[Tensor, Tensor, ci.AbstractActivation]) -> ci.Generator:
@@ -60,10 +64,12 @@ def test_wide_random_nets_are_proved_and_narrow_ones_refuted(slope: float):
 def test_no_unique_verdict_is_contradicted_by_a_search():
     """Small nets of every kind, hundreds of latents: from 20 starts no other latent gives a signal that is called unique."""
     proved = 0
-    for seed in range(9):
-        G = random_net(seed, ((2, 5, 9), (2, 4, 5, 8), (3, 8, 8))[seed % 3], (0.0, 0.0, 0.3)[seed // 3], bias=seed % 2)
+    by = set()
+    for seed in range(12):
+        sizes = ((2, 5, 9), (2, 4, 5, 8), (2, 10, 6), (2, 8, 7))[seed % 4]
+        G = random_net(seed, sizes, (0.0, 0.0, 0.3)[seed // 4], bias=seed % 2)
         z = G.sample_latent(6, torch.Generator().manual_seed(seed)).double()
-        found = ci.uniqueness(G, G(z), z, starts=2, time_limit=0.2)
+        found = ci.uniqueness(G, G(z), z, starts=2, time_limit=0.5)
         for i in (found.status == "unique").nonzero()[0]:
             starts = 3 * torch.randn(20, G.latent_dim, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
             starts = starts.clamp(*found.box)
@@ -72,9 +78,10 @@ def test_no_unique_verdict_is_contradicted_by_a_search():
             ).z
             same = (misfits(G, z[i : i + 1].expand(20, -1), end) < 1e-12) & ((end - z[i]).norm(dim=1) > 1e-4)
             same &= (end.abs() <= found.box[1]).all(1) | bool(found.everywhere[i])
+            by.add(str(found.how[i]))
             assert not same.any(), f"net {seed}, signal {i}: {end[same][0]} gives the same as {z[i]}"
             proved += 1
-    assert proved > 20
+    assert proved > 30 and by == {"layers", "engine"}
 
 
 def test_a_dead_unit_and_a_unit_at_zero_are_no_traps():
@@ -236,3 +243,54 @@ def test_out_of_range_agrees_with_many_starts():
     below, above = ci.out_of_range(G, y, 0.97 * best), ci.out_of_range(G, y, 1.01 * best)
     assert below.proved.all() and (below.bound > below.eps).all() and (below.bound <= best * (1 + 1e-9)).all()
     assert above.status.tolist() == ["within"] * 3
+
+
+# --- what the proofs rest on ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_signals_differ_by_the_piece_and_by_what_units_do_in_their_other_phase(slope: float):
+    """A (G(z') - G(z)) = J (z' - z) + sum C w, w >= 0 computed from the units of z' and z, for latents far apart."""
+    G = random_net(5, (4, 9, 11, 13), slope)
+    network = as_network(G)
+    z = G.sample_latent(20, torch.Generator().manual_seed(0)).double()
+    others = 3 * torch.randn(20, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for at, to in zip(z, others, strict=True):
+        u, v = G.preactivations(at)[:2], G.preactivations(to)[:2]
+        built = unit_columns(network, u, network.last)
+        assert built is not None
+        J, C = built
+        w = [torch.where(a > 0, (-b).clamp(min=0), b.clamp(min=0)) for a, b in zip(u, v, strict=True)]
+        assert torch.allclose(G(to) - G(at), J @ (to - at) + C @ torch.cat(w[::-1]), atol=1e-12)
+
+
+def test_vectors_that_are_nonnegative_stay_within_what_the_step_says():
+    """A x = A x0 + B r with x >= 0: ends of coordinates by linear programs, for random r, beside the lengths of T's rows."""
+    tried = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        A = rng.standard_normal((8, 11))
+        B = 0.01 * A @ np.abs(rng.standard_normal((11, 3)))
+        x = np.abs(rng.standard_normal(11)) * (np.arange(11) < 3)
+        T = nonnegative_step(torch.from_numpy(A), torch.from_numpy(B), torch.from_numpy(x > 0))
+        if T is None:
+            continue
+        reach = T.norm(dim=1).numpy()
+        for _ in range(2):
+            r = np.abs(rng.standard_normal(3))
+            goal = A @ x + B @ (r / np.linalg.norm(r))
+            for j in range(11):
+                for sign in (1.0, -1.0):
+                    end = linprog(sign * np.eye(11)[j], A_eq=A, b_eq=goal, bounds=(0, None))
+                    if end.status == 0:
+                        assert np.abs(end.x - x)[j] <= reach[j] * (1 + 1e-9) + 1e-9
+                        tried += 1
+    assert tried > 80
+
+
+def test_a_layer_wider_than_the_signal_is_proved_by_a_certificate():
+    """44 units for 40 rows: no layer has full column rank, and all the same z is the only one."""
+    G = random_net(0, (5, 44, 40))
+    z = G.sample_latent(12, torch.Generator().manual_seed(0)).double()
+    found = ci.uniqueness(G, G(z), z, time_limit=0)
+    assert (found.how == "layers").sum() >= 10 and (found.status[found.everywhere.numpy()] == "unique").all()

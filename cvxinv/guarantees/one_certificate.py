@@ -38,7 +38,7 @@ def one_certificate(network: Network, z: Tensor, u: Sequence[Tensor], M: Tensor,
 
     M: `(k, n_H)`, rows of what is seen of the last hidden layer; |M (x' - x)| <= reach for every latent z' in question.
     """
-    built = _columns(network, u, M)
+    built = unit_columns(network, u, M)
     if built is None:
         return None
     J, C = built
@@ -76,7 +76,7 @@ def undecided_within(network: Network, u: Sequence[Tensor], radius: float) -> li
     return out
 
 
-def _columns(network: Network, u: Sequence[Tensor], M: Tensor) -> tuple[Tensor, Tensor] | None:
+def unit_columns(network: Network, u: Sequence[Tensor], M: Tensor) -> tuple[Tensor, Tensor] | None:
     """J `(k, n0)` and C `(k, units)`, without units that never change; None where one that may leads nowhere."""
     back, parts = M, list[Tensor]()
     for W, s, values in zip(reversed(network.W), reversed(network.s), reversed(u), strict=True):
