@@ -238,11 +238,11 @@ def test_what_is_out_of_range_is_proved_and_what_is_within_is_shown():
 def test_out_of_range_agrees_with_many_starts():
     G = random_net(1, (3, 10, 14))
     draw = torch.Generator().manual_seed(5)
-    y = G(G.sample_latent(3, draw).double()) + 0.3 * torch.randn(3, 14, generator=draw, dtype=torch.float64)
-    best = ci.invert(G, y, "levenberg_marquardt", restarts=20, on_fail="ignore").verdict.misfit
+    y = G(G.sample_latent(2, draw).double()) + 0.3 * torch.randn(2, 14, generator=draw, dtype=torch.float64)
+    best = ci.invert(G, y, "levenberg_marquardt", restarts=10, on_fail="ignore").verdict.misfit
     below, above = ci.out_of_range(G, y, 0.97 * best), ci.out_of_range(G, y, 1.01 * best)
     assert below.proved.all() and (below.bound > below.eps).all() and (below.bound <= best * (1 + 1e-9)).all()
-    assert above.status.tolist() == ["within"] * 3
+    assert above.status.tolist() == ["within"] * 2
 
 
 # --- what the proofs rest on ------------------------------------------------------------------------

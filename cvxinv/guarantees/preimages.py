@@ -127,35 +127,17 @@ def _linprog(
 
 
 class Programs:
-    """Linear programs over one polyhedron {t : rows t <= room}, each begun where the last one ended."""
+    """Linear programs over one polyhedron {t : rows t <= room}."""
 
     def __init__(self, rows: Tensor, room: Tensor):
-        import highspy  # late: importing the package loads torch and little else
-
         size = rows.norm(dim=1).clamp(min=1e-300)
-        A, b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
-        m, k = A.shape
-        lp = highspy.HighsLp()
-        lp.num_col_, lp.num_row_ = k, m
-        lp.col_cost_ = np.zeros(k)
-        lp.col_lower_, lp.col_upper_ = np.full(k, -highspy.kHighsInf), np.full(k, highspy.kHighsInf)
-        lp.row_lower_, lp.row_upper_ = np.full(m, -highspy.kHighsInf), b
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.arange(0, m * k + 1, k)
-        lp.a_matrix_.index_ = np.tile(np.arange(k), m)
-        lp.a_matrix_.value_ = A.ravel()
-        self._optimal = highspy.HighsModelStatus.kOptimal
-        self._solver = highspy.Highs()
-        self._solver.setOptionValue("output_flag", False)
-        self._solver.passModel(lp)
+        self._A, self._b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
 
     def least(self, cost: Tensor) -> float:
         """The least cost't, `(k,)`; -inf where there is none, also where none was found."""
-        self._solver.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost.cpu().double().numpy())
-        self._solver.run()
-        if self._solver.getModelStatus() != self._optimal:
-            return -np.inf
-        return float(self._solver.getInfo().objective_function_value)
+        c = cost.cpu().numpy()
+        found = _linprog(c, self._A, self._b, [(None, None)] * len(c))
+        return -np.inf if found is None else float(c @ found)
 
 
 def room_of(task: Task, z: Tensor, sides: tuple[Tensor, Tensor] | None) -> list[Room]:
