@@ -150,7 +150,7 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, rate:
 
 _HEADER = (
     "generator", "noise", "z by MAP", "by the fit", "MAP against the fit", "by Adam", "worse than Adam", "better",
-    "largest excess", "MAP", "Adam", "ratio",
+    "largest excess", "MAP", "Adam", "ratio", "commit",
 )  # fmt: skip
 
 
@@ -162,6 +162,7 @@ def table(results: dict) -> Table:
             *key.split("; "), f"{z['MAP']:.3g}", f"{z['fit']:.3g}", _against(row), f"{z['Adam']:.3g}",
             f"{row['worse']} of {row['signals']}", str(row["better"]), f"{max(row['excess'], 0.0):.0e}",
             f"{ms['MAP']:.1f} ms", f"{ms['Adam']:.0f} ms", f"{row['ratio']:.1f}",
+            row.get("commit", ""),
         ))  # fmt: skip
     return found
 
