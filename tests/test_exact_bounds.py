@@ -22,6 +22,7 @@ import scripts
 import small_nets
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 import cvxinv as ci
 from cvxinv.inversion.steps.newton import descend
@@ -280,11 +281,15 @@ def look_at_excess(found: Found, kind: str, s: Scene, rel, w: Tensor, excess) ->
     found.note("reach", d.abs() <= excess.reach[:, None] + TOL * (1 + w.abs()), s.better[..., None])
     some = s.better & (excess.D >= 0)[:, None]
     dice = small_nets.Dice(len(kind))
-    F = torch.cat([s.E.contraction.functionals(rel), dice.normal(*rel.vl.shape, 2)], 2)
-    value = w @ F
-    size = 1 + torch.einsum("nvm,nv->nm", F.abs(), excess.v.abs() + excess.reach)[:, None]
+    N, V = rel.vl.shape
+    F = torch.cat([torch.eye(V).double().expand(N, V, V), dice.normal(N, V, 2)], 2)
+    combined = [*(x.Pu for x in rel.levels), dice.normal(N, 2, V)]
+    every = torch.cat([F, *(C.mT if C.shape[2] == V else pad(C.mT, (0, 0, 0, V - C.shape[2])) for C in combined)], 2)
+    value = w @ every
+    size = 1 + torch.einsum("nvm,nv->nm", every.abs(), excess.v.abs() + excess.reach)[:, None]
     for theta in (1.0, 4.0, 64.0):
-        below, above = s.E.bounding.bound_functionals(rel, excess, F, theta)
+        weights = s.E.bounding.weighed(rel, excess, theta)
+        below, above = s.E.bounding.bound_functionals(rel, excess, F, weights, combined)
         below, above = below.nan_to_num(nan=-torch.inf)[:, None], above.nan_to_num(nan=torch.inf)[:, None]
         found.note("contraction", (value >= below - TOL * size) & (value <= above + TOL * size), some[..., None])
     look_at_nodes(found, "contracted", s, s.E.contraction.contract(rel, excess))
@@ -294,7 +299,7 @@ def look_at_tightening(found: Found, s: Scene, rel, w: Tensor) -> None:
     T, dice = s.E.tightening, small_nets.Dice(7)
     solved = s.E.bounding.corrected(rel, s.level, s.E.bounding.solve_relaxed(rel, s.level, 1e-8 * s.level + 1e-20))
     some = s.better & (solved.D >= 0)[:, None]
-    C = T._undecided_functionals(rel, 0)
+    C = T._undecided_functionals(rel)
     C = torch.cat([C, dice.normal(*rel.vl.shape, 2)], 2)
     width = 0.1 + dice.uniform(*C.shape[::2])
     value, ball = w @ C, (s.level - rel.e).clamp(min=0)
@@ -432,8 +437,13 @@ BOUNDS = [
     ("bounding", "v taken to be in its range", "torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())", "rel.vu - rel.vl"),
     ("bounding", "8 k for 4 k", "alpha2 / (4 * kappa)", "alpha2 / (8 * kappa)"),
     ("bounding", "4 k lam for 2 k lam", "2 * kappa[:, None] * lam", "4 * kappa[:, None] * lam"),
-    ("bounding", "the offset dropped", "middle, off = value - offset", "middle, off = value"),
-    ("bounding", "the residual dropped", "loss + rounding", "rounding"),
+    ("bounding", "the offset dropped", "times(found.v, F) - times(t, Z)", "times(found.v, F)"),
+    ("bounding", "the residual dropped", "times(found.reach, rest.abs())", "0 * times(found.reach, rest.abs())"),
+    ("bounding", "the residual of combinations dropped", "2 * (C.abs() @ size", "0 * (C.abs() @ size"),
+    ("bounding", "combinations shorter", "((G[:, :, its] @ C.mT) ** 2)", "0.5 * ((G[:, :, its] @ C.mT) ** 2)"),
+    ("bounding", "the middle of combinations", "(C @ middle[:, its", "(C.abs() @ middle[:, its"),
+    ("bounding", "multipliers of combinations forgotten", "(Z[:, :, : C.shape[2]] @", "(0 * Z[:, :, : C.shape[2]] @"),
+    ("bounding", "rows that count left out", "> 2 * low[part]", "> 50 * low[part]"),
     ("bounding", "rooms halved", "torch.minimum(rel.most, D[:, None] /", "torch.minimum(0.5 * rel.most, D[:, None] /"),
     ("bounding", "rooms by multipliers halved", "D[:, None] / (2 * found.lam)", "D[:, None] / (4 * found.lam)"),
     ("bounding", "sides exchanged", "enumerate((-Z - limit, Z - limit))", "enumerate((Z - limit, -Z - limit))"),
@@ -464,6 +474,8 @@ BOUNDS = [
     ("tightening", "the misfit's pull forgotten", "k = C + pulled", "k = C"),
     ("tightening", "the wrong limit of decided units", "times(dh - pd, e2)", "times(dl - pd, e2)"),
     ("tightening", "what nobody can fit counted twice", "(level - rel.e)", "(level - 3 * rel.e)"),
+    ("tightening", "the other side's sign", "_spread(rel, -low[:, M:]", "_spread(rel, low[:, M:]"),
+    ("tightening", "functionals without their sign", "expand(-1, rel.V, -1)) * sign[:, None]", "expand(-1, rel.V, -1))"),
     ("network", "leaky units without a slope", "return float(slopes[0])", "return 0.0"),
     ("search", "one child only", "children.append(child)", "children += [child] * (side == 0)"),
     ("search", "units on from above 0", "a[rows[unit], at[unit]] = 0.0", "a[rows[unit], at[unit]] = 0.1"),

@@ -190,16 +190,16 @@ def test_an_interrupt_in_the_middle_of_a_step_loses_that_step_alone(monkeypatch:
     G = net()
     z, y = noisy(G, 2)
     whole = ci.prove(G, y, z, gap=1e-3, batch=1)
-    visit, count = Search.visit, [0]
+    round_, count = Search.round, [0]
 
-    def cut(search: Search, nodes: object) -> object:
+    def cut(search: Search, *told: object, **options: object) -> object:
         count[0] += 1
         if count[0] == 3:
             search.f.zero_()  # what half a step may leave
             raise KeyboardInterrupt
-        return visit(search, nodes)
+        return round_(search, *told, **options)
 
-    monkeypatch.setattr(Search, "visit", cut)
+    monkeypatch.setattr(Search, "round", cut)
     proof = ci.prove(G, y, z, gap=1e-3, batch=1)
     assert proof.stopped == INTERRUPTED and (proof.misfit > 0).all()
     assert (proof.bound <= whole.misfit).all() and not proof.proved.all()

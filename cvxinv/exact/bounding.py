@@ -19,6 +19,7 @@ as alpha |J d| <= alpha^2 / (4 k) + k |J d|^2 and Z_i t_i <= (Z_i - 2 k lam_i)_+
 far w_j can be from v_j, which may lie outside its range. Rounding is added to D and to every bound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,13 +87,26 @@ def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
     mu = ((r**2).sum(1) / count * 0.1).clamp(min=_TINY)
     lam = torch.where(rel.active, mu[:, None] / tau, 0.0)
     tau = torch.where(rel.active, tau, 1.0)
-    best = excess(rel, level, v, lam)
+    best, v_best, lam_best = torch.full_like(level, torch.inf), v, lam
+    fine = 1e-13 * (rel.q**2).sum(1)  # where rounding may be as large
     done = torch.zeros(N, dtype=torch.bool, device=v.device)
-    for _ in range(_ITERATIONS):
-        r = (rel.J @ v[..., None])[..., 0] - rel.q
+    for k in range(_ITERATIONS + 1):
+        r, t = (rel.J @ v[..., None])[..., 0] - rel.q, rel.slack(v)
         rd = (rel.J.mT @ r[..., None])[..., 0] - rel.pull(lam)
-        rp = torch.where(rel.active, rel.slack(v) - tau, 0.0)
-        mu = (lam * tau).sum(1) / count
+        work = (lam * tau).sum(1)
+        # D but for rounding
+        slope = (-rd * (torch.where(rd > 0, rel.vl, rel.vu) - v)).sum(1)
+        D = level - rel.e - (r**2).sum(1) + 2 * (lam * t).sum(1) + 2 * slope
+        unclear = fine > D
+        if bool((unclear & ~done).any()):
+            D = torch.where(unclear, excess(rel, level, v, lam).D, D)
+        better = (D < best)[:, None]
+        best, v_best, lam_best = torch.fmin(D, best), torch.where(better, v, v_best), torch.where(better, lam, lam_best)
+        done = done | (best < 0) | (work < gap)
+        if k == _ITERATIONS or bool(done.all()):
+            break
+        rp = torch.where(rel.active, t - tau, 0.0)
+        mu = work / count
         w = lam / tau
         L = factor(rel.gram(w), rel)
         # predictor
@@ -112,13 +126,7 @@ def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
         done = done | ~good
         ap, ad = (torch.where(move & good, x.clamp(max=1.0), 0.0)[:, None] for x in (ap, ad))
         v, tau, lam = (torch.where(x != 0, y + x * d, y) for x, y, d in ((ap, v, dv), (ap, tau, dtau), (ad, lam, dlam)))
-        now = excess(rel, level, v, lam)
-        better = now.D < best.D
-        best.put(better, now.take(better))
-        done = done | (best.D < 0) | ((lam * tau).sum(1) < gap)
-        if done.all():
-            break
-    return best
+    return excess(rel, level, v_best, lam_best)
 
 
 def least_squares(rel: Relaxation, level: Tensor) -> Excess:
@@ -191,59 +199,71 @@ def _solved(L: Tensor, b: Tensor) -> Tensor:
     return torch.cholesky_solve(b[..., None], L)[..., 0]
 
 
-def bound_functionals(rel: Relaxation, found: Excess, F: Tensor, theta: float) -> tuple[Tensor, Tensor]:
-    """Lower and upper limits `(N, M)` of F'w for all better w; F `(N, V, M)`. D must be >= 0."""
-    D = found.D.clamp(min=_TINY)
-    om = theta * found.lam**2 / D[:, None]
-    H = rel.gram(om)
-    L = factor(H, rel)
+def weighed(rel: Relaxation, found: Excess, theta: float) -> tuple[Tensor, Tensor]:
+    """om `(N, K)` and factors of H for a theta: see the module."""
+    om = theta * found.lam**2 / found.D.clamp(min=_TINY)[:, None]
+    return om, factor(rel.gram(om), rel)
+
+
+def bound_functionals(
+    rel: Relaxation, found: Excess, F: Tensor, weights: tuple[Tensor, Tensor], combined: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper limits `(N, M)` of F'w for all better w; F `(N, V, B)`. D must be >= 0.
+
+    combined: C `(N, U, c)`, whose functionals C F[:, :, :c]' follow, M = B + sum of U. Theirs are the same combinations of J
+    Y and Z, so that their rest and rounding are at most those of F's, as |C| adds them up.
+    """
+    D, (om, L) = found.D.clamp(min=_TINY), weights
     Y = torch.cholesky_solve(F, L)
-    JY, bare = rel.J @ Y, not bool(found.lam.any())
-    Z = Y.new_zeros(Y.shape[0], 0, Y.shape[2]) if bare else om[..., None] * rel.rows(Y)  # (N, K, M)
-    rest = F - rel.J.mT @ JY
+    G, bare = rel.J @ Y, not bool(found.lam.any())
+    Z = Y.new_zeros(Y.shape[0], 0, Y.shape[2]) if bare else om[..., None] * rel.rows(Y)  # (N, K, B)
+    rest = F - rel.J.mT @ G
     rest = rest if bare else rest - rel.pull_many(Z)
-    loss = times(found.reach, rest.abs())
-    alpha2 = (JY**2).sum(1)
-    alpha = alpha2.sqrt()
+    alpha2 = (G**2).sum(1)
     t, sizes = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, found.sizes + rel.most)
-    value, offset = times(found.v, F), times(t, Z)
-    room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
+    middle, off = times(found.v, F) - times(t, Z), times(found.reach, rest.abs())
     lengths = (torch.diagonal(rel.JJ, dim1=1, dim2=2) + rel.row_squares).sqrt()  # of J's and A's columns
-    rounding = ROUNDING * (
+    off = off + ROUNDING * (
         times(found.v.abs() + found.reach, F.abs())
         + times(sizes, Z.abs())
-        + (lengths * found.reach).sum(1, keepdim=True) * (alpha + (Z**2).sum(1).sqrt())
+        + (lengths * found.reach).sum(1, keepdim=True) * (alpha2.sqrt() + (Z**2).sum(1).sqrt())
     )
+    size = off + 0.0
+    for C in combined:
+        its = slice(0, C.shape[2])
+        alpha2 = torch.cat([alpha2, ((G[:, :, its] @ C.mT) ** 2).sum(1)], 1)
+        middle = torch.cat([middle, (C @ middle[:, its, None])[..., 0]], 1)
+        off = torch.cat([off, 2 * (C.abs() @ size[:, its, None])[..., 0]], 1)
+    alpha = alpha2.sqrt()
     if bare:  # the least over k of k D + alpha^2 / (4 k)
         down = up = alpha * D.sqrt()[:, None]
     else:
+        Z = torch.cat([Z, *(Z[:, :, : C.shape[2]] @ C.mT for C in combined)], 2)
+        room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
         down, up = _brackets(Z, alpha, alpha2, D, found.lam, room)
-    middle, off = value - offset, loss + rounding
     return middle - down - off, middle + up + off
 
 
 def _brackets(Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
     """The least of the bracket over five k, for -F and for F, `(N, M)` each, without rounding and residuals.
 
-    No k is below alpha / (2 D^(1/2)): rows with |Z_i| below 2 k lam_i there for every functional add nothing, and are
-    left out.
+    No k is below alpha / (2 D^(1/2)): rows with |Z_i| below 2 k lam_i there add nothing, and are left out.
     """
     low = (alpha / (2 * D.sqrt())[:, None]).clamp(min=_TINY)
-    counts = torch.zeros_like(lam, dtype=torch.bool)
+    (N, K, M), down, up = Z.shape, torch.empty_like(alpha), torch.empty_like(alpha)
     # in pieces that stay in a processor's cache
-    size = Z.shape[2] if Z.is_cuda else max(16, _CACHE // (8 * max(1, Z.shape[1])))
-    pieces = [slice(k, k + size) for k in range(0, Z.shape[2], size)]
-    for piece in pieces:
-        counts |= (Z[:, :, piece].abs() > 2 * low[:, None, piece] * lam[..., None]).any(2)
-    down, up = torch.empty_like(alpha), torch.empty_like(alpha)
-    for here in [slice(None)] if Z.is_cuda else [slice(n, n + 1) for n in range(len(Z))]:
-        rows = slice(None) if Z.is_cuda else counts[here][0].nonzero()[:, 0]
-        lam_n, room_n = lam[here][:, rows, None], room[here][:, None, rows]
-        for piece in pieces:
-            part = Z[here, :, piece][:, rows]
-            down[here, piece], up[here, piece] = _least(
-                part, low[here, piece], alpha2[here, piece], D[here, None], lam_n, room_n
-            )
+    most = N * K * M if Z.is_cuda else _CACHE // 8
+    width = min(M, max(16, most // max(1, K)))
+    nodes = max(1, most // max(1, K * width))
+    for n in range(0, N, nodes):
+        its = slice(n, n + nodes)
+        for m in range(0, M, width):
+            part = its, slice(m, m + width)
+            Z_, lam_, room_ = Z[its, :, m : m + width], lam[its, :, None], room[its, None]
+            if not Z.is_cuda:
+                counts = (Z_.abs() > 2 * low[part][:, None] * lam_).any(2).any(0).nonzero()[:, 0]
+                Z_, lam_, room_ = Z_[:, counts], lam_[:, counts], room_[:, :, counts]
+            down[part], up[part] = _least(Z_, low[part], alpha2[part], D[its, None], lam_, room_)
     return down, up
 
 

@@ -76,9 +76,10 @@ def prove(
     time does not count; brought into the box, where the best one is sought. gap: of the squared misfit, in (0, 1). box:
     None for |z_j| <= 3 n0^(1/2) (or for that of the prior), one number for |z_j| <= it, or (lowest, highest), numbers or
     `(n0,)`; of it the part in the prior's.
-    time_limit: seconds of the search in this call, None for none; whatever is proved by then is the answer, and when an
-    interrupt (Ctrl-C) comes. batch: nodes at once. progress: a bar; None shows it on a terminal. callback: told a `Moment`
-    after each step; what returns True or raises StopIteration stops the search.
+    time_limit: seconds of the search in this call, None for none, after which a round that has begun is ended; whatever is
+    proved by then is the answer, and when an interrupt (Ctrl-C) comes. batch: nodes of a step, of which as many are worked
+    on together as fit into 32 MB, 400 MB on a card, or one that needs more. progress: a bar; None shows it on a terminal.
+    callback: told a `Moment` after each step; what returns True or raises StopIteration stops the search.
 
     checkpoint: a folder that keeps the open nodes while the search goes on, whole or not at all, and the proof in the end,
     as `Proof.save` writes it. resume: go on with the proof that the folder holds, if it is of the same question; its

@@ -11,14 +11,18 @@ Decided units are substituted (x = u or s u), so that layer l's pre-activations 
 columns of layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent of the node gives such a v.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .network import Network
 from .nodes import Nodes, Targets
+
+_DENSE = 40_000  # entries of A: up to so many it is a matrix, and few calls cost less than few products
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ class Relaxation:
     def __init__(self, network: Network, targets: Targets, nodes: Nodes, rows: "Rows | None" = None):
         self.nodes, n0 = nodes, nodes.low.shape[1]
         owner = nodes.owner
-        self.n0, self.levels = n0, list[Level]()
+        self.n0, self.levels, self._A = n0, list[Level](), None
         self._limits, self._targets = list[tuple[Tensor, Tensor, Tensor]](), targets
         vl, vu = [nodes.low], [nodes.high]
         const, active, most = [-nodes.low, nodes.high], [], [nodes.high - nodes.low] * 2
@@ -139,6 +143,8 @@ class Relaxation:
         self.full = [bool(x.there.all()) for x in self.levels]
         self.leaky = [bool((x.s != 0).any()) for x in self.levels]
         self.V = V
+        self.small = self.const.shape[1] * V <= _DENSE
+        self._A = self.rows(torch.eye(V).to(self.J).expand(len(self.J), V, V)) if self.small else None
 
     # products with the layers, which a generator that no matrices are kept of makes otherwise (`wide_relaxation`)
 
@@ -243,6 +249,8 @@ class Relaxation:
 
     def rows(self, Y: Tensor) -> Tensor:
         """A Y `(N, K, F)` of Y `(N, V, F)`; 0 in the padding."""
+        if self._A is not None:
+            return self._A @ Y
         out = torch.empty(Y.shape[0], self.active.shape[1], Y.shape[2], dtype=Y.dtype, device=Y.device)
         parts = torch.split(out, self.sizes, 1)
         c = Y[:, : self.n0]
@@ -268,6 +276,8 @@ class Relaxation:
 
     def pull_many(self, Z: Tensor, masked: bool = True) -> Tensor:
         """A'Z `(N, V, M)` of Z `(N, K, M)`; masked: leave out what Z says in the padding, where it may be no 0."""
+        if self._A is not None:
+            return self._A.mT @ Z
         parts = torch.split(Z * self.active[..., None] if masked else Z, self.sizes, 1)
         out = torch.zeros(len(Z), self.V, Z.shape[2], dtype=Z.dtype, device=Z.device)
         torch.sub(parts[0], parts[1], out=out[:, : self.n0])
@@ -284,6 +294,10 @@ class Relaxation:
 
     def gram(self, w: Tensor) -> Tensor:
         """J'J + A'diag(w)A `(N, V, V)`, 1 on the diagonal of the padding."""
+        if self._A is not None:
+            H = self.JJ + self._A.mT @ (w[..., None] * self._A)
+            torch.diagonal(H, dim1=1, dim2=2).add_(self.pad.to(H))
+            return H
         parts = torch.split(w * self.active, self.sizes, 1)
         H = self.JJ.clone()
         diagonal = torch.diagonal(H, dim1=1, dim2=2)
@@ -301,6 +315,14 @@ class Relaxation:
             diagonal[:, c : c + U] += own
         return H
 
+    def rounded(self) -> "Relaxation":
+        """One whose `rows` and `pull_many` are of float32 numbers: for iterations, of which any result serves."""
+        other = copy(self)
+        parts = [{f.name: getattr(x, f.name) for f in fields(x)} for x in self.levels]
+        other.levels = [Level(**{name: _single(value) for name, value in part.items()}) for part in parts]
+        other._A = None if self._A is None else self._A.float()
+        return other
+
     def lifted(self, c: Tensor) -> Tensor:
         """v `(N, V)` of latents c `(N, n0)` of the turned box, run through the true network."""
         v = torch.zeros(len(c), self.V, dtype=c.dtype, device=c.device)
@@ -309,6 +331,10 @@ class Relaxation:
             u = (x.Pu @ v[:, : x.start, None])[..., 0] + x.base
             v[:, x.start : x.start + x.at.shape[1]] = torch.maximum(u, x.s * u) * x.there
         return v
+
+
+def _single(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:

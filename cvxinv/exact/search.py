@@ -6,14 +6,14 @@ level for all nodes of its signal.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from .bounding import Excess, corrected, least_squares, solve_relaxed
-from .contraction import THETAS, contract
+from .bounding import corrected, least_squares, solve_relaxed
+from .contraction import BARE, contract, thetas_of
 from .log import Recorder
 from .network import Network
 from .nodes import Nodes, Targets, rows_through_box, through_box
@@ -21,11 +21,12 @@ from .relaxation import Relaxation, Rows
 from .tightening import tighten, tightened
 
 VISITS = 6  # rounds a visit
+LOOKS = 3  # bare ones before, of a signal's first node: as long as one decides a tenth of the units
+SLOW = 0.2  # of its room: where a round leaves more, the box is worked on
 SHRINKS = 0.6  # of its room: where a round leaves more, other ways are taken
 FEW = 40  # undecided units, below which branching is cheaper than tightening
-_BYTES = 400_000_000
+_BYTES, _CACHED = 400_000_000, 32_000_000  # of nodes at once: on a card, and where a cache is dear
 TRIES = 40  # visits of a signal without misfit, for the sake of its only latent
-_SMALL = 1e-5  # f / |y|^2 below which the last layer alone may decide much
 FINE = 1e-3  # gaps below keep every latent as good as the best known, so that uniqueness can be proved
 
 
@@ -75,6 +76,7 @@ class Search:
     tries = TRIES
     cut = 0.5  # where a coordinate is cut
     few = FEW  # undecided units from which limits are tightened by problems of their own
+    deadline: float = torch.inf
 
     def __post_init__(self) -> None:
         S = len(self.f)
@@ -121,26 +123,62 @@ class Search:
         return found
 
     def step(self, batch: int, deadline: float = torch.inf) -> None:
-        """Visit up to `batch` open nodes, the lowest bounds first, as shares of f."""
+        """Visit up to `batch` open nodes, the lowest bounds first, as shares of f: rounds, then their branches.
+
+        All go through a round before any goes through the next one, those of a size together. What is not looked at before
+        `deadline` (by `time.perf_counter`) stays open as it is.
+        """
         share = self.open.bound / self.f[self.open.owner].clamp(min=1e-300)
         order = torch.sort(share, stable=True).indices
         first, rest = order[:batch], order[batch:]
         chosen, self.open = self.open.take(first), self.open.take(rest)
-        chosen = chosen.take(torch.sort(chosen.undecided, stable=True).indices)
-        left = [self.open]
-        at = 0
-        # a visit that began ends: what is left stays open
-        sizes = chosen.undecided.tolist()
-        while at < len(chosen):
-            end = at + 1
-            while end < len(chosen) and self.fit_together(sizes[at], sizes[end], end + 1 - at):
-                end += 1
-            left += self.visit(chosen.take(slice(at, end)))
-            at = end
-            if time.perf_counter() > deadline:
-                left.append(chosen.take(slice(at, None)))
-                break
+        self.visited.index_add_(0, chosen.owner, torch.ones_like(chosen.owner))
+        self.deadline, left = deadline, [self.open]
+        self.visit(chosen, left)
         self.open = Nodes.joined([x for x in left if len(x)] or [left[0]])
+
+    def visit(self, chosen: Nodes, left: list[Nodes]) -> None:
+        """Rounds on some nodes, then their branches, and what was not looked at, to `left`; those that end leave."""
+        fresh = chosen.number < len(self.f)
+        live, ready = chosen.take(fresh), [chosen.take(~fresh)]
+        for _ in range(LOOKS):
+            again = list[Nodes]()
+            for part in self.parts(live, left):
+                count = int(part.undecided.max())
+                nodes, _, _ = self.round(part, bare=True)
+                (again if len(nodes) and int(nodes.undecided.max()) < 0.9 * count else ready).append(nodes)
+            live = Nodes.joined([chosen.take(slice(0)), *again])
+        live = Nodes.joined([*ready, live])
+        for number in range(VISITS):
+            again = []
+            for part in self.parts(live, left):
+                # where nothing is better, either kind shows what the other does not
+                if bool(self.exact[part.owner].all()):
+                    part, _, _ = self.round(part, bare=True)
+                if not len(part):
+                    continue
+                nodes, stalled, points = self.round(part, hopeful=number == 0)
+                if number == VISITS - 1:
+                    stalled = torch.ones_like(stalled)
+                if stalled.any():
+                    left += self.branch(nodes.take(stalled), points.take(stalled))
+                again.append(nodes.take(~stalled))
+            live = Nodes.joined([chosen.take(slice(0)), *again])
+
+    def parts(self, nodes: Nodes, left: list[Nodes]) -> Iterator[Nodes]:
+        """The nodes in parts that fit into memory, of about as many undecided units; past the deadline the others go to
+        `left`."""
+        sizes, order = torch.sort(nodes.undecided, stable=True)
+        nodes, at = nodes.take(order), 0
+        while at < len(nodes):
+            if time.perf_counter() > self.deadline:
+                left.append(nodes.take(slice(at, None)))
+                return
+            end = at + 1
+            while end < len(nodes) and self.fit_together(int(sizes[at]), int(sizes[end]), end + 1 - at):
+                end += 1
+            yield nodes.take(slice(at, end))
+            at = end
 
     def relaxed(self, nodes: Nodes) -> Relaxation:
         """The relaxation of nodes, with the limits that the level sets the signal's rows."""
@@ -171,60 +209,35 @@ class Search:
         V = most + self.network.latent_dim
         widest = sum(x.shape[1] for x in self.open.lo)
         each = 8 * (12 * V * V + V * (widest + self.targets.R.shape[1]) * 3)
-        return most <= 2 * least + 20 and each * count < _BYTES
+        return most <= 2 * least + 20 and each * count < (_BYTES if self.f.is_cuda else _CACHED)
 
-    def visit(self, nodes: Nodes) -> list[Nodes]:
-        """Rounds on some nodes, then their branches; those that end leave."""
-        self.visited.index_add_(0, nodes.owner, torch.ones_like(nodes.owner))
-        out = list[Nodes]()
-        for number in range(VISITS):
-            nodes, stalled, points = self.round(nodes)
-            if not len(nodes):
-                break
-            if number == VISITS - 1:
-                stalled = torch.ones_like(stalled)
-            if stalled.any():
-                out += self.branch(nodes.take(stalled), points.take(stalled))
-                nodes = nodes.take(~stalled)
-            if not len(nodes):
-                break
-        return out
+    def round(self, nodes: Nodes, bare: bool = False, hopeful: bool = False) -> "tuple[Nodes, Tensor, Points]":
+        """One contraction of each node; ended ones are gone. Also which stalled, and what to branch on.
 
-    def round(self, nodes: Nodes) -> "tuple[Nodes, Tensor, Points]":
-        """One contraction of each node; ended ones are gone. Also which stalled, and what to branch on."""
+        bare: without multipliers, at a tenth of the price; that decides much while little is known but the box. hopeful:
+        points that are nearly as good as the best are refined too.
+        """
         owner = nodes.owner
         self.rounds.index_add_(0, owner, torch.ones_like(owner))
         nodes, level = self.clipped(nodes), self.level[owner]
         before, rel = nodes.room, self.relaxed(nodes)
-        goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
-        small = bool((self.f[owner] < _SMALL * self.targets.size[owner] ** 2).all())
-        bare = small and bool((before > 0).all()) and len(nodes) <= 4
-        found: Excess | None = None
-        thetas: tuple[float, ...] = (1.0,)
         if bare:
-            found = least_squares(rel, level)
-            shrunk = self.through(contract(rel, found, thetas))
-            if bool(((shrunk.undecided < 0.7 * nodes.undecided) | (found.D < 0)).all()):
-                points = Points.of(rel, found.v)
-            else:
-                if self.log is not None:
-                    self.log.round(rel, found, thetas)
-                nodes, found = shrunk, None
-                rel = self.relaxed(nodes)
-        if found is None:
-            found = solve_relaxed(rel, level, goal)
+            found, thetas = least_squares(rel, level), BARE
+        else:
+            goal = torch.maximum(torch.minimum(1e-5 * self.f, 0.1 * self.gap * self.f), self.precision)[owner]
+            found, thetas = solve_relaxed(rel, level, goal), thetas_of(rel)
             if bool((found.D >= 0).any()):
                 found = corrected(rel, level, found)
-            points = Points.of(rel, found.v)
-            thetas = THETAS
-            shrunk = contract(rel, found, thetas)
-            # few functionals, which the box of all else hangs on; files know contractions only
-            if self.log is None and bool((nodes.undecided >= self.few).any()):
-                more = tightened(rel, found, level, 0)
-                shrunk = replace(shrunk, low=torch.maximum(shrunk.low, more.low), high=torch.minimum(shrunk.high, more.high))
-            shrunk = self.through(shrunk)
+        points = Points.of(rel, found.v)
+        shrunk = contract(rel, found, thetas)
+        # few functionals, which the box of all else hangs on; files know contractions only
+        slow = (nodes.undecided >= self.few) & (shrunk.room > SLOW * before)
+        if not bare and self.log is None and bool(slow.any()):
+            more = tightened(rel, found, level, 0.0)
+            shrunk = replace(shrunk, low=torch.maximum(shrunk.low, more.low), high=torch.minimum(shrunk.high, more.high))
+        shrunk = self.through(shrunk)
         bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing
-        if self.try_points(owner, points.z):
+        if self.try_points(owner, points.z, hopeful):
             return nodes, torch.zeros_like(owner, dtype=torch.bool), points  # another level: the round again
         if self.log is not None:
             self.log.round(rel, found, thetas)
@@ -234,7 +247,7 @@ class Search:
         close = bound >= self.enough[owner]
         # where there is no misfit what is left to prove is that the latent is the only one
         alone = self.exact[owner] & (self.visited[owner] < self.tries)
-        keep = ~gone & close & ((shrunk.undecided == 0) | (little & ~alone) | (self.gap[owner] > FINE))
+        keep = ~gone & close & ((shrunk.undecided == 0) | (little & ~alone & (not bare)) | (self.gap[owner] > FINE))
         if keep.any():
             part = shrunk.take(keep)
             self.kept.append(part)
@@ -243,16 +256,19 @@ class Search:
         nodes, points, little = shrunk.take(stay), points.take(stay), little[stay]
         if len(nodes):
             stuck = little & (nodes.undecided >= self.few)
-            if stuck.any() and self.log is None:
-                part = tighten(nodes.take(stuck), self.level, self.relaxed, self.through)
+            if stuck.any() and self.log is None and not bare:
+                part = tighten(nodes.take(stuck), self.level, self.relaxed, self.through, self.deadline)
                 nodes, little = _replaced(nodes, stuck, part, little)
         return nodes, little, points
 
-    def try_points(self, owner: Tensor, z: Tensor) -> bool:
-        """Whether one of the latents, refined where it is promising, lowers a signal's misfit by more than rounding."""
+    def try_points(self, owner: Tensor, z: Tensor, hopeful: bool) -> bool:
+        """Whether one of the latents, refined where it is promising, lowers a signal's misfit by more than rounding.
+
+        hopeful: those that are nearly as good are refined too, in the first visits.
+        """
         value = self.value(owner, z)
         near = value < 4 * self.f[owner] + self.precision[owner]
-        worth = self.visited[owner] <= 3
+        worth = (self.visited[owner] <= 3) & hopeful
         use = value < self.f[owner] * (1 - 1e-9) - self.precision[owner]
         tried = (use | (near & worth)).nonzero()[:, 0]
         if not len(tried):

@@ -16,8 +16,11 @@ with gk its entry of k and any number pu, gk x = (gk x - pu u) + pu (P w + p) ad
 p and pu P to the entries before; the multipliers of its three rows say which, pu = (s mu_0 + mu_1 - a mu_2) / eps. A
 decided unit with multipliers e1, e2 (over eps) adds e1 l - e2 h - (e1 - e2) p and takes (e1 - e2) P off. At the latent
 each entry is least at one end of the box.
+
+Iterations run in float32; those after which a bound is worked out in float64: from any x, W is stationary to rounding then.
 """
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -29,64 +32,90 @@ from .nodes import Nodes
 from .relaxation import Relaxation
 
 ITERATIONS, EVERY = 40, 20
+SIDES = 0.8  # of the room, that of the units' sides which are looked at
 _RELAXED = 1.6
 _BOX = 0.03  # of the penalty, for rows of the box
 _BYTES = 300_000_000
 
 
-def tighten(nodes: Nodes, level: Tensor, relaxed: Callable[[Nodes], Relaxation], through: Callable[[Nodes], Nodes]) -> Nodes:
-    """The nodes with every limit of the latent and of undecided units that the iterations prove, and what the box then
-    implies (`through`); level `(S,)`.
+def tighten(
+    nodes: Nodes,
+    level: Tensor,
+    relaxed: Callable[[Nodes], Relaxation],
+    through: Callable[[Nodes], Nodes],
+    deadline: float = torch.inf,
+) -> Nodes:
+    """The nodes with limits of the latent and of undecided units that the iterations prove, and what the box then implies
+    (`through`); level `(S,)`. Past the deadline (`time.perf_counter`) nodes stay as they are.
     """
     parts = []
     for k in range(len(nodes)):
         node = nodes.take(slice(k, k + 1))
+        if time.perf_counter() > deadline:
+            parts.append(node)
+            continue
         rel = relaxed(node)
         its = level[node.owner]
         found = solve_relaxed(rel, its, 1e-5 * its)
         if bool((found.D < 0).any()):
             parts.append(node)
             continue
-        part = tightened(rel, corrected(rel, its, found), its, len(rel.levels))
+        part = tightened(rel, corrected(rel, its, found), its, SIDES)
         parts.append(through(part))
     return Nodes.joined(parts)
 
 
-def tightened(rel: Relaxation, found: Excess, level: Tensor, layers: int) -> Nodes:
-    """The nodes of a relaxation with the limits of the latent and of the undecided units of the last `layers` that the
-    iterations prove; level `(N,)`. Where D < 0 nothing is to be proved.
+def tightened(rel: Relaxation, found: Excess, level: Tensor, share: float) -> Nodes:
+    """The nodes of a relaxation with the limits that the iterations prove: of the latent, and of the undecided units' sides
+    that hold a share of the room; level `(N,)`. Where D < 0 nothing is to be proved.
     """
-    first = len(rel.levels) - layers
-    C = _undecided_functionals(rel, first)
-    ball = (level - rel.e).clamp(min=0)
+    C, M = _undecided_functionals(rel), rel.n0 + sum(x.at.shape[1] for x in rel.levels)
+    width = torch.cat([rel.nodes.high - rel.nodes.low, *(x.above - x.below for x in rel.levels)], 1)
+    at = _sides(rel, share)
     size = max(1, _BYTES // (8 * 12 * len(level) * (rel.V + rel.const.shape[1])))
-    width = torch.cat([rel.nodes.high - rel.nodes.low, *(x.above - x.below for x in rel.levels[first:])], 1)
-    pieces = zip(C.split(size, 2), width.split(size, 1), strict=True)
-    sides = [_lower(rel, ball, found, torch.cat([part, -part], 2), torch.cat([w, w], 1)) for part, w in pieces]
-    below = torch.cat([side[:, : side.shape[1] // 2] for side in sides], 1)
-    above = -torch.cat([side[:, side.shape[1] // 2 :] for side in sides], 1)
-    open_ = (found.D >= 0)[:, None]
-    below, above = torch.where(open_, below, -torch.inf), torch.where(open_, above, torch.inf)
-    return fold(rel, *_spread(rel, below, above, first))
+    ball, lows = (level - rel.e).clamp(min=0), list[Tensor]()
+    for part in at.split(size, 1):
+        which, sign = part % M, torch.where(part < M, 1.0, -1.0).to(C)
+        its = C.gather(2, which[:, None].expand(-1, rel.V, -1)) * sign[:, None]
+        lows.append(_lower(rel, ball, found, its, width.gather(1, which)))
+    found_ = torch.where((found.D >= 0)[:, None], torch.cat(lows, 1), -torch.inf)
+    low = torch.full((len(level), 2 * M), -torch.inf).to(C).scatter(1, at, found_)
+    return fold(rel, _spread(rel, low[:, :M], -torch.inf), _spread(rel, -low[:, M:], torch.inf))
 
 
-def _undecided_functionals(rel: Relaxation, first: int) -> Tensor:
-    """C `(N, V, M)`: the latent's coordinates, and undecided pre-activations of the layers from `first` on."""
+def _sides(rel: Relaxation, share: float) -> Tensor:
+    """Positions `(N, count)` among the functionals and, M further, their negatives: of the latent's coordinates, and of the
+    sides of units that hold a share of the room, sum of -l h / (h - l), each the part by which l and h are its logarithms'.
+    """
+    N, parts = len(rel.vl), list[Tensor]()
+    for end in (1, -1):
+        parts.append(torch.full((N, rel.n0), torch.inf).to(rel.vl))
+        for x in rel.levels:
+            l, h = -x.below, x.above
+            parts.append((l * h / (l + h)) * (h if end == 1 else l) / (l + h) * x.there)
+    worth, order = torch.cat(parts, 1).sort(dim=1, descending=True, stable=True)
+    worth = worth[:, 2 * rel.n0 :]
+    before = worth.cumsum(1) - worth
+    count = (before < share * worth.sum(1, keepdim=True)).sum(1) if worth.shape[1] else torch.zeros(N, dtype=torch.long)
+    return order[:, : 2 * rel.n0 + int(count.max())]
+
+
+def _undecided_functionals(rel: Relaxation) -> Tensor:
+    """C `(N, V, M)`: the latent's coordinates, and undecided pre-activations of all layers."""
     N, V = rel.vl.shape
     parts = [torch.eye(V, dtype=rel.q.dtype, device=rel.q.device)[:, : rel.n0].expand(N, V, rel.n0)]
-    parts += [torch.nn.functional.pad(x.Pu.mT, (0, 0, 0, V - x.start)) for x in rel.levels[first:]]
+    parts += [torch.nn.functional.pad(x.Pu.mT, (0, 0, 0, V - x.start)) for x in rel.levels]
     return torch.cat(parts, 2)
 
 
-def _spread(rel: Relaxation, below: Tensor, above: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Limits of these functionals among those of `contraction.functionals`, which has all layers, and outputs too."""
-    low, high, at = [below[:, : rel.n0]], [above[:, : rel.n0]], rel.n0
-    for k, x in enumerate(rel.levels):
-        U, free = x.at.shape[1], torch.full_like(x.base, torch.inf)
-        low += [below[:, at : at + U] if k >= first else -free, -free]
-        high += [above[:, at : at + U] if k >= first else free, free]
-        at += U if k >= first else 0
-    return torch.cat(low, 1), torch.cat(high, 1)
+def _spread(rel: Relaxation, side: Tensor, end: float) -> Tensor:
+    """Limits of these functionals among those of `fold`, which has outputs too: `end` for theirs."""
+    parts, at = [side[:, : rel.n0]], rel.n0
+    for x in rel.levels:
+        U = x.at.shape[1]
+        parts += [side[:, at : at + U], torch.full_like(x.base, end)]
+        at += U
+    return torch.cat(parts, 1)
 
 
 def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tensor) -> Tensor:
@@ -112,24 +141,29 @@ def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tenso
     x = (rel.rows(W) + c).clamp_(min=0) + dual
     r0 = ((rel.J @ v[..., None])[..., 0] - rel.q).square().sum(1, keepdim=True)
     best = torch.full_like(eps, -torch.inf)
-    force = fixed - eps[:, None] * C
+    force, near = fixed - eps[:, None] * C, rel.rounded()
+    L32, c32, weight32, force32, x = L.float(), c.float(), weight.float(), force.float(), x.float()
     for k in range(1, ITERATIONS + 1):
+        if k % EVERY:
+            W32 = torch.cholesky_solve(near.pull_many(x.abs().sub_(c32).mul_(weight32), masked=False).add_(force32), L32)
+            x = torch.minimum(x, (1 - _RELAXED) * x).add_(near.rows(W32).add_(c32), alpha=_RELAXED)
+            continue
+        # from any x this W is stationary to rounding
+        x = x.double()
         W = torch.cholesky_solve(rel.pull_many(x.abs().sub_(c).mul_(weight), masked=False).add_(force), L)
-        AW = rel.rows(W).add_(c)
-        if k % EVERY == 0:
-            r = rel.J @ W - rel.q[..., None]
-            # the multipliers that W is stationary with, of either sign; those of the next line are not yet
-            best = torch.maximum(best, _true_bound(rel, ball, r, (x.abs() - AW).mul_(weight), eps, C))
+        AW, r = rel.rows(W).add_(c), rel.J @ W - rel.q[..., None]
+        # the multipliers that W is stationary with, of either sign; those of the next line are not yet
+        best = torch.maximum(best, _true_bound(rel, ball, r, (x.abs() - AW).mul_(weight), eps, C))
         x = torch.minimum(x, (1 - _RELAXED) * x).add_(AW, alpha=_RELAXED)
-        if k % EVERY == 0:
-            grown = ((r**2).sum(1) - r0).clamp(min=1e-300)
-            ratio = ((ball[:, None] - r0).clamp(min=0) / grown).sqrt().clamp(0.3, 3.0)
-            if k == ITERATIONS or (bool(((ratio - 1).abs() < 0.02).all()) and k > EVERY):
-                break
-            eps = eps * ratio
-            W = start + (W - start) * ratio[:, None]
-            x = (rel.rows(W) + c).clamp_(min=0) + dual + (x.clamp(max=0) - dual) * ratio[:, None]
-            force = fixed - eps[:, None] * C
+        grown = ((r**2).sum(1) - r0).clamp(min=1e-300)
+        ratio = ((ball[:, None] - r0).clamp(min=0) / grown).sqrt().clamp(0.3, 3.0)
+        if k == ITERATIONS or bool(((ratio - 1).abs() < 0.02).all()):
+            break
+        eps = eps * ratio
+        W = start + (W - start) * ratio[:, None]
+        x = (rel.rows(W) + c).clamp_(min=0) + dual + (x.clamp(max=0) - dual) * ratio[:, None]
+        force = fixed - eps[:, None] * C
+        x, force32 = x.float(), force.float()
     return best
 
 

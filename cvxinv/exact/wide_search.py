@@ -6,7 +6,6 @@ coordinate is halved, if there are so few of them that halves of halves are soon
 with its bound.
 """
 
-import time
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -37,17 +36,11 @@ class WideSearch(Search):
     sides: tuple[Tensor, Tensor] = field(kw_only=True)
     tries = 400
     cut = 0.45  # not through the latent that a box was put around
-    _deadline: float = field(default=torch.inf, init=False)
     _last: WideRelaxation | None = field(default=None, init=False)
 
     def fit_together(self, least: int, most: int, count: int) -> bool:
         """No: maps are of one node at a time."""
         return False
-
-    def step(self, batch: int, deadline: float = torch.inf) -> None:
-        """As `Search.step`; rounds are long here, and a visit ends with the one in which time is over."""
-        self._deadline = deadline
-        super().step(batch, deadline)
 
     def relaxed(self, nodes: Nodes) -> Relaxation:
         """The relaxation of one node. Raises `TooManyError`."""
@@ -96,16 +89,21 @@ class WideSearch(Search):
             lo[k][0, own], hi[k][0, own] = torch.maximum(lo[k][0, own], below), torch.minimum(hi[k][0, own], above)
         return replace(node, lo=tuple(lo), hi=tuple(hi))
 
-    def round(self, nodes: Nodes) -> tuple[Nodes, Tensor, Points]:
+    def visit(self, chosen: Nodes, left: list[Nodes]) -> None:
+        """As `Search.visit`; each node through all of it, as what one round leaves is what the next begins with."""
+        for k in range(len(chosen)):
+            super().visit(chosen.take(slice(k, k + 1)), left)
+
+    def round(self, nodes: Nodes, bare: bool = False, hopeful: bool = False) -> tuple[Nodes, Tensor, Points]:
         """As `Search.round`; of a large node by forms."""
         if not self.large(nodes):
             try:
                 self.relaxed(nodes)
             except TooManyError:
                 return self._round_of_forms(nodes)
-            count, (nodes, stalled, points) = len(self.kept), super().round(nodes)
+            count, found = len(self.kept), super().round(nodes, bare, hopeful)
             self.kept[count:] = [self._once_more(part) for part in self.kept[count:]]
-            return nodes, stalled | (time.perf_counter() > self._deadline), points
+            return found
         return self._round_of_forms(nodes)
 
     def _once_more(self, node: Nodes) -> Nodes:
