@@ -162,6 +162,16 @@ from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
 from .sparse_models.cascade import Cascade
 from .sparse_models.multi_layer_ista import FixedPoint, ml_ista
+from .sparse_models.multi_layer_networks import (
+    MULTI_LAYER_NETWORKS,
+    AbstractMultiLayerNetwork,
+    FreeNetwork,
+    LayeredNetwork,
+    MLFISTANetwork,
+    MLISTANetwork,
+    MLLISTANetwork,
+    PlainNetwork,
+)
 from .sparse_models.multi_layer_pursuit import MultiLayerPursuit, NonnegativeMultiLayerPursuit, multi_layer_pursuit
 from .sparse_models.recovery import SparseRecovery, sparse_recovery
 
@@ -179,6 +189,7 @@ __all__ = [
     "ELU",
     "GELU",
     "METHODS",
+    "MULTI_LAYER_NETWORKS",
     "PLU",
     "SELU",
     "SOLVERS",
@@ -189,6 +200,7 @@ __all__ = [
     "AbstractMeasurement",
     "AbstractMethod",
     "AbstractMisfit",
+    "AbstractMultiLayerNetwork",
     "AbstractPrior",
     "AbstractSolver",
     "ActivatedLasso",
@@ -225,6 +237,7 @@ __all__ = [
     "Exp",
     "FixedPoint",
     "FourierRows",
+    "FreeNetwork",
     "Gaussian",
     "GaussianLatent",
     "GenerativeAdmm",
@@ -252,11 +265,15 @@ __all__ = [
     "LayerReport",
     "LayeredBasisPursuit",
     "LayeredLinearPrograms",
+    "LayeredNetwork",
     "LeakyReLU",
     "LevenbergMarquardt",
     "LinearizedADMM",
     "LinfFit",
     "LocalGeometry",
+    "MLFISTANetwork",
+    "MLISTANetwork",
+    "MLLISTANetwork",
     "Magnitudes",
     "Mask",
     "Matrix",
@@ -281,6 +298,7 @@ __all__ = [
     "OutOfRange",
     "PLUModule",
     "Penalty",
+    "PlainNetwork",
     "Plugin",
     "Point",
     "PreimageSet",

@@ -217,19 +217,21 @@ def test_a_column_of_zeros_stays_at_zero():
 # --- ML-ISTA --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("two", (1.0, 0.1, 0.01)), ("three", (1.0, 0.5, 0.2))])
+@pytest.mark.parametrize(("kind", "steps"), [("two", (1.0, 0.1, 0.01)), ("three", (1.0, 0.5, 0.25))])
 def test_fixed_points_of_ml_ista_are_off_by_no_more_than_their_certificate(kind, steps):
     """And not at the optimum, as the first abstract of the source says: at mu = 1 by thousands of tolerances."""
     problem = tall(kind)
     best = ci.solve(problem, on_fail="raise").certificate
     off = []
     for mu in steps:
-        run = ci.ml_ista(problem, mu=mu, momentum=True, still=1e-9)
+        run = ci.ml_ista(problem, mu=mu, momentum=True, still=1e-8)
         excess = run.certificate.objective - best.objective
         assert run.settled.all() and (excess <= run.certificate.gap + 1e-12).all()
         assert torch.allclose(run.certificate.gap, run.bias, rtol=1e-2, atol=1e-5)
         off.append(float(excess.max()))
-    assert off[0] > 1e-3 * float(best.objective.max()) and off[0] > 2 * off[1] > 4 * off[2] > 0, off
+    assert off[0] > 1e-3 * float(best.objective.max()) and off[-1] > 0, off
+    for k in (0, 1):  # at least half as much as the step
+        assert off[k] > steps[k] / steps[k + 1] / 2 * off[k + 1], off
 
 
 def test_ml_ista_and_ml_fista_have_the_same_fixed_points():

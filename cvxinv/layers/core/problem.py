@@ -82,10 +82,10 @@ class AbstractLayerProblem(Batch, ABC):
     s_y^a |W|^b: (1, 1) for a weight of h beside squared misfits, (0, 2) for one of h^2, (1, 0) for a bound on misfits.
     nonnegative: whether g asks for h >= 0. absolute: whether g weighs |h| instead of h; then h has any sign. form: that of
     the misfit: "quadratic" (half a weighted sum of squares), "ball" (the l2 length of the misfit is bounded), "interval"
-    (each row is bounded), "excess" (the largest excess of a row, or the sum of all, costs what it is), or "curved" (a
-    squared misfit behind an activation, not convex). counts_off: False where off rows limit nothing: they count as not
-    seen. sizes: a field, None by default; `(n,)` where columns were stretched (`normalised`): one of each unknown counts as
-    so many in g.
+    (each row is bounded), "layered" (squares of some rows, and weighted lengths of others), "excess" (the largest excess of
+    a row, or the sum of all, costs what it is), or "curved" (a squared misfit behind an activation, not convex).
+    counts_off: False where off rows limit nothing: they count as not seen. sizes: a field, None by default; `(n,)` where
+    columns were stretched (`normalised`): one of each unknown counts as so many in g.
     """
 
     rows: Rows

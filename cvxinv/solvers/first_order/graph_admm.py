@@ -27,6 +27,7 @@ from ...layers.core.problem import AbstractLayerProblem, Point
 from ..solver import AbstractSolver, check_number
 
 _FIRST_CHANGE, _LATER, _CHANGES = 100, 1.2, 20  # ADMM converges for a fixed rho; endless changes could cycle
+_SMALL = 1_000_000  # numbers in W up to which a product with it costs less than one with each of its factors
 _LONGEST_CHANGE, _ENOUGH = 5.0, 1.5  # factors of rho: the largest at once, and the smallest worth the disturbance
 
 
@@ -54,6 +55,9 @@ class GraphADMM(AbstractSolver):
         self.tall = W.m >= W.n
         G = M.T @ M if self.tall else M @ M.T
         self.L = torch.linalg.cholesky(G + torch.eye(len(G), dtype=G.dtype, device=G.device))
+        # of a chain of maps the product is one matrix, and |W| = 1 makes an inverse as good as a factor: two products in all
+        self.M = M if problem.form == "layered" and self.tall and M.numel() <= _SMALL else None
+        self.inverse = None if self.M is None else torch.cholesky_inverse(self.L)
         self.h = torch.zeros(problem.N, problem.n, dtype=like.dtype, device=like.device)
         self.v = (W(self.h) + problem.rows.b).clone()
         self.s, self.t = torch.zeros_like(self.h), torch.zeros_like(self.v)
@@ -88,6 +92,9 @@ class GraphADMM(AbstractSolver):
     def _project(self, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.problem.rows
         v = v - rows.b
+        if self.M is not None and self.inverse is not None:
+            h = torch.addmm(h, v, self.M) @ self.inverse
+            return h, torch.addmm(rows.b.expand_as(v), h, self.M.T)
         if self.tall:
             h = torch.cholesky_solve((h + rows.W.adjoint(v)).T, self.L).T
         else:

@@ -5,41 +5,41 @@ signs of the others, an optimum of that activity is h_A and q with
 
     G_AA h_A + W_ZA'q = (W'w(y - b))_A - lam s_A - (W'(c t))_A,      W_ZA h_A = -b_Z,      p_Z = q, p_i = c_i t_i elsewhere,
 
-G = W_on'w W_on. Then what does not fit its set changes it, all at once (a primal-dual active set): h_j of the wrong sign
-leaves A and j with |W'p|_j > lam enters it, rows with |q_i| > c_i leave Z and rows whose v_i has the wrong sign enter it.
-The round with the least that did not fit is returned. The equations may be singular, as where more rows are 0 than unknowns
-are free; they are solved next to rounding's size of a ridge, and refined. All signals at once, each system filled up with
-ones to the size of the largest.
+G = W_on'w W_on. They are singular where more rows are 0 than unknowns are free, and often are; the method of multipliers
+
+    h_A <- (G_AA + r W_ZA'W_ZA)^-1 (the first right side - W_ZA'(q + r b_Z)),      q <- q + r (W h + b)_Z
+
+has one definite matrix of A's size, and its error falls by 1 + r sigma^2 each time. Then what does not fit its set changes
+it, all at once (a primal-dual active set): h_j of the wrong sign leaves A and j with |W'p|_j > lam enters it, rows with
+|q_i| > c_i leave Z and rows whose v_i has the wrong sign enter it. The round with the least that did not fit is returned.
 """
 
 import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
+from ...layers.core.rows import weighted_gram
 from ...layers.core.squares_and_lengths import SquaresAndLengths
 
-_LARGEST = 1500  # unknowns and priced rows that are 0, together: a factorisation of that size per signal
-_NUMBERS = 30_000_000  # in the systems of one block, 240 MB
+_LARGEST = 1024  # unknowns: a factorisation of that size per signal
+_NUMBERS = 30_000_000  # in the matrices of one block, 240 MB
 _HELD = 1e-9  # of its limit: a p_i this far inside has room
-_RIDGE, _REFINED = 1e-11, 3  # of normalised units, and how often what it costs is made up for
+_RIDGE, _PENALTY, _REFINED = 1e-12, 1e5, 6  # of normalised units: what keeps G_AA definite, r, and how often q moves
 _ROUNDING = 1e-9  # of a limit: less than that does not count as missing it
 
 
 def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Point:
-    """The point that the activity of `point` stands for; of signals with too large a system, the point itself."""
+    """The point that the activity of `point` stands for; of problems with too many unknowns, the point itself."""
     misfit = problem.misfit
     assert isinstance(misfit, SquaresAndLengths)
+    if problem.n > _LARGEST:
+        return point
     p = misfit.clipped(point.p)
     zero = misfit.priced_rows & ((p if misfit.nonnegative else p.abs()) < (1 - _HELD) * misfit.price)
     sign = torch.ones_like(p) if misfit.nonnegative else p.sign()
     guess = _Activity(point.h != 0, point.h.sign(), zero, sign)
     h, p = point.h.clone(), point.p.clone()
-    some = (guess.held.sum(1) + zero.sum(1) <= _LARGEST).nonzero()[:, 0]
-    while len(some):
-        # rounds let sets grow
-        widest = 2 * int((guess.held[some].sum(1) + zero[some].sum(1)).amax()) + 1
-        step = max(1, _NUMBERS // widest**2)
-        block, some = some[:step], some[step:]
+    for block in torch.arange(problem.N, device=h.device).split(max(1, _NUMBERS // problem.n**2)):
         best = _polished(problem.take(block), guess.take(block), rounds)
         found = torch.isfinite(best.h).all(1) & torch.isfinite(best.p).all(1)
         h[block[found]], p[block[found]] = best.h[found], best.p[found]
@@ -58,21 +58,22 @@ class _Activity:
 
 
 def _polished(problem: AbstractLayerProblem, guess: _Activity, rounds: int) -> Point:
-    N, like = problem.N, problem.rows.y
-    best = Point(like.new_full((N, problem.n), torch.nan), torch.full_like(like, torch.nan))
-    least = like.new_full((N,), torch.inf)
+    """The best point of all rounds; signals whose activity has settled, or led nowhere, are left out of what follows."""
+    like = problem.rows.y
+    best = Point(like.new_full((problem.N, problem.n), torch.nan), torch.full_like(like, torch.nan))
+    least = like.new_full((problem.N,), torch.inf)
+    left, part = torch.arange(problem.N, device=like.device), problem
     for _ in range(rounds):
-        point = _solved(problem, guess)
-        guess, missed = _moved(problem, guess, point)
-        better = (missed < least)[:, None]
-        best = Point(torch.where(better, point.h, best.h), torch.where(better, point.p, best.p))
-        least = torch.minimum(missed, least)
-        left = missed > 0
-        if (
-            not bool((left & torch.isfinite(missed)).any())
-            or int(guess.held.sum(1).amax() + guess.zero.sum(1).amax()) > _LARGEST
-        ):
+        point = _solved(part, guess)
+        guess, missed = _moved(part, guess, point)
+        better = missed < least[left]
+        to = left[better]
+        best.h[to], best.p[to], least[to] = point.h[better], point.p[better], missed[better]
+        going = ((missed > 0) & torch.isfinite(missed)).nonzero()[:, 0]
+        if len(going) == 0:
             break
+        if len(going) < len(left):
+            left, part, guess = left[going], part.take(going), guess.take(going)
     return best
 
 
@@ -103,35 +104,19 @@ def _solved(problem: AbstractLayerProblem, guess: _Activity) -> Point:
     rows, W, misfit = problem.rows, problem.rows.W.matrix(), problem.misfit
     assert isinstance(misfit, SquaresAndLengths)
     fixed = torch.where(misfit.priced_rows & ~guess.zero, misfit.price * guess.sides, 0.0)
-    slope = rows.W.adjoint(rows.fit * rows.target - fixed) - problem.linear * guess.signs
-    A, has_A = _padded(guess.held)
-    Z, has_Z = _padded(guess.zero)
-    k, size = A.shape[1], A.shape[1] + Z.shape[1]
-    G = rows.gram()
-    which = (
-        torch.arange(problem.N, device=W.device) if len(G) > 1 else torch.zeros(problem.N, dtype=torch.long, device=W.device)
-    )
-    K = W.new_zeros(problem.N, size, size)
-    gram = G[which[:, None, None], A[:, :, None], A[:, None, :]]
-    K[:, :k, :k] = torch.where(has_A[:, :, None] & has_A[:, None, :], gram, 0.0)
-    K[:, k:, :k] = torch.where(has_Z[:, :, None] & has_A[:, None, :], W[Z[:, :, None], A[:, None, :]], 0.0)
-    K[:, :k, k:] = K[:, k:, :k].mT
-    free = torch.cat([has_A, has_Z], 1)
-    right = torch.cat([slope.gather(1, A), -rows.b.expand_as(rows.y).gather(1, Z)], 1)
-    right = torch.where(free, right, torch.zeros_like(right))[:, :, None]
-    ridge = torch.cat([torch.full_like(has_A, _RIDGE, dtype=W.dtype), torch.full_like(has_Z, -_RIDGE, dtype=W.dtype)], 1)
-    LU, pivots, _ = torch.linalg.lu_factor_ex(K + torch.diag_embed(torch.where(free, ridge, 1.0)))
-    x = torch.zeros_like(right)
-    for _ in range(1 + _REFINED):
-        x = x + torch.linalg.lu_solve(LU, pivots, right - K @ x)
-    found = torch.where(free, x[:, :, 0], 0.0)
-    h = torch.zeros_like(guess.signs).scatter(1, A, found[:, :k])
-    q = torch.zeros_like(fixed).scatter(1, Z, found[:, k:])
-    return Point(h, rows.fit * rows.residual(h) + torch.where(guess.zero, q, fixed))
-
-
-def _padded(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions where `mask` `(N, k)` holds, first, as many columns as the fullest row has, and which are of them."""
-    most = max(1, int(mask.sum(1).amax()))
-    order = mask.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    return order, mask.gather(1, order)
+    slope = (rows.fit * rows.target - fixed) @ W - problem.linear * guess.signs
+    held, zero = guess.held.to(W), guess.zero.to(W)
+    H = weighted_gram(rows.W, rows.fit + _PENALTY * zero)
+    H = H * held[:, :, None] * held[:, None, :]
+    H.diagonal(dim1=1, dim2=2).add_(torch.where(guess.held, _RIDGE, 1.0))
+    L, info = torch.linalg.cholesky_ex(H)
+    h, q, b = torch.zeros_like(slope), torch.zeros_like(fixed), rows.b.expand_as(fixed)
+    for _ in range(_REFINED):
+        # what is left of the first equation: its residual is exact to rounding whatever the factor is
+        v = h @ W.T + b
+        left = slope - (rows.fit * (v - b) + zero * (q + _PENALTY * v)) @ W
+        h = h + torch.cholesky_solve((held * left)[:, :, None], L)[:, :, 0]
+        q = q + _PENALTY * zero * (h @ W.T + b)
+    sound = (info == 0)[:, None]
+    p = rows.fit * rows.residual(h) + fixed + q
+    return Point(torch.where(sound, h, torch.nan), torch.where(sound, p, torch.nan))

@@ -1,0 +1,64 @@
+"""The scripts of the multi-layer siblings run, resume, and say what they should."""
+
+import json
+from pathlib import Path
+
+import gallery
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_excess_of_ml_ista_is_measured_and_drawn(tmp_path: Path):
+    script = gallery.load(ROOT / "problems" / "sparse" / "multi_layer_pursuit.py")
+    script.main(["--iterations", "60", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "multi_layer_pursuit.json").read_text())
+    assert len(record["curves"]) == 6 and (tmp_path / "multi_layer_pursuit.png").stat().st_size > 10_000
+    for found in record["curves"]:
+        assert min(found["excess"]) > -1e-9 and found["excess"][-1] <= found["certificate"] + 1e-9
+        assert found["excess"][-1] < found["excess"][0]
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixty squares, large and small, in place of digits."""
+    (tmp_path / "datasets").mkdir()
+    labels = np.arange(60) % 2
+    images = np.zeros((60, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 : 14 + 10 * label, 4 : 14 + 10 * label] = 255
+    for name in ("train", "test"):
+        np.savez(tmp_path / "datasets" / f"mnist_{name}.npz", images=images, labels=labels)
+    monkeypatch.setenv("CVXINV_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_networks_are_trained_and_a_broken_run_goes_on_as_one_that_went_through(digits: Path, capsys):
+    script = gallery.load(ROOT / "problems" / "training" / "multi_layer_networks.py")
+    recipe = script.Recipe(digits=60, test_digits=60, epochs=2, unfoldings=1, batch=20)
+    whole, broken = digits / "whole", digits / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    through = script.train("ml-ista", recipe, digits, whole)
+    kept = script._keep
+
+    def stopped(*arguments):
+        kept(*arguments)
+        raise KeyboardInterrupt
+
+    script._keep = stopped
+    with pytest.raises(KeyboardInterrupt):
+        script.train("ml-ista", recipe, digits, broken)
+    script._keep = kept
+    resumed = script.train("ml-ista", recipe, digits, broken)
+    assert resumed["losses"] == through["losses"] and len(through["accuracies"]) == 2
+    a, b = (torch.load(folder / "ml-ista.pt", weights_only=True)["network"] for folder in (whole, broken))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(SystemExit, match="of the same settings"):
+        script.train("ml-ista", script.Recipe(epochs=3), digits, whole)
+    script.main(["--quick", "--epochs", "1", "--digits", "60", "--nets", "cnn", "--out", str(digits / "out")])
+    assert "| cnn | 604,909 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        script.main(["--nets", "resnet"])
