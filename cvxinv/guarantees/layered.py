@@ -30,7 +30,7 @@ CONDITION = 1e10  # of a layer's rows, above which they say nothing
 _LEAST_RADIUS = 1e-6  # of the largest one, for weights
 MOST_COLUMNS = 3000  # of a layer, above which none is looked at
 MOST_DUAL = 1200  # columns of a layer whose nonnegative step is tried
-_SECONDS = 5.0  # of its linear program
+_STEPS = 10_000  # of its linear program: a count, as seconds would make verdicts depend on the machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ def _dual(free: Tensor, A: Tensor) -> Tensor | None:
     cost = np.zeros(n + 1)
     cost[-1] = -1.0
     limits = [(-1.0, 1.0)] * n + [(None, 1.0)]
-    found = linprog(cost, A_ub=rows, b_ub=np.zeros(len(G)), bounds=limits, method="highs", options={"time_limit": _SECONDS})
+    found = linprog(cost, A_ub=rows, b_ub=np.zeros(len(G)), bounds=limits, method="highs", options={"maxiter": _STEPS})
     if found.x is None:
         return None
     v = torch.from_numpy(found.x[:-1]).to(A)
