@@ -393,7 +393,7 @@ DIFFERENCES = (
     "91 dB of x_1 at n1 = 800, short of their own edge, 833.",
     "(c) Debiased layers still find z where the layers failed. The source's debiasing keeps the supports that were "
     "found, which are wrong there; the one here goes on through pieces, and is a descent from a good start.",
-    "The proofs' linear programs, which get 5 seconds each, had no limit here, as the machine was busy.",
+    "The proofs' linear programs, which end after 10,000 steps, had no limit here.",
     "8 signals per point in place of 512, one pair of weights per point; gradient descent has momentum and 3,000 "
     "steps in place of 10,000 without. 500 of them give 220 dB where it succeeds, at n0 = 100.",
 )
