@@ -50,7 +50,7 @@ class Uniqueness(Batch):
     """Whether z is the only latent of a box that gives a signal, of N signals.
 
     z: `(N, n0)`, the latent that is known; NaN where none gives the signal to `tol` |y|. status: `unique` (proved; where
-    `undecided` is not 0 up to `radius`, at most 1e-4 of 1 + |z|), `not_unique` (`other` gives the same to 1e-10 |y|),
+    `undecided` is not 0 up to `radius`, no further than `_NEAR` away), `not_unique` (`other` gives the same to 1e-10 |y|),
     `undecided`. how: what decided: "layers" (no box needed:
     `everywhere`), "engine" (in the box), "null space", "elsewhere", "" for nothing. layer: the layer that decides: of a
     latent that is not determined, the first whose on units do not span the latent space (`depth`: the measurement); of one
