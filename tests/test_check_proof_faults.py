@@ -9,10 +9,8 @@ little or by a trick. Small functions are asked at the edge. And what is true is
 import importlib
 import json
 import random
-import shutil
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -20,10 +18,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from planting import planted_copy
 from proof_cases import by_hand, layer, numbers, originals, others, text, told
 from proof_reference import Followed, followed
 
-import cvxinv as ci
 from cvxinv import check_proof
 from cvxinv.check import RefusedError
 
@@ -508,23 +506,14 @@ FAULTS = [
 
 
 @pytest.fixture
-def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def planted(tmp_path: Path):
     """Makes a checker of edited source texts, a package that nobody else can import."""
+    with ExitStack() as stack:
 
-    def plant(place: str, old: str, new: str) -> SimpleNamespace:
-        shutil.copytree(FOLDER, tmp_path / "planted_checker", ignore=shutil.ignore_patterns("__pycache__"))
-        path = tmp_path / "planted_checker" / f"{place}.py"
-        source = path.read_text()
-        assert old in source, f"{place}.py no longer holds {old!r}: renew the list of faults"
-        path.write_text(source.replace(old, new))
-        monkeypatch.setattr(ci, "__path__", [*ci.__path__, str(tmp_path)])
-        importlib.invalidate_caches()
-        return checker("cvxinv.planted_checker")
+        def plant(place: str, old: str, new: str) -> SimpleNamespace:
+            return checker(stack.enter_context(planted_copy(FOLDER, "planted_checker", place, old, new, tmp_path)))
 
-    yield plant
-    for name in [name for name in sys.modules if name.startswith("cvxinv.planted_checker")]:
-        del sys.modules[name]
-    vars(ci).pop("planted_checker", None)
+        yield plant
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.__name__)

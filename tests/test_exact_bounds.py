@@ -7,10 +7,9 @@ one at a time, and each must be seen; a pattern that is not found fails the test
 
 import importlib
 import json
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 import scripts
 import small_nets
 import torch
+from planting import planted_copy
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -498,23 +498,14 @@ SEARCHES = [
 
 
 @pytest.fixture
-def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def planted(tmp_path: Path):
     """Makes an engine of edited source texts, a package that nobody else can import."""
+    with ExitStack() as stack:
 
-    def plant(place: str, old: str, new: str) -> SimpleNamespace:
-        shutil.copytree(EXACT, tmp_path / "planted", ignore=shutil.ignore_patterns("__pycache__"))
-        path = tmp_path / "planted" / f"{place}.py"
-        text = path.read_text()
-        assert old in text, f"{place}.py no longer holds {old!r}: renew the list of faults"
-        path.write_text(text.replace(old, new))
-        monkeypatch.setattr(ci, "__path__", [*ci.__path__, str(tmp_path)])
-        importlib.invalidate_caches()
-        return engine("cvxinv.planted")
+        def plant(place: str, old: str, new: str) -> SimpleNamespace:
+            return engine(stack.enter_context(planted_copy(EXACT, "planted", place, old, new, tmp_path)))
 
-    yield plant
-    for name in [name for name in sys.modules if name.startswith("cvxinv.planted")]:
-        del sys.modules[name]
-    vars(ci).pop("planted", None)
+        yield plant
 
 
 @pytest.mark.parametrize("fault", BOUNDS, ids=lambda fault: f"{fault[0]}: {fault[1]}")

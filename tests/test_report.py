@@ -299,7 +299,7 @@ def test_what_does_not_fit_the_inversion_is_refused(tmp_path: Path, digits):
         ci.write_report(inversion, path, generator=generator())
     with pytest.raises(TypeError, match="expected an Inversion, got dict"):
         ci.write_report({}, path)  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError, match="expected a folder for the report"):
+    with pytest.raises(FileNotFoundError, match="expected a folder for the page"):
         ci.write_report(inversion, tmp_path / "none" / "r.html")
     with pytest.raises(ValueError, match="most must be an integer >= 1, got 0"):
         ci.write_report(inversion, path, most=0)

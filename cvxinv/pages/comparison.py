@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..files import write_whole
 from ..inversion.comparing.comparison import QUANTILES, Comparison, quantiles
 from ..inversion.comparing.recommending import time_words
 from ..inversion.comparing.row import SUCCESS, ComparisonRow
 from ..inversion.verify import INVERSION_STATUSES
 from ..surroundings import undisturbed
-from .rendering import render
+from .rendering import render, write_page
 from .svg import (
     BLACK,
     BLUE,
@@ -49,13 +48,9 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
 
     Raises TypeError for what is no `Comparison`, OSError where the file cannot be written.
     """
-    path = Path(path)
     if not isinstance(comparison, Comparison):
         raise TypeError(f"expected a Comparison, got {type(comparison).__name__}; pass what cvxinv.compare gives back")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"expected a folder for the page at {path.absolute().parent}, found none; make it first")
-    write_whole(path, _page(comparison).encode())
-    return path
+    return write_page(path, lambda: _page(comparison))
 
 
 def _page(comparison: Comparison) -> str:

@@ -9,13 +9,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
 from ..guarantees.condition import HOLDS, Condition
 from ..guarantees.diagnosis import Diagnosis, SignalDiagnosis
 from ..guarantees.phases import NoisePhases
 from ..guarantees.uniqueness import UNIQUENESS_STATUSES
 from ..surroundings import undisturbed
-from .rendering import render
+from .rendering import render, write_page
 from .svg import (
     BLUE,
     GREEN,
@@ -47,13 +46,9 @@ def write_diagnosis(diagnosis: Diagnosis, path: str | Path) -> Path:
 
     Raises TypeError for what is no `Diagnosis`, OSError where the file cannot be written.
     """
-    path = Path(path)
     if not isinstance(diagnosis, Diagnosis):
         raise TypeError(f"expected a Diagnosis, got {type(diagnosis).__name__}; pass what cvxinv.diagnose gives back")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"expected a folder for the page at {path.absolute().parent}, found none; make it first")
-    write_whole(path, _page(diagnosis).encode())
-    return path
+    return write_page(path, lambda: _page(diagnosis))
 
 
 def _page(found: Diagnosis) -> str:

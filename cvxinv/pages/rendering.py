@@ -1,7 +1,11 @@
 """Pages from templates: everything that a user or a file may have named is escaped."""
 
+from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+
+from ..files import write_whole
 
 
 def render(template: str, **values: Any) -> str:
@@ -16,3 +20,15 @@ def render(template: str, **values: Any) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
     return environment.get_template(template).render(**values)
+
+
+def write_page(path: str | Path, page: Callable[[], str]) -> Path:
+    """Write what `page` makes as a file, whole or not at all; returns the path. No page is made where no folder is.
+
+    Raises OSError where the file cannot be written.
+    """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"expected a folder for the page at {path.absolute().parent}, found none; make it first")
+    write_whole(path, page().encode())
+    return path

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..bitmaps import data_uri, picture_shape
-from ..files import write_whole
 from ..generator.abstract import AbstractGenerator
 from ..inputs import read_numbers
 from ..inversion.answer import LayerReport
@@ -28,7 +27,7 @@ from ..measurement.given import as_measurement, check_given
 from ..surroundings import undisturbed
 from .png import output_range
 from .proofs import proof_part
-from .rendering import render
+from .rendering import render, write_page
 from .spreads import spread_part
 from .svg import (
     BLACK,
@@ -122,16 +121,11 @@ def write_report(
     one; where there are more, those that are not trusted come first. Raises ValueError or TypeError for what does not fit
     the inversion, OSError where the file cannot be written.
     """
-    path = Path(path)
     if not isinstance(inversion, Inversion):
         raise TypeError(f"expected an Inversion, got {type(inversion).__name__}; pass what cvxinv.invert gives back")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ValueError(f"most must be an integer >= 1, got {most!r}")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"expected a folder for the report at {path.absolute().parent}, found none; make it first")
-    page = _page(inversion, y, generator, measurement, truth, most)
-    write_whole(path, _render(page).encode())
-    return path
+    return write_page(path, lambda: _render(_page(inversion, y, generator, measurement, truth, most)))
 
 
 def _page(
