@@ -312,6 +312,14 @@ def looks_at_functions(C: SimpleNamespace) -> Iterator[str]:
         yield "folding"
     if C.told.weaker(([1, 1], [3, 3]), [0, 1], {1: (0.25, 2.75)}, 1) != ([1, 0], [3, 6]):
         yield "the weaker of two"
+    # 3 + 2 c with c in [-4, 5] is in [-5, 13], of which [-9, 20] adds nothing and [-1, 6] leaves less
+    for own, ends in (((-9, 20), (-5, 13)), ((-1, 6), (-1, 6))):
+        part = object.__new__(C.relaxed.Relaxed)
+        part.Ev, part.low, part.high = 0, [-4], [5]
+        level = C.relaxed.Level([[3, 2]], 0, 0, 2, [], [0])
+        part._hold(level, ([own[0]], [own[1]]), SimpleNamespace(held_limits={}))
+        if level.ends != [ends]:
+            yield "what the variables before allow"
     for rows, k in (([[1, -2], [3, 4]], [5, -6]), ([[0, 0]], [1 << 70])):
         if whole.Packed(rows, 80).combined(k) != [
             sum(a * x for a, x in zip(k, c, strict=True)) for c in zip(*rows, strict=True)
@@ -414,6 +422,8 @@ FAULTS = [
     ("relaxed", "biases forgotten", "row[0] += b << self.EX", "row[0] += 0"),
     ("relaxed", "rows apart taken for none", "any(l > h for l, h in zip(*own", "any(l > h - 99 for l, h in zip(*own"),
     ("relaxed", "rows' reach halved below", "sum(map(min, ends))", "sum(map(min, ends)) // 2"),
+    ("relaxed", "rows' reach halved above", "sum(map(max, ends))", "sum(map(max, ends)) // 2"),
+    ("relaxed", "held limits forgotten", "max(own[0][j], down(const", "max(-(1 << 99), down(const"),
     ("relaxed", "rows' low limits that are told", "low[j] = max(own[0][j], ", "low[j] = max(0 * own[0][j], "),
     ("relaxed", "multipliers below 0", "max(0, int(ldexp(x, self.Elam)))", "int(ldexp(x, self.Elam))"),
     ("relaxed", "the prior's misfit forgotten", "square += Fraction(dot(rest, rest)",
