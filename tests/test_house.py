@@ -387,7 +387,7 @@ def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
 
 def test_import_is_cheap():
     heavy = "cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime zarr dask distributed".split()
-    heavy += ["pandas", "deepinv"]
+    heavy += ["pandas", "deepinv", "scipy.optimize"]
     code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not loaded.split(), f"import cvxinv also imports {loaded}"

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..exact.network import Network
+from .programs import linear_program
 
 CONDITION = 1e10  # of a layer's rows, above which they say nothing
 _LEAST_RADIUS = 1e-6  # of the largest one, for weights
@@ -162,8 +163,6 @@ def nonnegative_step(A: Tensor, B: Tensor, support: Tensor) -> Tensor | None:
 
 def _dual(free: Tensor, A: Tensor) -> Tensor | None:
     """p in the range of `free` `(m, k)`, orthonormal columns, with A'p >= 1; None where none is found."""
-    from scipy.optimize import linprog  # late: importing the package loads torch and little else
-
     G = (A.mT @ free).cpu().numpy()
     if G.shape[1] == 0:
         return None
@@ -176,7 +175,7 @@ def _dual(free: Tensor, A: Tensor) -> Tensor | None:
     cost = np.zeros(n + 1)
     cost[-1] = -1.0
     limits = [(-1.0, 1.0)] * n + [(None, 1.0)]
-    found = linprog(cost, A_ub=rows, b_ub=np.zeros(len(G)), bounds=limits, method="highs", options={"maxiter": _STEPS})
+    found = linear_program(cost, A_ub=rows, b_ub=np.zeros(len(G)), bounds=limits, options={"maxiter": _STEPS})
     if found.x is None:
         return None
     v = torch.from_numpy(found.x[:-1]).to(A)

@@ -5,7 +5,6 @@ phase: {t : s_i (u_i + g_i'N t) >= 0 for all units i}, a polyhedron with t = 0 i
 in J; what lies on its other side is another piece.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..inversion.task import Task
 from ..lengths import lengths
 from ..surroundings import undisturbed
 from .local import RANK, read_chain, read_latents, task_of, walk
+from .programs import linear_program
 
 SAME = 1e-10  # of |y|: how far the signal of another preimage may be
 APART = 1e-6  # of 1 + |z|: how far another latent is at least
@@ -78,7 +78,7 @@ class Room:
         n = len(rows)
         A = np.hstack([rows.cpu().numpy(), np.eye(n)])
         limits = [(None, None)] * k + [(0.0, 1.0)] * n
-        found = _linprog(np.append(np.zeros(k), -np.ones(n)), A, np.zeros(n), limits)
+        found = linear_program(np.append(np.zeros(k), -np.ones(n)), A_ub=A, b_ub=np.zeros(n), bounds=limits).x
         if found is None:
             return k
         still = rows[torch.from_numpy(found[k:] < 0.5).to(rows.device)]
@@ -97,33 +97,17 @@ class Room:
 
     def _by_program(self) -> Tensor | None:
         """The vertex farthest from 0 among those that maximise +-t_j within a unit cube, `(k,)`."""
-        best = None
+        best, programs = None, Programs(self.rows, self.room)
         for j in range(self.null.shape[1]):
             for sign in (1.0, -1.0):
                 cost = np.zeros(self.null.shape[1])
                 cost[j] = -sign
-                t = solve_program(cost, self.rows, self.room, 1.0)
-                if t is not None and (best is None or float(t.norm()) > float(best.norm())):
-                    best = t
+                t = programs.minimiser(cost, 1.0)
+                if t is not None and (best is None or np.linalg.norm(t) > float(best.norm())):
+                    best = torch.from_numpy(t).to(self.rows)
                 if best is not None and float(best.norm()) > 0.1:
                     return best
         return best
-
-
-def solve_program(cost: np.ndarray, rows: Tensor, room: Tensor, cube: float) -> Tensor | None:
-    """t that minimises cost't with rows t <= room, |t_j| <= cube; None where none is found."""
-    size = rows.norm(dim=1).clamp(min=1e-300)
-    A, b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
-    found = _linprog(cost, A, b, [(-cube, cube)] * len(cost))
-    return None if found is None else torch.from_numpy(found).to(rows)
-
-
-def _linprog(
-    cost: np.ndarray, A: np.ndarray, b: np.ndarray, limits: Sequence[tuple[float | None, float | None]]
-) -> np.ndarray | None:
-    from scipy.optimize import linprog  # late: importing the package loads torch and little else
-
-    return linprog(cost, A_ub=A, b_ub=b, bounds=limits, method="highs").x
 
 
 class Programs:
@@ -133,10 +117,16 @@ class Programs:
         size = rows.norm(dim=1).clamp(min=1e-300)
         self._A, self._b = (rows / size[:, None]).cpu().numpy(), (room.clamp(min=0) / size).cpu().numpy()
 
+    def minimiser(self, cost: np.ndarray, cube: float | None = None) -> np.ndarray | None:
+        """t that minimises cost't, with |t_j| <= cube; None where none is found."""
+        limits = [(None if cube is None else -cube, cube)] * len(cost)
+        found: np.ndarray | None = linear_program(cost, A_ub=self._A, b_ub=self._b, bounds=limits).x
+        return found
+
     def least(self, cost: Tensor) -> float:
         """The least cost't, `(k,)`; -inf where there is none, also where none was found."""
         c = cost.cpu().numpy()
-        found = _linprog(c, self._A, self._b, [(None, None)] * len(c))
+        found = self.minimiser(c)
         return -np.inf if found is None else float(c @ found)
 
 

@@ -29,7 +29,6 @@ from math import ceil, comb, inf
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,6 +36,7 @@ from .bounds import Bounds, Witness
 from .coherence import coherence, sub_coherence
 from .dependence import Columns, pairs_of_sets, read_count, read_matrix, read_tolerance, subsets
 from .prime_field import ranks, residues
+from .programs import linear_program
 from .rational import rank as exact_rank
 
 _FEW = 20_000  # sets that are gone through before any linear program is worth it
@@ -235,7 +235,7 @@ def null_space_share(W: Tensor, j: int) -> tuple[float, np.ndarray | None]:
     unit = np.zeros(n)
     unit[j] = 1
     A = np.vstack([np.hstack([M, -M]), np.hstack([unit, -unit])[None]])
-    found = linprog(np.ones(2 * n), A_eq=A, b_eq=np.r_[np.zeros(m), 1.0], bounds=(0, None), method="highs")
+    found = linear_program(np.ones(2 * n), A_eq=A, b_eq=np.r_[np.zeros(m), 1.0], bounds=(0, None))
     if found.status == 0 and abs(found.eqlin.marginals[-1]) > 1e-12:
         l, x = found.eqlin.marginals[:m] / found.eqlin.marginals[-1], found.x[:n] - found.x[n:]
     else:
