@@ -135,6 +135,16 @@ def plain_number(value: object) -> object:
     return float(value) if isinstance(value, np.floating) else value.item() if isinstance(value, np.generic) else value
 
 
+def read_seconds(value: object, name: str, cure: str, least: str = ">= 0") -> float:
+    """A limit in seconds; least: ">= 0" or "> 0". Raises TypeError or ValueError, which ends with the cure."""
+    value = plain_number(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} as a number of seconds, got {describe(value)}; pass e.g. {name}=60")
+    if not (value >= 0 if least == ">= 0" else value > 0):
+        raise ValueError(f"expected {name} {least} seconds, got {value!r}; {cure}")
+    return float(value)
+
+
 def read_amount(value: object, name: str, device: torch.device) -> Tensor:
     """One number or one per signal, such as a penalty or a bound, in float64 on `device`; numbers of numpy are numbers.
 

@@ -294,3 +294,14 @@ def test_a_layer_wider_than_the_signal_is_proved_by_a_certificate():
     z = G.sample_latent(12, torch.Generator().manual_seed(0)).double()
     found = ci.uniqueness(G, G(z), z, time_limit=0)
     assert (found.how == "layers").sum() >= 10 and (found.status[found.everywhere.numpy()] == "unique").all()
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)]
+)
+def test_seconds_that_are_none_are_refused(given: object, kind: type[Exception]):
+    G = ci.load_generator("digits_8x8")
+    y = G(G.sample_latent(1, torch.Generator().manual_seed(0)))
+    for asked in (lambda: ci.uniqueness(G, y, time_limit=given), lambda: ci.out_of_range(G, y, 0.1, time_limit=given)):
+        with pytest.raises(kind, match="expected time_limit"):
+            asked()

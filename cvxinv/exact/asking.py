@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
-from ..inputs import describe, plain_number, read_numbers
+from ..inputs import describe, plain_number, read_numbers, read_seconds
 from ..inversion.moments import Moment
 from ..inversion.priors import AbstractPrior, Ball, Box
 from ..inversion.result import Inversion
@@ -59,21 +59,15 @@ def read_asked(
 
 def read_budget(time_limit: object, batch: object, callback: object) -> tuple[float, int]:
     """Seconds, inf for no limit, and nodes at once. Raises TypeError or ValueError."""
-    time_limit, batch = plain_number(time_limit), plain_number(batch)
-    if time_limit is not None:
-        if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)):
-            raise TypeError(
-                f"expected time_limit as a number of seconds or None, got {describe(time_limit)}; pass e.g. time_limit=60"
-            )
-        if not time_limit >= 0:
-            raise ValueError(f"expected time_limit >= 0 seconds, got {time_limit!r}; pass None for no limit")
+    seconds = float("inf") if time_limit is None else read_seconds(time_limit, "time_limit", "pass None for no limit")
+    batch = plain_number(batch)
     if isinstance(batch, bool) or not isinstance(batch, int):
         raise TypeError(f"expected batch as an integer >= 1, got {describe(batch)}; pass e.g. batch=64")
     if batch < 1:
         raise ValueError(f"expected batch >= 1, got {batch}; it is how many nodes are looked at together")
     if callback is not None and not callable(callback):
         raise TypeError(f"expected callback as a function of one Moment, got {describe(callback)}; pass e.g. callback=print")
-    return float("inf") if time_limit is None else float(time_limit), batch
+    return seconds, batch
 
 
 def _check_task(task: Task) -> None:

@@ -26,7 +26,7 @@ from ..inputs import plain_number
 from .condition import READ, RECALLED, Clause, Condition
 from .dependence import read_matrix
 from .local import read_chain
-from .supported import describe_amount, read_size
+from .supported import describe_amount, read_one
 
 _SOURCE = 'Bora, Jalal, Price, Dimakis, "Compressed Sensing using Generative Models" (2017)'
 
@@ -50,7 +50,7 @@ def sensing_errors(
     if isinstance(m, bool) or not isinstance(m, int) or m < 1:
         raise ValueError(f"expected measurements as a number of at least 1, got {describe_amount(measurements)}; pass m")
     D, e, short = (
-        _size(value, name) for value, name in ((distance, "distance"), (noise, "noise"), (optimality, "optimality"))
+        read_one(value, name) for value, name in ((distance, "distance"), (noise, "noise"), (optimality, "optimality"))
     )
     n, d = max(layer.W.m for layer in chain.layers), len(chain.layers)
     need = chain.latent_dim * d * log(n)
@@ -59,7 +59,7 @@ def sensing_errors(
     if C is None:
         clauses.append(Clause.fact("C k d log n <= m, C unknown", None, 1))
     else:
-        clauses.append(Clause.compare("C k d log n <= m", _size(C, "C") * need, float(m), 1, strict=False))
+        clauses.append(Clause.compare("C k d log n <= m", read_one(C, "C") * need, float(m), 1, strict=False))
     return Condition(
         "compressed sensing with a generator", tuple(clauses), "|G(z found) - x| <= 6 distance + 3 noise + 2 optimality",
         "Gaussian measurements drawn apart from the signal, with probability 1 - exp(-Omega(m)); nothing of how z is found",
@@ -85,13 +85,13 @@ def recovery_by_eigenvalue(
     """
     M = read_matrix(A)
     D, e, short, slack = (
-        _size(value, name)
+        read_one(value, name)
         for value, name in ((distance, "distance"), (noise, "noise"), (optimality, "optimality"), (delta, "delta"))
     )
     sigma = torch.linalg.svdvals(M)
     least = float(sigma[-1]) if len(M) >= M.shape[1] > 0 else 0.0
     proved = least if len(sigma) and least > 1e-10 * float(sigma[0]) else 0.0
-    g = proved if gamma is None else _size(gamma, "gamma")
+    g = proved if gamma is None else read_one(gamma, "gamma")
     norm = float(sigma[0]) if len(sigma) else 0.0
     bound = D + (2 * norm * D + 2 * e + short + slack) / g if g > 0 else inf
     given = Clause.fact("S-REC(gamma, delta), taken as given", True, 1)
@@ -103,7 +103,3 @@ def recovery_by_eigenvalue(
         "derived here from S-REC, which is read there", {"gamma": g, "|A|": norm},
         {"signal": torch.tensor([bound], dtype=torch.float64)}, whole=True,
     )  # fmt: skip
-
-
-def _size(value: object, name: str) -> float:
-    return float(read_size(value, name, 1))

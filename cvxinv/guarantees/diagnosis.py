@@ -26,7 +26,7 @@ from ..exact.wide import fits
 from ..files import write_whole
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
-from ..inputs import describe
+from ..inputs import describe, read_seconds
 from ..inversion.invert import invert
 from ..inversion.storage import check_writable
 from ..inversion.task import make_task
@@ -189,7 +189,8 @@ def diagnose(
     Computes in float64. Raises TypeError or ValueError for input that does not fit, before any arithmetic.
     """
     began = time.perf_counter()
-    levels, time_limit = _read_levels(levels), _read_seconds(time_limit)
+    levels = _read_levels(levels)
+    time_limit = read_seconds(time_limit, "time_limit", "0 leaves the proof engine out")
     if y is None and (z is not None or measurement is not None):
         raise ValueError("expected y beside z or measurement, got none; pass the signals that they belong to")
     known: Tensor | None = None
@@ -240,14 +241,6 @@ def _read_levels(levels: object) -> tuple[float, ...]:
             raise ValueError(f"expected levels in [0, 1), shares of |y|, got {level}; pass e.g. (0, 1e-3, 1e-2)")
         found.append(float(level))
     return tuple(found)
-
-
-def _read_seconds(seconds: object) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"expected time_limit as a number of seconds, got {describe(seconds)}; pass e.g. time_limit=5")
-    if not seconds >= 0:
-        raise ValueError(f"expected time_limit >= 0, got {seconds}; 0 leaves the proof engine out")
-    return float(seconds)
 
 
 def _fitting(z: Tensor, N: int) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..inputs import plain_number
 from .condition import READ, Clause, Condition
 from .local import read_chain
-from .supported import read_size
+from .supported import read_one
 
 _SOURCE = 'Joshi, Li, Plan, Yilmaz, "PLUGIn: a simple algorithm for inverting generative models" (2021)'
 
@@ -46,7 +46,7 @@ def plugin_rate(
     """
     chain = read_chain(generator)
     theta, k = _between(theta, "theta", 4 / 3), _whole(iterations)
-    R, length = (float(read_size(value, name, 1)) for value, name in ((radius, "radius"), (noise, "noise")))
+    R, length = (read_one(value, name) for value, name in ((radius, "radius"), (noise, "noise")))
     widths = [float(chain.latent_dim)] + [float(layer.W.m) for layer in chain.layers]
     d, n0, alpha = len(chain.layers), widths[0], abs(1 - theta) + theta / 2
     needs = [5**i * n0 * log_of_widths(widths, i) for i in range(1, d + 1)]
@@ -60,7 +60,7 @@ def plugin_rate(
         if C_0 is None:
             clauses.append(Clause.fact(f"{text}, C_0 unknown", None, 1))
         else:
-            size = float(read_size(C_0, "C_0", 1)) * need
+            size = read_one(C_0, "C_0") * need
             clauses.append(Clause.compare(text, size, widths[i], 1, strict=False))
     gain = 2**d * (n0 / widths[-1]) ** 0.5 * theta / (1 - alpha) * length
     bounds = {"z": _one(alpha**k * R + 15 * gain), "signal": _one(3 * alpha**k * R + 45 * gain)}

@@ -11,6 +11,7 @@ from ..batch import Batch, per_signal, shared
 from ..exact.asking import read_asked
 from ..exact.prove import prove
 from ..generator.abstract import AbstractGenerator
+from ..inputs import read_seconds
 from ..inversion.invert import invert
 from ..surroundings import undisturbed
 
@@ -78,7 +79,7 @@ def out_of_range(
     generator, y, measurement, box: as in `prove`. eps: one number or `(N,)`, signal units, in `norm`, "l2", "linf" or "l1".
     time_limit: seconds of the engine, for each signal. Raises TypeError or ValueError for what does not fit.
     """
-    began = time.perf_counter()
+    began, time_limit = time.perf_counter(), read_seconds(time_limit, "time_limit", "0 leaves the proof engine out")
     asked = read_asked(generator, y, None, measurement=measurement, noise=(norm, eps), prior=None, gap=1e-4, box=box)
     task, sides = asked.task, asked.sides
     assert task.noise is not None

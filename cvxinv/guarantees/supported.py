@@ -82,6 +82,11 @@ def read_size(value: object, name: str, N: int) -> Tensor:
     return found.expand(N)
 
 
+def read_one(value: object, name: str) -> float:
+    """One number >= 0. Raises TypeError or ValueError."""
+    return float(read_size(value, name, 1))
+
+
 def describe_amount(value: object) -> str:
     """A number as it is, anything else in a few words."""
     value = plain_number(value)

@@ -25,7 +25,7 @@ from ..exact.wide import fits
 from ..generator.abstract import AbstractGenerator
 from ..generator.activations import AbstractActivation
 from ..generator.chain import Generator
-from ..inputs import describe, plain_number
+from ..inputs import describe, plain_number, read_seconds
 from ..inversion.explain import one_position
 from ..inversion.invert import invert
 from ..inversion.task import EXPLAINED, Task
@@ -149,7 +149,7 @@ def uniqueness(
     asked = read_asked(generator, y, z, measurement=measurement, noise=None, prior=None, gap=1e-4, box=box)
     stated = None if tol is None else _read_tol(tol)
     most = _TOL[asked.task.born] if stated is None else stated
-    starts, time_limit = _read_budget(starts, time_limit)
+    starts, time_limit = _read_starts(starts), read_seconds(time_limit, "time_limit", "0 leaves the proof engine out")
     task = asked.task
     assert isinstance(task.generator, Generator)
     network = as_network(task.generator)
@@ -180,15 +180,13 @@ def _read_tol(tol: object) -> float:
     return float(tol)
 
 
-def _read_budget(starts: object, time_limit: object) -> tuple[int, float]:
-    starts, time_limit = plain_number(starts), plain_number(time_limit)
+def _read_starts(starts: object) -> int:
+    starts = plain_number(starts)
     if isinstance(starts, bool) or not isinstance(starts, int):
         raise TypeError(f"expected starts as an integer >= 0, got {describe(starts)}; pass e.g. starts=4")
-    if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)):
-        raise TypeError(f"expected time_limit as a number of seconds, got {describe(time_limit)}; pass e.g. time_limit=10")
-    if starts < 0 or not time_limit >= 0:
-        raise ValueError(f"expected starts and time_limit >= 0, got {starts} and {time_limit}; 0 leaves a search out")
-    return starts, float(time_limit)
+    if starts < 0:
+        raise ValueError(f"expected starts >= 0, got {starts}; 0 leaves that search out")
+    return starts
 
 
 def _known(asked: Asked, tol: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...inputs import describe, plain_number
+from ...inputs import describe, read_seconds
 from ..progress import Progress
 from ..result import Inversion
 from ..verify import USER_LIMIT
@@ -65,7 +65,7 @@ class Watch:
     def __post_init__(self) -> None:
         for name in ("time_limit", "signal_time_limit"):
             if getattr(self, name) is not None:
-                setattr(self, name, _seconds(getattr(self, name), name))
+                setattr(self, name, read_seconds(getattr(self, name), name, "leave it out for no limit", "> 0"))
         if self.callback is not None and not callable(self.callback):
             raise TypeError(
                 f"expected callback as a function of one RunProgress, got {describe(self.callback)}; pass e.g. "
@@ -126,13 +126,3 @@ class Watch:
             stop = True
         if stop and self.done < layout.signals:
             self.stopped = "the callback"
-
-
-def _seconds(value: object, name: str) -> float:
-    """A limit in seconds. Raises TypeError or ValueError."""
-    value = plain_number(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected {name} as a number of seconds, got {describe(value)}; pass e.g. {name}=60")
-    if not value > 0:
-        raise ValueError(f"expected {name} > 0 seconds, got {value!r}; leave it out for no limit")
-    return float(value)
