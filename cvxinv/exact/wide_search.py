@@ -36,7 +36,9 @@ class WideSearch(Search):
     sides: tuple[Tensor, Tensor] = field(kw_only=True)
     tries = 400
     cut = 0.45  # not through the latent that a box was put around
-    _last: WideRelaxation | None = field(default=None, init=False)
+    _last: WideRelaxation | None = field(default=None, init=False)  # made of `_asked` at `_level`
+    _asked: Nodes | None = field(default=None, init=False)
+    _level: float = field(default=0.0, init=False)
 
     def fit_together(self, least: int, most: int, count: int) -> bool:
         """No: maps are of one node at a time."""
@@ -44,15 +46,18 @@ class WideSearch(Search):
 
     def relaxed(self, nodes: Nodes) -> Relaxation:
         """The relaxation of one node. Raises `TooManyError`."""
-        if self._last is not None and _same(self._last.nodes, nodes):
+        k = int(nodes.owner[0])
+        level = float(self.level[k])
+        if self._last is not None and ((nodes is self._asked and level == self._level) or _same(self._last.nodes, nodes)):
             self._last.nodes = replace(nodes, lo=self._last.nodes.lo, hi=self._last.nodes.hi)
             return self._last
-        k, level = int(nodes.owner[0]), float(self.level[nodes.owner[0]])
         rows, targets = None, self.targets.take(slice(k, k + 1))
         if self.limits is not None:
             rows = Rows(*(side[k : k + 1] for side in self.limits(self.level)))
         task = self.task.take(slice(k, k + 1))
-        return WideRelaxation(self.products, task, targets, nodes, self.sides, level, rows, self.fitted)
+        self._last = WideRelaxation(self.products, task, targets, nodes, self.sides, level, rows, self.fitted)
+        self._asked, self._level = nodes, level
+        return self._last
 
     def through(self, nodes: Nodes) -> Nodes:
         """The nodes with what their boxes imply: by the relaxation's bounds, where it fits, by forms where not."""
@@ -64,12 +69,9 @@ class WideSearch(Search):
         if self.large(node) or bool(node.empty.any()):
             return node
         try:
-            rel = self.relaxed(node)
+            return self.relaxed(node).nodes
         except TooManyError:  # by these bounds more than by forms: what forms say stays
             return node
-        assert isinstance(rel, WideRelaxation)
-        self._last = rel
-        return rel.nodes
 
     def large(self, node: Nodes) -> bool:
         """Whether a node has more undecided units than a relaxation takes."""
@@ -116,7 +118,7 @@ class WideSearch(Search):
 
     def _round_of_forms(self, node: Nodes) -> tuple[Nodes, Tensor, Points]:
         owner, k = node.owner, int(node.owner[0])
-        self.rounds.index_add_(0, owner.cpu(), torch.ones_like(owner).cpu())
+        self.rounds.index_add_(0, owner, torch.ones_like(owner))
         level, width = float(self.level[k]), float((node.high - node.low).max())
         form, limits = self._forms(node)
         found = contracted(self.task.take(slice(k, k + 1)), self._with(node, limits), form, level)
