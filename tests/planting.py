@@ -3,9 +3,10 @@
 import importlib
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cvxinv as ci
 
@@ -30,3 +31,12 @@ def planted_copy(folder: Path, name: str, place: str, old: str, new: str, room: 
         for known in [known for known in sys.modules if known.startswith(f"cvxinv.{name}")]:
             del sys.modules[known]
         vars(ci).pop(name, None)
+
+
+@contextmanager
+def planter(
+    folder: Path, name: str, made: Callable[[str], SimpleNamespace], room: Path
+) -> Iterator[Callable[[str, str, str], SimpleNamespace]]:
+    """A function of place, old and new: what `made` makes of the package that `planted_copy` names."""
+    with ExitStack() as stack:
+        yield lambda place, old, new: made(stack.enter_context(planted_copy(folder, name, place, old, new, room)))

@@ -10,7 +10,7 @@ import importlib
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from planting import planted_copy
+from planting import planter
 from proof_cases import by_hand, layer, numbers, originals, others, text, told
 from proof_reference import Followed, followed
 
@@ -518,11 +518,7 @@ FAULTS = [
 @pytest.fixture
 def planted(tmp_path: Path):
     """Makes a checker of edited source texts, a package that nobody else can import."""
-    with ExitStack() as stack:
-
-        def plant(place: str, old: str, new: str) -> SimpleNamespace:
-            return checker(stack.enter_context(planted_copy(FOLDER, "planted_checker", place, old, new, tmp_path)))
-
+    with planter(FOLDER, "planted_checker", checker, tmp_path) as plant:
         yield plant
 
 

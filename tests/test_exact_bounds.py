@@ -9,7 +9,6 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 import scripts
 import small_nets
 import torch
-from planting import planted_copy
+from planting import planter
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -500,11 +499,7 @@ SEARCHES = [
 @pytest.fixture
 def planted(tmp_path: Path):
     """Makes an engine of edited source texts, a package that nobody else can import."""
-    with ExitStack() as stack:
-
-        def plant(place: str, old: str, new: str) -> SimpleNamespace:
-            return engine(stack.enter_context(planted_copy(EXACT, "planted", place, old, new, tmp_path)))
-
+    with planter(EXACT, "planted", engine, tmp_path) as plant:
         yield plant
 
 
