@@ -2,6 +2,7 @@
 #
 #   make demo     set up .venv, then invert a shipped generator
 #   make test     set up .venv, then run every check:  make test FAST=1  leaves out the slow tests
+#   make docs     set up .venv, then build the site, docs/_build/html/index.html
 #
 # The same without make (on Windows write .venv\Scripts for .venv/bin):
 #
@@ -19,6 +20,7 @@ TORCH_INDEX ?=
 FAST ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DOCS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ SELECT := $(if $(filter-out 0,$(FAST)),-m "not slow")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench pictures clean
+.PHONY: help demo test lint bench pictures docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -60,9 +62,13 @@ pictures: $(VENV)/.installed-plot ## set up, then draw the pictures in docs agai
 	@echo "== docs/pictures.py"
 	@$(BIN)/python docs/pictures.py
 
+docs: $(VENV)/.installed-docs ## set up, then build the site, docs/_build/html/index.html (DOCS_ARGS=--quick: examples not run)
+	@echo "== docs/site/build.py: pages, reference, examples; warnings are errors"
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python docs/site/build.py $(DOCS_ARGS)
+
 clean: ## remove .venv, caches and build folders
 	@echo "== removing $(VENV), caches and build folders"
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that a step that was broken off starts again.

@@ -1,0 +1,222 @@
+"""The site: what can be told of its pages without building them, and the parts that build it.
+
+`make docs` builds it with warnings as errors, executes its examples, and checks what came out with the same functions.
+"""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import gallery
+import pytest
+
+import cvxinv
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "docs" / "site"
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md"), ROOT / "README.md"])
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+
+def part(name: str) -> ModuleType:
+    return gallery.load(SITE / f"{name}.py")
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def test_every_page_of_docs_stands_in_a_list_of_the_first_page():
+    build = part("build")
+    front = build.front(build.everything())
+    named = {re.sub(r"^.*<(.+)>$", r"\1", line.strip()) for line in front.splitlines()}
+    for path in (ROOT / "docs").glob("*.md"):
+        assert path.stem in named | {"index"}, f"docs/{path.name} is in no list of docs/index.md"
+
+
+def test_a_page_that_the_lists_do_not_name_is_added_and_an_entry_without_page_left_out(monkeypatch, tmp_path):
+    build = part("build")
+    (tmp_path / "index.md").write_text("# First\n\n```{toctree}\nguide\nNothing <nothing>\nchecking\n```\n")
+    for name in ("guide", "checking", "new"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n")
+    monkeypatch.setattr(build, "DOCS", tmp_path)
+    lines = build.front(["docs/guide.md", "docs/checking.md", "docs/new.md"]).splitlines()
+    assert "nothing" not in "\n".join(lines) and lines.count("guide") == 1
+    assert lines.index("new") > lines.index("checking")
+
+
+def test_every_link_of_a_page_leads_to_a_file():
+    build = part("build")
+    assert {"docs/guide.md", "docs/decisions/0001-vertical-layers.md", "CITATION.cff"} <= set(build.everything())
+
+
+def test_a_link_to_nothing_is_refused(monkeypatch, tmp_path):
+    build = part("build")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "a.md").write_text("# A\n[b](b.md), [elsewhere](https://example.org), [here](#here)")
+    with pytest.raises(ValueError, match=r"a\.md links to 'b\.md'"):
+        build.linked("a.md")
+    (tmp_path / "b.md").write_text("# B\n")
+    assert build.linked("a.md") == ["b.md"]
+
+
+def test_pictures_of_pages_say_what_they_show():
+    found = 0
+    for path in PAGES:
+        for words, source in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text()):
+            found += 1
+            assert len(words) >= 15, f"{path.name}: say in the alternative text what {source} shows, got {words!r}"
+    assert found >= 8
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_figure_of_an_example_has_words_axes_and_a_check(path: Path):
+    text = path.read_text()
+    figures = len(re.findall(r"plt\.(?:subplots|figure)\(", text))
+    assert 1 <= figures <= text.count(".set_label("), "give each figure its words: fig.set_label('...')"
+    assert "assert " in text, "an example ends with a claim that the build checks"
+    assert "set_xlabel" in text or "set_axis_off" in text
+
+
+# --- what was built -------------------------------------------------------------------------------
+
+CLEAN = '<html><body><h1 id="top">A</h1><a href="b.html#there">b</a><img src="a.png" alt="a line"></body></html>'
+PLANTED = {
+    "no such file": ('<a href="c.html">c</a>', "link to c.html, which is not there"),
+    "no such anchor": ('<a href="b.html#away">c</a>', "link to b.html#away, where there is no such place"),
+    "no words": ('<img src="a.png">', "a.png has no alternative text"),
+    "empty words": ('<img src="a.png" alt=" ">', "a.png has no alternative text"),
+    "script": ('<script src="https://cdn.example/x.js"></script>', "loads https://cdn.example/x.js"),
+    "style": ('<link rel="stylesheet" href="//cdn.example/x.css">', "loads //cdn.example/x.css"),
+    "font": ("<style>@import 'https://fonts.example/x';</style>", "loads @import"),
+    "drawing without words": ('<svg role="img"></svg>', "svg has no alternative text"),
+}
+
+
+def folder_with(tmp_path: Path, more: str) -> Path:
+    (tmp_path / "a.html").write_text(CLEAN.replace("</body>", f"{more}</body>"))
+    (tmp_path / "b.html").write_text('<p id="there">b</p><svg role="img" aria-label="a map"></svg>')
+    return tmp_path
+
+
+def test_sound_pages_have_no_faults(tmp_path: Path):
+    assert part("built").faults(folder_with(tmp_path, '<a href="https://example.org">x</a>')) == []
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_of_a_page_is_seen(tmp_path: Path, fault: str):
+    planted, said = PLANTED[fault]
+    found = part("built").faults(folder_with(tmp_path, planted))
+    assert len(found) == 1 and found[0].startswith("a.html: ") and said in found[0]
+
+
+def test_a_page_without_picture_and_a_style_from_elsewhere_are_seen(tmp_path: Path):
+    folder_with(tmp_path, "")
+    (tmp_path / "c.html").write_text("<p>c</p>")
+    (tmp_path / "s.css").write_text("@font-face { src: url('https://fonts.example/x.woff2') }")
+    assert [line.split(":")[0] for line in part("built").faults(tmp_path)] == ["c.html", "s.css"]
+
+
+def test_the_site_that_was_built_here_has_no_faults():
+    html = ROOT / "docs" / "_build" / "html"
+    if not (html / "index.html").exists():
+        pytest.skip("the site is not built here: make docs")
+    assert part("built").faults(html) == []
+
+
+# --- docstrings -----------------------------------------------------------------------------------
+
+
+def test_prose_becomes_rest():
+    prose = part("prose_docstrings")
+    lines = [
+        "The l1 norm |h|_1 of `h`, see `Rows`.",
+        "",
+        "    minimise |h|_1",
+        "      subject to h >= 0",
+        "",
+        "rows: see",
+        "`Rows`. lam_k: a*b.",
+    ]
+    assert prose.as_rest(lines, {"rows", "lam_k"}) == [
+        r"The l1 norm \|h\|\_1 of \ ``h``\ , see \ :py:obj:`~cvxinv.Rows`\ .",
+        "",
+        "..",
+        "",
+        ".. code-block:: text",
+        "",
+        "    minimise |h|_1",
+        "      subject to h >= 0",
+        "",
+        r"* **rows**: see \ :py:obj:`~cvxinv.Rows`\ .",
+        "",
+        r"* **lam\_k**: a\*b.",
+        "",
+    ]
+
+
+def test_words_before_a_colon_that_are_no_parameters_stay_prose():
+    assert part("prose_docstrings").as_rest(["Source: a paper. lam: a weight; eps: a bound."], {"lam", "eps"}) == [
+        "Source: a paper.",
+        "",
+        "* **lam**: a weight",
+        "",
+        "* **eps**: a bound.",
+        "",
+    ]
+
+
+def test_everything_public_stands_in_the_reference_once():
+    text = "\n".join(part("reference").reference_pages().values())
+    for name in cvxinv.__all__:
+        directives = re.findall(rf"^\.\. (?:autoclass|autofunction):: cvxinv\.{name}$|^\.\. py:data:: {name}$", text, re.M)
+        assert len(directives) == 1, f"{name}: {len(directives)} times"
+
+
+def test_a_room_without_group_is_named():
+    with pytest.raises(ValueError, match=r"cvxinv\.cellar\.wine is in no group"):
+        part("reference").group_of("cellar.wine")
+
+
+# --- formulas, maps, figures ----------------------------------------------------------------------
+
+
+def site_part(name: str, needs: str) -> ModuleType:
+    pytest.importorskip(needs, reason=f"{needs} is not installed: pip install -e '.[docs]'")
+    sys.path.insert(0, str(SITE))
+    try:
+        return part(name)
+    finally:
+        sys.path.remove(str(SITE))
+
+
+def test_a_formula_is_mathml():
+    convert = site_part("build_time_maths", "latex2mathml").convert
+    assert "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>" in convert(r"\frac{1}{2}")
+
+
+def test_the_map_marks_the_rooms_that_a_page_speaks_of():
+    house_map = site_part("house_map", "docutils")
+    assert house_map.spoken_of("a solver, another solver, its iterations; a proof") == ["solvers", "exact"]
+    drawn = house_map.drawing(["solvers"])
+    assert drawn.count("room marked") == 1 and "✓ solvers" in drawn and "speaks of them: solvers." in drawn
+
+
+def test_a_figure_without_words_is_refused():
+    from matplotlib.figure import Figure
+
+    figures, figure = part("figures"), Figure()
+    with pytest.raises(ValueError, match="say what it shows"):
+        figures.words_of(figure)
+    figure.set_label("a line that\n falls from 1 to 0")
+    assert figures.words_of(figure) == "a line that falls from 1 to 0"
+
+
+def test_a_block_that_runs_shares_names_with_the_next_and_tells_its_line():
+    execute = site_part("running_blocks", "sphinx").execute
+    namespace: dict[str, object] = {}
+    assert execute("a = 2", namespace, "page.md", 3) == ""
+    assert execute("print(a + 1)", namespace, "page.md", 5) == "3\n"
+    with pytest.raises(ZeroDivisionError) as raised:
+        execute("\na / 0", namespace, "page.md", 10)
+    assert raised.traceback[-1].lineno + 1 == 12
