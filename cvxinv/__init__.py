@@ -67,6 +67,7 @@ from .guarantees.aberdam import (
     uniqueness_by_counting,
     uniqueness_by_sparsity,
 )
+from .guarantees.adaptive import adaptive_rate, adaptive_recovery
 from .guarantees.bora import recovery_by_eigenvalue, sensing_errors
 from .guarantees.bounds import Bounds, Witness
 from .guarantees.coherence import coherence, sub_coherence
@@ -154,12 +155,23 @@ from .measurement.transforms import CosineRows, FourierRows
 from .pages.comparison import write_comparison
 from .pages.diagnosis import write_diagnosis
 from .pages.report import write_report
+from .solvers.first_order.fista import FISTA
 from .solvers.first_order.graph_admm import GraphADMM
 from .solvers.first_order.linearized_admm import LinearizedADMM
 from .solvers.known import SOLVERS
 from .solvers.screening import provably_zero
 from .solvers.solve import Solution, solve
 from .solvers.solver import AbstractSolver
+from .sparse_models.ada_lista import (
+    LISTA,
+    AdaLFISTA,
+    AdaLISTA,
+    LearnedStart,
+    NonnegativeReverseAdaLFISTA,
+    ReverseAdaLFISTA,
+    ReverseAdaLISTA,
+    SingleWeightAdaLISTA,
+)
 from .sparse_models.cascade import Cascade
 from .sparse_models.multi_layer_ista import FixedPoint, ml_ista
 from .sparse_models.multi_layer_networks import (
@@ -174,6 +186,7 @@ from .sparse_models.multi_layer_networks import (
 )
 from .sparse_models.multi_layer_pursuit import MultiLayerPursuit, NonnegativeMultiLayerPursuit, multi_layer_pursuit
 from .sparse_models.recovery import SparseRecovery, sparse_recovery
+from .sparse_models.varying_dictionaries import Codes, ProximalGradient, certified_codes, code_gap
 
 if TYPE_CHECKING:
     from .programs.deepinv_reconstructor import GeneratorReconstructor as GeneratorReconstructor
@@ -187,7 +200,9 @@ _ADAPTERS = {"GeneratorInverter": "scikit_learn", "GeneratorReconstructor": "dee
 __all__ = [
     "CELU",
     "ELU",
+    "FISTA",
     "GELU",
+    "LISTA",
     "METHODS",
     "MULTI_LAYER_NETWORKS",
     "PLU",
@@ -204,6 +219,8 @@ __all__ = [
     "AbstractPrior",
     "AbstractSolver",
     "ActivatedLasso",
+    "AdaLFISTA",
+    "AdaLISTA",
     "BackendNotInstalledError",
     "Ball",
     "BasisPursuitL2",
@@ -215,6 +232,7 @@ __all__ = [
     "Certificate",
     "Clamp",
     "Clause",
+    "Codes",
     "Comparison",
     "ComparisonRow",
     "Composed",
@@ -267,6 +285,7 @@ __all__ = [
     "LayeredLinearPrograms",
     "LayeredNetwork",
     "LeakyReLU",
+    "LearnedStart",
     "LevenbergMarquardt",
     "LinearizedADMM",
     "LinfFit",
@@ -289,6 +308,7 @@ __all__ = [
     "NonnegativeLinfFit",
     "NonnegativeMultiLayerPursuit",
     "NonnegativeRelaxedFit",
+    "NonnegativeReverseAdaLFISTA",
     "NormalisedBasisPursuit",
     "NormalisedLasso",
     "NotDifferentiableWarning",
@@ -305,11 +325,14 @@ __all__ = [
     "ProblemTooLargeError",
     "ProjectedGradient",
     "Proof",
+    "ProximalGradient",
     "Radon",
     "ReLU",
     "RelaxedFit",
     "Resampling2d",
     "Rescaled",
+    "ReverseAdaLFISTA",
+    "ReverseAdaLISTA",
     "Rows",
     "RunProgress",
     "Sample",
@@ -317,6 +340,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SignalDiagnosis",
+    "SingleWeightAdaLISTA",
     "Softmax",
     "Softplus",
     "Softsign",
@@ -340,7 +364,11 @@ __all__ = [
     "UnsupportedLayerError",
     "Verdict",
     "Witness",
+    "adaptive_rate",
+    "adaptive_recovery",
+    "certified_codes",
     "certify",
+    "code_gap",
     "coherence",
     "compare",
     "diagnose",
