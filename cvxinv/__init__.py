@@ -73,6 +73,7 @@ from .guarantees.bounds import Bounds, Witness
 from .guarantees.coherence import coherence, sub_coherence
 from .guarantees.condition import Clause, Condition
 from .guarantees.diagnosis import Diagnosis, SignalDiagnosis, diagnose
+from .guarantees.holistic import HolisticUniqueness, holistic_stability, holistic_uniqueness, holistic_uniqueness_at
 from .guarantees.injectivity import Injectivity, LayerInjectivity, injectivity
 from .guarantees.joshi import plugin_rate
 from .guarantees.lei import layered_programs_errors, layered_programs_expansion
@@ -173,6 +174,9 @@ from .sparse_models.ada_lista import (
     SingleWeightAdaLISTA,
 )
 from .sparse_models.cascade import Cascade
+from .sparse_models.holistic_model import MultiLayerModel, MultiLayerSignals
+from .sparse_models.holistic_oracle import HolisticOracle, holistic_oracle
+from .sparse_models.holistic_pursuit import MultiLayerCodes, holistic_pursuit, layered_pursuit, projection_pursuit
 from .sparse_models.multi_layer_ista import FixedPoint, ml_ista
 from .sparse_models.multi_layer_networks import (
     MULTI_LAYER_NETWORKS,
@@ -265,6 +269,8 @@ __all__ = [
     "GraphADMM",
     "Hardsigmoid",
     "Hardswish",
+    "HolisticOracle",
+    "HolisticUniqueness",
     "Hybrid",
     "Identity",
     "Injectivity",
@@ -299,7 +305,10 @@ __all__ = [
     "MirroredDescent",
     "MisfitBall",
     "Mish",
+    "MultiLayerCodes",
+    "MultiLayerModel",
     "MultiLayerPursuit",
+    "MultiLayerSignals",
     "NoisePhases",
     "NonnegativeBasisPursuitL2",
     "NonnegativeBasisPursuitLinf",
@@ -374,11 +383,17 @@ __all__ = [
     "diagnose",
     "expected_gradient",
     "expected_gram",
+    "holistic_oracle",
+    "holistic_pursuit",
+    "holistic_stability",
+    "holistic_uniqueness",
+    "holistic_uniqueness_at",
     "injectivity",
     "invert",
     "invert_stream",
     "layered_programs_errors",
     "layered_programs_expansion",
+    "layered_pursuit",
     "layered_pursuit_errors",
     "layered_pursuit_exactness",
     "load_generator",
@@ -389,6 +404,7 @@ __all__ = [
     "out_of_range",
     "plugin_rate",
     "preimage_set",
+    "projection_pursuit",
     "provably_zero",
     "prove",
     "recovery_by_eigenvalue",
