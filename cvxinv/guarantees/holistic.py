@@ -186,11 +186,11 @@ def _decided(
     disable = None if progress is None else not progress
     with tqdm(total=total, desc="pairs of subspaces", unit="pair", disable=disable, leave=False) as bar:
         for block in _blocks(spaces):
+            seen += len(block)
             for first, second in check.open(block):
                 witness = check.two(first, second)
                 if witness is not None:
                     return said(NOT_UNIQUE, "two of one signal, in exact arithmetic", witness)
-            seen += len(block)
             bar.update(len(block))
             if seen < total and time.perf_counter() - began > limit:
                 return said(UNDECIDED, f"time ran out after {seen} of {total} pairs, none of which has two of one signal")
