@@ -141,6 +141,16 @@ def _forgotten(at):
     return at
 
 
+def test_parts_of_a_batch_give_what_the_batch_gives(monkeypatch):
+    model = gaussian((20, 30, 20))
+    _, y = noisy(model, 3, 8, 2)
+    codes = ci.holistic_pursuit(model, y, 2, 3.0)
+    monkeypatch.setattr(pursuits, "_NUMBERS", 1)
+    again = ci.holistic_pursuit(model, y, 2, 3.0)
+    assert torch.allclose(again.course, codes.course, atol=1e-9) and torch.equal(again.picks, codes.picks)
+    assert again.certificate.holds.all() and len(again) == 3
+
+
 def test_layered_pursuit_solves_each_layer():
     model, bounds = gaussian((12, 20, 16), seed=7), torch.tensor([4.0, 0.3], dtype=F64)
     _, y = noisy(model, 2, 6, 2, seed=8, size=8.0)

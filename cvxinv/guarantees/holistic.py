@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, islice, product
-from math import comb, inf
+from math import comb, inf, prod
 
 import torch
 from torch import Tensor
@@ -92,16 +92,11 @@ def holistic_uniqueness(
     """
     s, limit = _read(model, sparsity, time_limit)
     counts = model.read_zeros(zeros)
-    common = [max(0, 2 * l - m) for l, m in zip(counts, model.between, strict=True)]
-    kinds = [combinations(range(a, b), c) for (a, b), c in zip(model.blocks, common, strict=True)]
-    shared = [sum(rows, ()) for rows in islice(product(*kinds), _MOST_SPARKS + 1)]
-    if len(shared) > _MOST_SPARKS:
-        shared = [()]
-    every = [
-        sum(rows, ())
-        for rows in product(*(combinations(range(a, b), l) for (a, b), l in zip(model.blocks, counts, strict=True)))
-    ]
-    return _decided(model, s, shared, every, limit, progress)
+    common = tuple(max(0, 2 * l - m) for l, m in zip(counts, model.between, strict=True))
+    shared = _Cosupports(model, common)
+    few: list[tuple[int, ...]] = [()]  # what any two have in common is no less than nothing
+    few = list(shared.all()) if shared.count <= _MOST_SPARKS else few
+    return _decided(model, s, few, _Cosupports(model, counts), limit, progress)
 
 
 def holistic_uniqueness_at(
@@ -114,8 +109,9 @@ def holistic_uniqueness_at(
 ) -> HolisticUniqueness:
     """Whether no two h of `sparsity` entries with the zeros `cosupport`, bool `(M,)`, have one signal; see above."""
     s, limit = _read(model, sparsity, time_limit)
-    rows = tuple(_read_cosupport(model, cosupport).nonzero()[:, 0].tolist())
-    return _decided(model, s, [rows], [rows], limit, progress)
+    mask = _read_cosupport(model, cosupport)
+    rows = tuple(mask.nonzero()[:, 0].tolist())
+    return _decided(model, s, [rows], _Cosupports(model, (), rows), limit, progress)
 
 
 def holistic_stability(
@@ -163,15 +159,14 @@ def _decided(
     model: MultiLayerModel,
     s: int,
     shared: list[tuple[int, ...]],
-    cosupports: list[tuple[int, ...]],
+    cosupports: "_Cosupports",
     limit: float,
     progress: bool | None,
 ) -> HolisticUniqueness:
     began, E, V = time.perf_counter(), model.E.cpu(), model.V.cpu()
     known = [spark(torch.cat([E, V[list(I)]]), time_limit=limit / 2 / len(shared), until=2 * s) for I in shared]
     least = min(known, key=lambda b: (b.lower, b.upper))
-    supports = comb(model.n, s)
-    count = supports * len(cosupports)
+    count = comb(model.n, s) * cosupports.count
     total, seen = count * (count + 1) // 2, 0
 
     def said(status: str, how: str, witness: tuple | None = None) -> HolisticUniqueness:
@@ -181,7 +176,7 @@ def _decided(
         return said(UNIQUE, f"any {2 * s} columns of E, with the zeros that two have in common, are independent")
     if total > _MOST_PAIRS:
         return said(UNDECIDED, f"the spark is not known to be above {2 * s}, and {total} pairs are too many to go through")
-    spaces = [(S, Z) for S in combinations(range(model.n), s) for Z in cosupports]
+    spaces = [(S, Z) for S in combinations(range(model.n), s) for Z in cosupports.all()]
     check = _Pairs(E, V, residues(E), residues(V))
     disable = None if progress is None else not progress
     with tqdm(total=total, desc="pairs of subspaces", unit="pair", disable=disable, leave=False) as bar:
@@ -195,6 +190,25 @@ def _decided(
             if seen < total and time.perf_counter() - began > limit:
                 return said(UNDECIDED, f"time ran out after {seen} of {total} pairs, none of which has two of one signal")
     return said(UNIQUE, "no pair of subspaces has two of one signal, all seen, in exact arithmetic")
+
+
+@dataclass(frozen=True, eq=False)
+class _Cosupports:
+    """All sets of so many rows of each representation between; or, without counts, the one that is given."""
+
+    model: MultiLayerModel
+    counts: tuple[int, ...]
+    known: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return prod(comb(m, l) for m, l in zip(self.model.between, self.counts, strict=False))
+
+    def all(self) -> Iterator[tuple[int, ...]]:
+        if not self.counts:
+            return iter([self.known])
+        kinds = [combinations(range(a, b), l) for (a, b), l in zip(self.model.blocks, self.counts, strict=True)]
+        return (sum(rows, ()) for rows in product(*kinds))
 
 
 def _blocks(spaces: list[_Pair]) -> Iterator[list[tuple[_Pair, _Pair]]]:

@@ -45,6 +45,7 @@ from .holistic_oracle import read_signals
 from .zero_paths import Optimum, of_points, with_zero
 
 _SUPPORT = 1e-3  # of the largest entry: the threshold of the source
+_NUMBERS = 40_000_000  # that are held at once, some 300 MB
 _ZERO = 1e-7  # of the largest entry: what counts as 0 in a point of an interior-point method
 
 
@@ -123,18 +124,27 @@ def holistic_pursuit(
     signals, on = read_signals(model, y, seen)
     counts = model.read_zeros(zeros)
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
-    work = _Alternation(model, signals, on, _read_eps(eps, signals))
-    steps = sum(counts)
+    bound, steps = _read_eps(eps, signals), sum(counts)
+    parts = torch.arange(len(signals), device=signals.device).split(_at_once(model, steps))
     disable = None if progress is None else not progress
-    with tqdm(total=steps + 1, desc="synthesis steps", unit="step", disable=disable, leave=False) as bar:
-        work.synthesis(None)
-        bar.update()
-        for _ in range(steps):
-            work.analysis(counts)
+    found = []
+    with tqdm(total=(steps + 1) * len(parts), desc="synthesis steps", unit="step", disable=disable, leave=False) as bar:
+        for part in parts:
+            work = _Alternation(model, signals[part], on[part], bound[part])
+            work.synthesis(None)
             bar.update()
-    codes = work.codes()
+            for _ in range(steps):
+                work.analysis(counts)
+                bar.update()
+            found.append(work.codes())
+    codes = MultiLayerCodes.joined(found)
     _report(codes, on_fail)
     return codes
+
+
+def _at_once(model: MultiLayerModel, steps: int) -> int:
+    """How many signals are worked on together: what a step of the path holds of each is a matrix of unknowns and zeros."""
+    return max(1, _NUMBERS // (4 * (model.n + steps) ** 2 + 2 * model.m * model.n + sum(model.between)))
 
 
 class _Alternation:
