@@ -177,7 +177,7 @@ class MultiLayerModel:
         )
         space = self.subspaces(support, cosupport)
         space.check()
-        amounts = torch.randn(N, self.n, generator=source, dtype=torch.float64).to(self.device)
+        amounts = torch.randn(N, space.K.shape[2], generator=source, dtype=torch.float64).to(self.device)
         h = torch.einsum("nij,nj->ni", space.K, amounts)
         h = torch.where(support, h, torch.zeros_like(h))  # what is 0 is 0, not its rounding
         x = h @ self.E.T
@@ -195,21 +195,36 @@ class MultiLayerModel:
 
     def subspaces(self, support: Tensor, cosupport: Tensor) -> "Subspaces":
         """Orthonormal bases of U(S, Z) of masks `(N, n)` and `(N, M)`."""
+        sizes, group = torch.stack([support.sum(1), cosupport.sum(1)], 1).unique(dim=0, return_inverse=True)
+        dimension = torch.zeros_like(group)
+        parts = []
+        for k, (s, l) in enumerate(sizes.tolist()):
+            for index in (group == k).nonzero()[:, 0].split(max(1, _AT_ONCE // (s * (s + l) + self.n * s + 1))):
+                K, free = self._bases(_places(support[index], s), _places(cosupport[index], l))
+                dimension[index] = free
+                parts.append((index, K))
+        widest = int(dimension.max())
+        bases = torch.zeros(len(group), self.n, widest, dtype=torch.float64, device=group.device)
+        for index, K in parts:
+            bases[index, :, : min(widest, K.shape[2])] = K[:, :, :widest]
+        return Subspaces(bases, dimension)
+
+    def _bases(self, S: Tensor, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """Bases `(B, n, s)` of supports `(B, s)` and cosupports `(B, l)` as positions, zeros last, and their dimensions."""
         V = self.V / lengths(self.V, keepdim=True)
-        eye = torch.eye(self.n, dtype=V.dtype, device=V.device)
-        size = max(1, _AT_ONCE // (len(V) + self.n) // self.n)
-        found = []
-        for S, Z in zip(support.split(size), cosupport.split(size), strict=True):
-            asked = torch.cat([V * Z[:, :, None], eye * ~S[:, :, None]], 1)
-            _, sigma, directions = torch.linalg.svd(asked, full_matrices=False)
-            found.append((directions.mT, sigma <= NULL * sigma[:, :1].clamp(min=1.0)))
-        directions, free = torch.cat([d for d, _ in found]), torch.cat([f for _, f in found])
-        return Subspaces(directions * free[:, None, :], free.sum(1))
+        s = S.shape[1]
+        _, sigma, directions = torch.linalg.svd(V[Z[:, :, None], S[:, None, :]], full_matrices=True)
+        padded = torch.zeros(len(S), s, dtype=V.dtype, device=V.device)
+        padded[:, : sigma.shape[1]] = sigma
+        free = padded <= NULL
+        K = (directions * free[:, :, None]).flip(1).mT  # the smallest are the last
+        whole = torch.zeros(len(S), self.n, s, dtype=V.dtype, device=V.device)
+        return whole.scatter_(1, S[:, :, None].expand(-1, -1, s), K), free.sum(1)
 
 
 @dataclass(frozen=True, eq=False)
 class Subspaces:
-    """K: `(N, n, n)`, orthonormal columns that span a signal's subspace, and columns of zeros; dimension: `(N,)`."""
+    """K: `(N, n, d)`, orthonormal columns that span a signal's subspace, then columns of zeros; dimension: `(N,)`."""
 
     K: Tensor
     dimension: Tensor
@@ -237,3 +252,8 @@ def _drawn(N: int, width: int, count: int, source: torch.Generator) -> Tensor:
     """N uniform sets of `count` of `width` as masks."""
     order = torch.rand(N, width, generator=source, dtype=torch.float64).argsort(1)
     return torch.zeros(N, width, dtype=torch.bool).scatter_(1, order[:, :count], True)
+
+
+def _places(mask: Tensor, count: int) -> Tensor:
+    """Positions of the `count` entries of each mask `(B, m)`: `(B, count)`."""
+    return mask.nonzero()[:, 1].reshape(len(mask), count)

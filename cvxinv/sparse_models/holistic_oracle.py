@@ -100,7 +100,7 @@ def _least_squares(E: Tensor, K: Tensor, d: Tensor, y: Tensor, on: Tensor) -> tu
     A = torch.einsum("mn,Nnk->Nmk", E, K) * on[:, :, None]
     U, sigma, directions = torch.linalg.svd(A, full_matrices=False)
     there = sigma > NULL * sigma[:, :1]
-    known = there.sum(1) == d
+    known = there.sum(1) == d  # fewer columns than the widest of the batch has are zeros
     inverse = torch.where(there, 1 / torch.where(there, sigma, 1.0), 0.0)
     a = torch.einsum("Nkr,Nr,Nmr,Nm->Nk", directions.mT, inverse, U, torch.where(on, y, 0.0))
     h = torch.where(known[:, None], torch.einsum("Nnk,Nk->Nn", K, a), torch.nan)

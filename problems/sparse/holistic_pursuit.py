@@ -30,6 +30,7 @@ from cvxinv.files import write_whole
 HERE = Path(__file__).resolve().parent
 SIZES, SIGMA, SPARSITY = (50, 100, 50), 0.1, 11
 SNRS, ZEROS, DEEP = (25, 15), tuple(range(1, 11)), tuple(range(1, 21))
+_LAYERED = 20  # draws of layered pursuit, which errs by about all there is
 EPS = SIZES[0] ** 0.5 * SIGMA
 PUBLISHED = {  # read off a figure, l_1 = 1, ..., 10
     25: [2.367e-5, 2.228e-5, 2.112e-5, 1.978e-5, 1.843e-5, 1.714e-5, 1.603e-5, 1.488e-5, 1.386e-5, 1.281e-5],
@@ -65,14 +66,16 @@ def one_point(model: ci.MultiLayerModel, N: int, snr: float, zeros: int) -> dict
     projection = ci.projection_pursuit(model, y, EPS, on_fail="ignore")
     oracle = ci.holistic_oracle(model, y, signals.support, signals.cosupport, sigma=SIGMA)
     alone = ci.holistic_oracle(model, y, signals.support, torch.zeros_like(signals.cosupport), sigma=SIGMA)
-    layered = ci.layered_pursuit(model, y, _layered_bounds(model, signals, y), on_fail="ignore")
+    few = slice(0, _LAYERED)
+    layered = ci.layered_pursuit(model, y[few], _layered_bounds(model, signals.take(few), y[few]), on_fail="ignore")
     square = signals.h.square().sum(1)
     found = {
-        "holistic": holistic.h, "projection": projection.h, "layered": layered.h,
+        "holistic": holistic.h, "projection": projection.h,
         "holistic, refitted": refitted(model, y, holistic), "projection, refitted": refitted(model, y, projection),
         "oracle": oracle.h, "oracle of the support": alone.h,
     }  # fmt: skip
     errors = {name: (h - signals.h).square().sum(1) / square for name, h in found.items()}
+    errors["layered"] = (layered.h - signals.h[few]).square().sum(1) / square[few]
     gain = errors["projection"] - errors["holistic"]
     statuses = {"holistic": holistic, "projection": projection, "layered": layered}
     return {
@@ -227,7 +230,7 @@ def table(record: dict) -> str:
 
 
 def _counted(point: dict) -> str:
-    return ", ".join(f"{name} {count}" for name, count in point["optimal"].items()) + f" of {point['draws']}"
+    return ", ".join(f"{name} {count}" for name, count in point["optimal"].items() if name != "layered")
 
 
 def written(record: dict) -> str:
@@ -239,7 +242,8 @@ def written(record: dict) -> str:
         "# Holistic pursuit\n\nMean of |found - g_2|² / |g_2|², no unit, over "
         f"{kept['draws']} draws (`python problems/sparse/holistic_pursuit.py`; torch {kept['torch']}, {kept['threads']} "
         f"thread). A synthesis step of holistic pursuit took {1e3 * seconds / steps:.2g} ms of process time a signal. ± is "
-        "a standard error; optimal: signals of which every step was certified.\n\n" + table(record) + "\n"
+        "a standard error; optimal: signals of which every step was certified; layered pursuit ran on the first "
+        f"{_LAYERED} draws.\n\n" + table(record) + "\n"
     )
 
 
@@ -247,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 draws, l_1 = 1, 5, 10")
-    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
