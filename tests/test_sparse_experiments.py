@@ -53,12 +53,15 @@ def test_networks_are_trained_and_a_broken_run_goes_on_as_one_that_went_through(
         script.train("ml-ista", recipe, digits, broken)
     script._keep = kept
     resumed = script.train("ml-ista", recipe, digits, broken)
-    assert resumed["losses"] == through["losses"] and len(through["accuracies"]) == 2
-    a, b = (torch.load(folder / "ml-ista.pt", weights_only=True)["network"] for folder in (whole, broken))
+    assert resumed["losses"] == through["losses"] and (len(through["losses"]), len(through["accuracies"])) == (2, 1)
+    a, b = (torch.load(folder / "ml-ista_0.pt", weights_only=True)["network"] for folder in (whole, broken))
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(SystemExit, match="of the same settings"):
         script.train("ml-ista", script.Recipe(epochs=3), digits, whole)
     script.main(["--quick", "--epochs", "1", "--digits", "60", "--nets", "cnn", "--out", str(digits / "out")])
     assert "| cnn | 604,909 |" in capsys.readouterr().out
+    script.main(["--small", "--epochs", "1", "--digits", "60", "--nets", "cnn", "--out", str(digits / "seeds")])
+    assert "of 2 seeds" in capsys.readouterr().out
+    assert sorted(path.name for path in (digits / "seeds").glob("*.pt")) == ["cnn_0.pt", "cnn_1.pt"]
     with pytest.raises(SystemExit):
         script.main(["--nets", "resnet"])

@@ -6,13 +6,15 @@ channels, strides 2, 2, 1, then a linear classifier; T = 6 unfoldings; SGD with 
 last epochs: CNN 98.74, ML-ISTA 99.11, ML-FISTA 99.16, ML-LISTA 98.81, LBP 99.19, all-free 98.89 %.
 
     CVXINV_DATA=DIR python problems/training/multi_layer_networks.py           # 10,000 digits, 20 epochs: hours, two cores
+    CVXINV_DATA=DIR python problems/training/multi_layer_networks.py --small   # 10 epochs, T = 2, four networks, 2 seeds
     CVXINV_DATA=DIR python problems/training/multi_layer_networks.py --quick   # 512 digits, 2 epochs, T = 2: minutes
     CVXINV_DATA=DIR python problems/training/multi_layer_networks.py --published    # 60,000 digits, 100 epochs, SGD
 
 The smaller budgets take Adam with the rate 1e-3: from kernels a tenth of the usual size SGD begins at the loss of guessing
 and leaves it slowly. The rate falls by 5 after 3/10, 6/10 and 9/10 of the epochs, as theirs after 30, 60 and 90 of 100.
-Every network begins from the same seed. After each epoch its state is written to OUT, and a run that was broken off, or is
-asked for more networks, goes on from there; a state of other settings is refused. `--nets ml-ista,cnn` trains some of them.
+Every network begins from the same seed, or from each of `--seeds 0,1`. After each epoch its state is written to OUT, and a
+run that was broken off, or is asked for more networks or seeds, goes on from there; a state of other settings is refused.
+`--nets ml-ista,cnn` trains some of them. Test digits are looked at in the last fifth of the epochs, whose mean is told.
 Needs DIR/datasets/mnist_train.npz and mnist_test.npz with `images` (N, 28, 28) uint8 and `labels`.
 """
 
@@ -52,6 +54,13 @@ class Recipe:
 
 PUBLISHED_RECIPE = Recipe(digits=60_000, epochs=100, optimiser="sgd", rate=2e-3)
 QUICK = Recipe(digits=512, test_digits=512, epochs=2, unfoldings=2)
+SMALL = Recipe(epochs=10, unfoldings=2)
+SMALL_NETS = ("cnn", "ml-ista", "ml-fista", "lbp")
+
+
+def last_epochs(recipe: Recipe) -> int:
+    """How many epochs' accuracies are averaged."""
+    return max(1, round(_LAST * recipe.epochs))
 
 
 def load(folder: pathlib.Path, name: str, count: int) -> tuple[Tensor, Tensor]:
@@ -80,7 +89,7 @@ def train(name: str, recipe: Recipe, folder: pathlib.Path, out: pathlib.Path) ->
     drops = [round(share * recipe.epochs) for share in (0.3, 0.6, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops, 0.2)
     state = {"recipe": dataclasses.asdict(recipe), "accuracies": [], "losses": [], "seconds": 0.0}
-    kept = out / f"{name}.pt"
+    kept = out / f"{name}_{recipe.seed}.pt"
     if kept.exists():
         found = torch.load(kept, weights_only=True)
         if found["state"]["recipe"] != state["recipe"]:
@@ -89,14 +98,14 @@ def train(name: str, recipe: Recipe, folder: pathlib.Path, out: pathlib.Path) ->
         network.load_state_dict(found["network"])
         optimiser.load_state_dict(found["optimiser"])
         schedule.load_state_dict(found["schedule"])
-    if len(state["accuracies"]) == recipe.epochs:
+    if len(state["losses"]) == recipe.epochs:
         return state | {"parameters": sum(p.numel() for p in network.parameters())}
     images, labels = load(folder, "train", recipe.digits)
     tests = load(folder, "test", recipe.test_digits)
-    first = len(state["accuracies"])
+    first = len(state["losses"])
     with tqdm(total=recipe.epochs * len(images), initial=first * len(images), desc=name, unit="digit") as bar:
         for epoch in range(first, recipe.epochs):
-            started = time.perf_counter()
+            started = time.process_time()
             order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1000 * recipe.seed + epoch))
             total = 0.0
             for index in order.split(recipe.batch):
@@ -108,9 +117,12 @@ def train(name: str, recipe: Recipe, folder: pathlib.Path, out: pathlib.Path) ->
                 bar.update(len(index))
             schedule.step()
             state["losses"].append(total / len(images))
-            state["accuracies"].append(accuracy(network, *tests))
-            state["seconds"] += time.perf_counter() - started
-            bar.set_postfix_str(f"loss {state['losses'][-1]:.3f}, test {state['accuracies'][-1]:.2f} %")
+            if epoch >= recipe.epochs - last_epochs(recipe):
+                state["accuracies"].append(accuracy(network, *tests))
+            state["seconds"] += time.process_time() - started
+            bar.set_postfix_str(
+                ", ".join([f"loss {total / len(images):.3f}", *(f"test {x:.2f} %" for x in state["accuracies"])])
+            )
             _keep(kept, state, network, optimiser, schedule)
     return state | {"parameters": sum(p.numel() for p in network.parameters())}
 
@@ -123,50 +135,64 @@ def _keep(path: pathlib.Path, state: dict, network: AbstractMultiLayerNetwork, o
     partial.replace(path)
 
 
-def table(results: dict[str, dict], recipe: Recipe) -> str:
-    """What was measured, as markdown."""
-    last = max(1, round(_LAST * recipe.epochs))
+def table(results: dict[str, list[dict]], recipe: Recipe) -> str:
+    """What was measured, as markdown: means over the last epochs of each seed, and over seeds."""
+    last, seeds = last_epochs(recipe), len(next(iter(results.values())))
     lines = [
         f"{recipe.digits} digits, {recipe.epochs} epochs, T = {recipe.unfoldings}, {recipe.optimiser}; mean test accuracy "
-        f"on {recipe.test_digits} digits, last {last} epochs, one seed; published: 60000 digits, 100 epochs, T = 6, sgd",
+        f"on {recipe.test_digits} digits over the last {last} epochs, of {seeds} seed{'s' * (seeds > 1)}; published: 60000 "
+        "digits, 100 epochs, T = 6, sgd, one seed",
         "",
-        "| network | parameters | test, % | published, % | minutes |",
-        "|---|---|---|---|---|",
+        "| network | parameters | test, % | of each seed | published, % | CPU minutes of a seed |",
+        "|---|---|---|---|---|---|",
     ]
     for name, found in results.items():
-        mean = sum(found["accuracies"][-last:]) / last
-        words = (name, f"{found['parameters']:,}", f"{mean:.2f}", f"{PUBLISHED[name]}", f"{found['seconds'] / 60:.1f}")
+        means = [sum(state["accuracies"]) / len(state["accuracies"]) for state in found]
+        minutes = sum(state["seconds"] for state in found) / len(found) / 60
+        words = (
+            name, f"{found[0]['parameters']:,}", f"{sum(means) / len(means):.2f}", ", ".join(f"{x:.2f}" for x in means),
+            f"{PUBLISHED[name]}", f"{minutes:.1f}",
+        )  # fmt: skip
         lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines)
 
 
-def _recipe(quick: bool, published: bool) -> Recipe:
-    return QUICK if quick else PUBLISHED_RECIPE if published else Recipe()
+def _recipe(asked: argparse.Namespace) -> Recipe:
+    recipe = QUICK if asked.quick else PUBLISHED_RECIPE if asked.published else SMALL if asked.small else Recipe()
+    names = ("digits", "epochs", "unfoldings")
+    return dataclasses.replace(recipe, **{name: getattr(asked, name) for name in names if getattr(asked, name) is not None})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="512 digits, 2 epochs, T = 2")
+    parser.add_argument("--small", action="store_true", help="10 epochs, T = 2; cnn, ml-ista, ml-fista, lbp; seeds 0, 1")
     parser.add_argument("--published", action="store_true", help="60,000 digits, 100 epochs, SGD")
     parser.add_argument("--digits", type=int)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--nets", default=",".join(MULTI_LAYER_NETWORKS), help="which, with commas between")
+    parser.add_argument("--unfoldings", type=int, help="T")
+    parser.add_argument("--seeds", help="of weights and batches, with commas between; left out, 0")
+    parser.add_argument("--nets", help="which, with commas between; left out, all")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("multi_layer_networks"))
     asked = parser.parse_args(arguments)
-    names = asked.nets.split(",")
+    names = asked.nets.split(",") if asked.nets else list(SMALL_NETS if asked.small else MULTI_LAYER_NETWORKS)
+    seeds = [int(seed) for seed in (asked.seeds or ("0,1" if asked.small else "0")).split(",")]
     unknown = [name for name in names if name not in MULTI_LAYER_NETWORKS]
     if unknown:
         parser.error(f"expected --nets of {', '.join(MULTI_LAYER_NETWORKS)}, got {unknown[0]!r}")
     if not os.environ.get("CVXINV_DATA"):
         parser.error("expected CVXINV_DATA to name a folder with datasets/mnist_train.npz, got nothing; set it")
-    given = {name: getattr(asked, name) for name in ("digits", "epochs") if getattr(asked, name) is not None}
-    recipe = dataclasses.replace(_recipe(asked.quick, asked.published), **given, seed=asked.seed)
-    folder = pathlib.Path(os.environ["CVXINV_DATA"])
+    recipe, folder = _recipe(asked), pathlib.Path(os.environ["CVXINV_DATA"])
     asked.out.mkdir(parents=True, exist_ok=True)
-    results = {name: train(name, recipe, folder, asked.out) for name in names}
-    record = {"recipe": dataclasses.asdict(recipe), "torch": torch.__version__, "results": results, "published": PUBLISHED}
+    results: dict[str, list[dict]] = {name: [] for name in names}
+    for seed in seeds:
+        for name in names:
+            results[name].append(train(name, dataclasses.replace(recipe, seed=seed), folder, asked.out))
+    record = {
+        "recipe": dataclasses.asdict(recipe), "seeds": seeds, "torch": torch.__version__, "results": results,
+        "published": PUBLISHED,
+    }  # fmt: skip
     partial = asked.out / "results.partial"
     partial.write_text(json.dumps(record, indent=1) + "\n")
     partial.replace(asked.out / "results.json")
