@@ -21,6 +21,7 @@ FAST ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DOCS_ARGS ?=
+FIGURES_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,7 +34,7 @@ SELECT := $(if $(filter-out 0,$(FAST)),-m "not slow")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench pictures docs clean
+.PHONY: help demo test lint bench pictures docs figures clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -65,6 +66,9 @@ pictures: $(VENV)/.installed-plot ## set up, then draw the pictures in docs agai
 docs: $(VENV)/.installed-docs ## set up, then build the site, docs/_build/html/index.html (DOCS_ARGS=--quick: examples not run)
 	@echo "== docs/site/build.py: pages, reference, examples; warnings are errors"
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python docs/site/build.py $(DOCS_ARGS)
+figures: $(VENV)/.installed-bench ## set up, then run the papers' experiments again (hours, goes on where it stopped; FIGURES_ARGS=--quick: minutes)
+	@echo "== problems/figures.py: hours on an idle core; make figures FIGURES_ARGS=--quick takes minutes"
+	@OMP_NUM_THREADS=1 $(BIN)/python problems/figures.py $(FIGURES_ARGS)
 
 clean: ## remove .venv, caches and build folders
 	@echo "== removing $(VENV), caches and build folders"

@@ -1,6 +1,7 @@
 """Every published experiment in its quick form: it runs, it goes on where it stopped, and what it claims came out."""
 
 import json
+import re
 from pathlib import Path
 
 import experiment
@@ -20,6 +21,18 @@ def test_the_quick_form_runs_and_its_claims_came_out(name: str, tmp_path: Path):
     expected = set(getattr(gallery.load(FOLDER / f"{name}.py"), "FAILS", ()))  # claims of a source that do not hold
     assert {claim["text"] for claim in failed} == expected
     assert any(claim["held"] for claim in record["claims"])
+    assert its.draw is not None and its.captions and all(caption.endswith(".") for caption in its.captions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_pages_show_their_pictures_in_words(name: str):
+    its = gallery.load(FOLDER / f"{name}.py").EXPERIMENT
+    page, record = ((experiment.RESULTS / f"{name}.{kind}").read_text() for kind in ("md", "json"))
+    pictures = sorted(path.name for path in experiment.RESULTS.glob(f"{name}*.png"))
+    shown = re.findall(r"!\[(.+)\]\((.+)\)", page)
+    assert sorted(path for _, path in shown) == pictures
+    assert tuple(words for words, _ in shown) == its.captions[: len(shown)]
+    assert page == its.page(json.loads(record), [path for _, path in shown])
 
 
 @pytest.mark.parametrize("name", NAMES)

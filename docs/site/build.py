@@ -36,7 +36,7 @@ INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvx
 def pages_of_docs() -> list[str]:
     """Every page and picture of docs, by its path in the repository."""
     kept = [*DOCS.glob("*.md"), *DOCS.glob("*.png"), *(DOCS / "decisions").glob("*.md")]
-    kept += [*(DOCS / "examples").glob("*.py"), *(DOCS / "examples").glob("*.rst"), *(DOCS / "lessons").glob("*.md")]
+    kept += [*(DOCS / "examples").rglob("*.py"), *(DOCS / "examples").rglob("*.rst"), *(DOCS / "lessons").glob("*.md")]
     return sorted(path.relative_to(ROOT).as_posix() for path in kept)
 
 

@@ -16,7 +16,7 @@ and ten other digits: `THEIRS`, errors per pixel of the Lasso in pixels, in cosi
 from pathlib import Path
 
 import torch
-from experiment import Claim, Experiment, Row, digits, shipped_samples, trained_generator
+from experiment import Claim, Experiment, Row, digits, look, shipped_samples, trained_generator
 from torch import Tensor
 
 import cvxinv as ci
@@ -99,8 +99,8 @@ def draw(rows: list[Row], out: Path) -> list[Path]:
     rows = sorted(rows, key=lambda row: row["m"])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     panel = figure.subplots()
-    for name, mark in (("csgm", "o-"), ("lasso pixel", "v-"), ("lasso dct", "^-")):
-        panel.plot([row["m"] for row in rows], [max(row[name], 1e-5) for row in rows], mark, label=name, markersize=5)
+    for index, name in enumerate(("csgm", "lasso pixel", "lasso dct")):
+        panel.plot([row["m"] for row in rows], [max(row[name], 1e-5) for row in rows], label=name, **look(index))
     for index, name in enumerate(("their pixel", "their dct", "their decoder")):
         known = [row for row in rows if row.get(name)]
         label = "a third party's" if index == 0 else None
@@ -136,6 +136,11 @@ EXPERIMENT = Experiment(
     measure=measure,
     claims=claims,
     draw=draw,
+    captions=(
+        "Squared error per pixel against the number of measurements: CSGM falls until 100 measurements and "
+        "stays level above the "
+        "decoder's floor; the Lasso in pixels and in cosines fall later, and the Lasso in pixels is below CSGM from 500 on.",
+    ),
 )
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ No experiment stands here. A file beside it holds one: `EXPERIMENT`, and as a sc
     python problems/inversions/<name>.py              measures every row that is not yet in --out, and writes the results
     python problems/inversions/<name>.py --quick      few and small rows, seconds: to see that it runs; the tests do
     python problems/inversions/<name>.py --out DIR    where rows and results go; a stopped run goes on there
+    python problems/inversions/<name>.py --redraw     page and pictures anew from <name>.json of --out; nothing is measured
 
 A row is what one setting gave: `measure(setting)` returns numbers by name. Rows are appended to DIR/<name>.rows.jsonl as
 they are done, so a stopped run loses one at most; a row is measured again where its setting changed. At the end stand
@@ -39,6 +40,17 @@ TAGS = {
 }  # fmt: skip
 Row = dict[str, Any]
 
+# of lines in a picture: colours that stay apart for colour-blind readers (Okabe and Ito), and dashes where lines overlap
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#111111", "#cc79a7", "#e69f00")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 2)))
+_MARKERS = "osv^DP"
+
+
+def look(index: int) -> Row:
+    """Colour, dashes and marker of the line with an index, from 0, as keywords of matplotlib's `plot`."""
+    place = index % len(_COLOURS)
+    return {"color": _COLOURS[place], "linestyle": _DASHES[place], "marker": _MARKERS[place], "markersize": 5}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -62,7 +74,8 @@ class Experiment:
     numbers and words only. measure: of a setting, what came out by name; it says nothing of other rows. claims: of all rows
     (each a setting and what it gave), what the source says of them. draw: of all rows and a folder, pictures; or None.
     columns: of a row that are shown in the table, all where left out. differences: from what the source describes, each
-    explained; shown behind the claims.
+    explained; shown behind the claims. captions: of each picture that `draw` makes, in order, what there is to see, for
+    those who do not see it.
     """
 
     name: str
@@ -74,6 +87,7 @@ class Experiment:
     draw: Callable[[list[Row], Path], list[Path]] | None = None
     columns: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
     def main(self, arguments: list[str] | None = None) -> dict[str, Any]:
         """Run it, or go on; print table and claims; write the results. Returns the record that <name>.json holds."""
@@ -81,18 +95,27 @@ class Experiment:
         parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.title)
         parser.add_argument("--quick", action="store_true", help="few and small rows: seconds")
         parser.add_argument("--out", type=Path, help="folder of rows and results")
+        parser.add_argument("--redraw", action="store_true", help="page and pictures anew from the results that are there")
         asked = parser.parse_args(words)
         out = asked.out or (Path(f"{self.name}-quick") if asked.quick else RESULTS)
         out.mkdir(parents=True, exist_ok=True)
-        rows = self._rows(list(self.settings(asked.quick)), out / f"{self.name}.rows.jsonl")
-        record = self._record(rows, words)
-        text = self._page(record)
+        kept = out / f"{self.name}.json"
+        if asked.redraw:
+            record = json.loads(kept.read_text())
+        else:
+            record = self._record(self._rows(list(self.settings(asked.quick)), out / f"{self.name}.rows.jsonl"), words)
+        pictures = self.draw(record["rows"], out) if self.draw is not None else []
+        text = self.page(record, [path.name for path in pictures])
         print(text)
-        pictures = self.draw(rows, out) if self.draw is not None else []
-        text += "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
-        _write(out / f"{self.name}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+        _write(kept, json.dumps(record, indent=1, allow_nan=False) + "\n")
         _write(out / f"{self.name}.md", text)
         return record
+
+    def page(self, record: Row, pictures: Sequence[str]) -> str:
+        """What came out, to read: circumstances, claims, differences, pictures (their paths), and the rows."""
+        words = [*self.captions, *([self.title] * len(pictures))]
+        shown = "".join(f"![{caption}]({path})\n\n" for path, caption in zip(pictures, words, strict=False))
+        return self._about(record) + shown + self._table(record) + "\n"
 
     def _rows(self, settings: list[Row], kept: Path) -> list[Row]:
         known = {_key(row["setting"]): row for row in _lines(kept)}
@@ -116,17 +139,18 @@ class Experiment:
             "commit": _commit(), "threads": torch.get_num_threads(), "device": "cpu",
         }  # fmt: skip
 
-    def _page(self, record: dict[str, Any]) -> str:
-        columns = self.columns or tuple(dict.fromkeys(name for row in record["rows"] for name in row))
+    def _about(self, record: Row) -> str:
         verdict = {True: "holds", False: "does not hold", None: "cannot be told"}
         claims = [(c["text"], TAGS[c["tag"]], c["measured"], verdict[c["held"]]) for c in record["claims"]]
-        about = f"{record['source']}\n\n`{record['command']}`, {_circumstances(record)}"
-        body = [[_shown(row.get(name, "")) for name in columns] for row in record["rows"]]
         table = _table(("what must come out", "evidence", "what came out", ""), claims)
         if self.differences:
             table += "\n\nDifferences from the source's description, and why:\n\n"
             table += "\n".join(f"- {line}" for line in self.differences)
-        return f"# {self.title}\n\n{about}\n\n{table}\n\n{_table(columns, body)}\n"
+        return f"# {self.title}\n\n{record['source']}\n\n`{record['command']}`, {_circumstances(record)}\n\n{table}\n\n"
+
+    def _table(self, record: Row) -> str:
+        columns = self.columns or tuple(dict.fromkeys(name for row in record["rows"] for name in row))
+        return _table(columns, [[_shown(row.get(name, "")) for name in columns] for row in record["rows"]])
 
 
 # --- data that is not shipped ----------------------------------------------------------------------

@@ -13,9 +13,10 @@ Source: Latorre, Eftekhari, Cevher (2019): losses that are not smooth are handle
 """
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
-from experiment import Claim, Experiment, Row
+from experiment import Claim, Experiment, Row, look
 
 import cvxinv as ci
 
@@ -79,6 +80,25 @@ def claims(rows: list[Row]) -> list[Claim]:
     ]  # fmt: skip
 
 
+def draw(rows: list[Row], folder: Path) -> list[Path]:
+    """Errors by share of outliers, and the misfit over the steps of projected gradient."""
+    from matplotlib.figure import Figure
+
+    off, on = [row for row in rows if row["kind"] == "outliers"], [row for row in rows if row["kind"] == "steps"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for index, name in enumerate(("l1", "squares", "gradient descent")):
+        left.semilogy([100 * row["share"] for row in off], [row[name] for row in off], label=name, **look(index))
+    left.set(xlabel="pixels moved by 1, %", ylabel="|G(z) - x| / |x|, median")
+    right.semilogy([row["steps"] for row in on], [row["misfit"] for row in on], label="projected gradient", **look(0))
+    right.set(xlabel="steps", ylabel="misfit / |y|, median")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(folder / "generative_admm.png", dpi=110)
+    return [folder / "generative_admm.png"]
+
+
 EXPERIMENT = Experiment(
     name="generative_admm",
     title="Constrained iterations: outliers and linear decrease",
@@ -86,6 +106,12 @@ EXPERIMENT = Experiment(
     settings=settings,
     measure=measure,
     claims=claims,
+    draw=draw,
+    captions=(
+        "Left: with 5 and 10 % of the pixels moved, the l1 loss errs a tenth of what squares and gradient "
+        "descent do, or less. "
+        "Right: the misfit of projected gradient falls on a straight line in the logarithm.",
+    ),
 )
 
 if __name__ == "__main__":

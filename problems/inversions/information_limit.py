@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from experiment import Claim, Experiment, Row, trained_generator
+from experiment import Claim, Experiment, Row, look, trained_generator
 from torch import nn
 
 import cvxinv as ci
@@ -114,10 +114,10 @@ def draw(rows: list[Row], out: Path) -> list[Path]:
 
     fig = Figure(figsize=(7, 4.2), layout="constrained")
     ax = fig.subplots()
-    for name, marker in zip(dict.fromkeys(row["method"] for row in rows), "osv^Dx", strict=False):
+    for index, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
         its = [row for row in rows if row["method"] == name]
         label = f"{name} ({its[0]['signals']} signals{', finished' if its[0]['finished'] else ''})"
-        ax.plot([r["m"] / r["n0"] for r in its], [100 * r["recovered"] for r in its], marker=marker, label=label)
+        ax.plot([r["m"] / r["n0"] for r in its], [100 * r["recovered"] for r in its], label=label, **look(index))
     ax.set(xlabel="measurements m / latents n0", ylabel="signals with z to 1e-6, %", ylim=(-3, 103))
     ax.set_title(f"how few Gaussian numbers give z, ten random starts\n{rows[0]['generator']}", fontsize=10)
     ax.grid(alpha=0.3)
@@ -131,6 +131,11 @@ EXPERIMENT = Experiment(
     name="information_limit", title="The information limit: how few Gaussian numbers give z",
     source="Own experiment; the limit itself is the count of equations and unknowns.", settings=settings, measure=measure,
     claims=claims, draw=draw,
+    captions=(
+        "Share of signals whose latent is found against measurements over latents: hybrid is near 100 % from "
+        "1.1 on, the other "
+        "methods from 1.5 or 2 on.",
+    ),
 )  # fmt: skip
 
 if __name__ == "__main__":

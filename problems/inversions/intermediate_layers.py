@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from experiment import Claim, Experiment, Row, digits, shipped_samples, trained_generator
+from experiment import Claim, Experiment, Row, digits, look, shipped_samples, trained_generator
 from torch import Tensor
 
 import cvxinv as ci
@@ -92,12 +92,12 @@ def draw(rows: list[Row], out: Path) -> list[Path]:
     fig = Figure(figsize=(7, 4.2), layout="constrained")
     ax = fig.subplots()
     first = [row for row in rows if row["radius"] == rows[0]["radius"]]
-    for name, marker in (("hybrid", "o"), ("csgm", "s")):
-        ax.plot([100 * r["seen"] for r in first], [r[f"hidden {name}"] for r in first], marker=marker, label=f"G(z), {name}")
-    for radius in dict.fromkeys(row["radius"] for row in rows):
+    for index, name in enumerate(("hybrid", "csgm")):
+        ax.plot([100 * r["seen"] for r in first], [r[f"hidden {name}"] for r in first], label=f"G(z), {name}", **look(index))
+    for index, radius in enumerate(dict.fromkeys(row["radius"] for row in rows)):
         its = [row for row in rows if row["radius"] == radius]
         label = f"freed, l1 radius {radius} of the layer"
-        ax.plot([100 * r["seen"] for r in its], [r["hidden freed"] for r in its], "--", marker="^", label=label)
+        ax.plot([100 * r["seen"] for r in its], [r["hidden freed"] for r in its], label=label, **look(index + 2))
     ax.set(xlabel="pixels seen, %", ylabel="root mean square error of hidden pixels", ylim=(0, None))
     ax.set_title(f"digits out of the range of {rows[0]['generator']}", fontsize=10)
     ax.grid(alpha=0.3)
@@ -111,6 +111,11 @@ EXPERIMENT = Experiment(
     name="intermediate_layers", title="Signals out of range: hidden layers let go",
     source="Daras, Dean, Jalal, Dimakis (2021), abstract and code.", settings=settings, measure=measure, claims=claims,
     draw=draw,
+    captions=(
+        "Error on hidden pixels against the share seen: freed signals are nearer than the nearest latent's "
+        "where half or more is "
+        "seen, the more so the larger the ball; where little is seen CSGM, which keeps to a small latent, is nearest.",
+    ),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -159,6 +159,10 @@ def draw(rows: list[Row], folder: Path) -> list[Path]:
 
 EXPERIMENT = Experiment(
     name="plugin", title="PLUGIn on random ReLU networks", settings=settings, measure=measure, claims=claims, draw=draw,
+    captions=(
+        "Share of successes by latents and width: none in the lower right, all in the upper left, an edge near"
+        " 6 to 20 widths.",
+    ),
     source="Joshi, Li, Plan, Yilmaz, PLUGIn (2021), experiments on synthetic data; step 3 as in their text and code",
 )  # fmt: skip
 
