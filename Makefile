@@ -66,6 +66,7 @@ pictures: $(VENV)/.installed-plot ## set up, then draw the pictures in docs agai
 docs: $(VENV)/.installed-docs ## set up, then build the site, docs/_build/html/index.html (DOCS_ARGS=--quick: examples not run)
 	@echo "== docs/site/build.py: pages, reference, examples; warnings are errors"
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python docs/site/build.py $(DOCS_ARGS)
+
 figures: $(VENV)/.installed-bench ## set up, then run the papers' experiments again (hours, goes on where it stopped; FIGURES_ARGS=--quick: minutes)
 	@echo "== problems/figures.py: hours on an idle core; make figures FIGURES_ARGS=--quick takes minutes"
 	@OMP_NUM_THREADS=1 $(BIN)/python problems/figures.py $(FIGURES_ARGS)

@@ -28,7 +28,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
-exclude_patterns = ["docs/examples/*", "docs/site/*"]
+exclude_patterns = ["docs/examples/**", "docs/site/*"]
 nitpicky = False
 show_warning_types = True
 

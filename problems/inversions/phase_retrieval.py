@@ -296,7 +296,7 @@ EXPERIMENT = Experiment(
     captions=(
         "Three panels over the number of magnitudes: the share found of a Gaussian network's signals, the error"
         " of digits, and the "
-        "share of latents found; hybrid needs the fewest, deep phase retrieval is at or above the poster.",
+        "share of latents found; hybrid needs the fewest, deep phase retrieval finds more than the poster shows.",
         "Ten digits from 100 magnitudes: hybrid and deep phase retrieval show digits, the three sparse peers "
         "scattered dots.",
     ),

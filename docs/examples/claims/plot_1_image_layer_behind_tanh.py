@@ -2,11 +2,11 @@
 The image layer behind tanh is not convex
 =========================================
 
-Equation (8) of *When and How Can Deep Generative Models be Inverted?* asks for a nonnegative ``h`` with ``phi(W h)`` near the signal,
+Equation (8) of *When and How Can Deep Generative Models be Inverted?* asks for a nonnegative ``h`` with ``phi(W h)`` near the signal::
 
-    min over h >= 0 of 1/2 |phi(W h) - y|^2 + lam sum(h),
+    min over h >= 0 of 1/2 |phi(W h) - y|^2 + lam sum(h)
 
-and the source takes it for convex where ``phi`` is smooth and strictly increasing. One unknown and two rows are enough to see that it
+The source takes it for convex where ``phi`` is smooth and strictly increasing. One unknown and two rows are enough to see that it
 is not: it has two local minima, and a descent finds the one that is nearer.
 """
 
@@ -61,7 +61,9 @@ axes.plot([near.x, far.x], [near.fun, far.fun], "o--", color="#d55e00", label="c
 axes.set_xlabel("h (units of the hidden layer)")
 axes.set_ylabel("objective (signal units squared)")
 axes.legend()
-fig.set_label("The objective over h: a narrow minimum near 0, a hill that lies above the chord, and a lower and wide minimum near 5.")
+fig.set_label(
+    "The objective over h: a narrow minimum near 0, a hill that lies above the chord, and a lower and wide minimum near 5."
+)
 
 # %%
 # What stays true

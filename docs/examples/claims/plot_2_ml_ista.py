@@ -4,7 +4,7 @@ ML-ISTA does not come to the optimum
 
 The abstract of the first version of *On Multi-Layer Basis Pursuit, Efficient Algorithms and Convolutional Neural Networks* says that
 ML-ISTA and ML-FISTA "converge to the global optimum of our multi-layer formulation". One unknown, two layers and whole numbers are
-enough to see otherwise:
+enough to see otherwise::
 
     min over g of 1/2 (3 - D1 D2 g)^2 + 0.5 |D2 g|_1 + 0.1 |g|,    D1 = (2, 1),  D2 = (-1, 2)'.
 
@@ -33,7 +33,9 @@ print(f"optimum: g = {best.h.item():.3g}, objective {best.certificate.objective.
 run = ci.ml_ista(problem, momentum=False, max_iter=3000)
 value = run.certificate.objective.item()
 print(f"ML-ISTA: g = {run.h.item():.4f}, objective {value:.4f}, at rest: {bool(run.settled)}")
-print(f"above the optimum by {value - best.certificate.objective.item():.4f}; its certificate allows {run.certificate.gap.item():.4f}")
+print(
+    f"above the optimum by {value - best.certificate.objective.item():.4f}; its certificate allows {run.certificate.gap.item():.4f}"
+)
 assert bool(run.settled) and value > best.certificate.objective.item() + 0.4
 assert value - best.certificate.objective.item() <= run.certificate.gap.item() + 1e-9
 

@@ -24,7 +24,9 @@ y = G(truth)
 starts = torch.linspace(-4, 4, 81, dtype=torch.float64)[:, None]
 found = ci.invert(G, y.expand(81, 2), ci.GradientDescent(z0=starts, restarts=0), on_fail="ignore")
 right = (found.z[:, 0] - 2).abs() < 1e-6
-print(f"gradient descent from 81 starts in [-4, 4]: {int(right.sum())} end at z = 2, the others at {float(found.z[~right].mean()):.3f}")
+print(
+    f"gradient descent from 81 starts in [-4, 4]: {int(right.sum())} end at z = 2, the others at {float(found.z[~right].mean()):.3f}"
+)
 assert 0 < int(right.sum()) < 81
 
 # %%
@@ -51,7 +53,9 @@ misfit = (G(line).detach() - y).norm(dim=1)
 fig, (left, panel) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 left.plot(line[:, 0], misfit, color="#0072b2", label="misfit")
 left.plot(starts[right, 0], torch.zeros(int(right.sum())), "|", color="#009e73", label="starts that end at z = 2")
-left.plot(starts[~right, 0], torch.zeros(int((~right).sum())), "x", color="#d55e00", markersize=4, label="starts that do not")
+left.plot(
+    starts[~right, 0], torch.zeros(int((~right).sum())), "x", color="#d55e00", markersize=4, label="starts that do not"
+)
 left.set_xlabel("z (latent units)")
 left.set_ylabel("|G(z) - y| (signal units)")
 left.legend()
