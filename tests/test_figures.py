@@ -1,4 +1,4 @@
-"""`make figures`: every experiment is found and runs on its own; what fails or lacks its data is told, and the others run."""
+"""`make figures`: every experiment is found and runs on its own; what fails or lacks data is told, the others run."""
 
 import json
 from pathlib import Path

@@ -2,12 +2,13 @@
 The image layer behind tanh is not convex
 =========================================
 
-Equation (8) of *When and How Can Deep Generative Models be Inverted?* asks for a nonnegative ``h`` with ``phi(W h)`` near the signal::
+Equation (8) of *When and How Can Deep Generative Models be Inverted?* asks for a nonnegative ``h`` with ``phi(W h)``
+near the signal::
 
     min over h >= 0 of 1/2 |phi(W h) - y|^2 + lam sum(h)
 
-The source takes it for convex where ``phi`` is smooth and strictly increasing. One unknown and two rows are enough to see that it
-is not: it has two local minima, and a descent finds the one that is nearer.
+The source takes it for convex where ``phi`` is smooth and strictly increasing. One unknown and two rows are enough to
+see that it is not: it has two local minima, and a descent finds the one that is nearer.
 """
 
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ W, y, lam = np.array([10.0, 0.3]), np.array([0.0, 0.9]), 0.0
 
 
 def objective(h):
+    """Of one h, or of each of many."""
     return 0.5 * ((np.tanh(np.outer(np.atleast_1d(h), W)) - y) ** 2).sum(axis=1) + lam * np.atleast_1d(h)
 
 
@@ -41,6 +43,7 @@ assert objective(middle)[0] > chord
 
 
 def descend(h, step=0.01, steps=100_000):
+    """Projected gradient descent, from h."""
     for _ in range(steps):
         t = np.tanh(W * h)
         h = max(0.0, h - step * (W @ ((1 - t**2) * (t - y)) + lam))
@@ -68,5 +71,6 @@ fig.set_label(
 # %%
 # What stays true
 # ---------------
-# ``phi`` can be undone entry by entry, which gives ``|W h - phi^{-1}(y)|`` and a convex problem; that is what cvxinv solves behind a
-# tanh, and for entries near its ends an interval for each row (``InTheInterval``). Behind a *linear* output (8) is convex as it stands.
+# ``phi`` can be undone entry by entry, which gives ``|W h - phi^{-1}(y)|`` and a convex problem; that is what cvxinv
+# solves behind a tanh, and for entries near its ends an interval for each row (``InTheInterval``). Behind a *linear*
+# output (8) is convex as it stands.

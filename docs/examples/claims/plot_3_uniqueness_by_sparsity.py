@@ -2,9 +2,9 @@
 Uniqueness by sparsity speaks of sparse latents only
 ====================================================
 
-Theorem 1 of *When and How Can Deep Generative Models be Inverted?* gives conditions on how many hidden units are on, under which z is
-"the unique solution". It is, among latents whose hidden layers are as sparse: another one with more units on may give the same signal.
-One latent, three hidden units and two outputs show it.
+Theorem 1 of *When and How Can Deep Generative Models be Inverted?* gives conditions on how many hidden units are on,
+under which z is the only solution. It is, among latents whose hidden layers are as sparse: another one with more
+units on may give the same signal. One latent, three hidden units and two outputs show it.
 """
 
 import matplotlib.pyplot as plt
@@ -27,8 +27,8 @@ assert torch.equal(G(z)[0], G(z)[1])
 # %%
 # The theorem's conditions hold at z = 1
 # --------------------------------------
-# One unit is on, less than half of the spark of the output's weights, which is 3: any two of its columns are independent. The row that
-# is on has rank 1, as many as there are latents.
+# One unit is on, less than half of the spark of the output's weights, which is 3: any two of its columns are
+# independent. The row that is on has rank 1, as many as there are latents.
 
 print(ci.uniqueness_by_sparsity(G, z[:1]))
 
@@ -58,12 +58,13 @@ right.set_xlabel("z (latent units)")
 right.set_ylabel("units")
 right.legend()
 fig.set_label(
-    "Left: both outputs are |z|, so that 1 and -1 give the same signal. Right: one unit is on for z > 0, below half the spark, and two "
+    "Left: both outputs are |z|, so that 1 and -1 give the same signal. Right: one unit is on for z > 0, below "
+    "half the spark, and two "
     "for z < 0, above it."
 )
 
 # %%
 # What stays true
 # ---------------
-# Among latents with at most one unit on z = 1 is the only one, as the theorem's proof says; so are the ways to find it that look for
-# sparse layers. :func:`cvxinv.uniqueness` answers the question about all latents.
+# Among latents with at most one unit on z = 1 is the only one, as the theorem's proof says; so are the ways to find it
+# that look for sparse layers. :func:`cvxinv.uniqueness` answers the question about all latents.

@@ -2,8 +2,9 @@
 Gradient descent fails, not utterly
 ===================================
 
-Layered methods are introduced by the failure of gradient descent: on the source's trained network it "often fails". How often depends
-on the network, on the step and on the start. One latent, where everything can be seen; then digits.
+Layered methods are introduced by the failure of gradient descent: on the source's trained network it often
+fails.
+How often depends on the network, on the step and on the start. One latent, where everything can be seen; then digits.
 """
 
 import matplotlib.pyplot as plt
@@ -24,9 +25,8 @@ y = G(truth)
 starts = torch.linspace(-4, 4, 81, dtype=torch.float64)[:, None]
 found = ci.invert(G, y.expand(81, 2), ci.GradientDescent(z0=starts, restarts=0), on_fail="ignore")
 right = (found.z[:, 0] - 2).abs() < 1e-6
-print(
-    f"gradient descent from 81 starts in [-4, 4]: {int(right.sum())} end at z = 2, the others at {float(found.z[~right].mean()):.3f}"
-)
+other = float(found.z[~right].mean())
+print(f"gradient descent from 81 starts in [-4, 4]: {int(right.sum())} end at z = 2, the others at {other:.3f}")
 assert 0 < int(right.sum()) < 81
 
 # %%
@@ -64,6 +64,7 @@ panel.set_xlabel("latents found")
 panel.set_xlim(0, 40)
 panel.legend(loc="lower right")
 fig.set_label(
-    "Left: the misfit over one latent has two valleys; starts in the one end at the true latent, starts in the other do not. Right: how "
+    "Left: the misfit over one latent has two valleys; starts in the one end at the true latent, starts in the "
+    "other do not. Right: how "
     "many of 40 digits each method finds."
 )
