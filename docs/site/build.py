@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,10 +20,11 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
 BUILD = DOCS / "_build"
+LESSONS = DOCS / "lessons" / "build.py"  # writes the pages of the lessons
 SOURCE, HTML = BUILD / "source", BUILD / "html"
-MADE = ("docs/gallery", "drawn", "sg_execution_times.rst")  # what extensions write into the staged tree
+MADE = ("docs/gallery", "docs/lessons", "drawn", "sg_execution_times.rst")  # what extensions write into the staged tree
 
-LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#)([^)\s>#]+)")
+LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#|TEACH)([^)\s>#]+)")
 FIRST = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff")
 INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvxinv</title>
 <meta http-equiv="refresh" content="0; url=docs/index.html"></head>
@@ -36,7 +38,7 @@ INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvx
 def pages_of_docs() -> list[str]:
     """Every page and picture of docs, by its path in the repository."""
     kept = [*DOCS.glob("*.md"), *DOCS.glob("*.png"), *(DOCS / "decisions").glob("*.md")]
-    kept += [*(DOCS / "examples").rglob("*.py"), *(DOCS / "examples").rglob("*.rst"), *(DOCS / "lessons").glob("*.md")]
+    kept += [*(DOCS / "examples").rglob("*.py"), *(DOCS / "examples").rglob("*.rst")]
     return sorted(path.relative_to(ROOT).as_posix() for path in kept)
 
 
@@ -56,9 +58,8 @@ def linked(page: str) -> list[str]:
 def is_made(path: Path) -> bool:
     """Whether the build makes this page: the reference, the gallery, lists."""
     parts = path.relative_to(ROOT).parts
-    return parts[:2] in (("docs", "reference"), ("docs", "gallery")) or parts in (
+    return parts[:2] in (("docs", "reference"), ("docs", "gallery"), ("docs", "lessons")) or parts in (
         ("docs", "decisions", "index.md"),
-        ("docs", "lessons", "index.md"),
     )
 
 
@@ -103,8 +104,10 @@ def measured(staged: list[str]) -> str:
 
 def front(staged: list[str]) -> str:
     """The first page: entries of its lists that do not exist are left out, pages that it does not list are added."""
-    text = (DOCS / "index.md").read_text()
+    teach = "lessons/index.md" if LESSONS.exists() else "gallery/index.rst"
+    text = (DOCS / "index.md").read_text().replace("](TEACH)", f"]({teach})")
     there = {page.removeprefix("docs/").rsplit(".", 1)[0] for page in staged if page.startswith("docs/")}
+    there |= {"lessons/index"} if LESSONS.exists() else set()
     there |= {"decisions/index", "measured", "reference/index", "gallery/index", "/README", "/CHANGELOG", "/CONTRIBUTING"}
     kept, inside, named = [], False, {"index"}
     for line in text.splitlines():
@@ -142,6 +145,12 @@ def stage() -> None:
         name = path.relative_to(SOURCE).as_posix()
         if path.is_file() and name not in files and not name.startswith(MADE):
             path.unlink()
+    examples = tuple(path.stem for path in (DOCS / "examples").glob("plot_*.py"))
+    for path in (SOURCE / "docs" / "gallery").glob("plot_*"):
+        if not path.name.startswith(examples):
+            path.unlink()
+    if LESSONS.exists():
+        subprocess.run([sys.executable, str(LESSONS), str(SOURCE / "docs" / "lessons"), "--markdown"], check=True)
 
 
 # --- building -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ extensions = [
     "prose_docstrings",
     "running_blocks",
     "build_time_maths",
+    "decision_tree",
     "house_map",
 ]
 root_doc = "docs/index"

@@ -6,9 +6,10 @@ All blocks of a page share one namespace, as in a session. A block that raises s
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from figures import open_figures, save, words_of
 from sphinx.util.docutils import SphinxDirective
 
@@ -28,6 +29,7 @@ class Run(SphinxDirective):
     """A block of Python, executed."""
 
     has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"hide": directives.flag}  # the code, not what it prints and draws
 
     def run(self) -> list[nodes.Node]:
         """The code, its output, its figures."""
@@ -40,7 +42,7 @@ class Run(SphinxDirective):
         source, line = self.get_source_info()
         printed = execute(code, namespace, source, line)
         shown = nodes.literal_block(code, code, language="python")
-        found: list[nodes.Node] = [shown]
+        found: list[nodes.Node] = [] if "hide" in self.options else [shown]
         if printed.strip():
             found.append(nodes.literal_block(printed, printed, language="text", classes=["printed"]))
         return found + self.pictures(page, namespace)

@@ -2,8 +2,8 @@
 Invert signals of a generator
 =============================
 
-The shipped generator makes 8x8 digits from eight latents. Signals that it made come back as their latents, and each layer
-of the way is a convex problem with a certificate.
+The shipped generator makes 8x8 digits from eight latents. Signals that it made come back as their latents, and each
+layer of the way is a convex problem with a certificate.
 """
 
 import matplotlib.pyplot as plt
@@ -47,8 +47,8 @@ right.set_xlabel("true latent (latent units)")
 right.set_ylabel("found latent (latent units)")
 right.legend()
 fig.set_label(
-    "Left: six 8x8 digits as given above, as found below, alike. Right: 48 coordinates of found latents against true ones, "
-    "all on the diagonal."
+    "Left: six 8x8 digits as given above, as found below, alike. Right: 48 coordinates of found latents against "
+    "true ones, all on the diagonal."
 )
 error = (result.z - z).norm(dim=1) / z.norm(dim=1)
 print(f"largest relative error of z: {float(error.max()):.0e}")
