@@ -209,17 +209,14 @@ def test_a_decision_tree_has_a_box_for_each_question_and_a_link_for_each_answer(
     drawn = tree.drawing("Two questions", listed)
     assert drawn.count("<rect") == 4 and drawn.count(">no<") == 1 and drawn.count(">yes<") == 2
     assert 'href="#rain"' in drawn and "umbrella &amp; go" in drawn and 'aria-label="Two questions"' in drawn
-    with pytest.raises(ValueError, match="expected 'question | what to do | anchor'"):
+    with pytest.raises(ValueError, match=r"expected 'question \| what to do \| anchor'"):
         tree.branches(["wet? | take an umbrella"])
 
 
 def test_every_answer_of_the_tree_of_statuses_leads_to_a_part_of_its_page():
     text = (ROOT / "docs" / "your_own_vae.md").read_text()
-    lines = [
-        line
-        for block in re.findall(r"^```\{decision-tree\}\n.*?\n(.*?)^```", text, re.M | re.S)
-        for line in block.splitlines()
-    ]
+    trees = re.findall(r"^```\{decision-tree\}\n.*?\n(.*?)^```", text, re.M | re.S)
+    lines = [line for tree in trees for line in tree.splitlines()]
     places = set(re.findall(r"^\(([\w-]+)\)=$", text, re.M)) | {"all-is-well"}
     assert {line.split("|")[2].strip() for line in lines} == places and "## All is well" in text
     for status in cvxinv.inversion.verify.INVERSION_STATUSES + cvxinv.layers.core.certificate.LAYER_STATUSES[3:4]:
