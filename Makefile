@@ -20,6 +20,9 @@ TORCH_INDEX ?=
 FAST ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+N ?=
+EDIT ?=
+LESSON_ARGS ?=
 DOCS_ARGS ?=
 FIGURES_ARGS ?=
 
@@ -32,9 +35,11 @@ TORCH := $(shell grep -E '^torch==' constraints.txt)
 TORCH_FROM := $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX),-c constraints.txt)
 SELECT := $(if $(filter-out 0,$(FAST)),-m "not slow")
 
+LESSON := $(if $(N),$(wildcard docs/lessons/$(shell printf '%02d' "$(N)" 2>/dev/null)_*.py))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench pictures docs figures clean
+.PHONY: help demo test lint bench pictures docs figures lesson clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -70,6 +75,11 @@ docs: $(VENV)/.installed-docs ## set up, then build the site, docs/_build/html/i
 figures: $(VENV)/.installed-bench ## set up, then run the papers' experiments again (hours, goes on where it stopped; FIGURES_ARGS=--quick: minutes)
 	@echo "== problems/figures.py: hours on an idle core; make figures FIGURES_ARGS=--quick takes minutes"
 	@OMP_NUM_THREADS=1 $(BIN)/python problems/figures.py $(FIGURES_ARGS)
+
+lesson: $(VENV)/.installed-lessons ## set up, then open lesson N=1 to 12 in the browser (EDIT=1: to change it)
+	@test -f "$(LESSON)" || { echo "expected a lesson N from 1 to 12, got '$(N)'; say make lesson N=4"; exit 1; }
+	@echo "== $(LESSON)"
+	@MARIMO_SKIP_UPDATE_CHECK=1 $(BIN)/marimo $(if $(filter-out 0,$(EDIT)),edit,run) $(LESSON_ARGS) "$(LESSON)"
 
 clean: ## remove .venv, caches and build folders
 	@echo "== removing $(VENV), caches and build folders"
