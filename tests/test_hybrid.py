@@ -202,13 +202,15 @@ def test_whether_learnt_starts_lead_astray_is_tried_once():
 
 
 def test_where_learnt_starts_lead_astray_more_starts_end_lower():
-    G = next(G for G in map(bias_free, range(20)) if misleads(G))
-    (key,) = [key for key in G.kept if key[0] == "misled"]
-    z = normal(40, 4, seed=3)
-    y = G(z) + 0.1 * normal(40, 40, seed=4)
-    task = make_task(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0))
-    merits = []
-    for more in (True, False):
-        G.kept[key] = more
-        merits.append(task.merit(ci.invert(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0), on_fail="ignore").z))
-    assert bool((merits[0] <= merits[1] * (1 + 1e-9)).all()) and bool((merits[0] < merits[1] * (1 - 1e-4)).any())
+    gained = 0
+    for G in [G for G in map(bias_free, range(12)) if misleads(G)]:
+        (key,) = [key for key in G.kept if key[0] == "misled"]
+        y = G(normal(40, 4, seed=3)) + 0.1 * normal(40, 40, seed=4)
+        task = make_task(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0))
+        merits = []
+        for more in (True, False):
+            G.kept[key] = more
+            merits.append(task.merit(ci.invert(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0), on_fail="ignore").z))
+        assert bool((merits[0] <= merits[1] * (1 + 1e-9)).all())
+        gained += int((merits[0] < merits[1] * (1 - 1e-4)).sum())
+    assert gained >= 2

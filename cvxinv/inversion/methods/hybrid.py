@@ -17,9 +17,10 @@ What comes first is a matter of predicted cost (`steps/plan.py`). The best z of 
 local optimum. Of noise that is stated in the l1 norm a few entries may hold all: layers are not read then, and every descent
 is led on in that norm (`steps/least_absolute.py`).
 
-Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: the learnt
-start comes first there, with the three after it for every signal where learnt starts lead astray (`steps/misled.py`), the
-prior's centre is among the latents of a random one, and lower optima near by are sought last (`steps/softened.py`).
+Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: a short
+smoothed start comes first there, with the second learnt and the second smoothed one after it for every signal where it leads
+astray (`steps/misled.py`), the prior's centre is among the latents of a random one, and lower optima near by are sought last
+(`steps/softened.py`).
 """
 
 from collections.abc import Callable
@@ -42,13 +43,13 @@ from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
-from ..steps.misled import DEAR, misleads
+from ..steps.misled import dear, misleads
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided, refuse_unlayered
-from ..steps.smoothed import NEAR, WIDE, descend_smoothed, each, squashed
+from ..steps.smoothed import BRIEF, NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import APART, lower
 from ..steps.starts import Hunt, Starts
 from ..steps.weaned import search_few
@@ -61,6 +62,7 @@ _SHRINKING = 1e-2  # ridge of the second learnt start
 _SHORT = 40  # steps of a start after the first ones; what gets furthest is led to its end when all have been tried
 _HOPS = 2
 _DAMPED = 1.0
+_IN_NOISE = ("smoothed start", "learnt start 2", "smoothed start 2", "learnt start")  # their order under gaussian noise
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
 
@@ -198,8 +200,7 @@ def _drawn_first(task: Task) -> int:
     """How many random starts come before those that are learnt."""
     # a small generator has its answer sooner by luck; not so in noise, which a learnt start averages: it is nearer to the
     # optimum, and to a lower one
-    G = task.generator
-    return int(not task.stated and G.latent_dim * G.work < DEAR)
+    return int(not task.stated and not dear(task.generator))
 
 
 def _compute(hunt: Hunt, limit: int, settled: float) -> None:
@@ -208,8 +209,8 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
     m, stated = lesson.m.to(z), hunt.task.stated
     few, short = (limit, limit) if stated else (min(_FEW, limit), min(_SHORT, limit))
-    near = _smoothly(hunt.task, each(NEAR, 2), limit, settled)
-    wide, slow = (_smoothly(hunt.task, each(scales, 4), short, settled) for scales in (WIDE, NEAR))
+    near = _smoothly(hunt.task, BRIEF if stated else each(NEAR, 2), limit, settled)
+    wide, slow = (_smoothly(hunt.task, each(scales, 1 if stated else 4), short, settled) for scales in (WIDE, NEAR))
 
     def shrunk(part: Task, index: Tensor) -> Descent:
         return descend(part, learnt_starts(part, _SHRINKING), short, _DAMPED, settled=settled)
@@ -219,11 +220,19 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         assert other is not None
         return descend(part, descend(other, z[index], short).z, short, settled=settled)
 
+    def learnt(part: Task, index: Tensor) -> Descent:
+        return descend_through(part, z[index], few, settled=settled)
+
+    def smoothed(part: Task, index: Tensor) -> Descent:
+        return near(part, z[index])
+
+    def widened(part: Task, index: Tensor) -> Descent:
+        return wide(part, m.expand_as(z[index]))
+
+    kinds = {"learnt start": learnt, "smoothed start": smoothed, "learnt start 2": shrunk, "smoothed start 2": widened}
     everyone = hunt.open if stated and misleads(hunt.task.generator) else None
-    hunt.offer("learnt start", lambda part, index: descend_through(part, z[index], few, settled=settled))
-    hunt.offer("smoothed start", lambda part, index: near(part, z[index]), everyone)
-    hunt.offer("learnt start 2", shrunk, everyone)
-    hunt.offer("smoothed start 2", lambda part, index: wide(part, m.expand_as(z[index])), everyone)
+    for k, name in enumerate(_IN_NOISE if stated and not dear(hunt.task.generator) else kinds):
+        hunt.offer(name, kinds[name], everyone if 0 < k < len(_IN_NOISE) - 1 else None)
     if squashed(hunt.task, lesson.size) is not None:
         hunt.offer("squashed start", through_tanh)
     for k in range(_HOPS):
@@ -235,7 +244,8 @@ def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float)
     spread = lesson_for(task).spread
 
     def search(part: Task, z: Tensor) -> Descent:
-        z = descend_smoothed(before_output(part) or one_sided(part) or part, z, scales[:limit], spread)
+        inner = (None if part.stated else before_output(part)) or one_sided(part) or part
+        z = descend_smoothed(inner, z, scales[:limit], spread)
         return descend_through(part, z, limit, settled=settled)
 
     return search

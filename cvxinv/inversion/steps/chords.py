@@ -55,9 +55,18 @@ def takes_chords(task: Task) -> bool:
 
 def _stepped(task: Task, z: Tensor) -> Tensor:
     """z after one step."""
-    phi = task.generator.output
-    seen = task.measurement.seen(task.N).to(z.device)
     u, piece = task.generator.piece(z, before_output=True)
+    slope, x = chord_slopes(task, u)
+    H, g = chord_equations(piece, slope, task.residual(x), z)
+    H, g = H + task.prior_curvature(z), g + task.prior_gradient(z)
+    s = torch.diagonal(H, dim1=-2, dim2=-1).mean(1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+    return z + plain_step(task, H + torch.diag_embed((_MU * s).expand_as(z)), g, z).d
+
+
+def chord_slopes(task: Task, u: Tensor) -> tuple[Tensor, Tensor]:
+    """s, 0 of entries that were not seen, and x = phi(u), `(N, d)` each, at u of a task that takes chords."""
+    phi = task.generator.output
+    seen = task.measurement.seen(task.N).to(u.device)
     assert task.noise is not None
     low, high = phi.range
     room = task.noise.bound[:, None].clamp(max=(high - low) / 4)
@@ -65,9 +74,4 @@ def _stepped(task: Task, z: Tensor) -> Tensor:
     v, x = phi.inverse(y), phi(u)
     apart = u - v
     slope = torch.where(apart.abs() > _NEAR * phi.unit, (x - y) / apart, phi.derivative(v))
-    if not bool(seen.all()):
-        slope = slope * seen
-    H, g = chord_equations(piece, slope, task.residual(x), z)
-    H, g = H + task.prior_curvature(z), g + task.prior_gradient(z)
-    s = torch.diagonal(H, dim1=-2, dim2=-1).mean(1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
-    return z + plain_step(task, H + torch.diag_embed((_MU * s).expand_as(z)), g, z).d
+    return (slope if bool(seen.all()) else slope * seen), x

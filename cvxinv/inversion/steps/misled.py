@@ -1,8 +1,8 @@
-"""Whether learnt starts lead astray: tried once, on signals of the generator's own.
+"""Whether the first start leads astray: tried once, on signals of the generator's own.
 
-A few latents z_j of its distribution give y_j = G(z_j) + noise of `_SHARE` of each signal. A descent from the learnt start
-that ends higher than one from z_j by more than `_HIGHER` of the merit has ended in another basin. Where that happens at
-all, a signal may be explained by a latent that is not its best one: noise hides a difference that is small beside
+A few latents z_j of its distribution give y_j = G(z_j) + noise of `_SHARE` of each signal. A descent from the short smoothed
+start that ends higher than one from z_j by more than `_HIGHER` of the merit has ended in another basin. Where that happens
+at all, a signal may be explained by a latent that is not its best one: noise hides a difference that is small beside
 chi-square's spread.
 """
 
@@ -11,15 +11,16 @@ import torch
 from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
 from ..task import Noise, Task
-from .learnt import learnt_starts
+from .learnt import learnt_starts, lesson_for
 from .newton import descend, descend_through
+from .smoothed import BRIEF, descend_smoothed
 
 _TRIED = 48
 _SHARE = 0.01
-_HIGHER = 1e-2
+_HIGHER = 2.5e-3
 _STEPS = 100
 _SEED = 0x7E57
-DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
+_DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
 
 
 def misleads(generator: AbstractGenerator) -> bool:
@@ -27,8 +28,13 @@ def misleads(generator: AbstractGenerator) -> bool:
     phi = generator.output
     key = ("misled", type(phi), repr(phi))
     if key not in generator.kept:
-        generator.kept[key] = generator.latent_dim * generator.work < DEAR and _tried(generator.to(torch.float64))
+        generator.kept[key] = not dear(generator) and _tried(generator.to(torch.float64))
     return bool(generator.kept[key])
+
+
+def dear(generator: AbstractGenerator) -> bool:
+    """Whether a Jacobian takes so long that starts of many are not worth it."""
+    return generator.latent_dim * generator.work >= _DEAR
 
 
 def _tried(G: AbstractGenerator) -> bool:
@@ -41,5 +47,6 @@ def _tried(G: AbstractGenerator) -> bool:
         return False
     noise = torch.randn(x.shape, generator=source, dtype=x.dtype, device="cpu").to(x.device)
     task = Task(G, x + sigma[:, None] * noise, Everything(G.signal_dim), Noise("gaussian", sigma), usable).take(usable)
-    found, near = descend_through(task, learnt_starts(task), _STEPS), descend(task, z[usable], _STEPS)
+    start = descend_smoothed(task, learnt_starts(task), BRIEF, lesson_for(task).spread)
+    found, near = descend_through(task, start, _STEPS), descend(task, z[usable], _STEPS)
     return bool((found.merit > (1 + _HIGHER) * near.merit).any())

@@ -22,6 +22,9 @@ Of a generator without layers J_s is sampled, by secants along the columns q_k o
 
 which is exact where G is linear, whatever the matrix, and costs 2 n0 signals. h is about what a unit sees of s u.
 
+Where gaussian noise is stated the prior's curvature and gradient join in, and behind a curved output chords stand for its
+tangents (`chords`): in noise, saturated entries carry neither z far away, as tangents would have it, nor logits to be met.
+
 The steps are in float32: what they are off by, the descent that follows corrects.
 
 Source: Stein (1981) for the lemma; Frey, Hinton, "Variational learning in nonlinear Gaussian belief networks" (1999), for
@@ -38,9 +41,11 @@ from ...generator.activations import AbstractActivation, Coupled, Tanh
 from ...generator.chain import Generator, Layer
 from ...generator.piece import sloped
 from ..task import Task
+from .chords import chord_slopes, takes_chords
 
 NEAR = (0.5, 0.35, 0.25, 0.15, 0.1, 0.05)  # scales from a start that knows something, in standard deviations of a latent
 WIDE = (1.0, 0.7, *NEAR)  # from one that knows nothing
+BRIEF = (0.5, 0.25, 0.1)  # in gaussian noise, which hides what finer scales would tell
 _MU = 1e-4
 _SECANT = 0.5
 _BYTES = 100_000_000  # of the columns of a block of signals at the widest layer
@@ -70,14 +75,26 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
 
 
 def _step(task: Task, z: Tensor, s: float) -> Tensor:
-    x, J = smoothed_jacobian(task.generator, z, s, task.cut)
-    J = task.measurement.slope_around(x, J, s)
-    H, g = (J.mT @ J).double(), (J.mT @ task.residual(x)[..., None]).double()
+    J, r = _chorded(task, z, s) if takes_chords(task) else _tangent(task, z, s)
+    H, g = (J.mT @ J).double() + task.prior_curvature(z), (J.mT @ r[..., None]).double() + task.prior_gradient(z)[..., None]
     t = torch.diagonal(H, dim1=-2, dim2=-1).mean(1)
     eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
     L, info = torch.linalg.cholesky_ex(H + ((_MU + torch.finfo(z.dtype).eps) * t)[:, None, None] * eye)
     d = torch.cholesky_solve(g, L)[..., 0].to(z)
     return z - torch.where((info == 0)[:, None], d, torch.zeros_like(d))
+
+
+def _tangent(task: Task, z: Tensor, s: float) -> tuple[Tensor, Tensor]:
+    """J_s of what was seen, and the residual."""
+    x, J = smoothed_jacobian(task.generator, z, s, task.cut)
+    return task.measurement.slope_around(x, J, s), task.residual(x)
+
+
+def _chorded(task: Task, z: Tensor, s: float) -> tuple[Tensor, Tensor]:
+    """The same with the chords of the output for its tangents."""
+    u, J = smoothed_jacobian(task.generator.with_output("identity"), z, s)
+    slope, x = chord_slopes(task, u)
+    return J * slope[..., None], task.residual(x)
 
 
 def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -89,8 +106,10 @@ def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Te
     for layer in generator.layers:
         u = layer.W(h) + layer.b
         columns = layer.W(columns.reshape(-1, layer.W.n)).reshape(len(columns), n0, -1)
-        columns = sloped(columns, mean_slope(layer.activation, u, s * columns.norm(dim=1)))
-        h = layer.activation(u)
+        phi = layer.activation
+        # of what has no kink the deviation is not asked for
+        columns = sloped(columns, mean_slope(phi, u, s * columns.norm(dim=1) if phi.kinked else u))
+        h = phi(u)
     if cut is not None:
         ahead = torch.special.ndtr(h / (s * columns.norm(dim=1)).clamp(min=torch.finfo(h.dtype).tiny))
         columns = columns * torch.where(cut, ahead, torch.ones_like(h))[:, None]

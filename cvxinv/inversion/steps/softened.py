@@ -28,6 +28,7 @@ APART = 1e-9  # of the merit's square: what a descent is led to where this follo
 _ROUNDS = 3  # as long as they find lower optima
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
 _MOST = 60
+_ASTRAY = 1.1  # times the merit: where more steps lead to more, one does, or none
 _END = 1000  # steps to the optimum itself at last, where nobody set a limit
 _MU = 1e-9  # damping at first: what is near needs none
 _SAME = 1e-8  # of the merit: ends closer than that are one
@@ -79,10 +80,12 @@ def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:
     assert task.noise is not None  # kinks matter under stated noise only
     L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(_LEAST * torch.diagonal(H, dim1=-2, dim2=-1)))
     widths = _widths(task, z, L, tau * task.noise.bound)
-    start = z
-    for _ in range(_STEPS):
+    start, most = z, _ASTRAY * task.merit(z)
+    for k in range(_STEPS):
         z = z - torch.cholesky_solve(_slope(task, z, widths)[..., None], L)[..., 0]
-    return torch.where((torch.isfinite(z).all(1) & (info == 0))[:, None], z, start)
+        if k == 0:
+            start = torch.where(((info == 0) & (task.merit(z) <= most))[:, None], z, start)
+    return torch.where(((info == 0) & (task.merit(z) <= most))[:, None], z, start)
 
 
 def _widths(task: Task, z: Tensor, L: Tensor, size: Tensor) -> list[Tensor]:

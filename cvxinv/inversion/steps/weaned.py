@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...lengths import lengths
 from ..task import Task
-from .misled import DEAR
+from .misled import dear
 from .newton import Descent, descend
 from .starts import Hunt, Starts
 
@@ -37,7 +37,7 @@ def search_few(hunt: Hunt, starts: Starts, restarts: int, limit: int) -> None:
     Not where a Jacobian is dear: they take some hundred of them, and learnt starts lead further in that time.
     """
     G = hunt.task.generator
-    if G.latent_dim * G.work >= DEAR:
+    if dear(G):
         return
     few = hunt.task.seen < _FEW * G.latent_dim
     if not bool(few[hunt.open].any()):
