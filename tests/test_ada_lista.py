@@ -108,6 +108,21 @@ def test_steps_are_those_of_their_rules():
     assert float(values(ci.ProximalGradient(step=1.0))[-1].max()) > 1e3
 
 
+def test_restarts_are_those_of_the_solver_of_layer_problems():
+    """FISTA of one dictionary with |D| = 1: the same iterates, also after momentum has started again."""
+    y, D = drawn(N=4, own=False)
+    D = D / torch.linalg.matrix_norm(D, 2)
+    seen = torch.ones_like(y, dtype=torch.bool)
+    rows = ci.Rows(ci.Dense(D), torch.zeros(12, dtype=DOUBLE), y, seen)
+    work, started = ci.FISTA().start(ci.Lasso(rows, 0.02)), False
+    mine = ci.ProximalGradient(step=1.0, momentum=True, restart=True).iterates(y, D, 0.02, 80)
+    for x in mine:
+        work.advance(1)
+        assert torch.allclose(x, work.h, atol=1e-9)
+        started |= bool((work.t[:, 0] == 1).any())
+    assert started
+
+
 def test_backtracking_takes_a_step_that_majorises():
     y, D = drawn(N=4)
     state = ci.ProximalGradient(backtracking=True).begin(y, Dictionaries(D), torch.tensor([[0.3]], dtype=DOUBLE))

@@ -1,0 +1,107 @@
+"""Tables and picture of what `problems/training/ada_lista.py` measured, beside what the source's pictures say.
+
+    python problems/training/ada_lista.py --scenario noisy --out DIR     # and the others; then
+    python problems/sparse/ada_lista.py DIR [DIR ...]                    # problems/sparse/results/ada_lista.*
+
+Published numbers were decoded from the vector pictures in the authors' repository (`sparse` note 1.8).
+"""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from cvxinv.files import write_whole
+
+HERE = Path(__file__).resolve().parent
+SHOWN = ("ista, unit steps", "fista, backtracking, restarted", "fista", "ista")
+
+
+def published() -> dict:
+    """The numbers of the training script."""
+    spec = importlib.util.spec_from_file_location("training", HERE.parent / "training" / "ada_lista.py")
+    assert spec is not None and spec.loader is not None
+    training = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(training)
+    return training.PUBLISHED
+
+
+def collect(folders: list[Path]) -> dict[str, dict]:
+    """What stands in the records, by scenario and network, without what happened on the way."""
+    found = {}
+    for path in sorted(path for folder in folders for path in folder.glob("*-*.json")):
+        record = json.loads(path.read_text())
+        recipe = record["recipe"]
+        errors = {T: one["errors"][-1] for T, one in record["networks"].items()}
+        seconds = {T: one["seconds"] for T, one in record["networks"].items()}
+        found[f"{recipe['scenario']} {recipe['network']}"] = {
+            "recipe": recipe, "errors": errors, "seconds": seconds, "baselines": record["baselines"],
+        }  # fmt: skip
+    if not found:
+        raise SystemExit(f"expected records of the training script in {folders}, got none; train first")
+    return found
+
+
+def table(found: dict[str, dict], told: dict) -> str:
+    """A line for each scenario and T: learned, published, their ratio, and what is not learned."""
+    heads = ("scenario", "network", "epochs", "T", "learned", "published", "ratio", *SHOWN)
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for one in found.values():
+        recipe = one["recipe"]
+        said = told.get((recipe["scenario"], recipe["network"]), {})
+        for T, error in one["errors"].items():
+            other = said.get(int(T))
+            pair = (f"{other:.1e}", f"{error / other:.2f}") if other else ("", "")
+            rest = [f"{one['baselines'][name][int(T)]:.1e}" for name in SHOWN]
+            words = (recipe["scenario"], recipe["network"], str(recipe["epochs"]), T, f"{error:.1e}", *pair, *rest)
+            lines.append("| " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def drawn(found: dict[str, dict], told: dict, path: Path) -> None:
+    """Error against T, a panel for each scenario of an adaptive network."""
+    from matplotlib.figure import Figure
+
+    panels = {name: one for name, one in found.items() if one["recipe"]["network"] == "ada-lista"}
+    figure = Figure(figsize=(3.3 * len(panels), 3.8), layout="constrained")
+    looks = {
+        "ista": ("#999999", "-", ""), "fista": ("#000000", "--", ""), "ista, unit steps": ("#D55E00", "-.", "s"),
+        "fista, backtracking, restarted": ("#CC79A7", ":", "d"),
+    }  # fmt: skip
+    for axes, one in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.values(), strict=True):
+        recipe = one["recipe"]
+        for name, (colour, dashes, mark) in looks.items():
+            axes.semilogy(one["baselines"][name], color=colour, ls=dashes, marker=mark, ms=4, label=name)
+        axes.semilogy(
+            [int(T) for T in one["errors"]], list(one["errors"].values()), color="#0072B2", marker="o", label="Ada-LISTA"
+        )
+        said = told[recipe["scenario"], recipe["network"]]
+        shown = [T for T in said if T < len(one["baselines"]["ista"])]
+        axes.semilogy(
+            shown, [said[T] for T in shown], color="#0072B2", ls="", marker="x", ms=8, label="Ada-LISTA, published"
+        )
+        axes.set_title(f"{recipe['scenario']}, {recipe['epochs']} epochs", fontsize=9)
+        axes.set_xlabel("T (steps less one)")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("mean |x - label|$^2$, 1000 tests")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center")
+    figure.savefig(path, dpi=100)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trained", type=Path, nargs="+", help="folders that the training script wrote")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    asked = parser.parse_args(arguments)
+    found, told = collect(asked.trained), published()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_whole(asked.out / "ada_lista.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(asked.out / "ada_lista.md", f"# Ada-LISTA: mean squared errors\n\n{table(found, told)}\n".encode())
+    drawn(found, told, asked.out / "ada_lista.png")
+    print(table(found, told))
+
+
+if __name__ == "__main__":
+    main()
