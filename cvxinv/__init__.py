@@ -155,6 +155,7 @@ from .measurement.sparse import SparseMatrix
 from .measurement.transforms import CosineRows, FourierRows
 from .pages.comparison import write_comparison
 from .pages.diagnosis import write_diagnosis
+from .pages.morphing import write_morphing
 from .pages.report import write_report
 from .solvers.first_order.fista import FISTA
 from .solvers.first_order.graph_admm import GraphADMM
@@ -173,10 +174,20 @@ from .sparse_models.ada_lista import (
     ReverseAdaLISTA,
     SingleWeightAdaLISTA,
 )
+from .sparse_models.barycenters import (
+    BarycenterCertificate,
+    Barycenters,
+    certify_barycenter,
+    entropic_barycenters,
+    exact_barycenter,
+)
 from .sparse_models.cascade import Cascade
+from .sparse_models.constrained_barycenters import ConstrainedBarycenters, constrained_barycenters
 from .sparse_models.holistic_model import MultiLayerModel, MultiLayerSignals
 from .sparse_models.holistic_oracle import HolisticOracle, holistic_oracle
 from .sparse_models.holistic_pursuit import MultiLayerCodes, holistic_pursuit, layered_pursuit, projection_pursuit
+from .sparse_models.mass_priors import AbstractMassPrior, GeneratorRange, SparsePrior
+from .sparse_models.morphing import Morphing, morph
 from .sparse_models.multi_layer_ista import FixedPoint, ml_ista
 from .sparse_models.multi_layer_networks import (
     MULTI_LAYER_NETWORKS,
@@ -190,6 +201,7 @@ from .sparse_models.multi_layer_networks import (
 )
 from .sparse_models.multi_layer_pursuit import MultiLayerPursuit, NonnegativeMultiLayerPursuit, multi_layer_pursuit
 from .sparse_models.recovery import SparseRecovery, sparse_recovery
+from .sparse_models.transport import Masses, as_masses, displaced, transport_plan
 from .sparse_models.varying_dictionaries import Codes, ProximalGradient, certified_codes, code_gap
 
 if TYPE_CHECKING:
@@ -216,6 +228,7 @@ __all__ = [
     "AbstractGenerator",
     "AbstractLayerProblem",
     "AbstractMap",
+    "AbstractMassPrior",
     "AbstractMeasurement",
     "AbstractMethod",
     "AbstractMisfit",
@@ -227,6 +240,8 @@ __all__ = [
     "AdaLISTA",
     "BackendNotInstalledError",
     "Ball",
+    "BarycenterCertificate",
+    "Barycenters",
     "BasisPursuitL2",
     "BasisPursuitLinf",
     "Bound",
@@ -242,6 +257,7 @@ __all__ = [
     "Composed",
     "Composition",
     "Condition",
+    "ConstrainedBarycenters",
     "Conv2d",
     "Conv3d",
     "ConvTranspose2d",
@@ -264,6 +280,7 @@ __all__ = [
     "GaussianLatent",
     "GenerativeAdmm",
     "Generator",
+    "GeneratorRange",
     "GradientDescent",
     "GradientDescentWithNegation",
     "GraphADMM",
@@ -301,10 +318,12 @@ __all__ = [
     "MLLISTANetwork",
     "Magnitudes",
     "Mask",
+    "Masses",
     "Matrix",
     "MirroredDescent",
     "MisfitBall",
     "Mish",
+    "Morphing",
     "MultiLayerCodes",
     "MultiLayerModel",
     "MultiLayerPursuit",
@@ -356,6 +375,7 @@ __all__ = [
     "Solution",
     "Sparse",
     "SparseMatrix",
+    "SparsePrior",
     "SparseRecovery",
     "Squares",
     "SquaresAndLengths",
@@ -375,12 +395,18 @@ __all__ = [
     "Witness",
     "adaptive_rate",
     "adaptive_recovery",
+    "as_masses",
     "certified_codes",
     "certify",
+    "certify_barycenter",
     "code_gap",
     "coherence",
     "compare",
+    "constrained_barycenters",
     "diagnose",
+    "displaced",
+    "entropic_barycenters",
+    "exact_barycenter",
     "expected_gradient",
     "expected_gram",
     "holistic_oracle",
@@ -399,6 +425,7 @@ __all__ = [
     "load_generator",
     "local_geometry",
     "ml_ista",
+    "morph",
     "multi_layer_pursuit",
     "oracle_errors",
     "out_of_range",
@@ -417,6 +444,7 @@ __all__ = [
     "sub_coherence",
     "sub_rank",
     "sub_spark",
+    "transport_plan",
     "uniqueness",
     "uniqueness_by_counting",
     "uniqueness_by_sparsity",
@@ -424,6 +452,7 @@ __all__ = [
     "weight_distribution",
     "write_comparison",
     "write_diagnosis",
+    "write_morphing",
     "write_report",
 ]
 

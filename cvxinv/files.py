@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -49,6 +50,51 @@ def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def check_own_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
+    """Raises OSError where a folder of files of these names cannot be made, or replaced where `overwrite` says so.
+
+    What holds other files is never replaced.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise NotADirectoryError(f"expected a folder for the result, got the file {there}; pass another")
+    held = sorted(os.listdir(folder)) if folder.is_dir() else []
+    foreign = [name for name in held if name not in names]
+    if foreign:
+        raise FileExistsError(f"expected a folder of its own, got {folder}, which holds {foreign[0]}; pass another")
+    if held and not overwrite:
+        raise FileExistsError(f"expected a new folder, got {folder}, which holds {held[0]}; pass another, or overwrite it")
+    place = folder.absolute().parent if there.absolute() == folder.absolute() else there
+    if not os.access(place, os.W_OK):
+        raise PermissionError(f"cannot write into {place}; pass a folder that can be written")
+
+
+def write_own_folder(folder: Path, contents: dict[str, bytes], overwrite: bool = False) -> Path:
+    """Write a folder of files so that it is there whole or not at all; one that was there stays where this fails.
+
+    Raises OSError, as `check_own_folder`.
+    """
+    folder = folder.absolute()
+    check_own_folder(folder, tuple(contents), overwrite)
+    mark = uuid.uuid4().hex
+    new, old = (folder.parent / f".{word}{folder.name}.{mark}.partial" for word in ("", "old-"))
+    try:
+        new.mkdir(parents=True)
+        for name, content in contents.items():
+            _put(new / name, content)
+        settle_folder(new)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for partial in (new, old):
+            shutil.rmtree(partial, ignore_errors=True)
+    settle_folder(folder.parent)
+    return folder
 
 
 def settle_folder(folder: Path) -> None:

@@ -56,7 +56,14 @@ RANKS = {
     "__init__": 10,
     "__main__": 10,
 }
-CVXPY_AREAS = ("layers.", "sparse_models.multi_layer_pursuit", "solvers.reference", "solvers.apart", "exact.")
+CVXPY_AREAS = (
+    "layers.",
+    "sparse_models.multi_layer_pursuit",
+    "sparse_models.barycenters",
+    "solvers.reference",
+    "solvers.apart",
+    "exact.",
+)
 LICENCES = {
     "torch": "BSD-3-Clause",
     "numpy": "BSD-3-Clause",
@@ -77,9 +84,15 @@ LICENCES = {
     "zarr": "MIT",
     "dask": "BSD-3-Clause",
     "benchopt": "BSD-3-Clause",
+    "pot": "MIT",
     "pyscipopt": "MIT",  # with SCIP, Apache-2.0, in its wheels
 }
-IMPORTED_AS = {"PIL": "pillow", "distributed": "dask", "sklearn": "scikit-learn"}  # packages whose import has another name
+IMPORTED_AS = {
+    "PIL": "pillow",
+    "distributed": "dask",
+    "ot": "pot",
+    "sklearn": "scikit-learn",
+}  # packages whose import has another name
 LARGEST_FILE = 200_000  # bytes
 MOST_PRIVATE = 5  # names with an underscore of one file that another uses
 ALLOWED_LARGE: set[str] = {"cvxinv/shipped/mnist_gan.safetensors"}
@@ -327,6 +340,8 @@ def test_optional_packages_are_imported_late_and_in_one_place():
             assert found.module == "cvxinv.pages.png", f"{found}: only png.py reads pictures"
         if top in ("matplotlib", "ecos", "PIL", "jinja2", "pandas"):
             assert found.in_function or found.typing_only, f"{found} at the top; it may be missing"
+        if top == "ot":
+            assert found.module == "cvxinv.sparse_models.transport" and found.in_function, f"{found}: it may be missing"
         if top in ("zarr", "dask", "distributed"):
             assert found.module.startswith("cvxinv.inversion.runs.") and found.in_function, f"{found}: it may be missing"
         if top in ("onnx", "onnxruntime"):
@@ -343,6 +358,7 @@ def test_every_foreign_import_is_a_declared_requirement():
     declared |= set(requirements(options["options.extras_require"]["ecos"]))
     declared |= set(requirements(options["options.extras_require"]["cluster"]))
     declared |= set(requirements(options["options.extras_require"]["sklearn"]))
+    declared |= set(requirements(options["options.extras_require"]["ot"]))
     declared |= {"deepinv"}  # too heavy for an extra: whoever works with it has it
     declared |= {"onnx", "onnxruntime", "pandas"} & set(requirements(options["options.extras_require"]["test"]))
     for found in all_imports():
@@ -387,7 +403,7 @@ def test_the_import_check_lets_the_right_direction_pass(module: str, line: str):
 
 def test_import_is_cheap():
     heavy = "cvxpy jinja2 PIL matplotlib sklearn ecos typer clarabel osqp scs onnx onnxruntime zarr dask distributed".split()
-    heavy += ["pandas", "deepinv", "scipy.optimize"]
+    heavy += ["pandas", "deepinv", "scipy.optimize", "ot"]
     code = f"import sys, cvxinv; print(*[m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not loaded.split(), f"import cvxinv also imports {loaded}"
@@ -442,7 +458,7 @@ def test_the_wheel_does_not_require_ecos(wheel: zipfile.ZipFile):
 def test_requirements_have_licences_without_copyleft():
     options = setup_cfg()
     names = requirements(options["options"]["install_requires"])
-    for extra in ("plot", "onnx", "scip", "cluster"):
+    for extra in ("plot", "onnx", "scip", "cluster", "ot"):
         names += requirements(options["options.extras_require"][extra])
     for name in names:
         assert name in LICENCES, f"expected the licence of {name} in LICENCES, got none; look it up"

@@ -1,8 +1,8 @@
-"""The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `verify`, `check`, `diagnose`,
-`doctor`; `inspect` is `diagnose` of a generator alone.
+"""The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `morph`, `verify`, `check`,
+`diagnose`, `doctor`; `inspect` is `diagnose` of a generator alone.
 
-Exit codes: 0 all signals explained (prove: proved, check: all claims accepted, doctor: all solvers work), 1 some are not, 2
-usage or bad input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
+Exit codes: 0 all signals explained (prove: proved, morph: in time, check: all claims accepted, doctor: all solvers work), 1
+some are not, 2 usage or bad input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
 Bad input is one line on stderr; with --json stdout carries JSON and nothing else.
 """
 
@@ -49,6 +49,7 @@ from .compare import compare_command
 from .diagnose import diagnose_command, inspect_command
 from .doctor import run_doctor
 from .exact_check import check_against_cvxpy
+from .morph import morph_command
 from .outcome import Outcome, finish
 from .prove import prove_command
 from .reading import (
@@ -215,6 +216,7 @@ def invert_command(
 
 app.command("compare")(compare_command)
 app.command("prove")(prove_command)
+app.command("morph")(morph_command)
 
 
 @app.command("verify")

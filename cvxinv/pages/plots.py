@@ -20,6 +20,7 @@ from ..errors import BackendNotInstalledError
 from ..guarantees.inspection import Inspection, Samples
 from ..inversion.result import Inversion
 from ..inversion.verify import EXPLAINED_WORD
+from ..sparse_models.morphing import Morphing
 from .png import output_range
 
 if TYPE_CHECKING:
@@ -142,6 +143,78 @@ def inspection_picture(inspection: Inspection, samples: Samples) -> "Figure":
     title = f"{name}: {inspection.latent_dim} latents to {inspection.signal_dim} entries"
     figure.suptitle("\n".join(wrap(title, 90)), fontsize=12)
     return figure
+
+
+def morphing_picture(morphing: Morphing, limits: tuple[float, float], *, title: str = "") -> "Figure":
+    """Every way from A to B as a row of frames, above how far they are from the range, and how the ADMM's residuals fell.
+
+    limits: values drawn white and black, signal units. Raises BackendNotInstalledError without matplotlib.
+    """
+    rows = {
+        "linear\n(pixels)": morphing.linear,
+        "Wasserstein\n(exact plan)": morphing.wasserstein,
+        "latent\n(straight line)": morphing.latent,
+        "barycenter y\n(next to the range)": morphing.barycenter,
+        "ours\n(in the range)": morphing.frame,
+    }
+    figure = _figure(2.0 + 0.72 * max(len(morphing), 6), 0.5 + 0.8 * len(rows) + 2.7)
+    above, below = figure.subfigures(2, 1, height_ratios=[0.2 + 0.8 * len(rows), 2.5], squeeze=False)[:, 0]
+    axes = above.subplots(len(rows), len(morphing), squeeze=False)
+    for line, (name, frames) in zip(axes, rows.items(), strict=True):
+        for ax, frame in zip(line, frames, strict=True):
+            _draw_grey(ax, frame.reshape(morphing.shape), limits)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8.5, labelpad=6)
+    for ax, t in zip(axes[-1], morphing.t.tolist(), strict=True):
+        ax.set_xlabel(f"t = {t:.2f}", fontsize=8, color=_QUIET_COLOUR, labelpad=2)
+    left, right = below.subplots(1, 2)
+    _draw_distances(left, morphing)
+    _draw_residuals(right, morphing)
+    words = f"drawn dark on light, values from {limits[0]:g} (white) to {limits[1]:g} (black), signal units"
+    above.suptitle(f"{title}\n{words}" if title else words, fontsize=9.5)
+    return figure
+
+
+def _draw_grey(ax: "Axes", frame: Tensor, limits: tuple[float, float]) -> None:
+    low, high = limits
+    value = 1 - ((frame.detach().cpu().double() - low) / (high - low)).clamp(0, 1).nan_to_num(0.5)
+    ax.imshow(value[..., None].expand(*frame.shape, 3).numpy(), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set(color="#bbbbbb", linewidth=0.6)
+
+
+def _draw_distances(ax: "Axes", morphing: Morphing) -> None:
+    t = morphing.t.cpu().numpy()
+    rows = {
+        "linear": morphing.linear_distance,
+        "Wasserstein": morphing.wasserstein_distance,
+        "barycenter y of ours": morphing.distance,
+        "latent and ours: in the range": torch.zeros_like(morphing.t),
+    }
+    _draw_marked(ax, t, {name: far.cpu().numpy() for name, far in rows.items()})
+    _plain_axes(
+        ax, "t (share of the way from A to B)", "distance to the range\n(l2, signal units)", "how far from the range"
+    )
+    ax.set_ylim(bottom=-0.03 * max(float(far.max()) for far in rows.values()))
+    ax.legend(fontsize=7.5, frameon=False, loc="best")
+
+
+def _draw_residuals(ax: "Axes", morphing: Morphing) -> None:
+    left = {"primal |y - w| (mass)": morphing.residuals.primal, "dual rho |w - w_before| (px²)": morphing.residuals.dual}
+    middle = {name: values.median(1).values.clamp(min=_FLOOR).numpy() for name, values in left.items() if values.numel()}
+    _draw_marked(ax, np.arange(1, len(morphing.residuals.primal) + 1), middle)
+    ax.set_yscale("log")
+    _plain_axes(ax, "iteration of the ADMM", "residual (median of the frames)", "residuals of the ADMM")
+    if middle:
+        ax.legend(fontsize=7.5, frameon=False)
+
+
+def _draw_marked(ax: "Axes", x: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
+    """Curves that differ in colour, dashes and marks."""
+    styles = (("#0072b2", "-", "o"), ("#111111", "--", "s"), ("#d55e00", "-.", "D"), ("#009e73", ":", ""))
+    for (name, y), (colour, dashes, mark) in zip(rows.items(), styles, strict=False):
+        ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.5, marker=mark, markersize=4, label=name)
 
 
 def png_bytes(figure: "Figure") -> bytes:
