@@ -4,7 +4,6 @@ The source text is edited in memory. A pattern that is not found fails the test,
 """
 
 import re
-import sys
 import types
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +15,7 @@ import gallery
 import numpy as np
 import pytest
 import test_normalised
+from planting import spoil
 
 import cvxinv as ci
 from cvxinv.layers.core.problem import AbstractLayerProblem
@@ -424,34 +424,6 @@ def planted_cases(name, kind):
 CHOSEN = {"tall-mixed-penalty", "leaky", "wide", "tall-masked-no-penalty", "tall-mixed", "masked", "masked-equality"}
 
 
-def spoil(monkeypatch, fault):
-    """The fault in a shared file: what the edited text defines takes the place of what cvxinv has under these names.
-
-    Classes that others inherit from keep their name and get the edited functions instead.
-    """
-    original = sys.modules[f"cvxinv.layers.core.{fault.place}"]
-    text = Path(original.__file__).read_text()
-    assert text.count(fault.old), f"nothing to plant: {fault.old!r} is no longer in {fault.place}.py; rewrite the fault"
-    module = types.ModuleType(f"cvxinv.layers.core.planted_{fault.place}")
-    module.__package__ = "cvxinv.layers.core"
-    sys.modules[module.__name__] = module  # dataclasses look up their module
-    try:
-        exec(compile(text.replace(fault.old, fault.new), f"planted {fault.place}.py", "exec"), module.__dict__)
-    finally:
-        del sys.modules[module.__name__]
-    for name, theirs in list(vars(original).items()):
-        if getattr(theirs, "__module__", None) != original.__name__:
-            continue
-        if isinstance(theirs, type) and issubclass(theirs, AbstractLayerProblem):
-            for key, mine in vars(vars(module)[name]).items():
-                if key in vars(theirs) and not key.startswith(("__", "_abc")):
-                    monkeypatch.setattr(theirs, key, mine)
-            continue
-        for user in [m for key, m in sys.modules.items() if key.startswith("cvxinv.")]:
-            if vars(user).get(name) is theirs:
-                monkeypatch.setattr(user, name, vars(module)[name])
-
-
 def run_checks(planted):
     """Every check of every class of a file; random rows and cheap checks first, as they show most faults at once."""
     if "activated_lasso" in planted:
@@ -502,7 +474,7 @@ def test_every_layer_file_has_planted_faults():
     shared_by = {"misfits", "penalties", "repairs", "problem", "units", "curved"}
     assert shared_by == {fault.place for fault in SHARED} and len(SHARED) >= 80
     public = {name: getattr(ci, name) for name in ci.__all__ if not name.startswith("Abstract")}
-    # of layers/; those of other rooms have checks of their own (test_multi_layer_pursuit)
+    # of layers/; those of other rooms have checks of their own (test_multi_layer_checks)
     here = (kind for kind in public.values() if isinstance(kind, type) and kind.__module__.startswith("cvxinv.layers."))
     known = {snake(kind.__name__) for kind in here if issubclass(kind, AbstractLayerProblem)}
     assert known == {kind for name in FILES for kind in classes_from(name, source(name))}
@@ -527,7 +499,7 @@ def test_every_planted_fault_is_caught(name, fault):
     "fault", [pytest.param(fault, id=f"{fault.place}-{fault.names[0]}-{fault.what}") for fault in SHARED]
 )
 def test_every_fault_in_a_shared_piece_is_caught(fault, monkeypatch):
-    spoil(monkeypatch, fault)
+    spoil(monkeypatch, f"cvxinv.layers.core.{fault.place}", fault.old, fault.new)
     with pytest.raises((AssertionError, np.linalg.LinAlgError)):
         for name in fault.names:
             run_checks({name: cases.kind_of(name)})

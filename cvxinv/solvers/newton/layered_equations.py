@@ -26,7 +26,7 @@ from ...layers.core.squares_and_lengths import SquaresAndLengths
 NUMBERS = 30_000_000  # in the matrices of one block, 240 MB
 _TOGETHER = 2_000_000  # numbers in matrices up to which signals of all sizes are filled up to the largest
 _HELD = 1e-9  # of its limit: a p_i this far inside has room
-_RIDGE, _PENALTY, _REFINED = 1e-12, 1e6, 3  # of normalised units: what keeps G_AA definite, r, and how often q moves
+_RIDGE, _PENALTY, _REFINED = 1e-12, 1e6, 4  # of normalised units: what keeps G_AA definite, r, and how often q moves
 _NOTHING = 1e-13  # of normalised units: what rounding leaves of 0
 _ROUNDING = 1e-9  # of a limit: less than that does not count as missing it
 
@@ -116,10 +116,11 @@ def moved(problem: Equations, guess: Activity, point: Point) -> tuple[Activity, 
         torch.where(over, p.abs() - price, 0.0), torch.where(crossed, v.abs(), 0.0),
     )  # fmt: skip
     missed = torch.stack([part.sum(1) for part in parts]).sum(0)
+    missed = torch.where((h.sum(1) + p.sum(1)).isfinite(), missed, torch.inf)
     held, zero = (guess.held & ~turned) | entering, (guess.zero & ~over) | crossed
     signs = torch.where(entering, slope.sign(), guess.signs)
     sides = guess.sides if problem.nonnegative else torch.where(over, p.sign(), guess.sides)
-    return Activity(held, signs, zero, sides, problem.clipped(p)), torch.nan_to_num(missed, nan=torch.inf)
+    return Activity(held, signs, zero, sides, problem.clipped(p)), missed
 
 
 def solved(problem: Equations, guess: Activity) -> Point:
