@@ -1,8 +1,10 @@
 """Zeros between: model, oracle, pursuits and uniqueness against CVXPY, answers by hand, draws and brute force."""
 
 from itertools import combinations, pairwise, product
+from pathlib import Path
 
 import cvxpy as cp
+import gallery
 import numpy as np
 import pytest
 import sympy
@@ -173,7 +175,7 @@ def test_what_cannot_be_explained_is_a_status():
     with pytest.warns(ci.ConvergenceWarning, match="1 of 4"):
         codes = ci.holistic_pursuit(model, y, 2, 0.01)
     assert list(codes.status) == ["optimal"] * 3 + ["infeasible"] and (codes.picks[3] == -1).all()
-    assert torch.isnan(codes.course[3, 1:]).all() and torch.isfinite(codes.course[:3]).all()
+    assert torch.isnan(codes.course[3]).all() and torch.isfinite(codes.course[:3]).all()
     with pytest.raises(ci.UnsolvedError, match="1 of 4"):
         ci.holistic_pursuit(model, y, 2, 0.01, on_fail="raise")
     assert torch.allclose(ci.holistic_pursuit(model, clean.x, 2, 0.0).h, clean.h, atol=1e-6)
@@ -200,6 +202,19 @@ def test_zeros_bring_the_pursuit_nearer_on_the_published_setting():
     oracle = ci.holistic_oracle(model, y, clean.support, clean.cosupport)
     assert holistic.holds.all() and projection.holds.all()
     assert error(oracle.h) < 0.1 * error(holistic.h) and error(holistic.h) < 0.75 * error(projection.h)
+
+
+def test_the_experiment_resumes_and_says_what_it_found(tmp_path, monkeypatch):
+    script = gallery.load(Path(__file__).resolve().parents[1] / "problems" / "sparse" / "holistic_pursuit.py")
+    kept = tmp_path / "kept.json"
+    first = script.measure(6, [(25, 3)], [1], kept)
+    monkeypatch.setattr(script, "one_point", lambda *_: pytest.fail("a point that is kept was measured again"))
+    assert script.measure(6, [(25, 3)], [1], kept) == first
+    (point,) = first["points"].values()
+    assert point["optimal"]["holistic"] == 6 and point["errors"]["oracle"][0] < point["errors"]["projection"][0]
+    assert len(first["courses"]["1"]["errors"]) == 2 and "2.11e-05" in script.table(first)
+    script.draw(first | {"points": {"a": point, "b": point | {"snr": 15}}}, tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000
 
 
 # --- oracle ---------------------------------------------------------------------------------------
@@ -387,7 +402,7 @@ def test_oracle_draws_and_guarantees_refuse_what_does_not_fit():
         (lambda: model.draw(0, 3, 1, source=torch.Generator()), ValueError, "positive number of signals"),
         (lambda: model.draw(1, 3, 1, source=torch.Generator(), size=-1.0), ValueError, "length > 0"),
         (lambda: ci.layered_pursuit(model, y, (0.1,)), ValueError, "eps for each of 2 layers"),
-        (lambda: ci.layered_pursuit(model, y, (0.1, -1.0)), ValueError, "eps >= 0"),
+        (lambda: ci.layered_pursuit(model, y, (0.1, -1.0)), ValueError, "eps_2 >= 0"),
         (lambda: ci.holistic_uniqueness(model, 0, 1), ValueError, "at least 1"),
         (lambda: ci.holistic_uniqueness_at(model, 2, Z), ValueError, r"bool mask of shape \(10,\)"),
         (lambda: ci.holistic_stability(model, 2, Z[0], -1.0), ValueError, "eps as a bound >= 0"),

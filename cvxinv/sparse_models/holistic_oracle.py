@@ -78,7 +78,7 @@ def holistic_oracle(
     """
     y, on = read_signals(model, y, seen)
     S, Z = model.read_mask(support, "support", len(y)), model.read_mask(cosupport, "cosupport", len(y))
-    level = _level(sigma, y)
+    level = torch.full_like(y[:, 0], torch.nan) if sigma is None else read_size(sigma, "sigma", y).square()
     empty = (~S.any(1)).nonzero()[:, 0].tolist()
     if empty:
         raise ValueError(f"expected at least one entry in each support, got none of signal {empty[0]}; leave it out")
@@ -108,18 +108,16 @@ def _least_squares(E: Tensor, K: Tensor, d: Tensor, y: Tensor, on: Tensor) -> tu
     return h, amplification, sigma[:, 0], torch.where(there, sigma, torch.inf).amin(1), known
 
 
-def _level(sigma: float | Tensor | None, y: Tensor) -> Tensor:
-    """sigma^2, `(N,)`; NaN where it is not known."""
-    if sigma is None:
-        return torch.full((len(y),), torch.nan, dtype=torch.float64, device=y.device)
-    level = read_amount(sigma, "sigma", y.device)
-    if level.ndim > 1 or (level.ndim == 1 and len(level) != len(y)):
+def read_size(value: object, name: str, y: Tensor) -> Tensor:
+    """One number >= 0 in signal units, or one per signal, as `(N,)` in float64. Raises TypeError or ValueError."""
+    size = read_amount(value, name, y.device)
+    if size.ndim > 1 or (size.ndim == 1 and len(size) != len(y)):
         raise ValueError(
-            f"expected sigma as one number or one for each of {len(y)} signals, got {describe(sigma)}; pass a number"
+            f"expected {name} as one number or one for each of {len(y)} signals, got {describe(value)}; pass one"
         )
-    if not bool((torch.isfinite(level) & (level >= 0)).all()):
-        raise ValueError(f"expected sigma >= 0 and finite, got {float(level.min())}; pass the noise's standard deviation")
-    return level.square().expand(len(y))
+    if not bool((torch.isfinite(size) & (size >= 0)).all()):
+        raise ValueError(f"expected {name} >= 0 and finite, got {float(size.min())}; pass a size of the noise, signal units")
+    return size.expand(len(y)).clone()
 
 
 def _times(level: Tensor, amount: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from ..batch import Batch, each_per_signal, per_signal
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.maps import Dense
-from ..inputs import describe, read_amount
+from ..inputs import describe
 from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.core.certificate import INFEASIBLE, OPTIMAL, Certificate, certify
 from ..layers.core.problem import Point
@@ -41,7 +41,7 @@ from ..layers.core.rows import Rows
 from ..solvers.solve import check_choice, solve
 from ..surroundings import undisturbed
 from .holistic_model import MultiLayerModel
-from .holistic_oracle import read_signals
+from .holistic_oracle import read_signals, read_size
 from .zero_paths import Optimum, of_points, with_zero
 
 _SUPPORT = 1e-3  # of the largest entry: the threshold of the source
@@ -56,7 +56,7 @@ class MultiLayerCodes(Batch):
     status: "optimal" where every step was, else the status of the first that was not, where the signal stopped, numpy
     `(N,)`. certificate: of the last step that was made. cosupport: rows of V that were set to 0, bool `(N, M)`. picks: the
     same in their order `(N, k)`, -1 where a signal stopped before. course: h after each synthesis step, `(N, k + 1, n)`,
-    NaN where a signal stopped before.
+    NaN where that is not `optimal` or was not made.
     """
 
     representations: tuple[Tensor, ...] = each_per_signal()
@@ -124,7 +124,7 @@ def holistic_pursuit(
     signals, on = read_signals(model, y, seen)
     counts = model.read_zeros(zeros)
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
-    bound, steps = _read_eps(eps, signals), sum(counts)
+    bound, steps = read_size(eps, "eps", signals), sum(counts)
     parts = torch.arange(len(signals), device=signals.device).split(_at_once(model, steps))
     disable = None if progress is None else not progress
     found = []
@@ -220,7 +220,8 @@ class _Alternation:
     def _keep(self, certificate: Certificate, h: Tensor) -> None:
         index = self.going.cpu()
         self.h[self.going] = h
-        self.course[-1][self.going] = h
+        met = certificate.holds.to(h.device)
+        self.course[-1][self.going[met]] = h[met]
         self.status[index.numpy()] = certificate.status
         if self.certificate is None:
             self.certificate = certificate
@@ -278,17 +279,6 @@ def _point(found: Optimum, problem: BasisPursuitL2, M: int) -> Point:
     return Point(torch.where(known, found.h, 0.0), p)
 
 
-def _read_eps(eps: object, y: Tensor) -> Tensor:
-    bound = read_amount(eps, "eps", y.device)
-    if bound.ndim > 1 or (bound.ndim == 1 and len(bound) != len(y)):
-        raise ValueError(
-            f"expected eps as one number or one for each of {len(y)} signals, got {describe(eps)}; pass a number"
-        )
-    if not bool((torch.isfinite(bound) & (bound >= 0)).all()):
-        raise ValueError(f"expected eps >= 0 and finite, got {float(bound.min())}; pass a bound on the misfit, signal units")
-    return bound.expand(len(y)).clone()
-
-
 def _report(codes: MultiLayerCodes, on_fail: str) -> None:
     bad = np.flatnonzero(codes.status != OPTIMAL)
     if len(bad) == 0 or on_fail == "ignore":
@@ -321,10 +311,10 @@ def layered_pursuit(
         said = f"{len(eps)} of them" if isinstance(eps, tuple | list) else describe(eps)
         raise ValueError(f"expected an eps for each of {len(model.dictionaries)} layers, got {said}; pass (eps_1, ...)")
     status, found, certificate = np.full(len(target), OPTIMAL, dtype=object), list[Tensor](), None
-    for D, bound in zip(model.dictionaries, eps, strict=True):
+    for i, (D, bound) in enumerate(zip(model.dictionaries, eps, strict=True), 1):
         W = D.to(torch.float64)
         rows = Rows(W, target.new_zeros(W.m), target, on, torch.zeros_like(on))
-        solution = solve(BasisPursuitL2(rows, _read_eps(bound, target)), on_fail="ignore", progress=False)
+        solution = solve(BasisPursuitL2(rows, read_size(bound, f"eps_{i}", target)), on_fail="ignore", progress=False)
         status = np.where(status == OPTIMAL, solution.status, status)
         target, on, certificate = solution.h, torch.ones_like(solution.h, dtype=torch.bool), solution.certificate
         found.append(target.to(model.dtype))
