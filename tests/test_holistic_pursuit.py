@@ -376,7 +376,7 @@ def test_models_that_do_not_fit_are_refused():
         ({"zeros": 11}, ValueError, "l_1 from 0 to 10, got 11"),
         ({"zeros": 1.5}, TypeError, "whole number"),
         ({"eps": -0.1}, ValueError, "eps >= 0 and finite, got -0.1"),
-        ({"eps": torch.ones(3)}, ValueError, "one for each of 2"),
+        ({"eps": torch.ones(3)}, ValueError, "one for each of 2 signals"),
         ({"seen": torch.ones(2, 8)}, ValueError, "seen as a bool mask"),
         ({"seen": torch.zeros(2, 8, dtype=torch.bool)}, ValueError, "got none of signal 0"),
         ({"on_fail": "shout"}, ValueError, "unknown on_fail"),

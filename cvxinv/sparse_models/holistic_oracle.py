@@ -112,11 +112,9 @@ def read_size(value: object, name: str, y: Tensor) -> Tensor:
     """One number >= 0 in signal units, or one per signal, as `(N,)` in float64. Raises TypeError or ValueError."""
     size = read_amount(value, name, y.device)
     if size.ndim > 1 or (size.ndim == 1 and len(size) != len(y)):
-        raise ValueError(
-            f"expected {name} as one number or one for each of {len(y)} signals, got {describe(value)}; pass one"
-        )
+        raise ValueError(f"expected {name} as a number or one for each of {len(y)} signals, got {describe(value)}; pass one")
     if not bool((torch.isfinite(size) & (size >= 0)).all()):
-        raise ValueError(f"expected {name} >= 0 and finite, got {float(size.min())}; pass a size of the noise, signal units")
+        raise ValueError(f"expected {name} >= 0 and finite, got {float(size.min())}; pass a size in signal units")
     return size.expand(len(y)).clone()
 
 
