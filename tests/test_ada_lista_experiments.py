@@ -1,6 +1,7 @@
 """The scripts about Ada-LISTA run, resume, and say what they should."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def test_the_table_has_the_learned_beside_unit_steps(training, tmp_path: Path, c
     assert "| 2 |" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         training.main(["--unfoldings", "two"])
+    script = gallery.load(ROOT / "problems" / "sparse" / "ada_lista.py")
+    script.main([str(tmp_path), "--out", str(tmp_path)])
+    kept = json.loads((tmp_path / "ada_lista.json").read_text())["permuted ada-lista"]["errors"]
+    assert kept == learned and (tmp_path / "ada_lista.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="train first"):
+        script.collect([tmp_path / "nothing"])
 
 
 def test_a_picture_whose_patches_are_coded_exactly_comes_back():
@@ -107,10 +114,25 @@ def test_learned_starts_are_measured_to_the_same_certificate(tmp_path: Path, mon
     ci.save_generator(ci.load_generator(module), tmp_path / "generators" / "small.safetensors")
     monkeypatch.setenv("CVXINV_DATA", str(tmp_path))
     monkeypatch.setattr(script, "QUICK", script.Recipe(signals=60, tests=6, epochs=10, batch=20))
+    with pytest.raises(FileNotFoundError):
+        script.main(["--quick", "--generators", "small,missing", "--out", str(tmp_path)])
+    measured = []
+    monkeypatch.setattr(script, "measure", lambda *given: measured.append(given))
     script.main(["--quick", "--generators", "small", "--out", str(tmp_path)])
+    assert not measured  # it was kept
     found = json.loads((tmp_path / "learned_start.json").read_text())["generators"]["small"]
     for row in found["starts"].values():
         assert all(row[key]["certified"] == 6 for key in ("0.01", "0.0001", "1e-06", "polished"))
     errors = {start: row["relative error of the start"] for start, row in found["starts"].items()}
     assert errors["h = 0"] == 1 and errors["learned"] < 1
     assert (tmp_path / "learned_start.png").stat().st_size > 10_000
+
+
+def test_python_blocks_of_the_page_run_in_order(capsys):
+    page = ROOT / "docs" / "ada_lista.md"
+    blocks = re.findall(r"^```python\n(.*?)^```\s*$", page.read_text(), re.M | re.S)
+    namespace: dict[str, object] = {"__name__": "ada_lista"}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), namespace)
+    said = capsys.readouterr().out
+    assert "100 certified" in said and "shrinkage steps at a linear rate: holds" in said and "{'fails': 100}" in said

@@ -1,7 +1,8 @@
 """Tables and picture of what `problems/training/ada_lista.py` measured, beside what the source's pictures say.
 
-    python problems/training/ada_lista.py --scenario noisy --out DIR     # and the others; then
-    python problems/sparse/ada_lista.py DIR [DIR ...]                    # problems/sparse/results/ada_lista.*
+    python problems/sparse/ada_lista.py                # trains what is missing, into ada_lista/: hours, with resume
+    python problems/sparse/ada_lista.py --quick        # networks that have hardly begun
+    python problems/sparse/ada_lista.py DIR [DIR ...]  # folders of that script; writes problems/sparse/results/ada_lista.*
 
 Published numbers were decoded from the vector pictures in the authors' repository (`sparse` note 1.8).
 """
@@ -10,20 +11,28 @@ import argparse
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 from cvxinv.files import write_whole
 
 HERE = Path(__file__).resolve().parent
+WORDS = (
+    ("--scenario", "permuted", "--unfoldings", "0,1,2,3,4,6"),
+    ("--scenario", "noisy"),
+    ("--scenario", "noisy", "--network", "lista"),
+    ("--scenario", "fixed", "--network", "lista"),
+    ("--scenario", "random", "--epochs", "60"),
+)
 SHOWN = ("ista, unit steps", "fista, backtracking, restarted", "fista", "ista")
 
 
-def published() -> dict:
-    """The numbers of the training script."""
+def training() -> ModuleType:
+    """The training script."""
     spec = importlib.util.spec_from_file_location("training", HERE.parent / "training" / "ada_lista.py")
     assert spec is not None and spec.loader is not None
-    training = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(training)
-    return training.PUBLISHED
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 def collect(folders: list[Path]) -> dict[str, dict]:
@@ -92,10 +101,16 @@ def drawn(found: dict[str, dict], told: dict, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trained", type=Path, nargs="+", help="folders that the training script wrote")
+    parser.add_argument("trained", type=Path, nargs="*", help="folders that the training script wrote")
+    parser.add_argument("--quick", action="store_true", help="networks that have hardly begun")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
-    found, told = collect(asked.trained), published()
+    script, folders = training(), asked.trained
+    if not folders:
+        folders = [Path("ada_lista-quick" if asked.quick else "ada_lista")]
+        for words in WORDS:
+            script.main([*words, *["--quick"] * asked.quick, "--out", str(folders[0])])
+    found, told = collect(folders), script.PUBLISHED
     asked.out.mkdir(parents=True, exist_ok=True)
     write_whole(asked.out / "ada_lista.json", (json.dumps(found, indent=1) + "\n").encode())
     write_whole(asked.out / "ada_lista.md", f"# Ada-LISTA: mean squared errors\n\n{table(found, told)}\n".encode())

@@ -3,6 +3,8 @@
     CVXINV_DATA=DIR python problems/sparse/learned_start.py           # minutes; problems/sparse/results/learned_start.*
     CVXINV_DATA=DIR python problems/sparse/learned_start.py --quick   # networks that have hardly begun
 
+A run that was broken off goes on with the next layer.
+
 The image layer of a trained generator, h >= 0, behind its output's pre-activation: y = W h + b + noise of 5 % of its spread,
 h from Gaussian latents, 40 % of the rows seen, other ones for every signal; min 1/2 |W h + b - y|^2 on what is seen + lam
 1'h with lam = sigma (2 log n)^(1/2) max |w_j| / 8, the pursuit's own. A `NonnegativeReverseAdaLFISTA` of T = 7 (8 steps)
@@ -198,15 +200,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
     if not os.environ.get("CVXINV_DATA"):
-        parser.error("expected CVXINV_DATA to name a folder with generators/, got nothing; set it")
+        parser.error("CVXINV_DATA is not set; expected it to name a folder with generators/")
     recipe, folder = QUICK if asked.quick else Recipe(), Path(os.environ["CVXINV_DATA"])
     record = {"recipe": dataclasses.asdict(recipe), "torch": torch.__version__, "generators": {}}
-    for name in tqdm(asked.generators.split(","), "layers", unit="layer"):
-        record["generators"][name] = measure(name, folder, recipe)
     asked.out.mkdir(parents=True, exist_ok=True)
+    kept = asked.out / "learned_start.partial.json"  # of a run that was broken off
+    if kept.exists() and (found := json.loads(kept.read_text()))["recipe"] == record["recipe"]:
+        record = found
+    names = asked.generators.split(",")
+    for name in tqdm([name for name in names if name not in record["generators"]], "layers", unit="layer"):
+        record["generators"][name] = measure(name, folder, recipe)
+        write_whole(kept, json.dumps(record).encode())
+    record["generators"] = {name: record["generators"][name] for name in names}
     write_whole(asked.out / "learned_start.json", (json.dumps(record, indent=1) + "\n").encode())
     write_whole(asked.out / "learned_start.md", f"# Learned starts of masked layers\n\n{table(record)}\n".encode())
     drawn(record, asked.out / "learned_start.png")
+    kept.unlink()
     print(table(record))
 
 
