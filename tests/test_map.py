@@ -15,6 +15,7 @@ from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.newton import descend
+from cvxinv.inversion.steps.smoothed import descend_smoothed
 from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import Task, make_task
@@ -277,6 +278,30 @@ def test_a_chord_step_solves_a_sigmoid_on_one_piece_from_where_its_tangents_are_
     assert float((lead_by_chords(task, far) - z).abs().max()) < 1e-6
     tangents = descend(task, far, max_iter=3).z
     assert float((tangents - z).abs().max()) > 1
+
+
+def test_smoothed_steps_in_noise_take_chords_behind_a_sigmoid():
+    """Units that stay on for all latents near by: smoothed or not u is affine, and steps of chords solve it from |z| = 40."""
+    W, b, V = normal(12, 3, seed=1), torch.full((12,), 200.0, dtype=torch.float64), normal(30, 12, seed=2)
+    hidden, last = ci.Layer(ci.Dense(W), b, ci.ReLU()), ci.Layer(ci.Dense(V / 12), -V @ b / 12, ci.Sigmoid())
+    G = Generator((hidden, last), (30,), {})
+    z = torch.nn.functional.normalize(normal(4, 3, seed=3))
+    far, scales = 40 * z.roll(1, 0), (0.5, 0.25, 0.1)
+    found = descend_smoothed(make_task(G, G(z), noise=("gaussian", 1e-6)), far, scales)
+    assert float((found - z).abs().max()) < 1e-2, "in float32, where biases of 200 leave five digits"
+    without = descend_smoothed(make_task(G, G(z)), far, scales)
+    assert float((without - z).abs().max()) > 1, "tangents, where no noise is stated"
+
+
+def test_smoothed_steps_in_noise_weigh_the_prior():
+    """One linear piece: steps end at (J'J + sigma^2 P)^-1 J'y, whatever the scale, up to the damping."""
+    G = Generator((ci.Layer(ci.Dense(normal(40, 4, seed=1)), torch.zeros(40).double(), ci.Identity()),), (40,), {})
+    J, y, sigma = G.layers[0].W.weight, normal(2, 40, seed=2), 5.0
+    found = descend_smoothed(make_task(G, y, noise=("gaussian", sigma), prior=ci.Gaussian(2.0)), 9 * normal(2, 4, seed=3))
+    expected = torch.linalg.solve(J.T @ J + 2 * sigma**2 * torch.eye(4), J.T @ y.T).T
+    assert torch.allclose(found, expected, atol=1e-5)
+    plain = torch.linalg.lstsq(J, y.T).solution.T
+    assert float((plain - expected).abs().max()) > 0.1
 
 
 def test_chords_lead_no_higher_from_anywhere_hidden_entries_or_not():
