@@ -281,7 +281,7 @@ def test_a_chord_step_solves_a_sigmoid_on_one_piece_from_where_its_tangents_are_
 
 
 def test_smoothed_steps_in_noise_take_chords_behind_a_sigmoid():
-    """Units that stay on for all latents near by: smoothed or not u is affine, and steps of chords solve it from |z| = 40."""
+    """Units that stay on for all latents near by: smoothed or not u is affine, and chords solve it from |z| = 40."""
     W, b, V = normal(12, 3, seed=1), torch.full((12,), 200.0, dtype=torch.float64), normal(30, 12, seed=2)
     hidden, last = ci.Layer(ci.Dense(W), b, ci.ReLU()), ci.Layer(ci.Dense(V / 12), -V @ b / 12, ci.Sigmoid())
     G = Generator((hidden, last), (30,), {})
