@@ -359,9 +359,9 @@ def _flat(y: Tensor, generator: AbstractGenerator, measurement: object) -> Tenso
         if y.ndim in (1, 2):
             return y.reshape(-1, y.shape[-1])  # of another length than it should have, which is said next
         raise ValueError(f"expected y = A x of shape (N, k), got {tuple(y.shape)}; pass flat measurements")
-    pictures = f" or (N, {', '.join(map(str, shape))})" if len(shape) > 1 else ""
+    allowed = f"(N, {d}) or ({d},)" if len(shape) < 2 else f"(N, {d}), ({d},) or (N, {', '.join(map(str, shape))})"
     raise ValueError(
-        f"expected y of shape (N, {d}), ({d},){pictures}, got {tuple(y.shape)}; "
+        f"expected y of shape {allowed}, got {tuple(y.shape)}; "
         f"{axes_cure(y, shape) or 'reshape it, or pass measurement= if it is not the whole signal'}"
     )
 
