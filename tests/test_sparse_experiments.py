@@ -21,6 +21,21 @@ def test_the_excess_of_ml_ista_is_measured_and_drawn(tmp_path: Path):
         assert found["excess"][-1] < found["excess"][0]
 
 
+def test_the_morphing_experiment_is_drawn_and_agrees_with_cvxpy(tmp_path: Path, capsys):
+    script = gallery.load(ROOT / "problems" / "sparse" / "morphing.py")
+    script.main(["--quick", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "morphing.json").read_text())
+    for name in ("morphing.png", "morphing_admm.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+    sparse, wide = record["sparse"], record["range"]
+    assert sparse["bound"] <= sparse["optimum"] + 1e-7 and sparse["without_prior"] < sparse["optimum"]
+    assert abs(sparse["objective"] - sparse["optimum"]) < 1e-2, "40 iterations"
+    assert sparse["primal"][-1] < 0.1 * sparse["primal"][0] and max(wide["mass_error"]) < 1e-9
+    assert len(wide["t"]) == 4 and "| 0.33 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        script.main(["--data", "3", "7"])
+
+
 @pytest.fixture
 def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Sixty squares, large and small, in place of digits."""
