@@ -12,13 +12,13 @@ For a convex M y is over-relaxed, 1.6 y - 0.6 w, in the second and third. The re
 |w - w_before| (dual, px^2). Where the first, of the length of y, and the second, of the length of rho d, differ by a
 factor of three or more, rho is multiplied by the root of their ratio and d divided by it, during the first half of the
 iterations alone, so that rho settles (Boyd et al. 2011, sections 3.3 and 3.4; Wohlberg 2017). An iteration is the last
-where both are below tol.
+where both are below a fifth of tol.
 
 Convex M: with the price m = -sum_k t_k g_k, which the y-step says is rho d at the end, the bound of `barycenters` (D)
 holds whatever the iterates are, and at the optimum it is tight. Where it exceeds the largest cost of the grid no y of sum
 1 lies in M, since W_eps is never above it: `infeasible`, proved. Where M is not convex, as a generator's range, ADMM is a
 heuristic: w of the iteration with the smallest J of its mass is kept, for which the bound without a prior still holds:
-`stationary` where the residuals are below tol, else `user_limit`. rho only grows there.
+`stationary` where the residuals got that small, else `user_limit`. rho only grows there.
 
 Source: the problem and the y-step as in `sparse` note 4.3, of Simon, Aberdam, "Barycenters of natural images: constrained
 Wasserstein barycenters for image morphing" (2019), whose released code transports once and projects once; added: this.
@@ -47,6 +47,7 @@ _EVERY = 5  # iterations between changes of rho
 _INNER = 10  # iterations of scaling in a y-step at most: it begins where the one before ended
 _MOST = 200  # of them to rank an iterate
 _RANKED = 1e-4  # rows of the plans by which iterates are ranked, in l1
+_STRICTER = 0.2  # of tol, for residuals: gap and distance are judged by tol, and are some times as large
 _LOOSE = 1000.0  # times tol: optimal_inaccurate
 
 
@@ -170,7 +171,7 @@ def _run(
         if told is not None:
             told(k)
         relative = (primal / state.scaled.y.norm(dim=1), dual / (state.rho * state.d.norm(dim=1)).clamp(min=1e-300))
-        met = ((relative[0] <= tol) & (relative[1] <= tol)).cpu()
+        met = (torch.maximum(*relative) <= _STRICTER * tol).cpu()
         if bool(met.all()):
             break
         if limit is not None and time.time() > limit:
