@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.files import read_array
+from cvxinv.files import read_array, write_whole
 from cvxinv.pages.plots import morphing_picture
 from cvxinv.shipped import shipped_file
 
@@ -135,8 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
     found, wide = within_range(name, floor, asked.data, *((4, 2) if asked.quick else (10, 10)))
     record = {"sparse": sparse(40 if asked.quick else 1000), "range": wide}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "morphing.json").write_text(json.dumps(record) + "\n")
-    (out / "morphing.md").write_text("# Morphing within a range\n\n" + table(record) + "\n")
+    write_whole(out / "morphing.json", (json.dumps(record) + "\n").encode())
+    write_whole(out / "morphing.md", f"# Morphing within a range\n\n{table(record)}\n".encode())
     low, high = (0.0, 1.0) if asked.quick else (-1.0, 1.0)
     what = f"MNIST {asked.data[0]} to {asked.data[1]}" if asked.data else "two samples of the generator"
     morphing_picture(found, (low, high), title=f"{what}, {name}").savefig(out / "morphing.png", dpi=80)
