@@ -6,11 +6,13 @@ CLARABEL gets the chain as the equation has it, each g_i an unknown of its own a
 once with y as a parameter, so that its time is what a loop over signals costs; beside it stands what one signal costs that
 is handed to `solve(problem, "CLARABEL")`, which states it anew. It runs on the first signals, and on the loosest tolerance
 of a ladder whose points the judge accepts. Ours is one call for the whole batch: with polish, to the exact point, and
-without. Both are judged by `certify` at tol 1e-6 on neither's time, but that `solve` judges on its own. Process seconds,
-one thread; some minutes, `--quick` some seconds.
+without. Both are judged by `certify` at tol 1e-6 on neither's time, but that `solve` judges on its own. Where L = 1 the
+problem is a LASSO, and scikit-learn's coordinate descent is the peer, with the Gram matrix made once, on its own ladder.
+Process seconds, one thread; some minutes, `--quick` some seconds.
 """
 
 import argparse
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +28,7 @@ from tqdm import tqdm
 import cvxinv as ci
 
 _LADDER = (1e-6, 1e-8, 1e-10, 1e-12)
+_DESCENT_LADDER = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 _DENSE = 0.3  # share of entries from which a dictionary is handed over as a dense one
 _ONCE = 5.0  # seconds above which ours is run once
 _F64 = torch.float64
@@ -49,6 +52,9 @@ def cases(batch: int, quick: bool) -> list[Case]:
             ("convolutional, L = 2", convolutional(2), (0.02, 0.05), False),
             ("convolutional, L = 3", convolutional(3), (0.02, 0.02, 0.05), False),
             ("dense, L = 2, h >= 0", sparse(50, 70, 60), (0.05, 0.1), True),
+            ("dense, L = 1", dense(50, 70), (0.1,), False),
+            ("dense, L = 1, larger", dense(196, 256), (0.1,), False),
+            ("dense, L = 1, h >= 0", sparse(50, 70), (0.1,), True),
         ]
     return [Case(name, drawn(D, lam, batch, nonnegative)) for name, D, lam, nonnegative in made]
 
@@ -143,6 +149,33 @@ def theirs(case: Case, signals: int) -> dict:
     return row | {"anew": seconds.process / 2, "anew_certified": int(anew.certificate.holds.sum())}
 
 
+def descent(case: Case) -> dict:
+    """Seconds per signal of scikit-learn's LASSO on all signals, on the loosest tolerance that the judge accepts for all."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import Lasso
+
+    problem = case.problem
+    D, ys = np.asfortranarray(problem.dictionaries[0].matrix().numpy()), problem.rows.y.numpy()
+    options = {"fit_intercept": False, "positive": problem.nonnegative, "precompute": np.ascontiguousarray(D.T @ D)}
+    alpha, row = float(problem.number("lam")[0]) / len(D), dict[str, object]()
+    for tol in _DESCENT_LADDER:
+        fitted = Lasso(alpha, tol=tol, max_iter=100_000, **options)
+
+        def run(fitted=fitted) -> torch.Tensor:
+            return torch.as_tensor(np.stack([fitted.fit(D, y, check_input=False).coef_.copy() for y in ys]))
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            h, seconds = clocked(run)
+        judged = ci.certify(problem, ci.Point(h, h @ problem.dictionaries[0].matrix().T - problem.rows.y), tol=TOL)
+        row = {
+            "certified": int(judged.holds.sum()), "signals": len(ys), "tolerance": tol, "seconds": seconds.process / len(ys),
+        }  # fmt: skip
+        if judged.holds.all():
+            break
+    return row
+
+
 def ours(case: Case, polish: bool) -> dict:
     """Seconds per signal of one call for the whole batch."""
     ci.solve(case.problem.take(slice(0, 2)), polish=polish, on_fail="ignore")  # what is loaded at the first call
@@ -166,14 +199,16 @@ def row_of(case: Case, signals: int) -> dict:
     for part in (exact, plain, peer):
         del part["objective"]
     sizes = [problem.widths[0], *problem.widths[1:], problem.n]
-    return {"case": case.name, "sizes": sizes, "exact": exact, "plain": plain, "clarabel": peer, "differs": differs}
+    row = {"case": case.name, "sizes": sizes, "exact": exact, "plain": plain, "clarabel": peer, "differs": differs}
+    return row | ({"descent": descent(case)} if problem.depth == 1 else {})
 
 
 def table(record: dict) -> str:
     """The rows as markdown."""
     head = [
-        "| case | sizes | ours, ms | without polish | CVXPY, ms | stated anew | ratio | ratio, anew | differ by |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| case | sizes | ours, ms | without polish | CVXPY, ms | stated anew | ratio | ratio, anew | differ by "
+        "| scikit-learn, ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines = [_line(row) for row in record["rows"]]
     load = record["circumstances"]["load"][0]
@@ -194,6 +229,7 @@ def _line(row: dict) -> str:
     cells = [
         row["case"], " - ".join(map(str, row["sizes"])), _time(exact), _time(plain), _time(peer),
         f"{1e3 * peer['anew']:.0f}", f"{peer['seconds'] / best:.0f}", f"{peer['anew'] / best:.0f}", f"{row['differs']:.0e}",
+        _time(row["descent"]) if "descent" in row else "",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 

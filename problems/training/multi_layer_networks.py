@@ -15,7 +15,8 @@ and leaves it slowly. The rate falls by 5 after 3/10, 6/10 and 9/10 of the epoch
 Every network begins from the same seed, or from each of `--seeds 0,1`. After each epoch its state is written to OUT, and a
 run that was broken off, or is asked for more networks or seeds, goes on from there; a state of other settings is refused.
 `--nets ml-ista,cnn` trains some of them. Test digits are looked at in the last fifth of the epochs, whose mean is told.
-Needs DIR/datasets/mnist_train.npz and mnist_test.npz with `images` (N, 28, 28) uint8 and `labels`.
+Writes OUT/results.json, .md and .png. Needs DIR/datasets/mnist_train.npz and mnist_test.npz with `images` (N, 28, 28) uint8 and
+`labels`.
 """
 
 import argparse
@@ -157,6 +158,26 @@ def table(results: dict[str, list[dict]], recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
+_STYLES = (("#000000", "-"), ("#b2182b", "--"), ("#2166ac", "-."), ("#1b7837", ":"), ("#8073ac", "-"), ("#e08214", "--"))
+
+
+def draw(results: dict[str, list[dict]], path: pathlib.Path) -> None:
+    """Loss on the training digits by epoch, the mean over seeds, with the test accuracy of the last epochs in the legend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, found), (colour, line) in zip(results.items(), _STYLES, strict=False):
+        losses = np.mean([state["losses"] for state in found], axis=0)
+        tested = np.mean([np.mean(state["accuracies"]) for state in found])
+        label = f"{name}: {tested:.2f} % of test digits"
+        axes.semilogy(range(1, len(losses) + 1), losses, color=colour, ls=line, marker="o", ms=3, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mean negative log likelihood of the label (nats)")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def _recipe(asked: argparse.Namespace) -> Recipe:
     recipe = QUICK if asked.quick else PUBLISHED_RECIPE if asked.published else SMALL if asked.small else Recipe()
     names = ("digits", "epochs", "unfoldings")
@@ -193,9 +214,11 @@ def main(arguments: list[str] | None = None) -> None:
         "recipe": dataclasses.asdict(recipe), "seeds": seeds, "torch": torch.__version__, "results": results,
         "published": PUBLISHED,
     }  # fmt: skip
-    partial = asked.out / "results.partial"
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(asked.out / "results.json")
+    for name, text in (("results.json", json.dumps(record, indent=1)), ("results.md", table(results, recipe))):
+        partial = asked.out / f"{name}.partial"
+        partial.write_text(text + "\n")
+        partial.replace(asked.out / name)
+    draw(results, asked.out / "results.png")
     print(table(results, recipe))
 
 

@@ -101,7 +101,7 @@ class _Descent:
 
     def run(self, steps: int) -> Point:
         """The exact points where an activity fits, else the last ones."""
-        N, left = self.problem.N, torch.arange(self.problem.N, device=self.h.device)
+        left = torch.arange(self.problem.N, device=self.h.device)
         found = Point(torch.empty_like(self.h), torch.empty_like(self.v))
         for k in range(steps + 1):
             q, s, slope = self.slope()
@@ -126,7 +126,6 @@ class _Descent:
                 q, s, slope = self.slope()
             if k < steps:
                 self._step(q, s, slope)
-        assert len(found.h) == N
         return found
 
     def _within(self, s: Tensor) -> Tensor:
