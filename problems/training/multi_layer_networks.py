@@ -15,8 +15,8 @@ and leaves it slowly. The rate falls by 5 after 3/10, 6/10 and 9/10 of the epoch
 Every network begins from the same seed, or from each of `--seeds 0,1`. After each epoch its state is written to OUT, and a
 run that was broken off, or is asked for more networks or seeds, goes on from there; a state of other settings is refused.
 `--nets ml-ista,cnn` trains some of them. Test digits are looked at in the last fifth of the epochs, whose mean is told.
-Writes OUT/results.json, .md and .png. Needs DIR/datasets/mnist_train.npz and mnist_test.npz with `images` (N, 28, 28) uint8 and
-`labels`.
+Writes OUT/results.json, .md and .png. Needs DIR/datasets/mnist_train.npz and mnist_test.npz with `images` (N, 28, 28) uint8
+and `labels`.
 """
 
 import argparse
