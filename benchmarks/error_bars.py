@@ -111,7 +111,7 @@ def _invert(
 
 
 _COVERED = (
-    "generator", "noise", "prior", "level", "of z", "coordinates, least to most", "of the signal", "median |z error|",
+    "generator", "noise", "prior", "level", "of z", "coordinates, least to most", "of the signal", "median error of z",
     "explained", "ms",
 )  # fmt: skip
 _LEVELS = ("generator", "noise", "seen", "median", "10 % to 90 %", "stated error", "explained", "of them far off", "ms")

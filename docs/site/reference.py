@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import cvxinv
@@ -26,6 +27,9 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("programs", "Adapters to other programs", ("programs",)),
     ("errors", "Errors and warnings", ("errors",)),
 )
+
+
+MOST_IN_A_TITLE = 3  # names; of a file with more the first words of its introduction are the title
 
 
 def homes() -> dict[str, str]:
@@ -64,6 +68,8 @@ def part(module: str, names: list[str]) -> str:
     """The names of one file below its introduction."""
     doc = inspect.getdoc(importlib.import_module(f"cvxinv.{module}")) or ""
     title = ", ".join(f"``{name}``" for name in names)
+    if len(names) > MOST_IN_A_TITLE and doc:
+        title = re.split(r"[:.]", doc.splitlines()[0])[0].replace("`", "")
     lines = [title, "-" * len(title), ""]
     if len(doc.splitlines()) > 1:
         lines += [f".. automodule:: cvxinv.{module}", "   :no-members:", "   :no-index:", ""]
