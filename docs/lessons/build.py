@@ -21,7 +21,7 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from lesson import PROBLEMS, ROOT, Frame, Lesson, module_of, svg  # noqa: E402
+from lesson import PROBLEMS, ROOT, Frame, Lesson, module_of, settle, svg  # noqa: E402
 
 HOW = """
 The slider switches between {count} pictures that were computed when this page was built; no Python runs here. With a
@@ -105,9 +105,11 @@ def notebook(path: Path) -> ModuleType:
 
 @cache
 def frames(path: Path) -> list[Frame]:
-    """The frame of each stop of a lesson's slider."""
+    """The frame of each stop of a lesson's slider, laid out alike."""
     module = notebook(path)
-    return [module.frame(stop) for stop in module.LESSON.slider.stops]
+    made = [module.frame(stop) for stop in module.LESSON.slider.stops]
+    settle([frame.figure for frame in made])
+    return made
 
 
 @cache

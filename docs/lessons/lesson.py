@@ -212,6 +212,10 @@ def name_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
     axes.set_xlabel(x, size=WORDS["font.size"])
     axes.set_ylabel(y, size=WORDS["font.size"])
     axes.tick_params(labelsize=9.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":  # "0.01", "1e-06": words for a screen reader too, and no formulas to be set
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: "")
     if title:
         axes.set_title(title, loc="left", size=WORDS["axes.titlesize"])
 
@@ -235,14 +239,29 @@ def stops(first: float, last: float, count: int) -> tuple[float, ...]:
     return tuple(float(round(v, 6)) for v in np.linspace(first, last, count))
 
 
+def settle(figures: Sequence[Figure]) -> None:
+    """One layout for all frames of a slider, that of its first, middle and last stop: nothing jumps, and it is computed once."""
+    found = []
+    for figure in {id(f): f for f in (figures[0], figures[len(figures) // 2], figures[-1])}.values():
+        with matplotlib.rc_context(WORDS):
+            figure.draw_without_rendering()
+            figure.draw_without_rendering()  # the layout of panels with equal units is right only the second time
+        found.append(np.array([axes.get_position(original=True).extents for axes in figure.axes]))
+    low, high = np.max(found, axis=0)[:, :2], np.min(found, axis=0)[:, 2:]
+    for figure in figures:
+        figure.set_layout_engine("none")
+        for axes, corner, other in zip(figure.axes, low, high, strict=True):
+            axes.set_position([*corner, *(other - corner)])
+
+
 def svg(figure: Figure) -> str:
     """A figure as SVG text, the same each time."""
     import io
 
     out = io.StringIO()
     with matplotlib.rc_context({**WORDS, "svg.hashsalt": "lesson"}):
-        if any(axes.get_aspect() == 1 for axes in figure.axes):
-            figure.draw_without_rendering()  # the layout of panels with equal units is right only the second time
+        if figure.get_layout_engine() is not None and any(axes.get_aspect() == 1 for axes in figure.axes):
+            figure.draw_without_rendering()  # the first of the two that `settle` speaks of
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
