@@ -6,6 +6,8 @@
 
 Every number and picture on them is made by the functions of the notebooks; the statements are taken from the files.
 Nothing is loaded from elsewhere when a page is viewed: formulas are MathML, pictures SVG, and the script stands in the page.
+Notebooks exported as WebAssembly would not be so: npm has the core of pyodide, but neither npm nor PyPI has numpy, scipy and
+Clarabel for it, which such a page takes from pyodide's own server whenever it is opened.
 """
 
 import argparse

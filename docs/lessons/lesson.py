@@ -240,7 +240,7 @@ def stops(first: float, last: float, count: int) -> tuple[float, ...]:
 
 
 def settle(figures: Sequence[Figure]) -> None:
-    """One layout for all frames of a slider, that of its first, middle and last stop: nothing jumps, and it is computed once."""
+    """One layout for all frames of a slider, from its first, middle and last stop: nothing jumps, and few are laid out."""
     found = []
     for figure in {id(f): f for f in (figures[0], figures[len(figures) // 2], figures[-1])}.values():
         with matplotlib.rc_context(WORDS):
