@@ -51,6 +51,7 @@ RANKS = {
     "sparse_models": 6,
     "guarantees": 7,
     "pages": 8,
+    "teaching": 8,
     "programs": 9,
     "command": 9,
     "__init__": 10,

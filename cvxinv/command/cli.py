@@ -1,5 +1,5 @@
 """The command line: `cvxinv demo`, `invert`, `compare`, `prove`, `morph`, `verify`, `check`,
-`diagnose`, `doctor`; `inspect` is `diagnose` of a generator alone.
+`diagnose`, `doctor`, `exercise`; `inspect` is `diagnose` of a generator alone.
 
 Exit codes: 0 all signals explained (prove: proved, morph: in time, check: all claims accepted, doctor: all solvers work), 1
 some are not, 2 usage or bad input (check: a file that is none), 3 a fault of the program, 130 interrupted, 143 terminated.
@@ -49,6 +49,7 @@ from .compare import compare_command
 from .diagnose import diagnose_command, inspect_command
 from .doctor import run_doctor
 from .exact_check import check_against_cvxpy
+from .exercise import exercise_app
 from .morph import morph_command
 from .outcome import Outcome, finish
 from .prove import prove_command
@@ -272,6 +273,7 @@ def check_command(
         raise typer.Exit(2 if refused else 1 if any(entry["rejected"] for entry in found) else 0)
 
 
+app.add_typer(exercise_app, name="exercise")
 app.command("diagnose")(diagnose_command)
 app.command("inspect")(inspect_command)
 

@@ -1,0 +1,125 @@
+"""The other side of a check: this file is run by itself, in a process that may be killed, and knows nothing of the judge.
+
+    python submission.py FOLDER FILE.py MEMORY
+
+FOLDER holds 0.npz, 1.npz, ...: the arguments. For each it writes k.out.npz, what `answer` returned, and then k.json, how
+that went. Only arrays of numbers leave this process: nothing is pickled, and no verdict is taken from here.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+LARGEST_OUTPUT = 64 * 2**20  # bytes of any file, what is printed among them
+
+
+class NoAnswerError(Exception):
+    """A submission that gives nothing to judge; the words are for its author."""
+
+
+def load(path: Path) -> ModuleType:
+    """The submission as a module. Raises what its own code raises, NoAnswerError where it has no `answer`."""
+    spec = importlib.util.spec_from_file_location("submission", path)
+    if spec is None or spec.loader is None:
+        raise NoAnswerError(f"expected a Python file, got {path.name}; name it my_file.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "answer", None)):
+        raise NoAnswerError(f"expected a function `answer` in {path.name}, got none; `show` prints its first line")
+    return module
+
+
+def arrays(value: Any) -> dict[str, np.ndarray]:
+    """What `answer` returned: arrays by name, or by position "0", "1", ... Raises NoAnswerError for what are no numbers."""
+    if value is None:
+        raise NoAnswerError(
+            "answer returned None: it ends without a return statement, or the solver found nothing and left .value empty"
+        )
+    named = value if isinstance(value, dict) else dict(enumerate(value if isinstance(value, tuple) else (value,)))
+    return {str(name): _array(part, str(name)) for name, part in named.items() if part is not None}
+
+
+def _array(part: Any, name: str) -> np.ndarray:
+    if callable(getattr(part, "detach", None)):
+        part = part.detach().cpu().numpy()
+    try:
+        array = np.asarray(part)
+    except Exception as error:
+        raise NoAnswerError(f"value {name} of the answer is a {type(part).__name__} that is no array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        cure = "; return its .value" if hasattr(part, "value") else "; return numbers"
+        raise NoAnswerError(f"value {name} of the answer is a {type(part).__name__} of {array.dtype}, not of numbers{cure}")
+    return array
+
+
+def arguments(path: Path) -> list[Any]:
+    """What the file holds, in order; numbers as Python's own."""
+    with np.load(path, allow_pickle=False) as stored:
+        return [stored[name].item() if stored[name].ndim == 0 else stored[name] for name in stored.files]
+
+
+def told(error: BaseException, path: Path) -> dict[str, Any]:
+    """What went wrong, in JSON's types: kind, words, and the line of the submission."""
+    if isinstance(error, NoAnswerError):
+        return {"kind": "no answer", "words": str(error)}
+    frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else frames[-1] if frames else None
+    kind = "memory" if isinstance(error, MemoryError) else "exit" if isinstance(error, SystemExit) else "crash"
+    if isinstance(error, OSError) and error.errno == 27:
+        kind = "output"
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return {"kind": kind, "words": words + (f" (line {line} of {path.name})" if line else "")}
+
+
+def put(path: Path, found: dict[str, Any]) -> None:
+    """Write how it went, whole or not at all."""
+    path.with_suffix(".partial").write_text(json.dumps(found))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def limit(memory: int) -> None:
+    """No more than so many bytes of memory and of output, where the system can say so."""
+    try:
+        import resource
+        import signal
+    except ImportError:
+        return
+    # past the limit a write then raises OSError, and kills nobody
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_OUTPUT, LARGEST_OUTPUT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main(folder: Path, path: Path, memory: int) -> None:
+    """Load the submission and ask it for an answer to every instance; the first failure ends that."""
+    limit(memory)
+    sys.path[0] = str(path.parent)
+    files = sorted(folder.glob("[0-9]*.npz"), key=lambda file: int(file.stem))
+    k = 0
+    try:
+        answer = load(path).answer
+        for k, file in enumerate(files):
+            given = arguments(file)
+            began = time.process_time()
+            value = answer(*given)
+            seconds = time.process_time() - began
+            np.savez(folder / f"{k}.out.npz", **arrays(value))  # type: ignore[arg-type]
+            put(folder / f"{k}.json", {"kind": "answer", "seconds": seconds})
+    except BaseException as error:  # whatever ends it is the answer
+        put(folder / f"{k}.json", told(error, path))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    # threads and exit handlers of the submission shall not hold the process
+    sys.stdout.flush()
+    os._exit(0)
