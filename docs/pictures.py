@@ -32,6 +32,7 @@ DRAWN_BY: dict[str, tuple[str, ...]] = {
     "demo.png": (f"{PLOTS}:overview", f"{DEMO}:_picture"),
     **{f"mnist-snr-{stem}.png": (f"{EXPERIMENT}:snr_picture", RESULTS) for stem in STEMS.values()},
     **{f"mnist-images-{stem}.png": (f"{PLOTS}:image_grid", f"{EXPERIMENT}:visible") for stem in STEMS.values()},
+    "exercises.png": ("docs/pictures.py:exercise_picture", "cvxinv/teaching/conditions.py", "cvxinv/teaching/drawing.py"),
     "mnist_gan.png": (f"{NETWORKS}:draw", f"{NETWORKS}:samples"),
 }
 
@@ -118,6 +119,50 @@ def draw_networks(folder: Path) -> dict:
     return {"mnist_gan.png": {}}
 
 
+def draw_exercises() -> dict:
+    """Where the gap of three answers to the first exercise lies."""
+    exercise_picture().savefig(DOCS / "exercises.png", dpi=110)
+    return {"exercises.png": {}}
+
+
+LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"))  # colour-blind safe, and of different shapes
+
+
+def exercise_picture():
+    """The terms of the gap, row by row and unknown by unknown, of the optimum and of two misreadings of exercise 1."""
+    import torch
+    from matplotlib.figure import Figure
+
+    from cvxinv.layers.core.certificate import certify
+    from cvxinv.layers.nonnegative_lasso import NonnegativeLasso
+    from cvxinv.solvers.solve import solve
+    from cvxinv.teaching.conditions import row_parts, unknown_parts
+    from cvxinv.teaching.exercise import instances_of
+    from cvxinv.teaching.known import EXERCISES
+
+    problem = next(k.problem for i in instances_of(EXERCISES[0], 3)[1:] if bool(((k := i.known).h < 1e-9).any()))
+    rows, lam = problem.rows, problem.number("lam")
+    free = rows.derived(b=torch.where(rows.on[0], torch.zeros_like(rows.b), rows.b))
+    answers = {"the optimum": problem, "half of lam": NonnegativeLasso(rows, lam / 2),
+               "bias of the on rows missing": NonnegativeLasso(free, lam)}  # fmt: skip
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True, width_ratios=(rows.m, problem.n))
+    best = solve(problem, tol=1e-9, progress=False)
+    judged = certify(problem, best.h, best.p)
+    allowed, unit = float(judged.allowed_gap[0] / judged.objective[0]), float(judged.objective[0])
+    for place, ((colour, marker), (name, other)) in enumerate(zip(LOOKS, answers.items(), strict=True)):
+        h = solve(other, tol=1e-9, progress=False).h
+        for panel, parts in zip(panels, (row_parts(problem, h, best.p), unknown_parts(problem, h, best.p)), strict=True):
+            where = torch.arange(len(parts)) + 0.18 * (place - 1)
+            panel.plot(where.numpy(), (parts / unit).clamp(min=1e-12).numpy(), marker, color=colour, label=name)
+    for panel, what in zip(panels, ("row", "unknown"), strict=True):
+        panel.axhline(allowed, color="black", linestyle="--", linewidth=1, label="what is allowed of the gap")
+        panel.set(yscale="log", xlabel=f"{what}, counted from 0", xticks=range(rows.m if what == "row" else problem.n))
+    panels[0].set_ylabel("term of the gap / optimum, no unit\n(less than 1e-12 stands at 1e-12)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
 def load(path: str) -> ModuleType:
     """A file of problems, which is no package."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
@@ -138,7 +183,7 @@ def main() -> None:
     if given.looked_at:
         drawn = {name: {k: v for k, v in notes.get(name, {}).items() if k != "drawn_by"} for name in DRAWN_BY}
     else:
-        drawn = draw_demo() | draw_snrs()
+        drawn = draw_demo() | draw_snrs() | draw_exercises()
         drawn |= copy_images(given.mnist) if given.mnist else {}
         drawn |= draw_networks(given.networks) if given.networks else {}
     notes |= {name: {"drawn_by": fingerprint(DRAWN_BY[name]), **shows} for name, shows in drawn.items()}

@@ -1,8 +1,7 @@
 """Faults planted in the reference solutions: what is changed, the line that has to be named, and what the fault is called.
 
-`old` and `new`: the text of the solution before and after. `lines`: beginnings of the lines that this fault may break: which
-of them it is, and where, depends on the instance, and the test computes anew that it does break. `meaning`: a part of the words
-that the catalogue has for it, "" for a fault that it does not know.
+`old` and `new`: the text of the solution before and after. `lines`: beginnings of the lines that this fault may break; which
+of them depends on the instance. `meaning`: a part of the words that the catalogue has for it, "" where it has none.
 """
 
 from typing import NamedTuple
@@ -119,11 +118,11 @@ FAULTS = {
     "relaxed_fit": faults(
         ("np.sqrt(weight[on])", "weight[on]", ROOM, "weights are squared"),
         (", W[off] @ h + b[off] <= 0", "", OFF, "off rows are left free"),
-        ("np.sqrt(weight[on]) @ room), [room >= 0, ", "cp.norm(cp.multiply(np.sqrt(weight[on]), room), 1)), [", ABOVE, ""),
+        (" - b[on]", " + b[on]", (*ROOM, *ABOVE), ""),
     ),
     "nonnegative_relaxed_fit": faults(
         ("h >= 0, ", "", SIGN, "h >= 0 is missing"),
-        ("np.sqrt(weight[on])", "1 + 0 * weight[on]", (*ROOM, *FREE), "weights of the rows are missing"),
+        ("np.sqrt(weight[on])", "1 + 0 * weight[on]", (*ROOM, *FREE), ""),
         (", W[off] @ h + b[off] <= 0", "", OFF, "off rows are left free"),
     ),
     "normalised_lasso": faults(
@@ -154,8 +153,7 @@ FAULTS = {
     ),
     "dual_vector": faults(
         ("v - y, 0.0", "y - v, 0.0", ("W'p + lam >= 0", "p_on = w", "p_off >= 0", "h_j"), ""),
-        ("    p[held]", "    p[held] = 0\n    _ = p[held]", ("W'p + lam >= 0", "h_j (W'p + lam)_j", "p_off"),
-         "multipliers of the off"),
+        ("if held.any()", "if False", ("W'p + lam >= 0", "h_j (W'p + lam)_j", "p_off"), "multipliers of the off"),
         ("np.where(on, v", "np.where(~off, v", ("p = 0 on rows that were not seen", "W'p + lam >= 0"), ""),
         ("return p", "return -p", ("p_off >= 0", "W'p + lam >= 0", "p_on = w"), "a sign: p is W h + b - y"),
         ("return p", "return 2 * p", ("W'p + lam >= 0", "p_on = w", "h_j"), "p is twice the dual vector"),
@@ -206,7 +204,7 @@ FAULTS = {
         ("(u - y)", "(u + y)", ("(W'p + lam)_j",), "y has the wrong one"),
     ),
     "uneven_rows": faults(
-        ("A, c = W[off] / lengths[:, None], b[off] / lengths", "A, c = W[off], b[off]", (*OFF, *LASSO), ""),
+        ("W[off] / lengths[:, None], b[off] / lengths, cp.CLARABEL", "W[off], b[off], cp.OSQP", (*OFF, *SIGN), ""),
         (", A @ g + c / size <= 0", "", OFF, "off rows are left free"),
         ("c / size", "c", (*OFF, *LASSO, "p_off (W h + b)_off = 0"), ""),
         ("lam / size", "lam", LASSO, ""),
@@ -302,7 +300,7 @@ FAULTS = {
     ),
     "coherence": faults(
         ("W / np.linalg.norm(W, axis=0)", "W", ("mu(W)",), "not brought to length 1"),
-        (" - np.eye(W.shape[1])", "", ("mu(W)",), "the diagonal"),
+        ("[~np.eye(W.shape[1], dtype=bool)]", "", ("mu(W)",), "the diagonal"),
         ("np.ceil((1 + 1 / mu) / 2) - 1", "np.floor(1 / mu)", ("the largest k",), "k <= 1 / mu"),
     ),
     "tanh_counterexample": faults(

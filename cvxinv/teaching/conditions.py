@@ -144,7 +144,7 @@ def _largest_part(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Findin
     """The row or the unknown that holds most of the gap."""
     objective = problem.objective(h)
     allowed = float(torch.maximum(TOL * objective.abs(), problem.floor(TOL)))
-    rows, unknowns = _row_parts(problem, h, p), _unknown_parts(problem, h, p)
+    rows, unknowns = row_parts(problem, h, p), unknown_parts(problem, h, p)
     if float(rows.clamp(min=0).sum() + unknowns.clamp(min=0).sum()) <= allowed:
         return None
     if float(rows.max()) >= float(unknowns.max()):
@@ -155,7 +155,7 @@ def _largest_part(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Findin
     return Finding(_unknown_line(problem), f"unknown {k}", float(unknowns[k]), allowed)
 
 
-def _row_parts(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Tensor:
+def row_parts(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Tensor:
     """F(v) + F*(p) - p'v, row by row `(m,)` or `(m + 1,)`, units of the objective."""
     rows, misfit = problem.rows, problem.misfit
     v = rows.W(h) + rows.b
@@ -191,7 +191,7 @@ def _excess_parts(problem: AbstractLayerProblem, v: Tensor, p: Tensor) -> Tensor
     return torch.where(rows.on, -(rows.weight.sqrt() + p) * r, -p * r)[0]
 
 
-def _unknown_parts(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Tensor:
+def unknown_parts(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Tensor:
     """g(h) + g*(-W'p) + h'W'p, unknown by unknown `(n,)`, units of the objective."""
     Wp, g = problem.rows.W.adjoint(p), problem.penalty
     if g.gamma is not None and bool((g.gamma > 0).any()):

@@ -118,7 +118,7 @@ def draw_layer(random: Random, shape: Shape, build: Build, **options: bool) -> I
         known = solved(problem, arguments.get("y"))
         blind = np.inf if known is None else untold(known)
         if blind < least:
-            shapes_ = {"h": (problem.n,), "p": (problem.rows.m,)}
+            shapes_: dict[str, tuple[int, ...]] = {"h": (problem.n,), "p": (problem.rows.m,)}
             best, least = Instance(shape.label, arguments, shapes_, known), blind
         if best is not None and (least == 0 or (problem.form == "excess" and tries >= _FEW)):
             return best

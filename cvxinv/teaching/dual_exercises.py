@@ -1,6 +1,6 @@
 """Exercises of duality: dual vectors, dual objectives, feasible points, gaps, and proofs that nothing is feasible."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -268,30 +268,47 @@ def _judge_infeasible(instance: Instance, answer: Answer, seconds: float) -> Fin
 def _liars(random: Random) -> Iterator[Instance]:
     """Points of five solvers of which some say optimal and are not."""
     for shape in _SHAPES[:3]:
-        instance = draw_layer(random, shape, lasso_build)
-        known: LayerKnown = instance.known
-        h, p = known.h[0].numpy(), known.p[0].numpy()
-        near = np.where(h > 0, h * (1 + 1e-4), 0.0)
-        points = [(h, p), (near, p), (h, 1.01 * p), (np.where(h > 0, h, -1e-4 * h.max()), p), (h + 1e-11 * h.max(), p)]
-        points = [points[k] for k in random.permutation(len(points))]
-        H, P = np.stack([a for a, _ in points]), np.stack([a for _, a in points])
-        rows = known.problem.rows
-        five = NonnegativeLasso(rows.take(torch.zeros(len(points), dtype=torch.long)), known.problem.number("lam")[0].item())
-        truth = certify(five, torch.from_numpy(H), torch.from_numpy(P)).holds.numpy().astype(float)
-        gap = np.array([_gap_of(instance.arguments, a, b) for a, b in points])
-        objective = np.array([_objective(instance.arguments, a) for a, b in points])
+        while True:
+            instance = draw_layer(random, shape, lasso_build)
+            H, P = _points(random, instance.known)
+            gap, objective = (np.array([f(a, b) for a, b in zip(H, P, strict=True)]) for f in _measures(instance.arguments))
+            allowed = _allowed(instance.arguments, H)
+            truth = allowed & (gap <= 1e-6 * objective)
+            if (truth == _certified(instance.known, H, P)).all() and truth.any() and (truth != allowed).any():
+                break
         mistakes = {
-            "everything that any solver says is believed": np.ones(len(points)),
-            "only h >= 0 and the off rows were looked at, not the gap": _allowed(instance.arguments, H).astype(float),
-            "only the gap was looked at: a negative entry of h makes it small": (gap <= 1e-6 * objective).astype(float),
-            "the answers are the wrong way round": 1 - truth,
+            "everything that any solver says is believed": np.ones(len(H)),
+            "only h >= 0 and the off rows were looked at, not the gap": allowed,
+            "only the gap was looked at: a negative entry of h makes it small": gap <= 1e-6 * objective,
+            "the answers are the wrong way round": ~truth,
         }
         values = Values(
-            {"optimal": truth}, {"optimal": "gap <= 1e-6 objective, and every limit is met to 1e-6"},
-            {words: {"optimal": value} for words, value in mistakes.items()}, {"optimal": "point"},
+            {"optimal": truth.astype(float)}, {"optimal": "gap <= 1e-6 objective, and every limit is met to 1e-6"},
+            {words: {"optimal": value.astype(float)} for words, value in mistakes.items()}, {"optimal": "point"},
         )  # fmt: skip
         given = instance.arguments | {"H": H, "P": P}
-        yield Instance(shape.label, given, {"optimal": (len(points),)}, values)
+        yield Instance(shape.label, given, {"optimal": (len(H),)}, values)
+
+
+def _points(random: Random, known: LayerKnown) -> tuple[np.ndarray, np.ndarray]:
+    """An optimum, one that is off by rounding, and three that are none: h is too long, below 0, or p is another."""
+    h, p = known.h[0].numpy(), known.p[0].numpy()
+    other = p * (1 + 0.1 * random.standard_normal(len(p)))
+    below = np.where(h > 0, h, -1e-3 * h.max())
+    points = [(h, p), (1.01 * h, p), (h, other), (below, p), (h * (1 + 1e-11), p)]
+    points = [points[k] for k in random.permutation(len(points))]
+    return np.stack([a for a, _ in points]), np.stack([a for _, a in points])
+
+
+def _certified(known: LayerKnown, H: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """What the judge says."""
+    rows, lam = known.problem.rows, known.problem.number("lam")[0].item()
+    five = NonnegativeLasso(rows.take(torch.zeros(len(H), dtype=torch.long)), lam)
+    return certify(five, torch.from_numpy(H), torch.from_numpy(P)).holds.numpy()
+
+
+def _measures(given: dict[str, Any]) -> tuple[Callable[..., float], Callable[..., float]]:
+    return lambda h, p: _gap_of(given, h, p), lambda h, p: _objective(given, h)
 
 
 def _objective(given: dict[str, Any], h: np.ndarray) -> float:

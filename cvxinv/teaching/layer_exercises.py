@@ -301,7 +301,7 @@ EXERCISES = (
     _exercise(
         "uneven_rows", "Solvers that lie: a row of 1e-6",
         f"The nonnegative LASSO again, with one off row of a size of 1e-6. It holds h all the same, and a solver whose\n"
-        "tolerances are absolute does not see it.\n"
+        "tolerances are absolute, or loose, does not see it.\n"
         f"minimise 1/2 sum_on (W h + b - y)_i^2 + lam 1'h  {_OFF},  h >= 0.",
         f"{_ROWS} lam", _uneven, level="algorithms", source=f"{PAPER}, eq. (9)",
     ),

@@ -63,7 +63,7 @@ def misreadings(problem: AbstractLayerProblem, raw: np.ndarray | None = None) ->
 
 
 def _with(problem: AbstractLayerProblem, **changes: object) -> Callable[[], AbstractLayerProblem]:
-    return lambda: replace(problem, rows=problem.rows.derived(**changes))  # type: ignore[type-var]
+    return lambda: replace(problem, rows=problem.rows.derived(**changes))  # type: ignore[type-var, arg-type]
 
 
 def _numbers(problem: AbstractLayerProblem) -> Iterator[Misread]:

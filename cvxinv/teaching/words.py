@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise, Instance, shown
-from .known import number_of
+from .known import EXERCISES, number_of
 
 _MOST = 80  # numbers of an array that are printed
 
@@ -60,3 +60,9 @@ def skeleton(exercise: Exercise) -> str:
     needed = [name for name in exercise.gives if name not in exercise.optional]
     body = f"    {' = '.join(needed)} = None\n    return {', '.join(needed)}\n"
     return f"{quoted}\n\nimport numpy as np\n\n\n{exercise.signature}\n{body}"
+
+
+def page_table() -> str:
+    """All exercises as a table in Markdown."""
+    rows = [f"| {number_of(x)} | `{x.name}` | {x.level} | {x.title} |" for x in EXERCISES]
+    return "\n".join(["| N | name | level | what |", "|---|---|---|---|", *rows])
