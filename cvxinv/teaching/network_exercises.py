@@ -474,7 +474,7 @@ def _judge_shortest(instance: Instance, answer: Answer, seconds: float) -> Findi
     proof = certify(problem, torch.from_numpy(h)[None])
     found = f"it is the shortest: nothing below {float(proof.bound[0]):.6g}"
     line = "|h|_1 > min |g|_1 with W g = W h"
-    return Finding(line, "", least - length, 1e-6 * length, (), f"{line} fails: |h|_1 = {length:.6g}, and {found}")
+    return Finding(line, "", least + 1e-6 * length - length, 0.0, (), f"{line} fails: |h|_1 = {length:.6g}, and {found}")
 
 
 # --- speed --------------------------------------------------------------------------------------------

@@ -90,7 +90,9 @@ def _returned(folder: Path, k: int, ended: Returned) -> Returned:
     try:
         found: dict[str, Any] = json.loads((folder / f"{k}.json").read_text())
         if found["kind"] != "answer":
-            return Returned(str(found["kind"]), str(found["words"]))
+            # what is no way to fail was not written by our side of the process
+            kind = found["kind"] if found["kind"] in submission.FAILURES else "crash"
+            return Returned(kind, str(found["words"])[:600] or "the process left no word of how it ended")
         with np.load(folder / f"{k}.out.npz", allow_pickle=False) as stored:
             return Returned("answer", "", {name: stored[name] for name in stored.files}, float(found["seconds"]))
     except FileNotFoundError:

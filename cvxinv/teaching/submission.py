@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+FAILURES = ("no answer", "exit", "memory", "output", "crash")  # how a run may end without an answer
 LARGEST_OUTPUT = 64 * 2**20  # bytes of any file, what is printed among them
 
 
