@@ -95,6 +95,14 @@ def test_statements_are_those_of_the_package():
         assert "cp." in lesson.code, "a statement in CVXPY"
 
 
+def test_graded_exercises_exist():
+    from cvxinv.teaching.known import EXERCISES
+
+    named = {name for path in PATHS for name in build().notebook(path).LESSON.graded}
+    assert all(build().notebook(path).LESSON.graded for path in PATHS)
+    assert named <= {exercise.name for exercise in EXERCISES}
+
+
 def test_lessons_load_no_torch():
     """What a browser could not load must not creep in."""
     for path in [*PATHS, LESSONS / "lesson.py"]:

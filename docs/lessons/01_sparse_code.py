@@ -56,6 +56,7 @@ with app.setup:
             answer is exact again. Why is it lower?
             """,
         ),
+        graded=("nonnegative_basis_pursuit_l2",),
     )
 
 

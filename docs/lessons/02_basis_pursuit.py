@@ -55,6 +55,7 @@ with app.setup:
             the picture first, then solve.
             """,
         ),
+        graded=("basis_pursuit_l2", "dual_of_a_ball"),
     )
     W = np.array([[1.0, 0.3, -0.6, 0.35], [0.0, 1.0, 0.7, 0.3]])
 

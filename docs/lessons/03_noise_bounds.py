@@ -53,6 +53,7 @@ with app.setup:
             \varepsilon \|\theta\|_1$ is 19/6.
             """,
         ),
+        graded=("basis_pursuit_linf", "lagrangian"),
     )
     W, Y = np.diag([3.0, 4.0]), np.array([10.0, 11.0])
 

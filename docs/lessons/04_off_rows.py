@@ -48,6 +48,7 @@ with app.setup:
             `constraint.dual_value`. It must be 1/2.
             """,
         ),
+        graded=("nonnegative_lasso", "masks"),
     )
 
 

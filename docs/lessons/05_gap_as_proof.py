@@ -55,6 +55,7 @@ with app.setup:
             inequality of (D) shows the fault?
             """,
         ),
+        graded=("feasible_dual_point", "gap"),
     )
     W, Y, LAM = np.array([[1.0, 0.6], [0.0, 0.8]]), np.array([1.0, 1.0]), 0.2
 

@@ -48,6 +48,7 @@ with app.setup:
             off row alone, for every $\gamma > 0$. What is it at $\gamma = 0$?
             """,
         ),
+        graded=("gaussian_latent",),
     )
     W, Y, OFF = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, -1.0]]), np.array([2.0, 2.0, 0.0]), np.array([False, False, True])
 

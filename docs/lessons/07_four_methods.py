@@ -56,6 +56,7 @@ with app.setup:
             Then multiply W by 100: which $\rho$ wins now?
             """,
         ),
+        graded=("ista_step", "fista_steps", "admm_step", "pdhg_step", "beat_fista"),
     )
     COUNT = 1000
 

@@ -55,6 +55,7 @@ with app.setup:
             and what does that say about inequalities built on a guess?
             """,
         ),
+        graded=("layered_programs", "multi_layer_pursuit"),
     )
 
 

@@ -55,6 +55,7 @@ with app.setup:
             generator of two latents need, if all pieces were in general position?
             """,
         ),
+        graded=("gauss_newton_step", "second_preimage"),
     )
     V, B = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), np.array([0.0, 0.0, -1.0, -2.0])
     Y = np.array([1.0, 0.65, 0.0])

@@ -60,6 +60,7 @@ with app.setup:
             of them? Which part of h is still unique?
             """,
         ),
+        graded=("spark", "coherence"),
     )
     DRAWS = 30
 

@@ -56,6 +56,7 @@ with app.setup:
             use? Which lies does it still refute?
             """,
         ),
+        graded=("who_lies", "uneven_rows"),
     )
     SOLVERS, LAM, TOL = ("CLARABEL", "OSQP", "SCS"), 0.05, 1e-6
 

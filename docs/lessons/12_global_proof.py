@@ -56,6 +56,7 @@ with app.setup:
             How many relaxations are needed now, and why at most two for each unit and one more?
             """,
         ),
+        graded=("global_bound",),
     )
     W0 = np.array([-1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0])
     B0 = np.array([-2.7, 2.3, -1.7, -1.1, 0.2, 0.5, -1.1, -1.7, -2.0, -2.6])

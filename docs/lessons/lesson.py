@@ -84,6 +84,7 @@ class Lesson:
 
     text: Markdown. equation: LaTeX, with `source` saying whose number it is; an empty line parts two. statement:
     "file:function" or "file:Class.method" of the package, shown as it stands there. exercises: two, in Markdown.
+    graded: names of exercises on the same that `cvxinv exercise` grades.
     """
 
     number: int
@@ -94,6 +95,7 @@ class Lesson:
     statement: str
     slider: Slider
     exercises: tuple[str, str]
+    graded: tuple[str, ...]
 
     @property
     def heading(self) -> str:
@@ -113,9 +115,11 @@ class Lesson:
 
     @property
     def task_list(self) -> str:
-        """Both exercises, in Markdown."""
+        """Both exercises, and those that are graded, in Markdown."""
         parts = [" ".join(textwrap.dedent(exercise).split()) for exercise in self.exercises]
-        return "\n".join(f"{k}. {part}" for k, part in enumerate(parts, 1))
+        graded = ", ".join(f"`cvxinv exercise show {name}`" for name in self.graded)
+        tasks = "\n".join(f"{k}. {part}" for k, part in enumerate(parts, 1))
+        return f"{tasks}\n\nOn the same, and graded by the certificate: {graded}."
 
     def page(self) -> str:
         """All words above the picture, in Markdown as marimo shows it."""
