@@ -31,7 +31,7 @@ import cvxinv as ci
 from cvxinv.files import write_whole
 
 HERE = Path(__file__).resolve().parent
-GENERATORS = ("lei_vae_relu_20_60_784_nobias", "laug_vae_5_128_256_784", "csinva_vae_20_400_784")
+GENERATORS = ("lei_vae_relu_20_60_784_nobias", "laug_vae_5_128_256_784")
 UNFOLDINGS, SEEN, NOISE = 7, 0.4, 0.05
 TOLERANCES = (1e-2, 1e-4, 1e-6)
 
@@ -40,9 +40,9 @@ TOLERANCES = (1e-2, 1e-4, 1e-6)
 class Recipe:
     """signals: for training; tests: others, with other masks."""
 
-    signals: int = 2000
-    tests: int = 64
-    epochs: int = 30
+    signals: int = 1000
+    tests: int = 16
+    epochs: int = 20
     batch: int = 100
     rate: float = 3e-3
     seed: int = 0
