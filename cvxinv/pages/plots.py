@@ -197,7 +197,7 @@ def _draw_distances(ax: "Axes", morphing: Morphing) -> None:
         ax, "t (share of the way from A to B)", "distance to the range\n(l2, signal units)", "how far from the range"
     )
     ax.set_ylim(bottom=-0.03 * max(float(far.max()) for far in rows.values()))
-    ax.legend(fontsize=7.5, frameon=False, loc="best")
+    ax.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
 
 
 def _draw_residuals(ax: "Axes", morphing: Morphing) -> None:
@@ -207,7 +207,7 @@ def _draw_residuals(ax: "Axes", morphing: Morphing) -> None:
     ax.set_yscale("log")
     _plain_axes(ax, "iteration of the ADMM", "residual (median of the frames)", "residuals of the ADMM")
     if middle:
-        ax.legend(fontsize=7.5, frameon=False)
+        ax.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22))
 
 
 def _draw_marked(ax: "Axes", x: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
