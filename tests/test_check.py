@@ -23,6 +23,7 @@ import pytest
 import test_mutations
 import torch
 from mutations import CLAIMS_NOTHING, KINDS, is_true, mutate, numbers, of_signal, separable, text, times_of
+from planting import spoil
 from torch import nn
 from typer.testing import CliRunner
 
@@ -539,7 +540,7 @@ def faulty(name: str, fault: test_mutations.Fault, monkeypatch: pytest.MonkeyPat
     """The problems of a layer file with the fault in it, or in what they share, by the names of their instances."""
     with monkeypatch.context() as patch:
         if isinstance(fault, test_mutations.SharedFault):
-            test_mutations.spoil(patch, fault)
+            spoil(patch, fault.module, fault.old, fault.new)
             yield {kind: cases.kind_of(kind) for kind in JUDGED[name]}
         else:
             yield test_mutations.plant(name, fault)

@@ -37,6 +37,10 @@ class SharedFault(Fault):
     place: str
     names: tuple[str, ...]
 
+    @property
+    def module(self) -> str:
+        return f"cvxinv.layers.core.{self.place}"
+
 
 def shared(place, names, *faults):
     return tuple(SharedFault(*fault, place, tuple(names.split())) for fault in faults)
@@ -499,7 +503,7 @@ def test_every_planted_fault_is_caught(name, fault):
     "fault", [pytest.param(fault, id=f"{fault.place}-{fault.names[0]}-{fault.what}") for fault in SHARED]
 )
 def test_every_fault_in_a_shared_piece_is_caught(fault, monkeypatch):
-    spoil(monkeypatch, f"cvxinv.layers.core.{fault.place}", fault.old, fault.new)
+    spoil(monkeypatch, fault.module, fault.old, fault.new)
     with pytest.raises((AssertionError, np.linalg.LinAlgError)):
         for name in fault.names:
             run_checks({name: cases.kind_of(name)})
