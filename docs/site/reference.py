@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import cvxinv
@@ -29,6 +30,7 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+WIDEST_TITLE = 60  # letters
 MOST_IN_A_TITLE = 3  # names; of a file with more the first words of its introduction are the title
 
 
@@ -70,6 +72,7 @@ def part(module: str, names: list[str]) -> str:
     title = ", ".join(f"``{name}``" for name in names)
     if len(names) > MOST_IN_A_TITLE and doc:
         title = re.split(r"[:.]", doc.splitlines()[0])[0].replace("`", "")
+        title = textwrap.shorten(title, WIDEST_TITLE, placeholder=" ...")
     lines = [title, "-" * len(title), ""]
     if len(doc.splitlines()) > 1:
         lines += [f".. automodule:: cvxinv.{module}", "   :no-members:", "   :no-index:", ""]
