@@ -47,7 +47,9 @@ def test_a_page_that_the_lists_do_not_name_is_added_and_an_entry_without_page_le
 
 def test_every_link_of_a_page_leads_to_a_file():
     build = part("build")
-    assert {"docs/guide.md", "docs/decisions/0001-vertical-layers.md", "CITATION.cff"} <= set(build.everything())
+    pages = build.everything()
+    assert {"docs/guide.md", "docs/decisions/0001-vertical-layers.md", "CITATION.cff"} <= set(pages)
+    assert "\nBenchmarks </benchmarks/README>\n" in build.measured(pages)  # each page that is cited has a heading
 
 
 def test_a_link_to_nothing_is_refused(monkeypatch, tmp_path):

@@ -140,6 +140,8 @@ def table(results: dict[str, list[dict]], recipe: Recipe) -> str:
     """What was measured, as markdown: means over the last epochs of each seed, and over seeds."""
     last, seeds = last_epochs(recipe), len(next(iter(results.values())))
     lines = [
+        "# Networks that unfold multi-layer pursuits",
+        "",
         f"{recipe.digits} digits, {recipe.epochs} epochs, T = {recipe.unfoldings}, {recipe.optimiser}; mean test accuracy "
         f"on {recipe.test_digits} digits over the last {last} epochs, of {seeds} seed{'s' * (seeds > 1)}; published: 60000 "
         "digits, 100 epochs, T = 6, sgd, one seed",
