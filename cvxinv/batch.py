@@ -64,7 +64,12 @@ class Batch:
                 object.__setattr__(self, f.name, _written(value, index, new))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        """The same with floating tensors in another type, and all tensors on another device; shared ones too."""
+        """The same with floating tensors in another type, and all tensors on another device; shared ones too.
+
+        What is no dataclass holds none that are known of: it stays as it is.
+        """
+        if not is_dataclass(self):
+            return self
         names = [f.name for f in fields(self)]  # type: ignore[arg-type]
         return self._changed({name: _cast(getattr(self, name), dtype, device) for name in names})
 
