@@ -70,7 +70,7 @@ class Batch:
         """
         if not is_dataclass(self):
             return self
-        names = [f.name for f in fields(self)]  # type: ignore[arg-type]
+        names = [f.name for f in fields(self)]
         return self._changed({name: _cast(getattr(self, name), dtype, device) for name in names})
 
     def _changed(self, changes: dict[str, Any]) -> Self:
