@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.learnt import learnt_starts
-from cvxinv.inversion.steps.misled import misleads
+from cvxinv.inversion.steps.misled import misleads, share_of
 from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of
 from cvxinv.inversion.steps.pursuit import LayerOptions
 from cvxinv.inversion.task import make_task
@@ -201,12 +201,25 @@ def test_whether_learnt_starts_lead_astray_is_tried_once():
     assert not misleads(wide) and wide.kept[next(key for key in wide.kept if key[0] == "misled")] is False
 
 
+def test_the_noise_at_which_it_is_tried_is_the_nearest_to_what_was_stated():
+    G = bias_free(0)
+    for noise, share in ((0.0, 0.01), (0.02, 0.01), (0.05, 0.1), (0.15, 0.1), (0.3, 0.4), (5.0, 0.4)):
+        misleads(G, noise)
+        assert ("misled", ci.Identity, "Identity()", share) in G.kept, noise
+    assert len([key for key in G.kept if key[0] == "misled"]) == 3
+    y = G(normal(5, 4, seed=3))
+    task = make_task(G, y, noise=("gaussian", 0.1 * y.norm(dim=1) / 40**0.5))
+    assert abs(share_of(task) - 0.1) < 1e-12
+
+
 def test_where_learnt_starts_lead_astray_more_starts_end_lower():
     gained = 0
-    for G in [G for G in map(bias_free, range(12)) if misleads(G)]:
-        (key,) = [key for key in G.kept if key[0] == "misled"]
+    for G in map(bias_free, range(12)):
         y = G(normal(40, 4, seed=3)) + 0.1 * normal(40, 40, seed=4)
         task = make_task(G, y, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0))
+        if not misleads(G, share_of(task)):
+            continue
+        (key,) = [key for key in G.kept if key[0] == "misled"]
         merits = []
         for more in (True, False):
             G.kept[key] = more

@@ -1,10 +1,13 @@
-"""Whether the first start leads astray: tried once, on signals of the generator's own.
+"""Whether the first start leads astray: tried once at each of some noise levels, on signals of the generator's own.
 
-A few latents z_j of its distribution give y_j = G(z_j) + noise of `_SHARE` of each signal. A descent from the short smoothed
+A few latents z_j of its distribution give y_j = G(z_j) + noise of one of `_SHARES` of each signal, the one nearest to the
+noise that was stated: basins that a little noise keeps apart are hard to tell in much. A descent from the short smoothed
 start that ends higher than one from z_j by more than `_HIGHER` of the merit has ended in another basin. Where that happens
 at all, a signal may be explained by a latent that is not its best one: noise hides a difference that is small beside
 chi-square's spread.
 """
+
+from math import log
 
 import torch
 
@@ -16,20 +19,32 @@ from .newton import descend, descend_through
 from .smoothed import BRIEF, descend_smoothed
 
 _TRIED = 48
-_SHARE = 0.01
+_SHARES = (0.01, 0.1, 0.4)
 _HIGHER = 2.5e-3
 _STEPS = 100
 _SEED = 0x7E57
 _DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
 
 
-def misleads(generator: AbstractGenerator) -> bool:
-    """Whether another start is worth its time where an optimum is asked for; False for generators that are dear."""
+def misleads(generator: AbstractGenerator, noise: float = _SHARES[0]) -> bool:
+    """Whether another start is worth its time where an optimum is asked for; False for generators that are dear.
+
+    noise: its length in that of a signal.
+    """
+    share = min(_SHARES, key=lambda s: abs(log(s / max(noise, _SHARES[0]))))
     phi = generator.output
-    key = ("misled", type(phi), repr(phi))
+    key = ("misled", type(phi), repr(phi), share)
     if key not in generator.kept:
-        generator.kept[key] = not dear(generator) and _tried(generator.to(torch.float64))
+        generator.kept[key] = not dear(generator) and _tried(generator.to(torch.float64), share)
     return bool(generator.kept[key])
+
+
+def share_of(task: Task) -> float:
+    """The length of the noise that was stated in that of a signal, the median over the signals."""
+    assert task.noise is not None
+    share = task.noise.length(task.seen) / task.size
+    share = share[torch.isfinite(share)]
+    return float(share.median()) if len(share) else _SHARES[0]
 
 
 def dear(generator: AbstractGenerator) -> bool:
@@ -37,11 +52,11 @@ def dear(generator: AbstractGenerator) -> bool:
     return generator.latent_dim * generator.work >= _DEAR
 
 
-def _tried(G: AbstractGenerator) -> bool:
+def _tried(G: AbstractGenerator, share: float) -> bool:
     source = torch.Generator().manual_seed(_SEED)
     z = G.sample_latent(_TRIED, source)
     x = G(z)
-    sigma = _SHARE * x.norm(dim=1) / G.signal_dim**0.5
+    sigma = share * x.norm(dim=1) / G.signal_dim**0.5
     usable = sigma > 0
     if not bool(usable.any()):
         return False
