@@ -43,7 +43,7 @@ from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
-from ..steps.misled import dear, misleads, share_of
+from ..steps.misled import dear, led_astray
 from ..steps.newton import Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
@@ -230,9 +230,10 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         return wide(part, m.expand_as(z[index]))
 
     kinds = {"learnt start": learnt, "smoothed start": smoothed, "learnt start 2": shrunk, "smoothed start 2": widened}
-    everyone = hunt.open if stated and misleads(hunt.task.generator, share_of(hunt.task)) else None
+    astray = led_astray(hunt.task, hunt.open) if stated else hunt.open[:0]
     for k, name in enumerate(_IN_NOISE if stated and not dear(hunt.task.generator) else kinds):
-        hunt.offer(name, kinds[name], everyone if 0 < k < len(_IN_NOISE) - 1 else None)
+        further = astray if 0 < k < len(_IN_NOISE) - 1 else astray[:0]
+        hunt.offer(name, kinds[name], torch.cat([hunt.open, further]).unique() if len(further) else None)
     if squashed(hunt.task, lesson.size) is not None:
         hunt.offer("squashed start", through_tanh)
     for k in range(_HOPS):

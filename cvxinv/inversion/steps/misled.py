@@ -10,6 +10,7 @@ chi-square's spread.
 from math import log
 
 import torch
+from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
@@ -39,12 +40,18 @@ def misleads(generator: AbstractGenerator, noise: float = _SHARES[0]) -> bool:
     return bool(generator.kept[key])
 
 
-def share_of(task: Task) -> float:
-    """The length of the noise that was stated in that of a signal, the median over the signals."""
+def share_of(task: Task) -> Tensor:
+    """The length of the noise that was stated in that of each signal, `(N,)`."""
     assert task.noise is not None
-    share = task.noise.length(task.seen) / task.size
-    share = share[torch.isfinite(share)]
-    return float(share.median()) if len(share) else _SHARES[0]
+    return task.noise.length(task.seen) / task.size
+
+
+def led_astray(task: Task, index: Tensor) -> Tensor:
+    """Those of the signals at `index` for which another start is worth its time, each by its own noise."""
+    shares = share_of(task)[index].clamp(_SHARES[0], _SHARES[-1])
+    nearest = (shares.log()[:, None] - torch.tensor(_SHARES).to(shares).log()).abs().argmin(1)
+    worth = torch.tensor([bool((nearest == k).any()) and misleads(task.generator, s) for k, s in enumerate(_SHARES)])
+    return index[worth.to(nearest.device)[nearest]]
 
 
 def dear(generator: AbstractGenerator) -> bool:
