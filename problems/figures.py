@@ -16,7 +16,6 @@ the end counts the claims of the source that hold.
 import argparse
 import ast
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from cvxinv.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 FOLDERS = ("inversions", "sparse")
@@ -107,10 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name, script in bar:
         bar.set_postfix_str(name)
         outcomes.append(run(name, script, quick=asked.quick, out=out))
-    half = out / "figures.md.part"
-    half.write_text(f"# The papers' experiments{', in their small forms' if asked.quick else ''}\n\n{table(outcomes)}\n")
-    os.replace(half, out / "figures.md")
-    print(table(outcomes))
+    found = table(outcomes)
+    words = f"# The papers' experiments{', in their small forms' if asked.quick else ''}\n\n{found}\n"
+    write_whole(out / "figures.md", words.encode())
+    print(found)
     return int(any(outcome.state == "failed" for outcome in outcomes))
 
 

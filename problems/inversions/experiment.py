@@ -32,6 +32,7 @@ import torch
 from tqdm import tqdm
 
 import cvxinv as ci
+from cvxinv.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 TAGS = {
@@ -107,8 +108,8 @@ class Experiment:
         pictures = self.draw(record["rows"], out) if self.draw is not None else []
         text = self.page(record, [path.name for path in pictures])
         print(text)
-        _write(kept, json.dumps(record, indent=1, allow_nan=False) + "\n")
-        _write(out / f"{self.name}.md", text)
+        write_whole(kept, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        write_whole(out / f"{self.name}.md", text.encode())
         return record
 
     def page(self, record: Row, pictures: Sequence[str]) -> str:
@@ -248,9 +249,3 @@ def _shown(value: object) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _write(path: Path, text: str) -> None:
-    half = path.with_suffix(path.suffix + ".part")
-    half.write_text(text)
-    os.replace(half, path)
