@@ -24,6 +24,7 @@ its code's settings. The source's decoder of digits is another one, 20-500-500-7
 import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -100,11 +101,17 @@ def _sparse(m: int, method: str, trials: int) -> float:
     return right / trials
 
 
-def _peer(method: str, A: Tensor, y: Tensor, s: int) -> Tensor:
-    """What a peer makes of y = |A x|, A with entries N(0, 1)."""
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))  # where the peers stand
+@cache
+def _peers() -> ModuleType:
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
     import phase_peers
 
+    return phase_peers
+
+
+def _peer(method: str, A: Tensor, y: Tensor, s: int) -> Tensor:
+    """What a peer makes of y = |A x|, A with entries N(0, 1)."""
+    phase_peers = _peers()
     its = {"sparta": phase_peers.sparta, "copram": phase_peers.copram}
     if method in its:
         return its[method](A, y, s, 500 if method == "sparta" else 20)
@@ -294,9 +301,9 @@ EXPERIMENT = Experiment(
     claims=claims,
     draw=draw,
     captions=(
-        "Three panels over the number of magnitudes: the share found of a Gaussian network's signals, the error"
-        " of digits, and the "
-        "share of latents found; hybrid needs the fewest, deep phase retrieval finds more than the poster shows.",
+        "Three panels over the number of magnitudes: the share found of a Gaussian network's signals, the error of "
+        "digits, and the share of latents found; hybrid needs the fewest, deep phase retrieval finds more than the "
+        "poster shows.",
         "Ten digits from 100 magnitudes: hybrid and deep phase retrieval show digits, the three sparse peers "
         "scattered dots.",
     ),
