@@ -133,9 +133,8 @@ EXPERIMENT = Experiment(
     name="convolutional", title="Convolutional generators from the first tenth of their pixels", settings=settings,
     measure=measure, claims=claims, draw=draw,
     captions=(
-        "Two heat maps of the cost over both latents, all pixels seen and the first 10 %: least at the true "
-        "latent (3, -2), with "
-        "a shallower basin on the opposite side.",
+        "Two heat maps of the cost over both latents, all pixels seen and the first 10 %: least at the true latent (3,"
+        " -2), with a shallower basin on the opposite side.",
     ),
     source="Ma, Ayaz, Karaman (2018), the toy of their code; the target was derived, their figures give no numbers",
 )  # fmt: skip

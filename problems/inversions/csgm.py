@@ -137,9 +137,9 @@ EXPERIMENT = Experiment(
     claims=claims,
     draw=draw,
     captions=(
-        "Squared error per pixel against the number of measurements: CSGM falls until 100 measurements and "
-        "stays level above the "
-        "decoder's floor; the Lasso in pixels and in cosines fall later, and the Lasso in pixels is below CSGM from 500 on.",
+        "Squared error per pixel against the number of measurements: CSGM falls until 100 measurements and stays level"
+        " above the decoder's floor; the Lasso in pixels and in cosines fall later, and the Lasso in pixels is below "
+        "CSGM from 500 on.",
     ),
 )
 

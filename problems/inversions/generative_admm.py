@@ -108,9 +108,8 @@ EXPERIMENT = Experiment(
     claims=claims,
     draw=draw,
     captions=(
-        "Left: with 5 and 10 % of the pixels moved, the l1 loss errs a tenth of what squares and gradient "
-        "descent do, or less. "
-        "Right: the misfit of projected gradient falls on a straight line in the logarithm.",
+        "Left: with 5 and 10 % of the pixels moved, the l1 loss errs a tenth of what squares and gradient descent do, "
+        "or less. Right: the misfit of projected gradient falls on a straight line in the logarithm.",
     ),
 )
 

@@ -132,9 +132,8 @@ EXPERIMENT = Experiment(
     source="Own experiment; the limit itself is the count of equations and unknowns.", settings=settings, measure=measure,
     claims=claims, draw=draw,
     captions=(
-        "Share of signals whose latent is found against measurements over latents: hybrid is near 100 % from "
-        "1.1 on, the other "
-        "methods from 1.5 or 2 on.",
+        "Share of signals whose latent is found against measurements over latents: hybrid is near 100 % from 1.1 on, "
+        "the other methods from 1.5 or 2 on.",
     ),
 )  # fmt: skip
 

@@ -112,9 +112,9 @@ EXPERIMENT = Experiment(
     source="Daras, Dean, Jalal, Dimakis (2021), abstract and code.", settings=settings, measure=measure, claims=claims,
     draw=draw,
     captions=(
-        "Error on hidden pixels against the share seen: freed signals are nearer than the nearest latent's "
-        "where half or more is "
-        "seen, the more so the larger the ball; where little is seen CSGM, which keeps to a small latent, is nearest.",
+        "Error on hidden pixels against the share seen: freed signals are nearer than the nearest latent's where half "
+        "or more is seen, the more so the larger the ball; where little is seen CSGM, which keeps to a small latent, "
+        "is nearest.",
     ),
 )  # fmt: skip
 

@@ -402,9 +402,9 @@ EXPERIMENT = Experiment(
     name="random_weights", title="Random weights: which expansion each method takes", settings=settings, measure=measure,
     claims=claims, draw=draw,
     captions=(
-        "Output tanh, 100 and 200 latents: SNR of z, of the hidden layer and of the image over the hidden units"
-        " n1, and below them "
-        "the share of signals proved unique. All methods find z from 2 to 2.5 n0 on; the layers end near n1 = 752 and 898.",
+        "Output tanh, 100 and 200 latents: SNR of z, of the hidden layer and of the image over the hidden units n1, "
+        "and below them the share of signals proved unique. All methods find z from 2 to 2.5 n0 on; the layers end "
+        "near n1 = 752 and 898.",
         "The same with the identity as output and 100 latents.",
     ),
     source="Aberdam, Simon, Elad (2020), section 6.1, figure 4; sizes, steps and 512 signals per point are as recalled",

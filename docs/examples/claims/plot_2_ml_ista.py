@@ -68,7 +68,6 @@ right.set_xlabel("mu (steps in units of the largest safe one)")
 right.set_ylabel("objective - optimum (signal units squared)")
 right.legend()
 fig.set_label(
-    "Left: the objective has its corner at g = 0, ML-ISTA rests to the left of it and higher. Right: the excess "
-    "falls in proportion to "
-    "the step, on a straight line."
+    "Left: the objective has its corner at g = 0, ML-ISTA rests to the left of it and higher. Right: the excess falls "
+    "in proportion to the step, on a straight line."
 )

@@ -58,9 +58,8 @@ right.set_xlabel("z (latent units)")
 right.set_ylabel("units")
 right.legend()
 fig.set_label(
-    "Left: both outputs are |z|, so that 1 and -1 give the same signal. Right: one unit is on for z > 0, below "
-    "half the spark, and two "
-    "for z < 0, above it."
+    "Left: both outputs are |z|, so that 1 and -1 give the same signal. Right: one unit is on for z > 0, below half "
+    "the spark, and two for z < 0, above it."
 )
 
 # %%

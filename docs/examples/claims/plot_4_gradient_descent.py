@@ -64,7 +64,6 @@ panel.set_xlabel("latents found")
 panel.set_xlim(0, 40)
 panel.legend(loc="lower right")
 fig.set_label(
-    "Left: the misfit over one latent has two valleys; starts in the one end at the true latent, starts in the "
-    "other do not. Right: how "
-    "many of 40 digits each method finds."
+    "Left: the misfit over one latent has two valleys; starts in the one end at the true latent, starts in the other "
+    "do not. Right: how many of 40 digits each method finds."
 )
