@@ -215,10 +215,7 @@ def certify_barycenter(
     price: m `(N, n)` of (D); worth: max m'w over the prior's set, `(N,)`; both left out bound the problem without a prior,
     which is below that with any.
     """
-    f = problem.rows(g)
-    dual = torch.where(problem.x > 0, problem.x * f, 0.0).sum(-1)
-    slack = (problem.weights[..., None] * g).sum(1) + (0 if price is None else price)
-    bound = (problem.weights * dual).sum(1) + slack.amin(1) - (0 if worth is None else worth)
+    bound = lower_bound(problem, g, price=price, worth=worth)
     objective, transport = torch.zeros_like(bound), torch.zeros_like(bound)
     C = pixel_costs(problem.shape, y)
     for i in range(len(problem)):
@@ -228,6 +225,14 @@ def certify_barycenter(
                 transport[i] += t * moved
                 objective[i] += t * (moved + problem.eps * entropy)
     return BarycenterCertificate(objective, bound, transport, (y.sum(1) - 1).abs())
+
+
+def lower_bound(problem: Barycenters, g: Tensor, *, price: Tensor | None = None, worth: Tensor | None = None) -> Tensor:
+    """(D) at g `(N, K, n)`, `(N,)`, with rho = 0; price, worth: as in `certify_barycenter`."""
+    f = problem.rows(g)
+    dual = torch.where(problem.x > 0, problem.x * f, 0.0).sum(-1)
+    slack = (problem.weights[..., None] * g).sum(1) + (0 if price is None else price)
+    return (problem.weights * dual).sum(1) + slack.amin(1) - (0 if worth is None else worth)
 
 
 def _plan_of(problem: Barycenters, i: int, k: int, y: Tensor, g: Tensor, C: Tensor) -> tuple[float, float]:

@@ -163,9 +163,9 @@ def morph(
     usual = max(0.2, 0.5 * (max(shape) / 28) ** 2)
     t = torch.linspace(0, 1, frames, dtype=torch.float64, device=given.x.device)
     asked = _Asked(generator, given, signals, shape, t, usual if eps is None else eps, restarts, seed, limit)
-    _problem(asked)  # its checks, before any arithmetic
+    problem = _problem(asked)  # its checks, before any arithmetic
     with bar(max_iter + 3, "morph", progress) as shown:
-        found = _morph(asked, transport_plan(given.x[0], given.x[1], shape, planner), max_iter, shown)
+        found = _morph(asked, problem, transport_plan(given.x[0], given.x[1], shape, planner), max_iter, shown)
     return replace(found, seconds=time.perf_counter() - started)
 
 
@@ -190,7 +190,7 @@ def _problem(asked: _Asked) -> Barycenters:
     return Barycenters(x, torch.stack([1 - asked.t, asked.t], 1), asked.shape, asked.eps)
 
 
-def _morph(asked: _Asked, plan: Tensor, max_iter: int, shown: Any) -> Morphing:
+def _morph(asked: _Asked, problem: Barycenters, plan: Tensor, max_iter: int, shown: Any) -> Morphing:
     t, total, given = asked.t, asked.total, asked.given
     ends = asked.inverted(asked.signals)
     shown.update()
@@ -207,7 +207,6 @@ def _morph(asked: _Asked, plan: Tensor, max_iter: int, shown: Any) -> Morphing:
         given.x, w_ends, ends.z, ends.verdict.status, np.array([STATIONARY] * 2, dtype=object), torch.zeros(2).long()
     )
     residuals, stopped = Residuals(*[torch.zeros(0, 0)] * 3), ""
-    problem = _problem(asked)
     plain = without_prior(problem)
     if len(t) > 2:
         prior = GeneratorRange(asked.generator, total[1:-1], given.floor, asked.restarts, asked.seed)
