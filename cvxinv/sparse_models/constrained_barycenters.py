@@ -158,16 +158,14 @@ def _run(
     told: Callable[[int], object] | None,
 ) -> ConstrainedBarycenters:
     state = _State(plain, prior.project(plain.y), torch.zeros_like(plain.y), plain.y.new_full((len(problem),), rho))
-    best = _Best(
-        plain.y, state.projected, _score(problem, plain, state.projected.w, prior), torch.zeros(len(problem)).long()
-    )
+    best = None if prior.convex else _ranked(problem, state, 0)
     past, stopped = list[tuple[Tensor, Tensor, Tensor]](), ""
     met = torch.zeros(len(problem), dtype=torch.bool)
     for k in range(1, most + 1):
         state, primal, dual = _step(problem, prior, state, tol)
         past.append((primal, dual, state.rho))
-        if not prior.convex:
-            best = _better(problem, prior, best, state, k)
+        if best is not None:
+            best = _better(best, _ranked(problem, state, k))
         if told is not None:
             told(k)
         relative = (primal / state.scaled.y.norm(dim=1), dual / (state.rho * state.d.norm(dim=1)).clamp(min=1e-300))
@@ -180,7 +178,7 @@ def _run(
         if k % _EVERY == 0 and (k <= most // 2 or not prior.convex):
             state = _balanced(state, *relative, prior.convex)
     residuals = Residuals(*(torch.stack(parts).cpu() for parts in zip(*past, strict=True)))
-    if prior.convex:
+    if best is None:
         return _judged(problem, prior, state, tol, residuals, stopped)
     return _kept(problem, plain, best, met, residuals, stopped)
 
@@ -210,20 +208,18 @@ def _own_mass(w: Tensor) -> Tensor:
     return mass / mass.sum(1, keepdim=True).clamp(min=1e-300)
 
 
-def _score(problem: Barycenters, scaled: Scaled, w: Tensor, prior: AbstractMassPrior) -> Tensor:
-    """J of w's own mass, px^2, to rank iterates; infinite where w has none."""
-    if prior.convex:
-        return torch.zeros_like(w[:, 0])
-    mass = _own_mass(w)
-    found = scale(problem, fixed=mass, g=scaled.g, tol=_RANKED, max_iter=_MOST)
+def _ranked(problem: Barycenters, state: _State, k: int) -> _Best:
+    """Iterate k with J of w's own mass, px^2, as its score; infinite where w has none."""
+    mass = _own_mass(state.projected.w)
+    found = scale(problem, fixed=mass, g=state.scaled.g, tol=_RANKED, max_iter=_MOST)
     objective = certify_barycenter(problem, mass, found.g).objective
-    return torch.where(mass.sum(1) > 0.5, objective, float("inf"))
+    score = torch.where(mass.sum(1) > 0.5, objective, float("inf"))
+    return _Best(state.scaled.y, state.projected, score, torch.full((len(mass),), k))
 
 
-def _better(problem: Barycenters, prior: AbstractMassPrior, best: _Best, state: _State, k: int) -> _Best:
-    score = _score(problem, state.scaled, state.projected.w, prior)
-    wins = (score < best.score).nonzero()[:, 0]
-    new = _Best(state.scaled.y, state.projected, score, torch.full_like(best.kept, k))
+def _better(best: _Best, new: _Best) -> _Best:
+    """Of each signal the one of the smaller score, the earlier one of equals."""
+    wins = (new.score < best.score).nonzero()[:, 0]
     if not len(wins):
         return best
     order = torch.arange(len(best.y))
