@@ -55,9 +55,9 @@ _LOOSE = 1000.0  # times tol: optimal_inaccurate
 class Residuals:
     """What each iteration left, `(iterations, N)` each: |y - w| (mass), rho |w - w_before| (px^2), and rho (px^2)."""
 
-    primal: Tensor
-    dual: Tensor
-    rho: Tensor
+    primal: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    dual: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    rho: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class ConstrainedBarycenters(Batch):
     certificate: BarycenterCertificate = per_signal()
     status: np.ndarray = per_signal()
     kept: Tensor = per_signal()
-    residuals: Residuals = field(default_factory=lambda: Residuals(*[torch.zeros(0, 0)] * 3))
+    residuals: Residuals = field(default_factory=Residuals)
     stopped: str = ""
 
     def __len__(self) -> int:

@@ -28,7 +28,6 @@ from ..inversion.verify import Verdict
 _LOOK = 25  # iterations of FISTA between looks at the gap, and trials of its support
 _MOST = 20_000  # of them
 _EXACT = 1e-12  # gap of a projection, of |v|^2: within 1e-6 of |v|, where the last steps of the ADMM are no smaller
-_ENDS = 1e-9  # of a range's end: what lies below it by less is rounding
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ from ..surroundings import undisturbed
 from .barycenters import Barycenters
 from .constrained_barycenters import Residuals, certify_members, constrained_barycenters, without_prior
 from .mass_priors import GeneratorRange, floor_of
-from .transport import Masses, as_masses, check_grid, check_pictures, displaced, require_pot, transport_plan
+from .transport import Masses, as_masses, check_grid, displaced, require_pot, transport_plan
 
 _MOST_FRAMES = 1000
 _SOME_TIME = 0.1  # seconds that are left to what has to be done in any case
@@ -73,7 +73,7 @@ class Morphing(Batch):
     linear_distance: Tensor = per_signal()
     wasserstein_distance: Tensor = per_signal()
     ends: Inversion | None = None
-    residuals: Residuals = field(default_factory=lambda: Residuals(*[torch.zeros(0, 0)] * 3))
+    residuals: Residuals = field(default_factory=Residuals)
     shape: tuple[int, int] = (0, 0)
     floor: float = 0.0
     eps: float = 1.0
@@ -174,7 +174,10 @@ def _read(
 ) -> tuple[Masses, Tensor, tuple[int, int]]:
     low = floor_of(generator, floor)
     a, b = (read_numbers(value, name, generator.device, "f") for name, value in (("picture A", a), ("picture B", b)))
-    check_pictures(a, b)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"expected two pictures of one size, got {tuple(a.shape)} and {tuple(b.shape)}; scale one to the other's size"
+        )
     grid = picture_shape(generator.signal_shape)
     if grid is None or grid[0] != 1:
         raise ValueError(f"expected a generator of grey pictures, got signals of shape {generator.signal_shape}")
@@ -206,7 +209,7 @@ def _morph(asked: _Asked, problem: Barycenters, plan: Tensor, max_iter: int, sho
     found = _Frames(
         given.x, w_ends, ends.z, ends.verdict.status, np.array([STATIONARY] * 2, dtype=object), torch.zeros(2).long()
     )
-    residuals, stopped = Residuals(*[torch.zeros(0, 0)] * 3), ""
+    residuals, stopped = Residuals(), ""
     plain = without_prior(problem)
     if len(t) > 2:
         prior = GeneratorRange(asked.generator, total[1:-1], given.floor, asked.restarts, asked.seed)

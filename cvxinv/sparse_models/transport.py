@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal
 from ..errors import BackendNotInstalledError
-from ..inputs import describe, read_numbers
+from ..inputs import read_numbers
 
 MOST_PIXELS = 4096  # 64 x 64: the judge writes a plan of that many squared down
 MOST_ENTRIES = 4_000_000  # of a plan in a linear program
@@ -190,14 +190,3 @@ def displaced(plan: Tensor, shape: tuple[int, int], t: Tensor) -> Tensor:
                     corner[:, axis].clamp_(max=shape[axis] - 1)  # there the weight of what lies outside is 0
                 frame.index_add_(0, (corner[:, 0] * shape[1] + corner[:, 1]).long(), weight)
     return frames
-
-
-def check_pictures(a: Tensor, b: Tensor) -> None:
-    """Raises TypeError or ValueError unless both are tensors of one shape."""
-    for name, value in (("A", a), ("B", b)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"expected picture {name} as a torch tensor, got {describe(value)}; use torch.as_tensor(...)")
-    if a.shape != b.shape:
-        raise ValueError(
-            f"expected two pictures of one size, got {tuple(a.shape)} and {tuple(b.shape)}; scale one to the other's size"
-        )
