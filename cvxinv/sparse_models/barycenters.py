@@ -269,36 +269,32 @@ def exact_barycenter(x: Tensor, weights: Tensor, shape: tuple[int, int]) -> Exac
     are optimal it is one of them. Raises ValueError for pictures too large, RuntimeError where it was not solved.
     """
     from scipy.optimize import linprog
-    from scipy.sparse import block_array, coo_array, eye_array, kron
+    from scipy.sparse import block_array, eye_array, kron
 
-    problem = Barycenters(x[None], weights[None], shape)  # for its checks
-    n, used = problem.n, (weights > 0).nonzero()[:, 0].tolist()
-    entries = sum(int((x[k] > 0).sum()) for k in used) * n
+    n, used = Barycenters(x[None], weights[None], shape).n, weights > 0  # for its checks
+    x, weights = x[used], weights[used]
+    held = (x > 0).cpu().numpy()
+    sizes = held.sum(1).tolist()
+    entries = sum(sizes) * n
     if entries > MOST_ENTRIES:
         raise ValueError(f"expected at most {MOST_ENTRIES} unknowns, got {entries}; pass smaller pictures")
     C, one = pixel_costs(shape, x).cpu().numpy(), np.ones((1, n))
     cost, blocks, sums = [], list[list](), list[np.ndarray]()
-    for place, k in enumerate(used):
-        held = (x[k] > 0).cpu().numpy()
-        m = int(held.sum())
-        cost.append(float(weights[k]) * C[held].ravel())
+    for k, m in enumerate(sizes):
+        cost.append(float(weights[k]) * C[held[k]].ravel())
         for block, last, right in (
-            (kron(eye_array(m), one), None, x[k].cpu().numpy()[held]),
+            (kron(eye_array(m), one), None, x[k].cpu().numpy()[held[k]]),
             (kron(np.ones((1, m)), eye_array(n)), -eye_array(n), np.zeros(n)),
         ):
-            others = [coo_array((block.shape[0], int((x[j] > 0).sum()) * n)) for j in used]
-            others[place] = block
-            blocks.append([*others, coo_array((block.shape[0], n)) if last is None else last])
+            blocks.append([*(block if j == k else None for j in range(len(sizes))), last])
             sums.append(right)
     cost.append(np.zeros(n))
     found = linprog(np.concatenate(cost), A_eq=block_array(blocks).tocsr(), b_eq=np.concatenate(sums), method="highs")
     if found.x is None:
         raise RuntimeError(f"HiGHS found no barycenter on {shape[0]} x {shape[1]}: {found.message}")
     y = torch.from_numpy(found.x[-n:].clip(min=0)).to(x)
-    prices = torch.from_numpy(_columns_of(found.eqlin.marginals, [int((x[k] > 0).sum()) for k in used], n)).to(x)
-    return ExactBarycenter(
-        y / y.sum(), float(found.fun), _exact_bound(x[used], weights[used], prices, torch.from_numpy(C).to(x))
-    )
+    prices = torch.from_numpy(_columns_of(found.eqlin.marginals, sizes, n)).to(x)
+    return ExactBarycenter(y / y.sum(), float(found.fun), _exact_bound(x, weights, prices, torch.from_numpy(C).to(x)))
 
 
 def _columns_of(marginals: np.ndarray, held: list[int], n: int) -> np.ndarray:
