@@ -14,11 +14,12 @@ it, of which each takes its A; so a round costs a few products with W for the wh
 signal.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ...batch import Batch, per_signal
 from ...layers.core.problem import AbstractLayerProblem, Point
 from ...layers.core.rows import weighted_gram
 from ...layers.core.squares_and_lengths import SquaresAndLengths
@@ -32,48 +33,44 @@ _ROUNDING = 1e-9  # of a limit: less than that does not count as missing it
 
 
 @dataclass(frozen=True, eq=False)
-class Activity:
+class Activity(Batch):
     """A with its signs, bool and `(N, n)`; Z, and the signs of the other priced rows, bool and `(N, m)`.
 
     q: where the multipliers of Z begin, `(N, m)`: rows of Z that are 0 whatever h_A is leave theirs open, and there they
     stay.
     """
 
-    held: Tensor
-    signs: Tensor
-    zero: Tensor
-    sides: Tensor
-    q: Tensor
-
-    def take(self, index: Tensor) -> "Activity":
-        """That of the signals at `index`, positions."""
-        return Activity(*(getattr(self, field.name)[index] for field in fields(self)))
+    held: Tensor = per_signal()
+    signs: Tensor = per_signal()
+    zero: Tensor = per_signal()
+    sides: Tensor = per_signal()
+    q: Tensor = per_signal()
 
 
 @dataclass(frozen=True, eq=False)
-class Equations:
-    """What the equations are made of: W `(m, n)`, and for each signal all others.
+class Equations(Batch):
+    """What the equations are made of.
 
-    G: `(1, n, n)` where signals share it, else `(N, n, n)`. drawn: W'w(y - b), `(N, n)`.
+    W: `(m, n)`. G: `(n, n)` where signals share it, else `(N, n, n)`. drawn: W'w(y - b), `(N, n)`.
     """
 
     W: Tensor
     priced_rows: Tensor
     nonnegative: bool
-    G: Tensor
-    fit: Tensor
-    target: Tensor
-    b: Tensor
-    price: Tensor
-    linear: Tensor
-    drawn: Tensor
+    G: Tensor = per_signal(ndim=3)
+    fit: Tensor = per_signal()
+    target: Tensor = per_signal()
+    b: Tensor = per_signal()
+    price: Tensor = per_signal()
+    linear: Tensor = per_signal()
+    drawn: Tensor = per_signal()
 
     @classmethod
     def of(cls, problem: AbstractLayerProblem) -> "Equations":
         """Those of a problem of the form "layered"."""
         rows, misfit, W = problem.rows, problem.misfit, problem.rows.W.matrix()
         assert isinstance(misfit, SquaresAndLengths)
-        G = rows.shared_gram[None] if rows.alike else weighted_gram(rows.W, rows.fit)
+        G = rows.shared_gram if rows.alike else weighted_gram(rows.W, rows.fit)
         b, linear = rows.b.expand_as(rows.y), problem.linear.expand(problem.N, problem.n)
         drawn = (rows.fit * rows.target) @ W
         return cls(W, misfit.priced_rows, misfit.nonnegative, G, rows.fit, rows.target, b, misfit.price, linear, drawn)
@@ -82,11 +79,6 @@ class Equations:
     def N(self) -> int:
         """How many signals there are."""
         return len(self.fit)
-
-    def take(self, index: Tensor) -> "Equations":
-        """Those of the signals at `index`, positions."""
-        parts = {field.name: getattr(self, field.name)[index] for field in fields(self)[4:]}
-        return replace(self, G=self.G if len(self.G) == 1 else self.G[index], **parts)
 
     def clipped(self, p: Tensor) -> Tensor:
         """What the prices allow of a p of the priced rows, `(N, m)`."""
@@ -153,7 +145,8 @@ def _solve_in(problem: Equations, guess: Activity, some: Tensor, whole: tuple[Te
     """The equations of the signals `some`; whole: the right sides of all, and their h and q, which are put there."""
     slope, h, q = whole
     (A, held), (Z, zero) = _places(guess.held[some]), _places(guess.zero[some])
-    n, base = problem.W.shape[1], torch.zeros_like(some) if len(problem.G) == 1 else some * problem.W.shape[1] ** 2
+    n = problem.W.shape[1]
+    base = some * n**2 if problem.G.ndim == 3 else torch.zeros_like(some)
     W = torch.take(problem.W, n * Z[:, :, None] + A[:, None, :]) * (zero[:, :, None] & held[:, None, :])  # (N, |Z|, |A|)
     G = torch.take(problem.G, base[:, None, None] + n * A[:, :, None] + A[:, None, :])
     G = G * (held[:, :, None] & held[:, None, :])
