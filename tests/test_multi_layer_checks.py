@@ -5,7 +5,7 @@ asks CLARABEL; what is planted is edited source, and a pattern that is not found
 """
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -199,12 +199,11 @@ def check_prox(case: Chain) -> None:
 def check_units(case: Chain) -> None:
     """The same problem in other units has the same answer, and so has what `solve` normalises."""
     c = 1e-3
-    smaller = Chain(case.label, case.D, c * case.y, tuple(c * lam for lam in case.lam), case.seen, case.nonnegative)
+    smaller = replace(case, y=c * case.y, lam=tuple(c * lam for lam in case.lam))
     assert torch.allclose(equation(case, case.auto.h)[0] * c * c, smaller.auto.certificate.objective, rtol=1e-6)
     rows = torch.where(torch.arange(case.D[-1].m) % 3 == 0, 1e-7, 1.0).to(F64)  # rows that are stretched to be normalised
     D = (*case.D[:-1], ci.Dense(rows[:, None] * case.D[-1].matrix()))
-    uneven = Chain("uneven", D, case.y, case.lam, case.seen, case.nonnegative)
-    for one in (case, uneven):
+    for one in (case, replace(case, label="uneven", D=D)):
         scaled = one.problem.normalised()
         h = drawn(one.problem.N, one.problem.n, seed=11).abs()
         factor = equation(one, h)[0] / scaled.problem.objective(h / scaled.h_unit)
@@ -218,10 +217,10 @@ def check_stays(case: Chain) -> None:
     problem, start = scaled.problem, ci.Point(case.auto.h / scaled.h_unit, case.auto.p / scaled.p_unit)
     for make in (checks.graph_admm_at, checks.pdhg_at):
         checks.stays(make(problem, *start), *start, 30, 1e-8)
-    checks.repeated(problem, start, lambda a, b: layered.polish(a, b))
+    checks.repeated(problem, start, layered.polish)
 
 
-def check_polish(case: Chain, iterations: int = 40) -> None:
+def check_polish(case: Chain, iterations: int) -> None:
     """From some iterations of ADMM one polish comes to the exact point of every signal, by rounds or by Newton steps."""
     problem = case.problem.normalised().problem
     method = GraphADMM().start(problem)
@@ -368,20 +367,10 @@ def check_ista(case: Chain) -> None:
     assert slow != fast, "momentum changes nothing"
 
 
-@cache
-def few() -> tuple[tuple[Chain, object], ...]:
-    """Chains of which faults are seen, in fresh copies of `CASES`."""
-    names = "three_layers hidden_entry row_at_its_kink row_at_its_limit shut_by_a_sign masked nonnegative convolutional"
-    return tuple((case, one) for case, one in CASES if case.label in names.split())
-
-
-def fresh(case: Chain) -> Chain:
-    """The same numbers without a problem or an answer; maps that were made before a fault would not have it."""
-    return Chain(case.label, case.D, case.y, case.lam, case.seen, case.nonnegative)
-
-
 def run_cheap() -> None:
-    some = [(fresh(case), one) for case, one in few()]
+    names = "three_layers hidden_entry row_at_its_kink row_at_its_limit shut_by_a_sign masked nonnegative convolutional"
+    # copies have the numbers without a problem or an answer: maps that were made before a fault would not have it
+    some = [(replace(case), one) for case, one in CASES if case.label in names.split()]
     for case, _ in some[-3:]:
         check_cascade(case)
     for case, _ in some:
@@ -404,17 +393,12 @@ def run_ista() -> None:
         check_ista(case)
 
 
-@cache
-def polished() -> tuple[tuple[Chain, int], ...]:
-    """Chains, and after how many iterations of ADMM one call must do: some for Newton steps, some by rounds alone."""
-    masked, three, nonnegative, convolutional = random_chains()
-    return ((masked, 120), (three, 200), (nonnegative, 120), (convolutional, 40))
-
-
 def run_polish() -> None:
-    for case, iterations in polished():
-        check_polish(fresh(case), iterations)
-    for case in (*random_chains(), *(worked(one) for one in page.INSTANCES if one.name in ("dear", "shut_by_a_sign"))):
+    chains = random_chains()
+    # after so many iterations of ADMM one call must do: some for Newton steps, some by rounds alone
+    for case, iterations in zip(chains, (120, 200, 120, 40), strict=True):
+        check_polish(case, iterations)
+    for case in (*chains, *(worked(one) for one in page.INSTANCES if one.name in ("dear", "shut_by_a_sign"))):
         check_rounds(case)
 
 
