@@ -178,10 +178,7 @@ def _draw_grey(ax: "Axes", frame: Tensor, limits: tuple[float, float]) -> None:
     low, high = limits
     value = 1 - ((frame.detach().cpu().double() - low) / (high - low)).clamp(0, 1).nan_to_num(0.5)
     ax.imshow(value[..., None].expand(*frame.shape, 3).numpy(), interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set(color="#bbbbbb", linewidth=0.6)
+    _thin_frame(ax)
 
 
 def _draw_distances(ax: "Axes", morphing: Morphing) -> None:
@@ -262,10 +259,7 @@ def _draw_row(
 ) -> None:
     for k, ax in enumerate(axes):
         ax.imshow(_picture(grid, signals[k], seen[k]), interpolation="nearest")
-        ax.set_xticks([])
-        ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set(color="#bbbbbb", linewidth=0.6)
+        _thin_frame(ax)
         if inversion is not None:
             text, colour = _caption(inversion, k)
             ax.set_xlabel(text, fontsize=8, color=colour, labelpad=2)
@@ -320,10 +314,7 @@ def _draw_samples(figure: "FigureBase", samples: Samples) -> None:
         picture = value if shape[0] == 3 else 1 - value.expand(*shape[1:], 3)
         ax.imshow(picture.numpy(), interpolation="nearest")
     for ax in axes.flat:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set(color="#bbbbbb", linewidth=0.6)
+        _thin_frame(ax)
     ends = ("black", "full colour") if shape[0] == 3 else ("white", "black")
     words = "" if shape[0] == 3 else "drawn dark on light (inverted), "
     title = f"samples, {words}values from {low:.3g} ({ends[0]}) to {high:.3g} ({ends[1]}), signal units"
@@ -364,6 +355,14 @@ def _draw_singular_values(ax: "Axes", samples: Samples) -> None:
     title = f"singular values of the Jacobian\nbefore the output activation, {len(values)} latents"
     _plain_axes(ax, "number of the singular value", "singular value (signal / latent unit)", title)
     ax.legend(fontsize=8, frameon=False)
+
+
+def _thin_frame(ax: "Axes") -> None:
+    """No ticks and a thin grey frame, for axes that hold a picture."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set(color="#bbbbbb", linewidth=0.6)
 
 
 def _plain_axes(ax: "Axes", x: str, y: str, title: str) -> None:
