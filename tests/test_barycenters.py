@@ -240,6 +240,8 @@ def test_frames_in_the_range_of_a_generator_are_there_and_cost_no_less_than_the_
         (lambda p: Barycenters(p[None, :2], torch.tensor([[0.5, 0.6]]).double(), GRID), "weights of sum 1"),
         (lambda p: Barycenters(p[None, :2], torch.tensor([[0.5, 0.5]]).double(), (4, 4)), "grid"),
         (lambda p: Barycenters(p[None, :2], torch.tensor([[0.5, 0.5]]).double(), GRID, -1.0), "eps"),
+        (lambda p: Barycenters(p[None, :0], torch.ones(1, 0).double(), GRID), "none of them 0"),
+        (lambda p: Barycenters(p[None, :2][:0], torch.ones(0, 2).double(), GRID), "none of them 0"),
         (lambda p: Barycenters(p[None, :2].float(), torch.tensor([[0.5, 0.5]]).double(), GRID), "float64"),
         (lambda p: SparsePrior(p.T, 0.0), "radius must be > 0"),
         (lambda p: SparsePrior(0 * p.T, 1.0), "not all 0"),

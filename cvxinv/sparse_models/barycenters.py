@@ -65,9 +65,10 @@ class Barycenters(Batch):
                 raise ValueError(f"expected {name} as finite float64 numbers, got {describe(value)}; convert with .double()")
             if bool((value < 0).any()):
                 raise ValueError(f"expected {name} >= 0, got {float(value.min()):.6g}; see as_masses for pictures")
-        if self.x.ndim != 3 or self.weights.shape != self.x.shape[:2]:
+        if self.x.ndim != 3 or not self.x.numel() or self.weights.shape != self.x.shape[:2]:
             raise ValueError(
-                f"expected x (N, K, n) and weights (N, K), got {tuple(self.x.shape)} and {tuple(self.weights.shape)}"
+                f"expected x (N, K, n) and weights (N, K), none of them 0, got {tuple(self.x.shape)} and "
+                f"{tuple(self.weights.shape)}"
             )
         check_grid(self.shape, self.x.shape[2])
         for name, sums in (("x", self.x.sum(-1)), ("weights", self.weights.sum(-1))):
