@@ -43,7 +43,7 @@ from .coherence import coherence
 from .condition import Clause, Condition
 from .dependence import read_count, subsets
 from .prime_field import ranks, residues
-from .rational import echelon
+from .rational import null_basis
 from .spark import spark
 
 UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not unique", "undecided"
@@ -235,7 +235,7 @@ class _Pairs:
     def two(self, first: _Pair, second: _Pair) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
         """h and h' of the two subspaces with one signal and h != h', or None where there are none."""
         n, s = self.E.shape[1], len(first[0])
-        for x in _null_basis(_system(self.E, self.V, first, second)):
+        for x in null_basis(_system(self.E, self.V, first, second)):
             h, other = _placed(x[:s], first[0], n), _placed(x[s:], second[0], n)
             if h != other:
                 return h, other
@@ -257,19 +257,7 @@ def _enough(first: _Pair, second: _Pair) -> int:
     return len(S) + len(S2) - max(0, len({*S} & {*S2}) - len({*Z} | {*Z2}))
 
 
-def _null_basis(W: Tensor) -> Iterator[list[Fraction]]:
-    """A basis of all x with W x = 0, exactly."""
-    rows, pivots, powers = echelon(W)
-    scale = rows[0][pivots[0]] if pivots else 1  # all pivots are the same number
-    for j in (j for j in range(W.shape[1]) if j not in pivots):
-        x = [0] * W.shape[1]
-        x[j] = scale
-        for row, p in zip(rows, pivots, strict=True):
-            x[p] = -row[j]
-        yield [Fraction(value) * Fraction(2) ** power for value, power in zip(x, powers, strict=True)]
-
-
-def _placed(values: list[Fraction], where: tuple[int, ...], n: int) -> tuple[Fraction, ...]:
+def _placed(values: tuple[Fraction, ...], where: tuple[int, ...], n: int) -> tuple[Fraction, ...]:
     there = dict(zip(where, values, strict=True))
     return tuple(there.get(j, Fraction(0)) for j in range(n))
 

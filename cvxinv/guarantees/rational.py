@@ -1,5 +1,6 @@
 """Dependence over the rationals, decided by whole numbers: fraction-free elimination (Bareiss)."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from math import gcd
 
@@ -36,21 +37,21 @@ def rank(W: Tensor) -> int:
 
 
 def null_vector(W: Tensor) -> tuple[Fraction, ...] | None:
-    """x != 0 with W x = 0 exactly, whose support is a smallest dependent set; None where the columns are independent.
+    """x != 0 with W x = 0 exactly, whose support is a smallest dependent set; None where the columns are independent."""
+    return next(null_basis(W), None)
 
-    It belongs to the first column that depends on those before it.
-    """
+
+def null_basis(W: Tensor) -> Iterator[tuple[Fraction, ...]]:
+    """A basis of all x with W x = 0, exactly: one for each column that depends on those before it, in their order."""
     rows, pivots, powers = echelon(W)
-    j = next((j for j in range(W.shape[1]) if j not in pivots), None)
-    if j is None:
-        return None
-    x = [0] * W.shape[1]
     scale = rows[0][pivots[0]] if pivots else 1  # all pivots are the same number
-    x[j] = scale
-    for row, p in zip(rows, pivots, strict=True):
-        x[p] = -row[j]
-    common = gcd(*x)
-    return tuple(Fraction(value, common) * Fraction(2) ** power for value, power in zip(x, powers, strict=True))
+    for j in (j for j in range(W.shape[1]) if j not in pivots):
+        x = [0] * W.shape[1]
+        x[j] = scale
+        for row, p in zip(rows, pivots, strict=True):
+            x[p] = -row[j]
+        common = gcd(*x)
+        yield tuple(Fraction(value, common) * Fraction(2) ** power for value, power in zip(x, powers, strict=True))
 
 
 def _whole(column: Tensor) -> tuple[list[int], int]:
