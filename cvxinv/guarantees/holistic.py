@@ -37,7 +37,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..inputs import describe, read_seconds
-from ..sparse_models.holistic_model import NULL, MultiLayerModel
+from ..sparse_models.holistic_model import MultiLayerModel, null_spaces
 from .bounds import Bounds, Witness
 from .coherence import coherence
 from .condition import Clause, Condition
@@ -127,7 +127,7 @@ def holistic_stability(
     mask = _read_cosupport(model, cosupport)
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < inf:
         raise ValueError(f"expected eps as a bound >= 0 in signal units, got {eps!r}; pass e.g. 0.1")
-    sigma = _least_sigma(model.E.cpu(), model.V.cpu()[mask.cpu()], min(2 * s, model.n), limit)
+    sigma = _least_sigma(model.E.cpu(), model.unit_rows[mask].cpu(), min(2 * s, model.n), limit)
     worst = torch.tensor([inf if sigma.lower == 0 else 2 * eps / sigma.lower], dtype=torch.float64)
     return Condition(
         "Stability where the zeros between are known", (Clause.compare("0 < sigma", 0.0, sigma, 1),),
@@ -266,9 +266,8 @@ def _placed(values: tuple[Fraction, ...], where: tuple[int, ...], n: int) -> tup
 
 
 def _least_sigma(E: Tensor, rows: Tensor, t: int, limit: float) -> Bounds:
-    """The least |E d| / |d| over d of t entries with rows d = 0."""
+    """The least |E d| / |d| over d of t entries with rows d = 0; rows: of length 1."""
     began, n = time.perf_counter(), E.shape[1]
-    rows = rows / rows.norm(dim=1, keepdim=True)
     lower, below = float(_sigmas(E, rows, torch.arange(n)[None])), "all columns at once"
     mu = coherence(E).upper
     short = float(E.square().sum(0).min()) * (1 - (t - 1) * mu)
@@ -301,15 +300,12 @@ def _random_sets(n: int, t: int) -> Iterator[Tensor]:
 
 
 def _sigmas(E: Tensor, rows: Tensor, sets: Tensor) -> Tensor:
-    """The least singular value of E on {d : d = 0 outside of T, rows d = 0} of sets T `(B, t)`; inf where that is {0}."""
-    V, t = rows.T[sets].mT, sets.shape[1]
-    _, sigma, directions = torch.linalg.svd(V, full_matrices=True)
-    full = torch.zeros(len(sets), t, dtype=E.dtype)
-    full[:, : sigma.shape[1]] = sigma
-    free = full <= NULL
-    K = directions.mT * free[:, None, :]
-    found = torch.zeros(len(sets), max(t, len(E)), dtype=E.dtype)
+    """The least singular value of E on {d : d = 0 outside of T, rows d = 0} of sets T `(B, t)`; inf where that is {0}.
+
+    rows: of length 1.
+    """
+    K, d = null_spaces(rows.T[sets].mT)
+    found = E.new_zeros(len(sets), max(sets.shape[1], len(E)))
     values = torch.linalg.svdvals(E.T[sets].mT @ K)
     found[:, : values.shape[1]] = values
-    d = free.sum(1)
     return torch.where(d > 0, found.gather(1, (d - 1).clamp(min=0)[:, None])[:, 0], inf)

@@ -102,6 +102,11 @@ class MultiLayerModel:
         """D_2...D_L, ..., D_L, float64 `(M, m_L)`."""
         return self._matrix[self.m :]
 
+    @cached_property
+    def unit_rows(self) -> Tensor:
+        """The rows of V, each divided by its length."""
+        return self.V / lengths(self.V, keepdim=True)
+
     @property
     def m(self) -> int:
         """Length of a signal, m_0."""
@@ -211,15 +216,9 @@ class MultiLayerModel:
 
     def _bases(self, S: Tensor, Z: Tensor) -> tuple[Tensor, Tensor]:
         """Bases `(B, n, s)` of supports `(B, s)` and cosupports `(B, l)` as positions, zeros last, and their dimensions."""
-        V = self.V / lengths(self.V, keepdim=True)
-        s = S.shape[1]
-        _, sigma, directions = torch.linalg.svd(V[Z[:, :, None], S[:, None, :]], full_matrices=True)
-        padded = torch.zeros(len(S), s, dtype=V.dtype, device=V.device)
-        padded[:, : sigma.shape[1]] = sigma
-        free = padded <= NULL
-        K = (directions * free[:, :, None]).flip(1).mT  # the smallest are the last
-        whole = torch.zeros(len(S), self.n, s, dtype=V.dtype, device=V.device)
-        return whole.scatter_(1, S[:, :, None].expand(-1, -1, s), K), free.sum(1)
+        K, free = null_spaces(self.unit_rows[Z[:, :, None], S[:, None, :]])
+        whole = K.new_zeros(len(S), self.n, K.shape[2])
+        return whole.scatter_(1, S[:, :, None].expand_as(K), K), free
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +236,15 @@ class Subspaces:
                 f"expected supports and cosupports that some h other than 0 has, got those of signal {none[0]}, which none "
                 "has; pass a larger support or a smaller cosupport"
             )
+
+
+def null_spaces(V: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal bases `(B, s, s)`, zeros last, of {d : V d = 0}, and dimensions; V: `(B, l, s)`, rows of length 1."""
+    _, sigma, directions = torch.linalg.svd(V, full_matrices=True)
+    padded = V.new_zeros(len(V), V.shape[2])
+    padded[:, : sigma.shape[1]] = sigma
+    free = padded <= NULL
+    return (directions * free[:, :, None]).flip(1).mT, free.sum(1)  # the smallest are the last
 
 
 def _count(value: object, name: str, most: int) -> int:

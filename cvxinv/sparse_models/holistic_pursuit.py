@@ -153,6 +153,7 @@ class _Alternation:
     def __init__(self, model: MultiLayerModel, y: Tensor, on: Tensor, eps: Tensor):
         N = len(y)
         self.model, self.y, self.on, self.eps = model, y, on, eps
+        self.V = model.unit_rows
         self.going = torch.arange(N, device=y.device)
         self.status = np.full(N, OPTIMAL, dtype=object)
         self.h = y.new_zeros(N, model.n)
@@ -165,10 +166,6 @@ class _Alternation:
     def W(self) -> Dense:
         """The rows of E, of V and of -V; those of V have length 1, which changes no constraint."""
         return Dense(torch.cat([self.model.E, self.V, -self.V]))
-
-    @cached_property
-    def V(self) -> Tensor:
-        return self.model.V / self.model.V.norm(dim=1, keepdim=True)
 
     def problem(self) -> BasisPursuitL2:
         """The synthesis step of the signals that go on."""
