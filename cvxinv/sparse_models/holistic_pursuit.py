@@ -188,10 +188,10 @@ class _Alternation:
         problem = self.problem()
         point, certificate, followed = _solved(problem, found, len(self.V))
         self._keep(certificate, point.h)
-        at = self._optimum(point.h) if found is None else found
+        at = self._optimum(self.going, point.h) if found is None else found
         again = (~followed).nonzero()[:, 0].to(point.h.device)
         if found is not None and len(again):
-            at.put(again, self._optimum(point.h).take(again))
+            at.put(again, self._optimum(self.going[again], point.h[again]))
         there = certificate.holds.to(point.h.device)
         self.at, self.going = at.take(there), self.going[there]
 
@@ -225,9 +225,8 @@ class _Alternation:
         else:
             self.certificate.put(index, certificate)
 
-    def _optimum(self, h: Tensor) -> Optimum:
-        """What belongs to solvers' points, whose zeros may be small numbers."""
-        i = self.going
+    def _optimum(self, i: Tensor, h: Tensor) -> Optimum:
+        """What belongs to solvers' points h of the signals at `i`, whose zeros may be small numbers."""
         h = torch.where(h.abs() > _ZERO * h.abs().amax(1, keepdim=True), h, torch.zeros_like(h))
         return of_points(self.model.E * self.on[i][:, :, None], self.y[i], self.eps[i], self.V, self.picks[i], h)
 
