@@ -174,16 +174,12 @@ class _Descent:
         if not self.rule.momentum:
             self.z = self.x
             return self
-        t = self.t
-        uphill = ((self.z - self.x) * (self.x - before)).sum(1, keepdim=True) > 0 if self.rule.restart else None
-        if uphill is not None:
-            t = torch.where(uphill, torch.ones_like(t), t)
-        self.t = (1 + (1 + 4 * t * t).sqrt()) / 2
-        ahead = (t - 1) / self.t
-        if uphill is not None:
-            ahead = torch.where(uphill, torch.zeros_like(ahead), ahead)
-            self.t = torch.where(uphill, torch.ones_like(t), self.t)
-        self.z = self.x + ahead * (self.x - before)
+        following = (1 + (1 + 4 * self.t * self.t).sqrt()) / 2
+        ahead = (self.t - 1) / following
+        if self.rule.restart:
+            uphill = ((self.z - self.x) * (self.x - before)).sum(1, keepdim=True) > 0
+            ahead, following = ahead.masked_fill(uphill, 0.0), following.masked_fill(uphill, 1.0)
+        self.z, self.t = self.x + ahead * (self.x - before), following
         return self
 
     def _backtrack(self, slope: Tensor) -> None:
