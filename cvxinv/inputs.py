@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 _WORDS = {"f": "floats", "i": "integers", "b": "bools"}
+_CPU = torch.device("cpu")
 _ORIGINS = WeakTensorKeyDictionary()  # of a plain tensor that still lives: the same numbers with the graph they came with
 
 
@@ -20,6 +21,12 @@ def describe(value: object) -> str:
         masked = "masked " if isinstance(value, np.ma.MaskedArray) else ""
         return f"{'a' if masked else 'an'} {masked}array {value.dtype} of shape {value.shape}"
     return type(value).__name__
+
+
+def describe_amount(value: object) -> str:
+    """A number as it is, anything else in a few words."""
+    value = plain_number(value)
+    return repr(value) if isinstance(value, int | float) else describe(value)
 
 
 def conversion(value: object, dtype: str = "float64") -> str:
@@ -164,6 +171,15 @@ def read_amount(value: object, name: str, device: torch.device) -> Tensor:
     except OverflowError:  # an integer beyond all floats
         number = float("inf") if value > 0 else -float("inf")
     return torch.tensor(number, dtype=torch.float64, device=device)
+
+
+def read_size(value: object, name: str, N: int, device: torch.device = _CPU) -> Tensor:
+    """A finite number >= 0, or one for each of N signals, as `(N,)` in float64. Raises TypeError or ValueError."""
+    found = read_amount(value, name, device)
+    if found.shape not in ((), (N,)) or not bool((found >= 0).all() & found.isfinite().all()):
+        got = describe_amount(value)
+        raise ValueError(f"expected {name} as a finite number >= 0 or {N} of them, got {got}; pass its size")
+    return found.expand(N)
 
 
 def read_numbers(

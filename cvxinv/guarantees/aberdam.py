@@ -47,6 +47,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inputs import read_size
 from ..solvers.solve import check_choice
 from .bounds import Bounds
 from .coherence import coherence, sub_coherence
@@ -54,7 +55,7 @@ from .condition import DERIVED, HOLDS, Clause, Condition
 from .dependence import read_tolerance
 from .prime_field import ranks, residues
 from .spark import spark, sub_rank, sub_spark
-from .supported import Supported, read_size
+from .supported import Supported
 
 FORMS = ("2020", "2021")
 C = 3 + 1.5**0.5

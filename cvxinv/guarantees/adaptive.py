@@ -31,11 +31,10 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ..inputs import describe
+from ..inputs import describe, read_size
 from ..sparse_models.ada_lista import SingleWeightAdaLISTA
 from ..sparse_models.varying_dictionaries import read_codes
 from .condition import Clause, Condition
-from .supported import read_size
 
 _SOURCE = 'derived here; of the kind of Aberdam, Golts, Elad, "Ada-LISTA: Learned Solvers Adaptive to Varying Models" (2020)'
 _EVIDENCE = "proved above; the source's own theorem was not at hand"
@@ -69,7 +68,7 @@ def adaptive_recovery(network: object, D: Tensor, lam: float | Tensor, x: Tensor
         o = gam[k].abs() * off
         c = torch.where(s > 0, (s - 1) * o + torch.maximum(far, o), torch.zeros_like(o))
         needed = c * error + gam[k].abs() * noise * longest
-        threshold = (price.double()[:, 0] * eta[k]).expand(N)
+        threshold = price.double()[:, 0] * eta[k]
         clauses.append(Clause.compare(f"c_{k} E_{k} + r_{k} <= th_{k + 1}", needed, threshold, N, strict=False))
         error = threshold + needed
         bounds[f"x_{k + 1}"] = error

@@ -22,11 +22,11 @@ from math import inf, log
 
 import torch
 
-from ..inputs import plain_number
+from ..inputs import describe_amount, plain_number
 from .condition import READ, RECALLED, Clause, Condition
 from .dependence import read_matrix
 from .local import read_chain
-from .supported import describe_amount, read_one
+from .supported import read_one
 
 _SOURCE = 'Bora, Jalal, Price, Dimakis, "Compressed Sensing using Generative Models" (2017)'
 

@@ -45,6 +45,7 @@ from .dependence import read_count, subsets
 from .prime_field import ranks, residues
 from .rational import null_basis
 from .spark import spark
+from .supported import read_one
 
 UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not unique", "undecided"
 _MOST_PAIRS = 5_000_000  # pairs of subspaces that are gone through at most
@@ -125,10 +126,9 @@ def holistic_stability(
     """
     s, limit = _read(model, sparsity, time_limit)
     mask = _read_cosupport(model, cosupport)
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < inf:
-        raise ValueError(f"expected eps as a bound >= 0 in signal units, got {eps!r}; pass e.g. 0.1")
+    bound = read_one(eps, "eps")
     sigma = _least_sigma(model.E.cpu(), model.unit_rows[mask].cpu(), min(2 * s, model.n), limit)
-    worst = torch.tensor([inf if sigma.lower == 0 else 2 * eps / sigma.lower], dtype=torch.float64)
+    worst = torch.tensor([inf if sigma.lower == 0 else 2 * bound / sigma.lower], dtype=torch.float64)
     return Condition(
         "Stability where the zeros between are known", (Clause.compare("0 < sigma", 0.0, sigma, 1),),
         "any two h with these zeros, at most s entries and |E h - y| <= eps are no further apart than 2 eps / sigma",

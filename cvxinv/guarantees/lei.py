@@ -25,11 +25,11 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ..inputs import plain_number
+from ..inputs import plain_number, read_size
 from ..solvers.solve import check_choice
 from .condition import RECALLED, Clause, Condition
 from .local import read_chain
-from .supported import Supported, read_size
+from .supported import Supported
 
 NORMS = ("linf", "l1")
 _SOURCE = 'Lei, Jalal, Dhillon, Dimakis, "Inverting Deep Generative Models, One Layer at a Time" (2019)'

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..generator.activations import AbstractActivation
-from ..inputs import describe, plain_number, read_amount
+from ..inputs import read_size
 from .condition import Clause
 from .local import read_chain, read_latents
 
@@ -73,21 +73,6 @@ class Supported:
         return self.W[i][self.rows_read(i)[signal]][:, self.above[i][signal]]
 
 
-def read_size(value: object, name: str, N: int) -> Tensor:
-    """A number >= 0, or one per signal, `(N,)` float64. Raises TypeError or ValueError."""
-    found = read_amount(value, name, torch.device("cpu"))
-    if found.shape not in ((), (N,)) or not bool((found >= 0).all() & found.isfinite().all()):
-        got = describe_amount(value)
-        raise ValueError(f"expected {name} as a finite number >= 0 or {N} of them, got {got}; pass its size")
-    return found.expand(N)
-
-
 def read_one(value: object, name: str) -> float:
     """One number >= 0. Raises TypeError or ValueError."""
     return float(read_size(value, name, 1))
-
-
-def describe_amount(value: object) -> str:
-    """A number as it is, anything else in a few words."""
-    value = plain_number(value)
-    return repr(value) if isinstance(value, int | float) else describe(value)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, each_per_signal, per_signal
-from ..inputs import describe, read_amount, read_numbers
+from ..inputs import describe, read_numbers, read_size
 from ..surroundings import undisturbed
 from .holistic_model import NULL, MultiLayerModel
 
@@ -78,7 +78,7 @@ def holistic_oracle(
     """
     y, on = read_signals(model, y, seen)
     S, Z = model.read_mask(support, "support", len(y)), model.read_mask(cosupport, "cosupport", len(y))
-    level = torch.full_like(y[:, 0], torch.nan) if sigma is None else read_size(sigma, "sigma", y).square()
+    level = torch.full_like(y[:, 0], torch.nan) if sigma is None else read_size(sigma, "sigma", len(y), y.device).square()
     empty = (~S.any(1)).nonzero()[:, 0].tolist()
     if empty:
         raise ValueError(f"expected at least one entry in each support, got none of signal {empty[0]}; leave it out")
@@ -106,16 +106,6 @@ def _least_squares(E: Tensor, K: Tensor, d: Tensor, y: Tensor, on: Tensor) -> tu
     h = torch.where(known[:, None], torch.einsum("Nnk,Nk->Nn", K, a), torch.nan)
     amplification = torch.where(known, inverse.square().sum(1), torch.inf)
     return h, amplification, sigma[:, 0], torch.where(there, sigma, torch.inf).amin(1), known
-
-
-def read_size(value: object, name: str, y: Tensor) -> Tensor:
-    """One number >= 0 in signal units, or one per signal, as `(N,)` in float64. Raises TypeError or ValueError."""
-    size = read_amount(value, name, y.device)
-    if size.ndim > 1 or (size.ndim == 1 and len(size) != len(y)):
-        raise ValueError(f"expected {name} as a number or one for each of {len(y)} signals, got {describe(value)}; pass one")
-    if not bool((torch.isfinite(size) & (size >= 0)).all()):
-        raise ValueError(f"expected {name} >= 0 and finite, got {float(size.min())}; pass a size in signal units")
-    return size.expand(len(y)).clone()
 
 
 def _times(level: Tensor, amount: Tensor) -> Tensor:

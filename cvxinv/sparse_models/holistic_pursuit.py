@@ -33,7 +33,7 @@ from tqdm import tqdm
 from ..batch import Batch, each_per_signal, per_signal
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.maps import Dense
-from ..inputs import describe
+from ..inputs import describe, read_size
 from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.core.certificate import INFEASIBLE, OPTIMAL, Certificate, certify
 from ..layers.core.problem import Point
@@ -41,7 +41,7 @@ from ..layers.core.rows import Rows
 from ..solvers.solve import check_choice, solve
 from ..surroundings import undisturbed
 from .holistic_model import MultiLayerModel
-from .holistic_oracle import read_signals, read_size
+from .holistic_oracle import read_signals
 from .zero_paths import Optimum, of_points, with_zero
 
 _SUPPORT = 1e-3  # of the largest entry: the threshold of the source
@@ -124,7 +124,7 @@ def holistic_pursuit(
     signals, on = read_signals(model, y, seen)
     counts = model.read_zeros(zeros)
     check_choice(on_fail, ("warn", "raise", "ignore"), "on_fail")
-    bound, steps = read_size(eps, "eps", signals), sum(counts)
+    bound, steps = read_size(eps, "eps", len(signals), signals.device), sum(counts)
     parts = torch.arange(len(signals), device=signals.device).split(_at_once(model, steps))
     disable = None if progress is None else not progress
     found = []
@@ -310,7 +310,8 @@ def layered_pursuit(
     for i, (D, bound) in enumerate(zip(model.dictionaries, eps, strict=True), 1):
         W = D.to(torch.float64)
         rows = Rows(W, target.new_zeros(W.m), target, on, torch.zeros_like(on))
-        solution = solve(BasisPursuitL2(rows, read_size(bound, f"eps_{i}", target)), on_fail="ignore", progress=False)
+        size = read_size(bound, f"eps_{i}", len(target), target.device)
+        solution = solve(BasisPursuitL2(rows, size), on_fail="ignore", progress=False)
         status = np.where(status == OPTIMAL, solution.status, status)
         target, on, certificate = solution.h, torch.ones_like(solution.h, dtype=torch.bool), solution.certificate
         found.append(target.to(model.dtype))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal
-from ..inputs import describe, plain_number, read_amount, read_numbers
+from ..inputs import describe, plain_number, read_numbers, read_size
 
 _LOOK = 20  # iterations between looks at the gap
 _MOST = 1_000_000_000_000.0  # curvature beyond which backtracking has lost its numbers
@@ -108,13 +108,8 @@ def read_seen(seen: object, y: Tensor) -> Tensor | None:
 
 
 def read_lam(lam: object, y: Tensor) -> Tensor:
-    """lam >= 0 as `(N, 1)` or `(1, 1)`, in the type of y."""
-    found = read_amount(lam, "lam", y.device)
-    if found.ndim > 1 or (found.ndim == 1 and len(found) != len(y)):
-        raise ValueError(f"expected lam as one number or of shape ({len(y)},), got {tuple(found.shape)}")
-    if not bool((torch.isfinite(found) & (found >= 0)).all()):
-        raise ValueError(f"lam must be >= 0 and finite, got {float(found.min()):g}; use 0 for no price")
-    return found.to(y.dtype).reshape(-1, 1)
+    """lam >= 0 as `(N, 1)`, in the type of y."""
+    return read_size(lam, "lam", len(y), y.device).to(y.dtype)[:, None]
 
 
 @dataclass(frozen=True)
@@ -255,7 +250,6 @@ def certified_codes(
     `ProximalGradient.iterates`; hidden entries do not count in |y|. Works in the type of D, judges in float64.
     """
     y, A, price = read_codes(y, D, lam, seen)
-    price = price.expand(len(y), 1)
     N, left = len(y), torch.arange(len(y), device=y.device)
     x = y.new_zeros(N, A.D.shape[-1])
     objective, gap = _judge(y, A, price, x)
