@@ -182,6 +182,26 @@ def read_size(value: object, name: str, N: int, device: torch.device = _CPU) -> 
     return found.expand(N)
 
 
+def read_mask(value: object, name: str, shape: tuple[int, ...], device: torch.device, cure: str) -> Tensor:
+    """A bool mask of one shape; an array is put on `device`. Raises ValueError, which ends with the cure, for all else."""
+    given = isinstance(value, np.ndarray) and value.dtype == bool
+    mask = _from_array(value, name, "b", cure).to(device) if given else value  # type: ignore[arg-type]
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape or mask.device != device:
+        raise ValueError(f"expected {name} as a bool mask of shape {shape}, got {describe(value)}; {cure}")
+    return mask
+
+
+def read_seen(seen: object, y: Tensor) -> Tensor:
+    """Which entries of signals y `(N, k)` were seen, bool; None: all. Raises ValueError, also where none was of a signal."""
+    if seen is None:
+        return torch.ones_like(y, dtype=torch.bool)
+    on = read_mask(seen, "seen", tuple(y.shape), y.device, "pass e.g. y > 0")
+    hidden = (~on.any(1)).nonzero()[:, 0].tolist()
+    if hidden:
+        raise ValueError(f"expected at least one entry of each signal, got none of signal {hidden[0]}; leave it out")
+    return on
+
+
 def read_numbers(
     value: object, name: str, device: torch.device, kinds: str = "f", cure: str = "convert it to numbers first"
 ) -> Tensor:

@@ -244,6 +244,16 @@ def test_the_oracle_says_where_nothing_determines():
     )
 
 
+def test_masks_may_be_arrays_also_turned_around():
+    model, y = gaussian((8, 10, 9)), drawn(1, 8, seed=0)
+    S, Z, seen = torch.arange(9)[None] < 3, torch.arange(10)[None] < 2, torch.arange(8)[None] > 1
+    support, cosupport, some = (mask.flip(1).numpy()[:, ::-1] for mask in (S, Z, seen))
+    found = ci.holistic_oracle(model, y, support, cosupport, seen=some)
+    assert torch.equal(found.h, ci.holistic_oracle(model, y, S, Z, seen=seen).h)
+    stable = [ci.holistic_stability(model, 2, zeros, 0.1).numbers["sigma"].lower for zeros in (Z[0], cosupport[0])]
+    assert stable[0] == stable[1] > 0
+
+
 # --- uniqueness and stability ---------------------------------------------------------------------
 
 

@@ -32,11 +32,12 @@ from fractions import Fraction
 from itertools import combinations, islice, product
 from math import comb, inf, prod
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..inputs import describe, read_seconds
+from ..inputs import describe, read_mask, read_seconds
 from ..sparse_models.holistic_model import MultiLayerModel, null_spaces
 from .bounds import Bounds, Witness
 from .coherence import coherence
@@ -103,7 +104,7 @@ def holistic_uniqueness(
 def holistic_uniqueness_at(
     model: MultiLayerModel,
     sparsity: int,
-    cosupport: Tensor,
+    cosupport: Tensor | np.ndarray,
     *,
     time_limit: float = 10.0,
     progress: bool | None = None,
@@ -116,7 +117,7 @@ def holistic_uniqueness_at(
 
 
 def holistic_stability(
-    model: MultiLayerModel, sparsity: int, cosupport: Tensor, eps: float, *, time_limit: float = 10.0
+    model: MultiLayerModel, sparsity: int, cosupport: Tensor | np.ndarray, eps: float, *, time_limit: float = 10.0
 ) -> Condition:
     """How far two h of `sparsity` entries with the zeros `cosupport`, bool `(M,)`, can be apart, both within `eps` of y.
 
@@ -147,9 +148,7 @@ def _read(model: object, sparsity: object, time_limit: object) -> tuple[int, flo
 
 
 def _read_cosupport(model: MultiLayerModel, cosupport: object) -> Tensor:
-    if isinstance(cosupport, Tensor) and cosupport.ndim == 1:
-        return model.read_mask(cosupport[None], "cosupport", 1)[0]
-    raise ValueError(f"expected cosupport as a bool mask of shape ({sum(model.between)},), got {describe(cosupport)}")
+    return read_mask(cosupport, "cosupport", (len(model.V),), model.device, "pass g == 0")
 
 
 # --- uniqueness -----------------------------------------------------------------------------------

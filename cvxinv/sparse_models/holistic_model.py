@@ -146,16 +146,6 @@ class MultiLayerModel:
             )
         return tuple(_count(z, f"l_{i}", m) for i, (z, m) in enumerate(zip(given, self.between, strict=True), 1))
 
-    def read_mask(self, mask: object, name: str, N: int) -> Tensor:
-        """A support `(N, n)` or cosupport `(N, M)` as it was given. Raises ValueError for another shape, type or device."""
-        width = self.n if name == "support" else sum(self.between)
-        if isinstance(mask, np.ndarray) and mask.dtype == bool:
-            mask = torch.from_numpy(mask).to(self.device)
-        there = isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (N, width)
-        if not isinstance(mask, Tensor) or not there or mask.device != self.device:
-            raise ValueError(f"expected {name} as a bool mask of shape {(N, width)}, got {describe(mask)}; pass h != 0")
-        return mask
-
     @undisturbed
     def draw(
         self, N: int, sparsity: int, zeros: int | tuple[int, ...], *, source: torch.Generator, size: float = 1.0

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, each_per_signal, per_signal
-from ..inputs import describe, read_numbers, read_size
+from ..inputs import describe, read_mask, read_numbers, read_seen, read_size
 from ..surroundings import undisturbed
 from .holistic_model import NULL, MultiLayerModel
 
@@ -77,7 +77,8 @@ def holistic_oracle(
     Raises TypeError or ValueError for what does not fit, and for a support and a cosupport that only 0 has.
     """
     y, on = read_signals(model, y, seen)
-    S, Z = model.read_mask(support, "support", len(y)), model.read_mask(cosupport, "cosupport", len(y))
+    S = read_mask(support, "support", (len(y), model.n), model.device, "pass h != 0")
+    Z = read_mask(cosupport, "cosupport", (len(y), len(model.V)), model.device, "pass g == 0")
     level = torch.full_like(y[:, 0], torch.nan) if sigma is None else read_size(sigma, "sigma", len(y), y.device).square()
     empty = (~S.any(1)).nonzero()[:, 0].tolist()
     if empty:
@@ -120,14 +121,7 @@ def read_signals(model: object, y: object, seen: object) -> tuple[Tensor, Tensor
     signals = read_numbers(y, "y", model.device, "f")
     if signals.ndim != 2 or signals.shape[1] != model.m or len(signals) == 0:
         raise ValueError(f"expected y of shape (N, {model.m}), got {tuple(signals.shape)}; pass one row per signal")
-    if isinstance(seen, np.ndarray) and seen.dtype == bool:
-        seen = torch.from_numpy(seen).to(model.device)
-    on = torch.ones_like(signals, dtype=torch.bool) if seen is None else seen
-    if not isinstance(on, Tensor) or on.dtype != torch.bool or on.shape != signals.shape or on.device != signals.device:
-        raise ValueError(f"expected seen as a bool mask of shape {tuple(signals.shape)}, got {describe(seen)}; pass y > 0")
-    hidden = (~on.any(1)).nonzero()[:, 0].tolist()
-    if hidden:
-        raise ValueError(f"expected at least one entry of each signal, got none of signal {hidden[0]}; leave it out")
+    on = read_seen(seen, signals)
     bad = (on & ~torch.isfinite(signals)).any(1).nonzero()[:, 0].tolist()
     if bad:
         raise ValueError(

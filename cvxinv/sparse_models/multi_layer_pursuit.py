@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ..generator.maps import AbstractMap
-from ..inputs import describe, read_amount, read_numbers
+from ..inputs import describe, read_amount, read_numbers, read_seen
 from ..layers.core.penalties import Penalty
 from ..layers.core.problem import AbstractLayerProblem, Bound, Statement, check_declared, length_of, per_signal, per_unknown
 from ..layers.core.rows import Rows, Sample
@@ -193,7 +193,7 @@ def multi_layer_pursuit(
     y: Tensor | np.ndarray,
     lam: tuple[float | Tensor, ...] | list[float | Tensor],
     *,
-    seen: Tensor | None = None,
+    seen: Tensor | np.ndarray | None = None,
     nonnegative: bool = False,
 ) -> AbstractMultiLayerPursuit:
     """Multi-layer basis pursuit of signals y `(N, m_0)` in the dictionaries D_1, ..., D_L: a layer problem, for `solve`.
@@ -214,13 +214,7 @@ def multi_layer_pursuit(
         raise ValueError(f"expected y of shape (N, {W.widths[0]}), got {tuple(y.shape)}; pass one row per signal")
     if y.dtype != W.dtype:
         raise ValueError(f"expected y in {W.dtype} as the dictionaries are, got {y.dtype}; cast one with .to()")
-    on = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
-    if not isinstance(on, Tensor) or on.dtype != torch.bool or on.shape != y.shape or on.device != y.device:
-        raise ValueError(f"expected seen as a bool mask of shape {tuple(y.shape)}, got {describe(seen)}; pass e.g. y > 0")
-    hidden = (~on.any(1)).nonzero()[:, 0].tolist()
-    if hidden:
-        raise ValueError(f"expected at least one entry of each signal, got none of signal {hidden[0]}; leave it out")
-    rows = _rows(W, y, on)
+    rows = _rows(W, y, read_seen(seen, y))
     analysis = [per_signal(value, rows, f"lam_{i}") for i, value in enumerate(lam[:-1], 1)]
     last = per_signal(read_amount(lam[-1], f"lam_{len(lam)}", W.device), rows, f"lam_{len(lam)}")
     kind = NonnegativeMultiLayerPursuit if nonnegative else MultiLayerPursuit
