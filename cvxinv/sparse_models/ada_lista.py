@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from ..inputs import describe, plain_tensor
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.nonnegative_lasso import NonnegativeLasso
-from .varying_dictionaries import Dictionaries, read_codes, read_lam, read_seen, read_signals_of, soft
+from .varying_dictionaries import Dictionaries, read_codes, read_lam, read_signals_of, soft
 
 
 class AbstractUnfolding(nn.Module, ABC):
@@ -150,13 +150,9 @@ class ReverseAdaLISTA(AbstractUnfolding):
 
         Raises TypeError or ValueError for what does not fit, and for a mask that hides everything.
         """
-        y = read_signals_of(y, len(self.W1), self.W1)
-        mask = read_seen(seen, y)
+        y, mask = read_signals_of(y, seen, len(self.W1), self.W1)
         if mask is None:
             raise ValueError("expected seen as a bool mask, got None; pass torch.ones_like(y, dtype=torch.bool) for all")
-        y = torch.where(mask > 0, y, torch.zeros_like(y))
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("expected finite y, got NaN or inf where it is seen; take those entries out of `seen`")
         return self.codes(y, mask, read_lam(lam, y))
 
     def codes(self, y: Tensor, seen: Tensor, lam: Tensor) -> Tensor:
@@ -190,7 +186,8 @@ class LISTA(AbstractUnfolding):
 
     def forward(self, y: Tensor) -> Tensor:
         """Codes `(N, m)` of signals `(N, n)`. Raises TypeError or ValueError for what does not fit."""
-        return self.codes(read_signals_of(y, self.A.shape[1], self.A))
+        y, _ = read_signals_of(y, None, self.A.shape[1], self.A)
+        return self.codes(y)
 
     def codes(self, y: Tensor) -> Tensor:
         """The same without a look at the argument."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, per_signal
-from ..inputs import describe, plain_number, read_numbers, read_size
+from ..inputs import describe, plain_number, read_numbers, read_seen, read_size
 
 _LOOK = 20  # iterations between looks at the gap
 _MOST = 1_000_000_000_000.0  # curvature beyond which backtracking has lost its numbers
@@ -59,52 +59,34 @@ class Dictionaries(NamedTuple):
 
 
 def read_codes(y: object, D: object, lam: object, seen: object = None) -> tuple[Tensor, Dictionaries, Tensor]:
-    """y, D, lam `(N, 1)` and what is seen, checked. Raises TypeError or ValueError for what does not fit."""
-    y, D, lam, seen = read_shapes(y, D, lam, seen)
+    """y, D with what is seen, and lam `(N, 1)`, checked. Raises TypeError or ValueError for what does not fit."""
+    if not isinstance(D, Tensor) or D.ndim not in (2, 3) or not D.is_floating_point() or min(D.shape[-2:]) < 1:
+        raise ValueError(f"expected D as floats of shape (n, m) or (N, n, m), got {describe(D)}; pass one for each signal")
+    y, mask = read_signals_of(y, seen, D.shape[-2], D)
+    if D.ndim == 3 and len(D) != len(y):
+        raise ValueError(f"expected a dictionary for each of {len(y)} signals, got {len(D)}; or pass one (n, m) for all")
+    if not bool(torch.isfinite(D).all()):
+        raise ValueError("expected finite dictionaries, got NaN or inf in D; clean them")
     empty = (D == 0).all(-2)
     if bool(empty.any()):
         *signal, column = (int(k) for k in empty.nonzero()[0])
         of = f" of the dictionary of signal {signal[0]}" if signal else " of the dictionary"
         raise ValueError(f"expected columns that are not 0, got zeros alone in column {column}{of}; leave it out")
-    return y, Dictionaries(D, seen), lam
+    return y, Dictionaries(D, mask), read_lam(lam, y)
 
 
-def read_shapes(y: object, D: object, lam: object, seen: object) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """What `read_codes` reads, without its look at every column; hidden entries of y are 0."""
-    if not isinstance(D, Tensor) or D.ndim not in (2, 3) or not D.is_floating_point() or min(D.shape[-2:]) < 1:
-        raise ValueError(f"expected D as floats of shape (n, m) or (N, n, m), got {describe(D)}; pass one for each signal")
-    y = read_signals_of(y, D.shape[-2], D)
-    if D.ndim == 3 and len(D) != len(y):
-        raise ValueError(f"expected a dictionary for each of {len(y)} signals, got {len(D)}; or pass one (n, m) for all")
-    if not bool(torch.isfinite(D).all()):
-        raise ValueError("expected finite dictionaries, got NaN or inf in D; clean them")
-    seen = read_seen(seen, y)
-    y = y if seen is None else torch.where(seen > 0, y, torch.zeros_like(y))
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError("expected finite y, got NaN or inf where it is seen; pass seen= to leave entries out")
-    return y, D, read_lam(lam, y), seen
-
-
-def read_signals_of(y: object, n: int, like: Tensor) -> Tensor:
-    """y `(N, n)` in the type and on the device of `like`."""
+def read_signals_of(y: object, seen: object, n: int, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """y `(N, n)` in the type and on the device of `like`, and 1 where it was seen, else 0, and y too; None: all was."""
     y = read_numbers(y, "y", like.device)
     if y.ndim != 2 or y.shape[1] != n or len(y) == 0:
         raise ValueError(f"expected y of shape (N, {n}), one entry per row of the dictionary, got {tuple(y.shape)}")
     if y.dtype != like.dtype:
         raise ValueError(f"expected y in {like.dtype} as the dictionary is, got {y.dtype}; cast one with .to()")
-    return y
-
-
-def read_seen(seen: object, y: Tensor) -> Tensor | None:
-    """1 where a signal was seen, else 0, in the type of y; None stays None. Raises ValueError where nothing is seen."""
-    if seen is None:
-        return None
-    if not isinstance(seen, Tensor) or seen.dtype != torch.bool or seen.shape != y.shape:
-        raise ValueError(f"expected seen as a bool mask of shape {tuple(y.shape)} as y has, got {describe(seen)}")
-    nothing = ~seen.any(1)
-    if bool(nothing.any()):
-        raise ValueError(f"expected something seen of every signal, got nothing of signal {int(nothing.nonzero()[0])}")
-    return seen.to(y.dtype)
+    mask = None if seen is None else read_seen(seen, y)
+    y = y if mask is None else y.masked_fill(~mask, 0.0)
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError("expected finite y, got NaN or inf where it is seen; pass seen, False at such entries")
+    return y, None if mask is None else mask.to(y.dtype)
 
 
 def read_lam(lam: object, y: Tensor) -> Tensor:
