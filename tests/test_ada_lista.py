@@ -376,6 +376,7 @@ def test_what_does_not_fit_is_refused():
         (lambda: ci.ProximalGradient().iterates(y, D, 0.1, 0), "iterations must be a positive integer, got 0"),
         (lambda: ci.code_gap(y, D, 0.1, y), r"x of shape \(2, 20\)"),
         (lambda: ci.adaptive_rate(torch.eye(12), one.float(), s=0, size=1.0), "s and steps as whole numbers >= 1, got 0"),
+        (lambda: ci.adaptive_rate(torch.eye(12), one, s=2, size=1.0, steps=0), ">= 1, got 2 and 0"),
         (lambda: ci.adaptive_recovery(ci.SingleWeightAdaLISTA(11, 1), D, 0.1, y), "dictionaries of 11 rows"),
         (lambda: start(wide), r"a layer of shape \(30, 20\) as was trained, got \(30, 21\)"),
         (lambda: ci.solve(masked_problem(), ci.FISTA(first=lambda part: part.rows.y)), r"finite h of shape \(16, 20\)"),

@@ -87,7 +87,7 @@ def adaptive_rate(W: Tensor, D: Tensor, *, s: int, size: float, noise: float = 0
     on |A'e|_inf. numbers: "mu", "rate", "floor" of the error, and "th_k" `(steps, N)`. bounds: "x_k". Raises TypeError or
     ValueError for what does not fit.
     """
-    if isinstance(s, bool) or not isinstance(s, int) or s < 1 or isinstance(steps, bool) or not isinstance(steps, int):
+    if any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in (s, steps)):
         raise ValueError(f"expected s and steps as whole numbers >= 1, got {s!r} and {steps!r}")
     if not isinstance(D, Tensor) or D.ndim not in (2, 3) or not isinstance(W, Tensor) or W.shape != (D.shape[-2],) * 2:
         raise ValueError(f"expected W (n, n) and D (n, m) or (N, n, m), got {describe(W)} and {describe(D)}")
