@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inputs import describe, plain_tensor
+from ..inversion.options import positive
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from .varying_dictionaries import Dictionaries, read_codes, read_lam, read_signals_of, soft
@@ -44,10 +45,9 @@ class AbstractUnfolding(nn.Module, ABC):
 
     def __init__(self, unfoldings: int, step: float = 1.0):
         super().__init__()
-        if isinstance(unfoldings, bool) or not isinstance(unfoldings, int) or unfoldings < 0:
-            raise ValueError(f"unfoldings must be a whole number >= 0, got {unfoldings!r}")
-        self.gam = nn.Parameter(torch.full((unfoldings + 1,), float(step)))
-        self.log_eta = nn.Parameter(torch.full((unfoldings + 1,), float(step)).log())
+        steps = positive(unfoldings, "unfoldings", 0) + 1
+        self.gam = nn.Parameter(torch.full((steps,), step))
+        self.log_eta = nn.Parameter(torch.full((steps,), step).log())
 
     @property
     def unfoldings(self) -> int:
@@ -98,7 +98,7 @@ class AdaLISTA(AbstractAdaptive):
 
     def __init__(self, length: int, unfoldings: int):
         super().__init__(unfoldings)
-        self.W1 = nn.Parameter(torch.eye(_positive(length, "length")))
+        self.W1 = nn.Parameter(torch.eye(positive(length, "length")))
         self.W2 = nn.Parameter(torch.eye(length))
 
     @property
@@ -121,7 +121,7 @@ class SingleWeightAdaLISTA(AbstractAdaptive):
 
     def __init__(self, length: int, unfoldings: int):
         super().__init__(unfoldings)
-        self.W = nn.Parameter(torch.eye(_positive(length, "length")))
+        self.W = nn.Parameter(torch.eye(positive(length, "length")))
 
     @property
     def length(self) -> int:
@@ -221,9 +221,3 @@ class LearnedStart:
             raise ValueError("expected rows and columns of like lengths, got stretched ones; start this layer from 0")
         lam = problem.number("lam").to(W)[:, None]
         return self.network.codes(rows.target.to(W), rows.on.to(W), lam).to(rows.y)
-
-
-def _positive(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal
 from ..inputs import describe, plain_number, read_numbers, read_seen, read_size
+from ..inversion.options import positive
 
 _LOOK = 20  # iterations between looks at the gap
 _MOST = 1_000_000_000_000.0  # curvature beyond which backtracking has lost its numbers
@@ -120,8 +121,7 @@ class ProximalGradient:
 
         seen: bool `(N, n)`; hidden entries of y are not read. Raises TypeError or ValueError for what does not fit.
         """
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations must be a positive integer, got {iterations!r}")
+        positive(iterations, "iterations")
         y, A, price = read_codes(y, D, lam, seen)
         state = self.begin(y, A, price)
         return torch.stack([state.advance().x for _ in range(iterations)])
