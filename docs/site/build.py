@@ -24,7 +24,7 @@ LESSONS = DOCS / "lessons" / "build.py"  # writes the pages of the lessons
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 MADE = ("docs/gallery", "docs/lessons", "drawn", "sg_execution_times.rst")  # what extensions write into the staged tree
 
-LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#|TEACH)([^)\s>#]+)")
+LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#)([^)\s>#]+)")
 FIRST = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff")
 INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvxinv</title>
 <meta http-equiv="refresh" content="0; url=docs/index.html"></head>
@@ -104,13 +104,11 @@ def measured(staged: list[str]) -> str:
 
 def front(staged: list[str]) -> str:
     """The first page: entries of its lists that do not exist are left out, pages that it does not list are added."""
-    teach = "lessons/index.md" if LESSONS.exists() else "gallery/index.rst"
-    text = (DOCS / "index.md").read_text().replace("](TEACH)", f"]({teach})")
     there = {page.removeprefix("docs/").rsplit(".", 1)[0] for page in staged if page.startswith("docs/")}
-    there |= {"lessons/index"} if LESSONS.exists() else set()
-    there |= {"decisions/index", "measured", "reference/index", "gallery/index", "/README", "/CHANGELOG", "/CONTRIBUTING"}
+    there |= {"decisions/index", "measured", "reference/index", "gallery/index", "lessons/index"}
+    there |= {"/README", "/CHANGELOG", "/CONTRIBUTING"}
     kept, inside, named = [], False, {"index"}
-    for line in text.splitlines():
+    for line in (DOCS / "index.md").read_text().splitlines():
         inside = line.startswith("```{toctree}") or (inside and line != "```")
         entry = re.sub(r"^.*<(.+)>$", r"\1", line.strip())
         if inside and line and not line.startswith((":", "```")):
@@ -149,8 +147,7 @@ def stage() -> None:
     for path in (SOURCE / "docs" / "gallery").glob("plot_*"):
         if not path.name.startswith(examples):
             path.unlink()
-    if LESSONS.exists():
-        subprocess.run([sys.executable, str(LESSONS), str(SOURCE / "docs" / "lessons"), "--markdown"], check=True)
+    subprocess.run([sys.executable, str(LESSONS), str(SOURCE / "docs" / "lessons"), "--markdown"], check=True)
 
 
 # --- building -------------------------------------------------------------------------------------

@@ -77,9 +77,3 @@ def faults(html: Path) -> list[str]:
     for path in sorted([*html.rglob("*.css"), *html.rglob("*.html")]):
         found += [f"{path.relative_to(html)}: loads {m[0]}... from elsewhere" for m in FETCHED.finditer(path.read_text())]
     return found
-
-
-def outside_links(html: Path) -> list[str]:
-    """Addresses elsewhere that the pages link to, for a look by hand: nothing is asked of the network."""
-    pages = [Page(path.read_text()) for path in sorted(html.rglob("*.html"))]
-    return sorted({link for page in pages for link in page.links if is_outside(link)})

@@ -30,7 +30,6 @@ extensions = [
 root_doc = "docs/index"
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["docs/examples/**", "docs/site/*"]
-nitpicky = False
 show_warning_types = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_block", "attrs_inline"]

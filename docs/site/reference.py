@@ -41,7 +41,7 @@ def homes() -> dict[str, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             found |= {alias.name: node.module for alias in node.names}
-    listed = set(cvxinv.__all__) | {"GeneratorInverter", "GeneratorReconstructor"}
+    listed = set(cvxinv.__all__) | set(cvxinv._ADAPTERS)
     return {name: module for name, module in found.items() if name in listed}
 
 
