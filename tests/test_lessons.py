@@ -25,7 +25,6 @@ sys.path.insert(0, str(LESSONS))
 
 @cache
 def build() -> ModuleType:
-    sys.path.insert(0, str(LESSONS))
     import lesson
 
     return lesson.module_of(LESSONS / "build.py", "build_of_lessons")
@@ -139,6 +138,16 @@ def test_make_lesson_names_a_lesson_or_refuses():
     assert "marimo edit" in said
     said = subprocess.run(["make", "-n", "lesson", "N=13"], cwd=ROOT, capture_output=True, text=True).stdout
     assert "expected a lesson N from 1 to 12, got '13'" in said and 'test -f ""' in said
+
+
+def test_marimo_runs_a_lesson_from_any_folder(tmp_path: Path):
+    """`make lesson` is started elsewhere than beside the lessons; what they share is found all the same."""
+    command = [sys.executable, "-m", "marimo", "export", "html", "--no-include-code", str(PATHS[3]), "-o", "4.html"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    text = (tmp_path / "4.html").read_text()
+    assert "marimo-slider" in text and "what the off rows add" in text and "Exercises" in text, said.stderr
+    for value in notebook(4).frame(notebook(4).LESSON.slider.stops[notebook(4).LESSON.slider.start]).numbers.values():
+        assert value in text
 
 
 # --- numbers, worked out by hand ----------------------------------------------------------------------------------

@@ -6,15 +6,10 @@ __generated_with = "0.25.2"
 app = marimo.App(app_title="1. One ReLU layer is a sparse code")
 
 with app.setup:
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     from functools import cache
     from math import erf, sqrt
 
     import lesson
-    import marimo as mo
     import numpy as np
     from lesson import BLUE, GREEN, ORANGE, Frame, Lesson, Slider, canvas, name_axes, solved, stops
 
@@ -110,26 +105,14 @@ def frame(b: float) -> Frame:
 
 @app.cell
 def _():
-    mo.md(LESSON.page())
-    return
-
-
-@app.cell
-def _():
     slider = lesson.control(LESSON)
-    slider
+    lesson.opened(LESSON, slider)
     return (slider,)
 
 
 @app.cell
 def _(slider):
-    lesson.shown(frame(slider.value))
-    return
-
-
-@app.cell
-def _():
-    mo.md("## Exercises\n\n" + LESSON.task_list)
+    lesson.shown(LESSON, frame(slider.value))
     return
 
 

@@ -6,14 +6,9 @@ __generated_with = "0.25.2"
 app = marimo.App(app_title="3. Bounds on the noise: l2 against l_inf")
 
 with app.setup:
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     from functools import cache
 
     import lesson
-    import marimo as mo
     import numpy as np
     from lesson import BLUE, GREY, ORANGE, Frame, Lesson, Slider, canvas, name_axes, pair, plane, solved, stops
 
@@ -103,26 +98,14 @@ def frame(eps: float) -> Frame:
 
 @app.cell
 def _():
-    mo.md(LESSON.page())
-    return
-
-
-@app.cell
-def _():
     slider = lesson.control(LESSON)
-    slider
+    lesson.opened(LESSON, slider)
     return (slider,)
 
 
 @app.cell
 def _(slider):
-    lesson.shown(frame(slider.value))
-    return
-
-
-@app.cell
-def _():
-    mo.md("## Exercises\n\n" + LESSON.task_list)
+    lesson.shown(LESSON, frame(slider.value))
     return
 
 

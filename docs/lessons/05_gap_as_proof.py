@@ -6,14 +6,9 @@ __generated_with = "0.25.2"
 app = marimo.App(app_title="5. Duality, and the gap as proof")
 
 with app.setup:
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     from functools import cache
 
     import lesson
-    import marimo as mo
     import numpy as np
     from lesson import BLUE, GREEN, ORANGE, PURPLE, Frame, Lesson, Slider, canvas, name_axes, pair, plane, solved
 
@@ -122,26 +117,14 @@ def frame(k: float) -> Frame:
 
 @app.cell
 def _():
-    mo.md(LESSON.page())
-    return
-
-
-@app.cell
-def _():
     slider = lesson.control(LESSON)
-    slider
+    lesson.opened(LESSON, slider)
     return (slider,)
 
 
 @app.cell
 def _(slider):
-    lesson.shown(frame(slider.value))
-    return
-
-
-@app.cell
-def _():
-    mo.md("## Exercises\n\n" + LESSON.task_list)
+    lesson.shown(LESSON, frame(slider.value))
     return
 
 

@@ -6,15 +6,10 @@ __generated_with = "0.25.2"
 app = marimo.App(app_title="12. Global proof on a net small enough to see")
 
 with app.setup:
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     from functools import cache
 
     import cvxpy as cp
     import lesson
-    import marimo as mo
     import numpy as np
     from lesson import BLUE, GREEN, GREY, ORANGE, PURPLE, Frame, Lesson, Slider, canvas, name_axes
 
@@ -166,26 +161,14 @@ def frame(solved: float) -> Frame:
 
 @app.cell
 def _():
-    mo.md(LESSON.page())
-    return
-
-
-@app.cell
-def _():
     slider = lesson.control(LESSON)
-    slider
+    lesson.opened(LESSON, slider)
     return (slider,)
 
 
 @app.cell
 def _(slider):
-    lesson.shown(frame(slider.value))
-    return
-
-
-@app.cell
-def _():
-    mo.md("## Exercises\n\n" + LESSON.task_list)
+    lesson.shown(LESSON, frame(slider.value))
     return
 
 

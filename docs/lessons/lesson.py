@@ -285,9 +285,17 @@ def control(lesson: Lesson):
     )
 
 
-def shown(frame: Frame):
-    """A frame in marimo: the picture with its alternative text, and its numbers."""
+def opened(lesson: Lesson, slider):
+    """What a lesson begins with in marimo: its words, and the slider below them."""
     import marimo as mo
 
+    return mo.vstack([mo.md(lesson.page()), slider])
+
+
+def shown(lesson: Lesson, frame: Frame):
+    """What follows the slider in marimo: the picture with its alternative text, its numbers, and the exercises."""
+    import marimo as mo
+
+    picture = mo.Html(f'<div role="img" aria-label="{frame.alt}">{svg(frame.figure)}</div>')
     table = " · ".join(f"{name}: **{value}**" for name, value in frame.numbers.items())
-    return mo.vstack([mo.Html(f'<div role="img" aria-label="{frame.alt}">{svg(frame.figure)}</div>'), mo.md(table)])
+    return mo.vstack([picture, mo.md(table), mo.md(f"## Exercises\n\n{lesson.task_list}")])
