@@ -57,16 +57,16 @@ def test_networks_are_trained_and_a_broken_run_goes_on_as_one_that_went_through(
     for folder in (whole, broken):
         folder.mkdir()
     through = script.train("ml-ista", recipe, digits, whole)
-    kept = script._keep
+    kept = script.keep
 
-    def stopped(*arguments):
-        kept(*arguments)
+    def stopped(*arguments, **parts):
+        kept(*arguments, **parts)
         raise KeyboardInterrupt
 
-    script._keep = stopped
+    script.keep = stopped
     with pytest.raises(KeyboardInterrupt):
         script.train("ml-ista", recipe, digits, broken)
-    script._keep = kept
+    script.keep = kept
     resumed = script.train("ml-ista", recipe, digits, broken)
     assert resumed["losses"] == through["losses"] and (len(through["losses"]), len(through["accuracies"])) == (2, 1)
     a, b = (torch.load(folder / "ml-ista_0.pt", weights_only=True)["network"] for folder in (whole, broken))

@@ -8,8 +8,9 @@ Published numbers were decoded from the vector pictures in the authors' reposito
 """
 
 import argparse
-import importlib.util
+import importlib
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -27,12 +28,9 @@ SHOWN = ("ista, unit steps", "fista, backtracking, restarted", "fista", "ista")
 
 
 def training() -> ModuleType:
-    """The training script."""
-    spec = importlib.util.spec_from_file_location("training", HERE.parent / "training" / "ada_lista.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    """The training script, of the same name as this one."""
+    sys.path.insert(0, str(HERE.parent / "training"))
+    return importlib.import_module("ada_lista")
 
 
 def collect(folders: list[Path]) -> dict[str, dict]:

@@ -23,6 +23,7 @@ import pathlib
 import time
 
 import torch
+from resume import keep, put, taken_up
 from torch import Tensor
 from tqdm import tqdm
 
@@ -124,9 +125,7 @@ def _labels(recipe: Recipe, y: Tensor, D: Tensor, step: float, kept: pathlib.Pat
         parts.append(codes.x.float())
     x = torch.cat(parts)
     if kept is not None:
-        partial = kept.with_suffix(".partial")
-        torch.save({"key": key, "x": x}, partial)
-        partial.replace(kept)
+        put(kept, {"key": key, "x": x})
     return x
 
 
@@ -155,16 +154,8 @@ def train(recipe: Recipe, out: pathlib.Path) -> dict:
     network, name = made(recipe), f"{recipe.scenario}-{recipe.network}-{recipe.unfoldings}"
     optimiser = torch.optim.SGD(network.parameters(), recipe.rate, 0.9)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, recipe.drop, 0.1)
-    state = {"recipe": dataclasses.asdict(recipe), "errors": [], "seconds": 0.0}
-    kept = out / f"{name}.pt"
-    if kept.exists():
-        found = torch.load(kept, weights_only=True)
-        if found["state"]["recipe"] != state["recipe"]:
-            raise SystemExit(f"expected {kept} of the same settings, got {found['state']['recipe']}; pass another --out")
-        state = found["state"]
-        network.load_state_dict(found["network"])
-        optimiser.load_state_dict(found["optimiser"])
-        schedule.load_state_dict(found["schedule"])
+    kept, parts = out / f"{name}.pt", {"network": network, "optimiser": optimiser, "schedule": schedule}
+    state = taken_up(kept, {"recipe": dataclasses.asdict(recipe), "errors": [], "seconds": 0.0}, **parts)
     first = len(state["errors"])
     if first == recipe.epochs:
         return state
@@ -185,10 +176,7 @@ def train(recipe: Recipe, out: pathlib.Path) -> dict:
                 raise SystemExit(f"{name} left the finite numbers in epoch {epoch + 1}; pass another --seed")
             bar.update()
             bar.set_postfix_str(f"test {state['errors'][-1]:.2e}")
-            partial = kept.with_suffix(".partial")
-            parts = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-            torch.save({"state": state} | parts, partial)
-            partial.replace(kept)
+            keep(kept, state, **parts)
     return state
 
 

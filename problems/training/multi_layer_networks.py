@@ -29,9 +29,11 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from resume import keep, taken_up
 from torch import Tensor
 from tqdm import tqdm
 
+from cvxinv.files import write_whole
 from cvxinv.sparse_models.multi_layer_networks import MULTI_LAYER_NETWORKS, AbstractMultiLayerNetwork
 
 PUBLISHED = {"cnn": 98.74, "ml-ista": 99.11, "ml-fista": 99.16, "ml-lista": 98.81, "lbp": 99.19, "all-free": 98.89}
@@ -89,16 +91,10 @@ def train(name: str, recipe: Recipe, folder: pathlib.Path, out: pathlib.Path) ->
     )
     drops = [round(share * recipe.epochs) for share in (0.3, 0.6, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops, 0.2)
-    state = {"recipe": dataclasses.asdict(recipe), "accuracies": [], "losses": [], "seconds": 0.0}
     kept = out / f"{name}_{recipe.seed}.pt"
-    if kept.exists():
-        found = torch.load(kept, weights_only=True)
-        if found["state"]["recipe"] != state["recipe"]:
-            raise SystemExit(f"expected {kept} of the same settings, got {found['state']['recipe']}; pass another --out")
-        state = found["state"]
-        network.load_state_dict(found["network"])
-        optimiser.load_state_dict(found["optimiser"])
-        schedule.load_state_dict(found["schedule"])
+    parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    new = {"recipe": dataclasses.asdict(recipe), "accuracies": [], "losses": [], "seconds": 0.0}
+    state = taken_up(kept, new, **parts)
     if len(state["losses"]) == recipe.epochs:
         return state | {"parameters": sum(p.numel() for p in network.parameters())}
     images, labels = load(folder, "train", recipe.digits)
@@ -124,16 +120,8 @@ def train(name: str, recipe: Recipe, folder: pathlib.Path, out: pathlib.Path) ->
             bar.set_postfix_str(
                 ", ".join([f"loss {total / len(images):.3f}", *(f"test {x:.2f} %" for x in state["accuracies"])])
             )
-            _keep(kept, state, network, optimiser, schedule)
+            keep(kept, state, **parts)
     return state | {"parameters": sum(p.numel() for p in network.parameters())}
-
-
-def _keep(path: pathlib.Path, state: dict, network: AbstractMultiLayerNetwork, optimiser, schedule) -> None:
-    """Write all that it takes to go on, whole or not at all."""
-    parts = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-    partial = path.with_suffix(".partial")
-    torch.save({"state": state} | parts, partial)
-    partial.replace(path)
 
 
 def table(results: dict[str, list[dict]], recipe: Recipe) -> str:
@@ -217,9 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         "published": PUBLISHED,
     }  # fmt: skip
     for name, text in (("results.json", json.dumps(record, indent=1)), ("results.md", table(results, recipe))):
-        partial = asked.out / f"{name}.partial"
-        partial.write_text(text + "\n")
-        partial.replace(asked.out / name)
+        write_whole(asked.out / name, f"{text}\n".encode())
     draw(results, asked.out / "results.png")
     print(table(results, recipe))
 
