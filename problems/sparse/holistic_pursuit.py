@@ -175,7 +175,7 @@ def draw(record: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 5.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(w_pad=0.12)
     axes = figure.subplots(1, 3)
     for ax, snr in zip(axes, SNRS, strict=False):
         for name, (colour, line, marker) in STYLES.items():
@@ -193,7 +193,7 @@ def draw(record: dict, path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def _draw_courses(record: dict, figure: object, ax: object) -> None:
+def _draw_courses(record: dict, figure, ax) -> None:
     rows = sorted(record["courses"].values(), key=lambda c: c["zeros"])
     size = rows[-1]["zeros"] + 1
     image = torch.full((len(rows), size), torch.nan)
@@ -201,26 +201,17 @@ def _draw_courses(record: dict, figure: object, ax: object) -> None:
         errors = torch.tensor(row["errors"])
         image[i, : len(errors)] = errors / errors[0]
     extent = (-0.5, size - 0.5, -0.5, len(rows) - 0.5)
-    shown = ax.imshow(image.numpy(), origin="lower", aspect="auto", cmap="cividis", extent=extent)  # type: ignore[attr-defined]
-    ax.set_yticks(range(len(rows)), [str(row["zeros"]) for row in rows], fontsize=7)  # type: ignore[attr-defined]
-    ax.set_xlabel("zeros set so far")  # type: ignore[attr-defined]
-    ax.set_ylabel("zeros of g_1; g_2 has one entry more")  # type: ignore[attr-defined]
-    ax.set_title('"25 dB", holistic, after each zero')  # type: ignore[attr-defined]
-    figure.colorbar(shown, ax=ax, label="mean error over that without zeros (no unit)")  # type: ignore[attr-defined]
+    shown = ax.imshow(image.numpy(), origin="lower", aspect="auto", cmap="cividis", extent=extent)
+    ax.set_yticks(range(len(rows)), [str(row["zeros"]) for row in rows], fontsize=7)
+    ax.set_xlabel("zeros set so far")
+    ax.set_ylabel("zeros of g_1; g_2 has one entry more")
+    ax.set_title('"25 dB", holistic, after each zero')
+    figure.colorbar(shown, ax=ax, label="mean error over that without zeros (no unit)")
 
 
 def table(record: dict) -> str:
     """Part A as markdown."""
-    names = [
-        "layered",
-        "projection",
-        "holistic",
-        "projection, refitted",
-        "holistic, refitted",
-        "oracle of the support",
-        "oracle",
-        "formula",
-    ]
+    names = ["layered", *STYLES]
     head = ["snr", "zeros", *names, "published holistic", "projection - holistic", "cosupport found", "optimal"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for p in sorted(record["points"].values(), key=lambda p: (-p["snr"], p["zeros"])):

@@ -75,12 +75,16 @@ def pictures(side: int) -> dict[str, Tensor]:
     }
 
 
+def patches_of(picture: Tensor) -> Tensor:
+    """All patches at stride 1, `(N, 64)`."""
+    return picture.unfold(0, SIDE, 1).unfold(1, SIDE, 1).reshape(-1, SIDE * SIDE)
+
+
 def training_patches(count: int, draw: torch.Generator) -> Tensor:
     """`(count, 64)`, from the 400 columns on the left of the photographs."""
     found = []
     for photo in photographs().values():
-        left = torch.from_numpy(photo[:, :400].copy())
-        patches = left.unfold(0, SIDE, 1).unfold(1, SIDE, 1).reshape(-1, SIDE * SIDE)
+        patches = patches_of(torch.from_numpy(photo[:, :400].copy()))
         found.append(patches[torch.randint(len(patches), (count // 2,), generator=draw)])
     return torch.cat(found)
 
@@ -182,18 +186,13 @@ def keep(path: Path, state: dict) -> None:
 
 def filled(picture: Tensor, seen: Tensor, model: Model, coder) -> Tensor:
     """The picture from its seen pixels: codes of all patches by `coder(y, seen)`, averaged where they overlap."""
-    height, width = picture.shape
-
-    def patches(a: Tensor) -> Tensor:
-        return a.unfold(0, SIDE, 1).unfold(1, SIDE, 1).reshape(-1, SIDE * SIDE)
-
-    y, mask = (patches(picture) - model.mean) / model.spread, patches(seen)
+    y, mask = (patches_of(picture) - model.mean) / model.spread, patches_of(seen)
     mask = mask | (~mask.any(1))[:, None]  # a patch of which nothing is seen; with half of the pixels none is
     parts = [coder(a, b) for a, b in zip(y.split(1000), mask.split(1000), strict=True)]
     guess = torch.cat(parts).double() @ model.D.T * model.spread + model.mean
     blocks = guess.T[None]
-    total = torch.nn.functional.fold(blocks, (height, width), SIDE)[0, 0]
-    return total / torch.nn.functional.fold(torch.ones_like(blocks), (height, width), SIDE)[0, 0]
+    total = torch.nn.functional.fold(blocks, picture.shape, SIDE)[0, 0]
+    return total / torch.nn.functional.fold(torch.ones_like(blocks), picture.shape, SIDE)[0, 0]
 
 
 def psnr(found: Tensor, true: Tensor) -> float:

@@ -61,14 +61,10 @@ class Watched(ci.FISTA):
         return iteration + 5
 
 
-def problem_of(generator: object, N: int, draw: torch.Generator) -> ci.NonnegativeLasso:
+def problem_of(generator: ci.Generator, N: int, draw: torch.Generator) -> ci.NonnegativeLasso:
     """The image layer's problems of N signals."""
-    *hidden, last = generator.layers
-    h = torch.randn(N, hidden[0].W.n, generator=draw, dtype=torch.float64)
-    for layer in hidden:
-        h = layer.activation(layer.W.to(torch.float64)(h) + layer.b.double())
-    W, b = last.W.to(torch.float64), last.b.double()
-    y = W(h) + b
+    W, b = generator.layers[-1].W, generator.layers[-1].b
+    y = generator.before_output(generator.sample_latent(N, draw))
     sigma = NOISE * float(y.std())
     y = y + sigma * torch.randn(y.shape, generator=draw, dtype=torch.float64)
     seen = torch.rand(y.shape, generator=draw) < SEEN

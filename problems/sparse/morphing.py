@@ -30,12 +30,6 @@ SEEDS = (13, 22)  # of the two latents
 GRID, EPS, RADIUS = (8, 8), 0.5, 1.2
 
 
-def shipped(name: str) -> ci.Generator:
-    """A generator that ships, in float64."""
-    with shipped_file(name) as path:
-        return ci.load_generator(path, dtype=torch.float64)
-
-
 def sample_digits() -> Tensor:
     """The 64 digits that ship, `(64, 64)`, from 0 to 1."""
     with shipped_file("digits_sample") as path:
@@ -68,14 +62,12 @@ def pictures(generator: ci.Generator, classes: list[int] | None) -> Tensor:
         held = np.load(Path(folder) / "datasets" / "mnist_test.npz")
         chosen = [int(np.flatnonzero(held["labels"] == one)[0]) for one in classes]
         return torch.from_numpy(held["images"][chosen].reshape(2, -1) / 127.5 - 1.0)
-    sizes = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-    z = torch.stack([torch.randn(generator.latent_dim, generator=draw, dtype=torch.float64) for draw in sizes])
-    return generator(z).reshape(2, -1)
+    return generator(torch.cat([generator.sample_latent(1, torch.Generator().manual_seed(seed)) for seed in SEEDS]))
 
 
 def within_range(name: str, floor: float, classes: list[int] | None, frames: int, iterations: int) -> tuple:
     """The morphing, and the numbers of its frames."""
-    generator = shipped(name)
+    generator = ci.load_generator(name)
     a, b = pictures(generator, classes)
     found = ci.morph(generator, a, b, frames=frames, floor=floor, clip=True, max_iter=iterations)
     names = ("t", "distance", "linear_distance", "wasserstein_distance", "objective", "bound", "transport", "mass_error")
