@@ -8,13 +8,13 @@ CVXPY with Clarabel.
 """
 
 import ast
+import importlib
 import importlib.util
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -151,12 +151,11 @@ def source_of(path: Path, name: str) -> str:
 # --- the problems ---------------------------------------------------------------------------------------------
 
 
-@cache
 def problem(name: str) -> ModuleType:
-    """A file of `problems/layers`, by its name: a transcription from the papers in plain CVXPY."""
+    """A file of `problems/layers`, by its name: a transcription from the papers in plain CVXPY, or what they share."""
     if str(PROBLEMS) not in sys.path:
-        sys.path.insert(0, str(PROBLEMS))  # they share `page.py` there
-    return module_of(PROBLEMS / f"{name}.py", name)
+        sys.path.insert(0, str(PROBLEMS))
+    return importlib.import_module(name)
 
 
 def module_of(path: Path, name: str) -> ModuleType:
@@ -173,11 +172,10 @@ def solved(
     name: str, W: np.ndarray, y: np.ndarray, *, b: np.ndarray | None = None, off: np.ndarray | None = None, number: float
 ):
     """Value and unknown of a problem of `problems/layers`; off: mask of the rows the ReLU cut, none by default."""
-    page = sys.modules.get("page") or module_of(PROBLEMS / "page.py", "page")
     m = len(W)
     cut = np.zeros(m, dtype=bool) if off is None else np.asarray(off)
     zero = np.zeros(m) if b is None else np.asarray(b, dtype=float)
-    given = page.Instance("", W, zero, y, ~cut, cut, np.ones(m), number, None, 0.0, False, None)
+    given = problem("page").Instance("", W, zero, y, ~cut, cut, np.ones(m), number, None, 0.0, False, None)
     with warnings.catch_warnings():
         # Clarabel says so at a tolerance of 1e-12, and is right to 2e-12 all the same (problems/layers/page.py)
         warnings.filterwarnings("ignore", message="Solution may be inaccurate")
