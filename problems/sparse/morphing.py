@@ -21,24 +21,18 @@ import torch
 from torch import Tensor
 
 import cvxinv as ci
-from cvxinv.files import read_array, write_whole
+from cvxinv.command.demo import load_shipped
+from cvxinv.files import write_whole
 from cvxinv.pages.plots import morphing_picture
-from cvxinv.shipped import shipped_file
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (13, 22)  # of the two latents
 GRID, EPS, RADIUS = (8, 8), 0.5, 1.2
 
 
-def sample_digits() -> Tensor:
-    """The 64 digits that ship, `(64, 64)`, from 0 to 1."""
-    with shipped_file("digits_sample") as path:
-        return read_array(path, ("images",))[0].double().reshape(-1, 64)
-
-
 def sparse(iterations: int) -> dict:
     """The ADMM with a sparse prior beside the optimum of CVXPY."""
-    x = ci.as_masses(sample_digits()).x
+    x = ci.as_masses(load_shipped()[1]).x
     problem = ci.Barycenters(x[None, :2].clone(), torch.full((1, 2), 0.5, dtype=torch.float64), GRID, EPS)
     prior = ci.SparsePrior(x[2:26].T.clone(), RADIUS, nonnegative=True)
     best = float(problem.statement(0, prior=prior)[0].solve("CLARABEL"))
