@@ -92,8 +92,8 @@ def objective(h: np.ndarray) -> float:
 @app.function
 @cache
 def proof() -> tuple[np.ndarray, float]:
-    """A dual vector that meets its limits, and D of it: what no h can be below. Computed once, checked here, and "
-    "then only used."""
+    """A dual vector that meets its limits, and D of it: what no h can be below. Computed once, checked here, and
+    then only used."""
     W, b, y, off = data()
     _, h, mu = asked("CLARABEL", tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
     p = np.where(off, 0, W @ h + b - y)
@@ -106,8 +106,8 @@ def proof() -> tuple[np.ndarray, float]:
 
 @app.function
 def judged(h: np.ndarray) -> tuple[float, float]:
-    """The largest excess of a row or entry by its own size, and the gap with what all excess is worth, over the "
-    "objective."""
+    """The largest excess of a row or entry by its own size, and the gap with what all excess is worth, over the
+    objective."""
     W, b, _, off = data()
     p, D = proof()
     v, below = np.maximum((W @ h + b)[off], 0), np.maximum(-h, 0)

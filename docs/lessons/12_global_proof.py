@@ -86,8 +86,8 @@ def bound(low: float, high: float) -> tuple[float, float]:
 @app.function
 @cache
 def search() -> list[dict]:
-    """After each relaxation: the parts with their bounds, and the best latent met; a new half has its parent's bound "
-    "at first."""
+    """After each relaxation: the parts with their bounds, and the best latent met; a new half has its parent's bound
+    at first."""
     value, met = bound(LOW, HIGH)
     parts, best, log = [(LOW, HIGH, value)], met, []
     while True:
