@@ -298,6 +298,17 @@ def test_the_theorem_does_not_speak_of_the_published_sizes():
     assert "2 mu s < 1" in str(found)
 
 
+@pytest.mark.gpu
+def test_the_theorem_says_the_same_of_what_is_on_a_card():
+    D, x = sparse_instance()
+    network, eye = with_thresholds([1.0, 0.5], 400), torch.eye(400, dtype=DOUBLE)
+    here, rate = ci.adaptive_recovery(network, D, 1.0, x, 0.01), ci.adaptive_rate(eye, D, s=2, size=1.0)
+    there = ci.adaptive_recovery(network.cuda(), D.cuda(), 1.0, x.cuda(), 0.01)
+    for one, other in ((here, there), (rate, ci.adaptive_rate(eye.cuda(), D.cuda(), s=2, size=1.0))):
+        assert one.status.tolist() == other.status.tolist()
+        assert all(torch.allclose(one.bounds[k], other.bounds[k]) for k in one.bounds)
+
+
 # --- learned starts ---
 
 

@@ -60,17 +60,17 @@ def adaptive_recovery(network: object, D: Tensor, lam: float | Tensor, x: Tensor
     _, dictionaries, price = read_codes(D.new_zeros(N, n), D, lam)
     s, size = _sparsity(x, N, dictionaries.D.shape[-1])
     noise = read_size(eps, "eps", N)
-    off, diagonal, longest = _products(network.W.detach().double(), dictionaries.D.double(), N)
-    gam, eta = network.gam.detach().double(), network.log_eta.detach().double().exp()
+    W, gam, log_eta = (p.detach().cpu().double() for p in (network.W, network.gam, network.log_eta))
+    off, diagonal, longest = _products(W, dictionaries.D.cpu().double(), N)
+    thresholds = price.cpu().double()[:, 0] * log_eta.exp()[:, None]
     error, clauses, bounds = size, list[Clause](), dict[str, Tensor]()
     for k in range(network.unfoldings + 1):
         far = (1 - gam[k] * diagonal).abs().amax(1)
         o = gam[k].abs() * off
         c = torch.where(s > 0, (s - 1) * o + torch.maximum(far, o), torch.zeros_like(o))
         needed = c * error + gam[k].abs() * noise * longest
-        threshold = price.double()[:, 0] * eta[k]
-        clauses.append(Clause.compare(f"c_{k} E_{k} + r_{k} <= th_{k + 1}", needed, threshold, N, strict=False))
-        error = threshold + needed
+        clauses.append(Clause.compare(f"c_{k} E_{k} + r_{k} <= th_{k + 1}", needed, thresholds[k], N, strict=False))
+        error = thresholds[k] + needed
         bounds[f"x_{k + 1}"] = error
     numbers = {"mu": off, "s": s, "B": size, "a_j'd_j": diagonal.amin(1)}
     return Condition(
@@ -94,7 +94,7 @@ def adaptive_rate(W: Tensor, D: Tensor, *, s: int, size: float, noise: float = 0
     N = len(D) if D.ndim == 3 else 1
     B, r = (read_size(value, name, N).double() for value, name in ((size, "size"), (noise, "noise")))
     read_codes(D.new_zeros(N, D.shape[-2]), D, 0.0)
-    off, diagonal = normalised(W.detach().double(), D.double(), N)
+    off, diagonal = normalised(W.detach().cpu().double(), D.cpu().double(), N)
     there = diagonal.abs().amin(1) > 0
     rate = 2 * s * off
     floor = torch.where(rate < 1, 2 * r / (1 - rate), inf)
@@ -136,4 +136,4 @@ def _off(G: Tensor) -> Tensor:
 def _sparsity(x: object, N: int, m: int) -> tuple[Tensor, Tensor]:
     if not isinstance(x, Tensor) or x.shape != (N, m) or not bool(torch.isfinite(x).all()):
         raise ValueError(f"expected finite codes x of shape ({N}, {m}), got {describe(x)}; pass one for each signal")
-    return (x != 0).sum(1).double(), x.double().abs().amax(1)
+    return (x != 0).sum(1).cpu().double(), x.cpu().double().abs().amax(1)
