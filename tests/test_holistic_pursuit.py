@@ -414,6 +414,7 @@ def test_oracle_draws_and_guarantees_refuse_what_does_not_fit():
         (lambda: ci.layered_pursuit(model, y, (0.1,)), ValueError, "eps for each of 2 layers"),
         (lambda: ci.layered_pursuit(model, y, (0.1, -1.0)), ValueError, "eps_2 as a finite number >= 0"),
         (lambda: ci.holistic_uniqueness(model, 0, 1), ValueError, "at least 1"),
+        (lambda: ci.holistic_uniqueness(model, 10, 1), ValueError, "sparsity from 0 to 9, got 10"),
         (lambda: ci.holistic_uniqueness_at(model, 2, Z), ValueError, r"bool mask of shape \(10,\)"),
         (lambda: ci.holistic_stability(model, 2, Z[0], -1.0), ValueError, "eps as a finite number >= 0"),
     ]:

@@ -42,7 +42,7 @@ from ..sparse_models.holistic_model import MultiLayerModel, null_spaces
 from .bounds import Bounds, Witness
 from .coherence import coherence
 from .condition import Clause, Condition
-from .dependence import read_count, subsets
+from .dependence import subsets
 from .prime_field import ranks, residues
 from .rational import null_basis
 from .spark import spark
@@ -141,7 +141,7 @@ def holistic_stability(
 def _read(model: object, sparsity: object, time_limit: object) -> tuple[int, float]:
     if not isinstance(model, MultiLayerModel):
         raise TypeError(f"expected a cvxinv.MultiLayerModel, got {describe(model)}; use MultiLayerModel((D_1, D_2))")
-    s = read_count(sparsity, model.n, "columns")
+    s = model.read_sparsity(sparsity)
     if s == 0:
         raise ValueError("expected a sparsity of at least 1, got 0: only 0 has no entries; pass the size of supports")
     return s, read_seconds(time_limit, "time_limit", "pass e.g. 10.0")

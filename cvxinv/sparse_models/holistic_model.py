@@ -146,6 +146,10 @@ class MultiLayerModel:
             )
         return tuple(_count(z, f"l_{i}", m) for i, (z, m) in enumerate(zip(given, self.between, strict=True), 1))
 
+    def read_sparsity(self, sparsity: object) -> int:
+        """Entries of a support of g_L. Raises TypeError or ValueError."""
+        return _count(sparsity, "sparsity", self.n)
+
     @undisturbed
     def draw(
         self, N: int, sparsity: int, zeros: int | tuple[int, ...], *, source: torch.Generator, size: float = 1.0
@@ -155,7 +159,7 @@ class MultiLayerModel:
         h is Gaussian in U(S, Z). source: the randomness, on the CPU. Raises TypeError or ValueError, also where U(S, Z) of
         a drawn S and Z is {0}.
         """
-        counts, s = self.read_zeros(zeros), _count(sparsity, "sparsity", self.n)
+        counts, s = self.read_zeros(zeros), self.read_sparsity(sparsity)
         if isinstance(N, bool) or not isinstance(N, int) or N < 1:
             raise ValueError(f"expected N as a positive number of signals, got {N!r}; pass e.g. 100")
         length = plain_number(size)
