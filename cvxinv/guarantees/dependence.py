@@ -38,13 +38,13 @@ def read_matrix(W: object) -> Tensor:
     return M
 
 
-def read_count(s: object, m: int, of: str = "rows") -> int:
+def read_count(s: object, m: int) -> int:
     """A number of rows of a matrix that has `m`. Raises TypeError or ValueError."""
     s = plain_number(s)
     if isinstance(s, bool) or not isinstance(s, int):
-        raise TypeError(f"expected s as a whole number of {of}, got {describe(s)}; pass an int")
+        raise TypeError(f"expected s as a whole number of rows, got {describe(s)}; pass an int")
     if not 0 <= s <= m:
-        raise ValueError(f"expected s from 0 to {m}, the {of} of W, got {s}; pass one of these")
+        raise ValueError(f"expected s from 0 to {m}, the rows of W, got {s}; pass one of these")
     return s
 
 
