@@ -8,9 +8,6 @@ Both sums have one term >= 0 for each row and for each unknown, and together the
 rows and unknowns. Where an answer comes without p it is held against the optimum's.
 """
 
-from collections.abc import Callable, Iterator
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,14 +23,13 @@ def broken_line(problem: AbstractLayerProblem, h: Tensor, p: Tensor | None, opti
 
     p None: that of h itself where the misfits say it, and `optimal`, the dual optimum, elsewhere.
     """
+    found = _over_limits(problem, h)
+    if found is not None:
+        return found
     if problem.form == "curved":
         return _standing(problem, h)
-    for found in _over_limits(problem, h):
-        return found
     p = (p if p is not None else _own(problem, h, optimal)).double()
-    for found in _dual_lines(problem, p):
-        return found
-    return _largest_part(problem, h, p)
+    return dual_line(problem, p) or _largest_part(problem, h, p)
 
 
 def _own(problem: AbstractLayerProblem, h: Tensor, optimal: Tensor | None) -> Tensor:
@@ -52,22 +48,23 @@ def _worst(over: Tensor, allowed: Tensor) -> tuple[int, float, float] | None:
     return (k, float(over[k]), float(allowed[k])) if float(share[k]) > 1 else None
 
 
-def _over_limits(problem: AbstractLayerProblem, h: Tensor) -> Iterator[Finding]:
-    """Limits that h breaks: signs, rows, the length of the misfit."""
+def _over_limits(problem: AbstractLayerProblem, h: Tensor) -> Finding | None:
+    """The first limit that h breaks, or None: signs, rows, the length of the misfit."""
     excess, scale = problem.excess(h), problem.rows.scale()
     if excess.unknowns is not None:
         found = _worst(excess.unknowns[0].clamp(min=0), TOL * h.abs().amax(1))
         if found is not None:
-            yield Finding("h >= 0", f"unknown {found[0]}", *found[1:])
+            return Finding("h >= 0", f"unknown {found[0]}", *found[1:])
     if excess.rows is not None and excess.size is not None:
         found = _worst(excess.rows[0].clamp(min=0), TOL * torch.minimum(excess.size[0], scale))
         if found is not None:
-            yield Finding(_limit_line(problem, found[0]), f"row {found[0]}", *found[1:])
+            return Finding(_limit_line(problem, found[0]), f"row {found[0]}", *found[1:])
     if excess.ball is not None:
         allowed = TOL * problem.number("eps") + 1e-10 * scale
         found = _worst(excess.ball.clamp(min=0), allowed)
         if found is not None:
-            yield Finding("|w^(1/2) (W h + b - y)_on| <= eps", "", *found[1:])
+            return Finding("|w^(1/2) (W h + b - y)_on| <= eps", "", *found[1:])
+    return None
 
 
 def _limit_line(problem: AbstractLayerProblem, row: int) -> str:
@@ -83,16 +80,11 @@ def _limit_line(problem: AbstractLayerProblem, row: int) -> str:
     return "(W h + b)_off <= 0"
 
 
-def dual_line(problem: AbstractLayerProblem, p: Tensor) -> Finding | None:
-    """The line of (D) that p `(1, m)` breaks, or None where it is feasible to TOL."""
-    return next(_dual_lines(problem, p), None)
-
-
 # --- p ----------------------------------------------------------------------------------------------
 
 
-def _dual_lines(problem: AbstractLayerProblem, p: Tensor) -> Iterator[Finding]:
-    """What p breaks of (D)."""
+def dual_line(problem: AbstractLayerProblem, p: Tensor) -> Finding | None:
+    """The line of (D) that p `(1, m)` breaks, or None where it is feasible to TOL."""
     rows, size = problem.rows, p.abs().amax(1)
     found = _worst((p - problem.misfit.clipped(p))[0].abs(), TOL * size)
     if found is not None:
@@ -100,15 +92,18 @@ def _dual_lines(problem: AbstractLayerProblem, p: Tensor) -> Iterator[Finding]:
         unseen = not bool(rows.on[0, k] | rows.off[0, k]) and problem.form != "layered"
         negative = bool(rows.off[0, k]) and float(p[0, k]) < 0
         line = "p = 0 on rows that were not seen" if unseen else "p_off >= 0" if negative else _end_line(problem)
-        yield Finding(line, f"row {k}", *found[1:])
-        return
-    if problem.penalty.gamma is not None and bool((problem.penalty.gamma > 0).any()):
-        return
+        return Finding(line, f"row {k}", *found[1:])
+    if _squared(problem):
+        return None
     lack = problem.penalty.short(rows.W.adjoint(p))[0].abs()
     allowed = TOL * torch.maximum(problem.linear[0].expand_as(lack), rows.W.magnitude().adjoint(p.abs())[0])
     found = _worst(lack, allowed)
-    if found is not None:
-        yield Finding(_slope_line(problem), f"unknown {found[0]}", *found[1:])
+    return None if found is None else Finding(_slope_line(problem), f"unknown {found[0]}", *found[1:])
+
+
+def _squared(problem: AbstractLayerProblem) -> bool:
+    """Whether h^2 has a weight: then every W'p will do."""
+    return bool((problem.quadratic > 0).any())
 
 
 def _end_line(problem: AbstractLayerProblem) -> str:
@@ -123,9 +118,9 @@ def _end_line(problem: AbstractLayerProblem) -> str:
 
 def _weight_name(problem: AbstractLayerProblem) -> str:
     """What stands beside h in g."""
-    if bool((problem.penalty.nothing).all()) or problem.form == "excess":
+    if bool(problem.penalty.nothing.all()) or problem.form == "excess":
         return "0"
-    if not {"lam"} & set(problem.numbers):
+    if "lam" not in problem.numbers:
         return "1"
     return "lam D" if problem.sizes is None and problem.penalty.sizes is not None else "lam"
 
@@ -194,7 +189,7 @@ def _excess_parts(problem: AbstractLayerProblem, v: Tensor, p: Tensor) -> Tensor
 def unknown_parts(problem: AbstractLayerProblem, h: Tensor, p: Tensor) -> Tensor:
     """g(h) + g*(-W'p) + h'W'p, unknown by unknown `(n,)`, units of the objective."""
     Wp, g = problem.rows.W.adjoint(p), problem.penalty
-    if g.gamma is not None and bool((g.gamma > 0).any()):
+    if _squared(problem):
         return ((g.quadratic * h + Wp) ** 2 / (2 * g.quadratic))[0]
     return ((g.linear * (h if problem.nonnegative else h.abs())) + Wp * h)[0]
 
@@ -220,44 +215,20 @@ def _row_line(problem: AbstractLayerProblem, k: int) -> str:
 
 
 def _unknown_line(problem: AbstractLayerProblem) -> str:
-    g, name = problem.penalty, _weight_name(problem)
-    if g.gamma is not None and bool((g.gamma > 0).any()):
+    name = _weight_name(problem)
+    if _squared(problem):
         return "W'p + gamma h = 0"
     if problem.nonnegative:
         return "h_j (W'p)_j = 0" if name == "0" else f"h_j (W'p + {name})_j = 0"
     return "W'p = 0" if name == "0" else f"(W'p)_j = -{name} sign(h_j) where h_j != 0"
 
 
-def _standing(problem: AbstractLayerProblem, h: Tensor) -> Finding | None:
+def _standing(problem: AbstractLayerProblem, h: Tensor) -> Finding:
     """Of a problem that is not convex: where a proximal gradient step still moves h."""
-    rows, misfit = problem.rows, problem.misfit
-    found = _worst((-h[0]).clamp(min=0), TOL * h.abs().amax(1))
-    if found is not None:
-        return Finding("h >= 0", f"unknown {found[0]}", *found[1:])
-    p = misfit.gradient(rows.W(h) + rows.b)  # type: ignore[attr-defined]
-    slope = (rows.W.adjoint(p) + problem.linear)[0]
-    c = float(misfit.curvature()[0, 0]) * rows.W.norm() ** 2  # type: ignore[attr-defined]
+    p = problem.complete(h)
+    slope = (problem.rows.W.adjoint(p) + problem.linear)[0]
+    c = float(problem.misfit.curvature()[0, 0]) * problem.rows.W.norm() ** 2  # type: ignore[attr-defined]
     moved = ((h[0] - slope / c).clamp(min=0) - h[0]).abs() * c
     k = int(moved.argmax())
     line = "(W'p + lam)_j = 0 where h_j > 0" if float(h[0, k]) > 0 else "(W'p + lam)_j >= 0 where h_j = 0"
     return Finding(line, f"unknown {k}", float(moved[k]), TOL * float(problem.linear.max() + p.abs().max()))
-
-
-def entry_finding(
-    line: str, found: np.ndarray, expected: np.ndarray, tol: float, place: Callable[[int], str]
-) -> Finding | None:
-    """The entry of a vector that differs most from what it has to be, by more than tol of the largest; or None.
-
-    Infinite entries have to agree.
-    """
-    found, expected = np.atleast_1d(found).reshape(-1), np.atleast_1d(expected).reshape(-1)
-    same = (found == expected) | (~np.isfinite(expected) & ~np.isfinite(found) & (np.sign(found) == np.sign(expected)))
-    with np.errstate(invalid="ignore"):
-        off = np.where(same, 0.0, np.abs(found - expected))
-    finite = np.abs(expected[np.isfinite(expected)])
-    allowed = tol * float(finite.max(initial=0.0)) or tol
-    k = int(off.argmax())
-    if off[k] <= allowed:
-        return None
-    words = f"{line} fails at {place(k)}: it is {found[k]:.6g}, and should be {expected[k]:.6g}"
-    return Finding(line, place(k), float(off[k]), allowed, words=words)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..layers.core.certificate import certify
 from ..layers.core.problem import AbstractLayerProblem
-from .conditions import broken_line, entry_finding
+from .conditions import broken_line
 from .drawing import LayerKnown
 from .exercise import Answer, Finding, Instance, Passed
 from .mistakes import meanings
@@ -122,10 +122,27 @@ def _place(known: Values, name: str, expected: np.ndarray) -> Callable[[int], st
     return lambda k: f"{word} {k}" + (f" of {name}" if several else "")
 
 
+def entry_finding(
+    line: str, found: np.ndarray, expected: np.ndarray, tol: float, place: Callable[[int], str]
+) -> Finding | None:
+    """The entry of a vector that differs most from what it has to be, by more than tol of the largest; or None."""
+    off, size = _differences(found, expected)
+    k = int(off.argmax())
+    if off.flat[k] <= tol * size:
+        return None
+    words = f"{line} fails at {place(k)}: it is {found.flat[k]:.6g}, and should be {expected.flat[k]:.6g}"
+    return Finding(line, place(k), float(off.flat[k]), tol * size, words=words)
+
+
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference, relative to the largest finite entry expected; infinite entries have to agree."""
+    """Largest difference, relative to the largest finite entry expected."""
+    off, size = _differences(found, expected)
+    return float(off.max()) / size
+
+
+def _differences(found: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, float]:
+    """How far each entry is off, inf where an infinite one does not agree, and the largest finite entry expected, or 1."""
     with np.errstate(invalid="ignore"):
         off = np.where(found == expected, 0.0, np.abs(found - expected))
-    off = np.where(np.isnan(off), np.inf, off)
-    size = np.abs(np.asarray(expected)[np.isfinite(expected)]).max(initial=0.0)
-    return float(np.max(off)) / (float(size) or 1.0)
+    size = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    return np.where(np.isnan(off), np.inf, off), float(size) or 1.0
