@@ -1,6 +1,6 @@
 """Exercises of duality: dual vectors, dual objectives, feasible points, gaps, and proofs that nothing is feasible."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,11 @@ from numpy.random import Generator as Random
 from ..layers.core.certificate import certify
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit
-from ..layers.nonnegative_lasso import NonnegativeLasso
 from .conditions import dual_line
 from .drawing import Drawn, LayerKnown, Shape, draw_layer, draw_rows
 from .exercise import Answer, Exercise, Finding, Instance, Passed
-from .judging import Values, alike, judge_dual, judge_values
-from .layer_exercises import PAPER, TAKES, lasso_build
+from .judging import Values, alike, by_name, judge_dual, judge_values
+from .layer_exercises import PAPER, lasso_build, named
 
 _LASSO = "W b y on off lam"
 _SHAPES = (
@@ -29,10 +28,6 @@ _SHAPES = (
 
 def _exercise(name: str, title: str, task: str, takes: dict[str, str], gives: dict[str, str], **more: Any) -> Exercise:
     return Exercise(name, title, more.pop("level", "duality"), task, takes, gives, source=more.pop("source", PAPER), **more)
-
-
-def _named(names: str, **more: str) -> dict[str, str]:
-    return {name: TAKES[name] for name in names.split()} | more
 
 
 def _layers(random: Random) -> Iterator[Instance]:
@@ -149,9 +144,9 @@ def _dual_objective(random: Random) -> Iterator[Instance]:
         }
         known = Values(
             {"d": np.array(right)}, {"d": "d(p) = p_on'(b - y) + p_off'b - 1/2 |p_on|^2"},
-            {words: {"d": np.array(value)} for words, value in wrong.items()},
+            by_name(wrong, "d"),
         )  # fmt: skip
-        yield Instance(shape.label, given | {"p": p}, {"d": ()}, known)
+        yield Instance(shape.label, {"b": b, "y": y, "on": on, "off": off, "p": p}, {"d": ()}, known)
 
 
 def _gap(random: Random) -> Iterator[Instance]:
@@ -183,11 +178,6 @@ def _gap(random: Random) -> Iterator[Instance]:
         yield Instance(shape.label, given | {"h": h, "p": p}, {name: () for name in right}, values)
 
 
-def _without(found: Iterator[Instance], *names: str) -> Iterator[Instance]:
-    """Instances without some of their arguments."""
-    return (replace(x, arguments={k: v for k, v in x.arguments.items() if k not in names}) for x in found)
-
-
 def _arrays(numbers: dict[str, float]) -> Answer:
     return {name: np.array(value) for name, value in numbers.items()}
 
@@ -212,7 +202,7 @@ def _ball_dual(random: Random) -> Iterator[Instance]:
         }
         known = Values(
             {"d": np.array(inner - eps * length)}, {"d": "d(p) = p_on'(b - y) + p_off'b - eps (sum_on p_i^2 / w_i)^(1/2)"},
-            {words: {"d": np.array(value)} for words, value in wrong.items()},
+            by_name(wrong, "d"),
         )  # fmt: skip
         given = drawn.arguments("b", "y", "on", "off", "weight") | {"eps": eps, "p": p}
         yield Instance(shape.label, given, {"d": ()}, known)
@@ -271,8 +261,9 @@ def _liars(random: Random) -> Iterator[Instance]:
         while True:
             instance = draw_layer(random, shape, lasso_build)
             H, P = _points(random, instance.known)
-            gap, objective = (np.array([f(a, b) for a, b in zip(H, P, strict=True)]) for f in _measures(instance.arguments))
-            allowed = _allowed(instance.arguments, H)
+            given = instance.arguments
+            gap = np.array([_gap_of(given, h, p) for h, p in zip(H, P, strict=True)])
+            objective, allowed = np.array([_objective(given, h) for h in H]), _allowed(given, H)
             truth = allowed & (gap <= 1e-6 * objective)
             if (truth == _certified(instance.known, H, P)).all() and truth.any() and (truth != allowed).any():
                 break
@@ -284,10 +275,9 @@ def _liars(random: Random) -> Iterator[Instance]:
         }
         values = Values(
             {"optimal": truth.astype(float)}, {"optimal": "gap <= 1e-6 objective, and every limit is met to 1e-6"},
-            {words: {"optimal": value.astype(float)} for words, value in mistakes.items()}, {"optimal": "point"},
+            by_name(mistakes, "optimal"), {"optimal": "point"},
         )  # fmt: skip
-        given = instance.arguments | {"H": H, "P": P}
-        yield Instance(shape.label, given, {"optimal": (len(H),)}, values)
+        yield Instance(shape.label, given | {"H": H, "P": P}, {"optimal": (len(H),)}, values)
 
 
 def _points(random: Random, known: LayerKnown) -> tuple[np.ndarray, np.ndarray]:
@@ -302,13 +292,8 @@ def _points(random: Random, known: LayerKnown) -> tuple[np.ndarray, np.ndarray]:
 
 def _certified(known: LayerKnown, H: np.ndarray, P: np.ndarray) -> np.ndarray:
     """What the judge says."""
-    rows, lam = known.problem.rows, known.problem.number("lam")[0].item()
-    five = NonnegativeLasso(rows.take(torch.zeros(len(H), dtype=torch.long)), lam)
+    five = known.problem.take(torch.zeros(len(H), dtype=torch.long))
     return certify(five, torch.from_numpy(H), torch.from_numpy(P)).holds.numpy()
-
-
-def _measures(given: dict[str, Any]) -> tuple[Callable[..., float], Callable[..., float]]:
-    return lambda h, p: _gap_of(given, h, p), lambda h, p: _objective(given, h)
 
 
 def _objective(given: dict[str, Any], h: np.ndarray) -> float:
@@ -333,34 +318,33 @@ EXERCISES = (
         "dual_vector", "The dual vector of a solution",
         "h solves eq. (9), the nonnegative LASSO. Return the p that proves it: p_on is given by h, and p_off >= 0 are the\n"
         "multipliers of the off rows, 0 where W h + b < 0, with h_j (W'p + lam)_j = 0 and W'p + lam >= 0." + _D,
-        _named(_LASSO, h="(n,), the optimum"), {"p": "(m,)"}, draw=_dual_vector, judge=judge_dual,
+        named(_LASSO, h="(n,), the optimum"), {"p": "(m,)"}, draw=_dual_vector, judge=judge_dual,
     ),
     _exercise(
         "feasible_dual_point", "A bound from any vector",
         "q is any vector. Make it feasible for the dual of eq. (9): clip it, and multiply it by the s >= 0 that "
         "is worth most.\n"
         "This is what the judge does with your p, and why it never needs to believe you." + _D,
-        _named(_LASSO, q="(m,), any numbers"), {"p": "(m,), feasible"}, draw=_feasible_point, judge=_judge_feasible,
+        named(_LASSO, q="(m,), any numbers"), {"p": "(m,), feasible"}, draw=_feasible_point, judge=_judge_feasible,
     ),
     _exercise(
         "dual_objective", "The dual objective",
         "Return the dual objective of eq. (9) at a feasible p." + _D,
-        _named("b y on off", **_P_GIVEN), {"d": "a number"}, draw=lambda r: _without(_dual_objective(r), "W", "lam"),
-        judge=judge_values,
+        named("b y on off", **_P_GIVEN), {"d": "a number"}, draw=_dual_objective, judge=judge_values,
     ),
     _exercise(
         "gap", "The gap is the proof",
         "h may be anything, p is feasible. Return the objective of eq. (9) at h, the bound that p proves, and "
         "their difference."
         + _D,
-        _named(_LASSO, h="(n,)", **_P_GIVEN), {"objective": "a number", "bound": "a number", "gap": "a number"},
+        named(_LASSO, h="(n,)", **_P_GIVEN), {"objective": "a number", "bound": "a number", "gap": "a number"},
         draw=_gap, judge=judge_values,
     ),
     _exercise(
         "dual_of_a_ball", "The dual objective of a basis pursuit",
         "Return the dual objective of  minimise |h|_1  subject to  (sum_on w_i (W h + b - y)_i^2)^(1/2) <= eps,\n"
         "W h + b <= 0 on `off`,  at a p with p_off >= 0 and p = 0 on hidden rows.",
-        _named("b y on off weight eps", p="(m,), p_off >= 0"), {"d": "a number"}, draw=_ball_dual, judge=judge_values,
+        named("b y on off weight eps", p="(m,), p_off >= 0"), {"d": "a number"}, draw=_ball_dual, judge=judge_values,
     ),
     _exercise(
         "infeasible", "A proof that nothing is feasible",
@@ -376,7 +360,7 @@ EXERCISES = (
         "h_j >= -1e-6 max|h|, for off rows met to 1e-6, and for objective - bound <= 1e-6 objective, where the "
         "bound is the\n"
         "dual objective of the point's p, scaled down to where it is feasible." + _D,
-        _named(_LASSO, H="(5, n), one h a row", P="(5, m), one p a row"), {"optimal": "bool (5,)"},
+        named(_LASSO, H="(5, n), one h a row", P="(5, m), one p a row"), {"optimal": "bool (5,)"},
         draw=_liars, judge=judge_values,
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,15 @@ class Values:
     mistakes: dict[str, Answer]
     places: dict[str, str] = field(default_factory=dict)
     tol: float = 1e-7
+
+
+def by_name(wrong: dict[str, Any], *names: str) -> dict[str, Answer]:
+    """Mistakes of a single value by its name, of several by theirs."""
+    found = {}
+    for words, value in wrong.items():
+        values = value if len(names) > 1 else (value,)
+        found[words] = {name: np.asarray(v, dtype=float) for name, v in zip(names, values, strict=True)}
+    return found
 
 
 def judge_values(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:

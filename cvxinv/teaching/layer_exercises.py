@@ -49,34 +49,33 @@ GIVES = {
 }
 
 
+def named(names: str, **more: str) -> dict[str, str]:
+    """What arguments of these names are, and more."""
+    return {name: TAKES[name] for name in names.split()} | more
+
+
 def _exercise(
     name: str, title: str, task: str, takes: str, draw: Callable[[Random], Iterator[Instance]], **more: Any
 ) -> Exercise:
-    named = {key: TAKES[key] for key in takes.split()} | more.pop("also", {})
+    given = named(takes, **more.pop("also", {}))
     level, source = more.pop("level", "first steps"), more.pop("source", PAPER)
-    return Exercise(name, title, level, task, named, GIVES, draw, judge_point, ("p",), source, **more)
+    return Exercise(name, title, level, task, given, GIVES, draw, judge_point, ("p",), source, **more)
 
 
 def _drawn(size: tuple[int, int], build: Build, **options: bool) -> Callable[[Random], Iterator[Instance]]:
     return lambda random: (draw_layer(random, shape, build, **options) for shape in shapes(*size))
 
 
-def _weight(drawn: Drawn, share: float = 0.25) -> float:
+def a_lam(drawn: Drawn, share: float) -> float:
     """A lam that leaves some unknowns at 0."""
     fit = np.where(drawn.on, drawn.weight, 0.0)
     size = float(np.abs(drawn.W.T @ (fit * (drawn.y - drawn.b))).max())
     return float(f"{share * size:.3g}")
 
 
-def _length(drawn: Drawn, share: float = 1.0) -> float:
-    """An eps of the size of the noise."""
-    length = np.sqrt((drawn.weight * drawn.noise**2).sum())
-    return float(f"{share * float(length):.3g}")
-
-
 def _with_lam(kind: Callable[..., AbstractLayerProblem], takes: str, share: float = 0.25) -> Build:
     def build(random: Random, drawn: Drawn) -> tuple[AbstractLayerProblem, dict[str, Any]]:
-        lam = _weight(drawn, share)
+        lam = a_lam(drawn, share)
         return kind(drawn.rows(), lam), drawn.arguments(*takes.split()) | {"lam": lam}
 
     return build
@@ -84,8 +83,8 @@ def _with_lam(kind: Callable[..., AbstractLayerProblem], takes: str, share: floa
 
 def _with_eps(kind: Callable[..., AbstractLayerProblem], takes: str, largest: bool = False) -> Build:
     def build(random: Random, drawn: Drawn) -> tuple[AbstractLayerProblem, dict[str, Any]]:
-        size = float(np.abs(drawn.noise).max())
-        eps = float(f"{1.1 * size:.3g}") if largest else _length(drawn, 1.1)
+        size = np.abs(drawn.noise).max() if largest else np.sqrt((drawn.weight * drawn.noise**2).sum())
+        eps = float(f"{1.1 * float(size):.3g}")  # what the true h asks for, and a little more
         return kind(drawn.rows(), eps), drawn.arguments(*takes.split()) | {"eps": eps}
 
     return build

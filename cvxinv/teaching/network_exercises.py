@@ -24,7 +24,7 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..solvers.solve import solve
 from .drawing import Shape, draw_rows, solved
 from .exercise import Answer, Exercise, Finding, Instance, Passed
-from .judging import Values, alike, judge_values, judged_point
+from .judging import Values, alike, by_name, judge_values, judged_point
 from .layer_exercises import LEI, PAPER, TAKES
 
 _SHAPES = (Shape("as shown", 7, 3), Shape("drawn", 12, 4), Shape("drawn, large numbers", 10, 4, scale=1e3))
@@ -33,15 +33,6 @@ _SHAPES = (Shape("as shown", 7, 3), Shape("drawn", 12, 4), Shape("drawn, large n
 def _exercise(name: str, title: str, task: str, takes: dict[str, str], gives: dict[str, str], **more: Any) -> Exercise:
     level, source, judge = more.pop("level", "theory"), more.pop("source", PAPER), more.pop("judge", judge_values)
     return Exercise(name, title, level, task, takes, gives, judge=judge, source=source, **more)
-
-
-def _each(wrong: dict[str, Any], *names: str) -> dict[str, Answer]:
-    """Mistakes of a single value by its name, of several by theirs."""
-    found = {}
-    for words, value in wrong.items():
-        values = value if len(names) > 1 else (value,)
-        found[words] = {name: np.asarray(v, dtype=float) for name, v in zip(names, values, strict=True)}
-    return found
 
 
 # --- conversions --------------------------------------------------------------------------------------
@@ -61,7 +52,7 @@ def _masks(random: Random) -> Iterator[Instance]:
             "on and off are exchanged": (off, on),
         }
         lines = {"on": "on: seen, and y > 0", "off": "off: seen, and y = 0"}
-        known = Values({"on": on, "off": off}, lines, _each(wrong, "on", "off"), {"on": "row", "off": "row"})
+        known = Values({"on": on, "off": off}, lines, by_name(wrong, "on", "off"), {"on": "row", "off": "row"})
         yield Instance(shape.label, {"y": y}, {"on": on.shape, "off": off.shape}, known)
 
 
@@ -83,7 +74,7 @@ def _leaky(random: Random) -> Iterator[Instance]:
         }
         lines = {"target": "target = y / a where y < 0, y elsewhere", "weight": "weight = a^2 where y < 0, 1 elsewhere"}
         places = {"target": "row", "weight": "row"}
-        known = Values({"target": target, "weight": weight}, lines, _each(wrong, "target", "weight"), places)
+        known = Values({"target": target, "weight": weight}, lines, by_name(wrong, "target", "weight"), places)
         yield Instance(shape.label, {"y": y, "a": a}, {"target": y.shape, "weight": y.shape}, known)
 
 
@@ -110,7 +101,7 @@ def _tanh_intervals(random: Random) -> Iterator[Instance]:
             "lo": "lo = arctanh(y - eps), -inf where y - eps <= -1",
             "hi": "hi = arctanh(y + eps), inf where y + eps >= 1",
         }
-        known = Values({"lo": low, "hi": high}, lines, _each(wrong, "lo", "hi"), {"lo": "row", "hi": "row"})
+        known = Values({"lo": low, "hi": high}, lines, by_name(wrong, "lo", "hi"), {"lo": "row", "hi": "row"})
         yield Instance(label, {"y": y, "eps": eps}, {"lo": (m,), "hi": (m,)}, known)
 
 
@@ -137,7 +128,7 @@ def _lagrangian(random: Random) -> Iterator[Instance]:
                 "the multiplier of the squared bound": lam / (2 * eps),
                 "the length |W'(W h - y)|, not its largest entry": float(np.linalg.norm(W.T @ r)),
             }
-            right = Values({"lam": np.array(lam)}, {"lam": "lam = max |W'(W h - y)|"}, _each(wrong, "lam"), tol=1e-5)
+            right = Values({"lam": np.array(lam)}, {"lam": "lam = max |W'(W h - y)|"}, by_name(wrong, "lam"), tol=1e-5)
             yield Instance(label, {"W": W, "y": y, "eps": eps, "h": h}, {"lam": ()}, right)
             break
 
@@ -201,7 +192,9 @@ def _gauss_newton(random: Random) -> Iterator[Instance]:
             "a gradient step: J'r without the inverse": z + J.T @ r,
             "half of the gradient, or twice J'J": z + (step(J, r) - z) / 2,
         }
-        known = Values({"z": step(J, r)}, {"z": "(J'J + mu I) (z+ - z) = J'(y - G(z))"}, _each(wrong, "z"), {"z": "latent"})
+        known = Values(
+            {"z": step(J, r)}, {"z": "(J'J + mu I) (z+ - z) = J'(y - G(z))"}, by_name(wrong, "z"), {"z": "latent"}
+        )
         yield Instance(label, net.arguments | {"y": y, "z": z, "mu": mu}, {"z": (n0,)}, known)
 
 
@@ -311,7 +304,7 @@ def _judge_global(instance: Instance, answer: Answer, seconds: float) -> Finding
     linear = float(np.linalg.norm(hidden[1] - hidden[0][:, 0] * (hidden[0][:, 0] @ hidden[1]) / (hidden[0] ** 2).sum()))
     grid = min(float(np.linalg.norm(net(np.array([z])) - y)) for z in np.linspace(-R, R, 101))
     any_hidden = float(np.linalg.norm(_outside(net.W2, y - net.b2)))
-    wrong: dict[str, Answer] = _each(
+    wrong: dict[str, Answer] = by_name(
         {
             "half of the squared misfit, not the misfit": least**2 / 2,
             "the squared misfit": least**2,
@@ -357,7 +350,7 @@ def _spark(random: Random) -> Iterator[Instance]:
         }
         wrong = {words: value for words, value in wrong.items() if value != (found, most)}
         lines = {"spark": "spark(W): the fewest columns that depend on each other", "k": "the largest k < spark(W) / 2"}
-        known = Values({"spark": np.array(float(found)), "k": np.array(float(most))}, lines, _each(wrong, "spark", "k"))
+        known = Values({"spark": np.array(float(found)), "k": np.array(float(most))}, lines, by_name(wrong, "spark", "k"))
         yield Instance(label, {"W": W}, {"spark": (), "k": ()}, known)
 
 
@@ -385,7 +378,7 @@ def _coherence(random: Random) -> Iterator[Instance]:
             wrong["the absolute value is missing"] = (signed, ceil((1 + 1 / signed) / 2) - 1)
         wrong = {words: value for words, value in wrong.items() if value != (right, most)}
         lines = {"mu": "mu(W) = max over i != j of |w_i'w_j| / (|w_i| |w_j|)", "k": "the largest k < (1 + 1 / mu) / 2"}
-        known = Values({"mu": np.array(right), "k": np.array(float(most))}, lines, _each(wrong, "mu", "k"))
+        known = Values({"mu": np.array(right), "k": np.array(float(most))}, lines, by_name(wrong, "mu", "k"))
         yield Instance(label, {"W": W}, {"mu": (), "k": ()}, known)
 
 

@@ -13,8 +13,8 @@ from ..layers.gaussian_latent import GaussianLatent
 from ..layers.linf_fit import LinfFit
 from .drawing import Drawn, Shape, draw_rows
 from .exercise import Answer, Exercise, Instance
-from .judging import Values, judge_values
-from .layer_exercises import PAPER, TAKES
+from .judging import Values, by_name, judge_values
+from .layer_exercises import PAPER, TAKES, a_lam, named
 
 _SHAPES = (
     Shape("as shown", 7, 3),
@@ -27,10 +27,6 @@ _FITTED = "W b y on weight"
 
 def _exercise(name: str, title: str, task: str, takes: dict[str, str], gives: dict[str, str], draw: Any) -> Exercise:
     return Exercise(name, title, "algorithms", task, takes, gives, draw, judge_values, source=PAPER)
-
-
-def _named(names: str, **more: str) -> dict[str, str]:
-    return {name: TAKES[name] for name in names.split()} | more
 
 
 Case = tuple[dict[str, Any], Answer, dict[str, str], dict[str, Answer]]  # arguments, expected, lines, mistakes
@@ -80,7 +76,7 @@ def _prox_unknown(random: Random, shape: Shape) -> Case:
     }
     given = {"h": h, "lam": lam, "gamma": gamma, "rho": rho}
     lines = {"u": "0 in lam + gamma u + rho (u - h) + normal cone of u >= 0"}
-    return given, {"u": right}, lines, {words: {"u": value} for words, value in wrong.items()}
+    return given, {"u": right}, lines, by_name(wrong, "u")
 
 
 def _rows_case(random: Random, shape: Shape, weighted: bool = True) -> tuple[Drawn, np.ndarray, float]:
@@ -109,7 +105,7 @@ def _prox_squares(random: Random, shape: Shape) -> Case:
         wrong["hidden rows are cut off at 0, as if they were off"] = np.where(on | off, right, np.minimum(v, 0.0))
     given = {"v": v} | drawn.arguments("y", "on", "off", "weight") | {"rho": rho}
     lines = {"u": "0 in w (u - y) + rho (u - v) on `on`; u <= 0 on `off`; u = v on hidden rows"}
-    return given, {"u": right}, lines, {words: {"u": value} for words, value in wrong.items()}
+    return given, {"u": right}, lines, by_name(wrong, "u")
 
 
 def _prox_ball(random: Random, shape: Shape) -> Case:
@@ -130,7 +126,7 @@ def _prox_ball(random: Random, shape: Shape) -> Case:
     }
     given = {"v": v} | drawn.arguments("y", "on", "off") | {"eps": eps}
     lines = {"u": "u is the nearest point with |u - y|_on <= eps, u <= 0 on `off`"}
-    return given, {"u": right}, lines, {words: {"u": value} for words, value in wrong.items()}
+    return given, {"u": right}, lines, by_name(wrong, "u")
 
 
 def _prox_largest(random: Random, shape: Shape) -> Case:
@@ -150,7 +146,7 @@ def _prox_largest(random: Random, shape: Shape) -> Case:
         "y is missing": right - y,
     }
     lines = {"u": "rho (v - u) is the nearest point to rho (v - y) with sum |p_i| <= 1"}
-    return {"v": v, "y": y, "rho": rho}, {"u": right}, lines, {words: {"u": value} for words, value in wrong.items()}
+    return {"v": v, "y": y, "rho": rho}, {"u": right}, lines, by_name(wrong, "u")
 
 
 # --- steps --------------------------------------------------------------------------------------------
@@ -174,16 +170,14 @@ def _step_length(random: Random, shape: Shape) -> Case:
     }
     given = drawn.arguments("W", "on", "weight")
     lines = {"L": "L is the largest eigenvalue of W_on' diag(w) W_on"}
-    return given, {"L": np.array(right)}, lines, {words: {"L": np.array(value)} for words, value in wrong.items()}
+    return given, {"L": np.array(right)}, lines, by_name(wrong, "L")
 
 
 def _lasso_case(random: Random, shape: Shape) -> tuple[Drawn, dict[str, Any], np.ndarray]:
     """A weighted nonnegative LASSO without off rows, as a dict of arguments, and a point h >= 0."""
     drawn = draw_rows(random, shape, weighted=True)
-    fit = np.where(drawn.on, drawn.weight, 0.0)
-    lam = float(f"{0.2 * np.abs(drawn.W.T @ (fit * (drawn.y - drawn.b))).max():.3g}")
     h = np.abs(drawn.h + 0.3 * shape.scale * random.standard_normal(shape.n))
-    return drawn, drawn.arguments(*_FITTED.split()) | {"lam": lam}, h
+    return drawn, drawn.arguments(*_FITTED.split()) | {"lam": a_lam(drawn, 0.2)}, h
 
 
 def _slope(given: dict[str, Any], h: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
@@ -208,11 +202,7 @@ def _ista(random: Random, shape: Shape) -> Case:
         "the weights are missing": np.maximum(h - t * _slope(given, h, np.ones_like(given["weight"])), 0.0),
     }
     lines = {"h": "h+ = max(h - t (W_on'w (W h + b - y) + lam), 0)"}
-    return given | {"h": h, "t": t}, {"h": np.maximum(h - t * g, 0.0)}, lines, _each(wrong, "h")
-
-
-def _each(wrong: dict[str, np.ndarray], name: str) -> dict[str, Answer]:
-    return {words: {name: np.asarray(value)} for words, value in wrong.items()}
+    return given | {"h": h, "t": t}, {"h": np.maximum(h - t * g, 0.0)}, lines, by_name(wrong, "h")
 
 
 def _fista_run(given: dict[str, Any], h: np.ndarray, t: float, steps: int, kind: str = "") -> np.ndarray:
@@ -243,7 +233,7 @@ def _fista(random: Random, shape: Shape) -> Case:
         "one step too few": _fista_run(given, h, t, steps - 1),
     }
     lines = {"h": "h_k = prox(z_k - t grad(z_k)), z_(k+1) = h_k + (t_k - 1) / t_(k+1) (h_k - h_(k-1))"}
-    return given | {"h": h, "t": t, "steps": steps}, {"h": right}, lines, _each(wrong, "h")
+    return given | {"h": h, "t": t, "steps": steps}, {"h": right}, lines, by_name(wrong, "h")
 
 
 def _admm(random: Random, shape: Shape) -> Case:
@@ -311,7 +301,7 @@ def _pdhg(random: Random, shape: Shape) -> Case:
     return given, step(), lines, wrong
 
 
-_STEP = _named(f"{_FITTED} lam", h="(n,), where the step begins", t="the step length, a number > 0")
+_STEP = named(f"{_FITTED} lam", h="(n,), where the step begins", t="the step length, a number > 0")
 EXERCISES = (
     _exercise(
         "prox_unknown", "The proximal map of the penalty",
@@ -322,13 +312,13 @@ EXERCISES = (
     _exercise(
         "prox_squares", "The proximal map of the rows",
         "Return argmin over u of  1/2 sum_on w_i (u - y)_i^2 + rho/2 |u - v|^2  subject to  u <= 0 on `off`.",
-        {"v": "(m,)", **_named("y on off weight"), "rho": "a number > 0"}, {"u": "(m,)"},
+        {"v": "(m,)", **named("y on off weight"), "rho": "a number > 0"}, {"u": "(m,)"},
         _cases(_prox_squares, {"u": "row"}),
     ),
     _exercise(
         "prox_ball", "The nearest point of a ball",
         "Return the u nearest to v with  (sum_on (u - y)_i^2)^(1/2) <= eps  and  u <= 0 on `off`.",
-        {"v": "(m,)", **_named("y on off eps")}, {"u": "(m,)"}, _cases(_prox_ball, {"u": "row"}),
+        {"v": "(m,)", **named("y on off eps")}, {"u": "(m,)"}, _cases(_prox_ball, {"u": "row"}),
     ),
     _exercise(
         "prox_largest", "The proximal map of the largest entry",
@@ -339,7 +329,7 @@ EXERCISES = (
         "step_length", "How long a step may be",
         "Return the smallest L for which the gradient of  1/2 sum_on w_i (W h + b - y)_i^2  changes by at most L |h - h'|.\n"
         "1 / L is the step of ISTA and FISTA.",
-        _named("W on weight"), {"L": "a number"}, _cases(_step_length, {}),
+        named("W on weight"), {"L": "a number"}, _cases(_step_length, {}),
     ),
     _exercise(
         "ista_step", "One step of ISTA",
@@ -358,14 +348,14 @@ EXERCISES = (
         "admm_step", "One step of ADMM",
         "minimise 1/2 sum_on w_i (W h + b - y)_i^2 + lam 1'u  subject to  h = u, u >= 0, with the scaled multiplier s.\n"
         "Return h, u and s after one step from u and s, in that order: h first, from u - s.",
-        _named(f"{_FITTED} lam", u="(n,)", s="(n,)", rho="a number > 0"), {"h": "(n,)", "u": "(n,)", "s": "(n,)"},
+        named(f"{_FITTED} lam", u="(n,)", s="(n,)", rho="a number > 0"), {"h": "(n,)", "u": "(n,)", "s": "(n,)"},
         _cases(_admm, {"h": "unknown", "u": "unknown", "s": "unknown"}),
     ),
     _exercise(
         "pdhg_step", "One step of the primal-dual method",
         "Eq. (9): F(v) = 1/2 sum_on (v - y)_i^2 with v <= 0 on `off`, g(h) = lam 1'h with h >= 0, v = W h + b.\n"
         "Return h and p after one step: h first, then p at the extrapolated 2 h+ - h. p is 0 on hidden rows.",
-        _named("W b y on off lam", h="(n,)", p="(m,)", sigma="the dual step", tau="the primal step"),
+        named("W b y on off lam", h="(n,)", p="(m,)", sigma="the dual step", tau="the primal step"),
         {"h": "(n,)", "p": "(m,)"}, _cases(_pdhg, {"h": "unknown", "p": "row"}),
     ),
 )  # fmt: skip

@@ -54,9 +54,8 @@ def _instance(instance: Instance) -> list[str]:
 
 def skeleton(exercise: Exercise) -> str:
     """The beginning of an answer."""
-    task = "\n".join(exercise.task.splitlines())
     said = "\n".join(_named(exercise.takes | {f"returns {k}": v for k, v in exercise.gives.items()}))
-    quoted = f'"""Exercise {number_of(exercise)}, {exercise.name}: {exercise.title}.\n\n{task}\n\n{said}\n"""'
+    quoted = f'"""Exercise {number_of(exercise)}, {exercise.name}: {exercise.title}.\n\n{exercise.task}\n\n{said}\n"""'
     needed = [name for name in exercise.gives if name not in exercise.optional]
     body = f"    {' = '.join(needed)} = None\n    return {', '.join(needed)}\n"
     return f"{quoted}\n\nimport numpy as np\n\n\n{exercise.signature}\n{body}"
