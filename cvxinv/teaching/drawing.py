@@ -15,7 +15,7 @@ from ..layers.core.problem import AbstractLayerProblem
 from ..layers.core.rows import Rows
 from ..solvers.solve import solve
 from .exercise import Instance
-from .mistakes import misreadings
+from .mistakes import answered, misreadings
 
 _TRIES = 200
 _LEAST = 0.02  # of s_y: a smaller misfit counts as none
@@ -105,6 +105,13 @@ def _rows(random: Random, shape: Shape, any_sign: bool, relu: bool, weighted: bo
     return Drawn(W, b, y, on, off, weight, h, np.where(on, noise, 0.0))
 
 
+def fitted_rows(W: np.ndarray, b: np.ndarray | None, Y: np.ndarray) -> Rows:
+    """Rows that are all on, of a signal `(m,)` or of several `(N, m)`; b: 0 where it is None."""
+    y = torch.from_numpy(np.atleast_2d(Y))
+    bias = torch.zeros_like(y[0]) if b is None else torch.from_numpy(b)
+    return Rows(Dense(torch.from_numpy(W)), bias, y, torch.ones_like(y, dtype=torch.bool))
+
+
 Build = Callable[[Random, Drawn], tuple[AbstractLayerProblem, dict[str, Any]]]
 
 
@@ -130,7 +137,7 @@ def solved(problem: AbstractLayerProblem, raw: np.ndarray | None = None) -> Laye
     """The problem with its optimum, or None where that was not certified or is 0."""
     found = solve(problem, tol=_FINE, on_fail="ignore", progress=False)
     judged = certify(problem, found.h, found.p)
-    if str(judged.status[0]) not in ("optimal", "stationary") or not bool(found.h.any()):
+    if not answered(judged) or not bool(found.h.any()):
         return None
     # a linear fit that meets its data all but exactly asks for more digits than solvers give
     if problem.form == "excess" and float(judged.objective[0]) < _LEAST * float(judged.unit[0]):
@@ -148,9 +155,8 @@ def untold(known: LayerKnown) -> int:
     problem, count = known.problem, 0
     for _, other in misreadings(problem, known.raw):
         judged = certify(other, known.h, tol=_ALIKE, thorough=False)
-        same = str(judged.status[0]) in ("optimal", "stationary")
         # without a dual vector at hand: a direction that goes down is the proof that another h is better
-        if same or (problem.form == "excess" and not _improved(other, known.h)):
+        if answered(judged) or (problem.form == "excess" and not _improved(other, known.h)):
             count += 1
             if problem.form != "excess":
                 return count

@@ -12,7 +12,7 @@ from ..layers.core.certificate import certify
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit
 from .conditions import dual_line
-from .drawing import Drawn, LayerKnown, Shape, draw_layer, draw_rows
+from .drawing import LayerKnown, Shape, draw_layer, draw_rows, fitted_rows
 from .exercise import Answer, Exercise, Finding, Instance, Passed
 from .judging import Values, alike, by_name, judge_dual, judge_values
 from .layer_exercises import PAPER, lasso_build, named
@@ -225,10 +225,8 @@ def _infeasible(random: Random) -> Iterator[Instance]:
         width = np.abs(random.standard_normal(m)) * scale
         shift = p0 / (p0 @ p0) * (p0 @ (middle - b) + 0.5 * scale + np.abs(p0) @ width)
         lo, hi = middle - shift - width, middle - shift + width
-        on = torch.ones(1, m, dtype=torch.bool)
         ends = (torch.from_numpy(end)[None] for end in (lo, hi))
-        rows = Drawn(W, b, 0 * b, on[0].numpy(), ~on[0].numpy(), np.ones(m), np.zeros(n), 0 * b).rows()
-        problem = IntervalBasisPursuit(rows, *ends)
+        problem = IntervalBasisPursuit(fitted_rows(W, b, 0 * b), *ends)
         given = {"W": W, "b": b, "lo": lo, "hi": hi}
         yield Instance(label, given, {"p": (m,)}, problem)
 

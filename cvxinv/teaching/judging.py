@@ -13,9 +13,8 @@ from ..layers.core.problem import AbstractLayerProblem
 from .conditions import broken_line
 from .drawing import LayerKnown
 from .exercise import Answer, Finding, Instance, Passed
-from .mistakes import meanings
+from .mistakes import answered, meanings
 
-_GOOD = ("optimal", "stationary")
 _ALIKE = 1e-6  # relative: what a vector may differ by from a known wrong one to be called that
 
 
@@ -36,12 +35,12 @@ def judged_point(known: LayerKnown, h: Tensor, p: Tensor | None) -> Finding | Pa
         return Finding("h is finite", words="h has an infinite entry: the solver found no optimum, or diverged")
     problem = known.problem
     found = certify(problem, h, known.p if p is None else p)  # an h that came alone is held against the best bound there is
-    if str(found.status[0]) in _GOOD:
+    if answered(found):
         words = f"{found.status[0]}: objective {float(found.objective[0]):.6g}"
         if problem.form != "curved":
             words += f", gap {max(float(found.gap[0]), 0.0):.1e} of {float(found.allowed_gap[0]):.1e} allowed"
         return Passed(f"{words}, violation {max(float(found.violation[0]), 0.0):.1e}")
-    alone = p is not None and str(certify(problem, h, known.p).status[0]) in _GOOD
+    alone = p is not None and answered(certify(problem, h, known.p))
     broken = broken_line(problem, h, p, known.p)
     if broken is None:
         gap, allowed = float(found.gap[0]), float(found.allowed_gap[0])

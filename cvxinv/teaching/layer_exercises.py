@@ -13,7 +13,6 @@ from ..generator.maps import Dense
 from ..layers.activated_lasso import ActivatedLasso
 from ..layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
 from ..layers.core.problem import AbstractLayerProblem
-from ..layers.core.rows import Rows
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.interval_basis_pursuit import BasisPursuitLinf, IntervalBasisPursuit, NonnegativeBasisPursuitLinf
 from ..layers.l1_fit import L1Fit, NonnegativeL1Fit
@@ -24,7 +23,7 @@ from ..layers.normalised_basis_pursuit import NormalisedBasisPursuit
 from ..layers.normalised_lasso import NormalisedLasso
 from ..layers.relaxed_fit import NonnegativeRelaxedFit, RelaxedFit
 from ..sparse_models.multi_layer_pursuit import multi_layer_pursuit
-from .drawing import Build, Drawn, Shape, draw_layer, shapes, solved, telling
+from .drawing import Build, Drawn, Shape, draw_layer, fitted_rows, shapes, solved, telling
 from .exercise import Exercise, Instance
 from .judging import judge_point
 
@@ -129,16 +128,11 @@ def _tanh(random: Random) -> Iterator[Instance]:
             h = np.where(random.random(n) < 0.6, random.random(n), 0.0)
             y = np.clip(np.tanh(W @ h + b) + 0.1 * random.standard_normal(m), -0.95, 0.95)
             lam = float(f"{0.1 * np.abs(W.T @ (y - b)).max():.3g}")
-            known = solved(_curved(torch.from_numpy(W), torch.from_numpy(b), torch.from_numpy(y), lam))
+            known = solved(ActivatedLasso(fitted_rows(W, b, y), Tanh(), lam))
             if known is not None and telling(known):
                 shapes_: dict[str, tuple[int, ...]] = {"h": (n,), "p": (m,)}
                 yield Instance(label, {"W": W, "b": b, "y": y, "lam": lam}, shapes_, known)
                 break
-
-
-def _curved(W: torch.Tensor, b: torch.Tensor, y: torch.Tensor, lam: float) -> ActivatedLasso:
-    on = torch.ones(1, len(y), dtype=torch.bool)
-    return ActivatedLasso(Rows(Dense(W), b, y[None], on), Tanh(), lam)
 
 
 def _two_layers(random: Random) -> Iterator[Instance]:

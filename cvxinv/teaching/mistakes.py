@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..generator.maps import Dense
 from ..layers.basis_pursuit_l2 import BasisPursuitL2, NonnegativeBasisPursuitL2
-from ..layers.core.certificate import certify
+from ..layers.core.certificate import OPTIMAL, STATIONARY, Certificate, certify
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.core.rows import Rows
 from ..layers.gaussian_latent import GaussianLatent
@@ -199,8 +199,7 @@ def _moved(problem: NonnegativeLasso, change: Tensor, into: AbstractLayerProblem
     u = torch.linalg.lstsq(M.T, target[:, None], driver="gelsd").solution[:, 0]
     if float((M.T @ u - target).abs().max()) > 1e-9 * float(target.abs().max()):
         raise ValueError("expected W_on of full column rank, got less; this fault cannot be stated")
-    changed = rows.derived(y=torch.where(rows.on, rows.y + u, rows.y))
-    fresh = Rows(changed.W, changed.b, changed.y, changed.on, changed.off, changed.weight)
+    fresh = Rows(rows.W, rows.b, torch.where(rows.on, rows.y + u, rows.y), rows.on, rows.off, rows.weight)
     return replace(into, rows=fresh)  # type: ignore[type-var]
 
 
@@ -217,18 +216,23 @@ def meanings(problem: AbstractLayerProblem, h: Tensor, best: Tensor, raw: np.nda
                           ("a factor: h is twice the optimum", 0.5)):  # fmt: skip
         if solves(problem, factor * h):
             found.append(words)
-    found += [words for words, other in misreadings(problem, raw) if solves(other, h)]
-    found += _cut(problem, h, raw)
-    near = str(certify(problem, h, best, tol=_LOOSE).status[0])
-    if not found and near in ("optimal", "stationary"):
+    others = list(misreadings(problem, raw))
+    found += [words for words, other in others if solves(other, h)]
+    found += _cut(problem, h, others)
+    if not found and answered(certify(problem, h, best, tol=_LOOSE)):
         found.append("the right problem, solved too loosely: ask the solver for smaller tolerances, or for more iterations")
     return tuple(dict.fromkeys(found))
+
+
+def answered(found: Certificate) -> bool:
+    """Whether its one signal is at an optimum, or at a stationary point of a problem that is not convex."""
+    return found.status[0] in (OPTIMAL, STATIONARY)
 
 
 def solves(problem: AbstractLayerProblem, h: Tensor, tol: float = _SAME) -> bool:
     """Whether h is an optimum, to `tol`: by its certificate, or by the objective of a solution where it builds no dual."""
     found = certify(problem, h, tol=tol)
-    if str(found.status[0]) in ("optimal", "stationary"):
+    if answered(found):
         return True
     if problem.form in ("quadratic", "curved") or float(found.violation[0]) > tol * float(found.scale[0]):
         return False
@@ -239,11 +243,11 @@ def solves(problem: AbstractLayerProblem, h: Tensor, tol: float = _SAME) -> bool
     return float(found.objective[0]) - least <= tol * max(abs(least), 1e-3 * unit)
 
 
-def _cut(problem: AbstractLayerProblem, h: Tensor, raw: np.ndarray | None) -> list[str]:
+def _cut(problem: AbstractLayerProblem, h: Tensor, others: list[tuple[str, AbstractLayerProblem]]) -> list[str]:
     """Solved without h >= 0, and cut off afterwards: h is what is left of such an optimum."""
     if not problem.nonnegative or problem.form == "layered":
         return []
-    for words, other in misreadings(problem, raw):
+    for words, other in others:
         if words == "h >= 0 is missing":
             free = solve(other, on_fail="ignore", progress=False).h
             cut, size = free.clamp(min=0), float(free.abs().max())

@@ -19,10 +19,9 @@ from ..guarantees.spark import spark
 from ..inversion.verify import verify
 from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.core.certificate import certify
-from ..layers.core.rows import Rows
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..solvers.solve import solve
-from .drawing import Shape, draw_rows, solved
+from .drawing import Shape, draw_rows, fitted_rows, solved
 from .exercise import Answer, Exercise, Finding, Instance, Passed
 from .judging import Values, alike, by_name, judge_values, judged_point
 from .layer_exercises import LEI, PAPER, TAKES
@@ -112,9 +111,7 @@ def _lagrangian(random: Random) -> Iterator[Instance]:
             W = np.round(random.standard_normal((m, n)), 2)
             y = np.round(random.standard_normal(m), 2) * scale
             eps = float(f"{0.4 * np.linalg.norm(y):.3g}")
-            on = torch.ones(1, m, dtype=torch.bool)
-            rows = Rows(Dense(torch.from_numpy(W)), torch.zeros(m, dtype=torch.float64), torch.from_numpy(y)[None], on)
-            known = solved(BasisPursuitL2(rows, eps))
+            known = solved(BasisPursuitL2(fitted_rows(W, None, y), eps))
             if known is None:
                 continue
             h = known.h[0].numpy()
@@ -138,7 +135,7 @@ def _lagrangian(random: Random) -> Iterator[Instance]:
 
 @dataclass(frozen=True)
 class Net:
-    """G(z) = W2 relu(W1 z + b1) + b2 and an observed y."""
+    """G(z) = W2 relu(W1 z + b1) + b2."""
 
     W1: np.ndarray
     b1: np.ndarray
@@ -437,18 +434,8 @@ def _unsafe(W: np.ndarray) -> bool:
     signed = [(i, j, s) for i in range(n) for j in range(i) for s in (-1.0, 1.0)]
     for k, (first, second, sign) in enumerate(signed):
         H[k, first], H[k, second] = 1.0, sign
-    rows = _equations(W, H @ W.T)
-    return bool(
-        (np.abs(H).sum(1) - solve(rows, on_fail="ignore", progress=False).certificate.objective.numpy() > 0.01).any()
-    )
-
-
-def _equations(W: np.ndarray, Y: np.ndarray) -> BasisPursuitL2:
-    y = torch.from_numpy(Y)
-    rows = Rows(
-        Dense(torch.from_numpy(W)), torch.zeros(len(W), dtype=torch.float64), y, torch.ones_like(y, dtype=torch.bool)
-    )
-    return BasisPursuitL2(rows, 0.0)
+    shortest = solve(BasisPursuitL2(fitted_rows(W, None, H @ W.T), 0.0), on_fail="ignore", progress=False)
+    return bool((np.abs(H).sum(1) - shortest.certificate.objective.numpy() > 0.01).any())
 
 
 def _judge_shortest(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:
@@ -459,7 +446,7 @@ def _judge_shortest(instance: Instance, answer: Answer, seconds: float) -> Findi
     if count > most:
         meanings = ("h has to be the sparsest: 2 |h|_0 < spark(W) makes it that",)
         return Finding(f"|h|_0 <= {most} < spark(W) / 2", "", float(count), float(most), meanings)
-    problem = _equations(W, (W @ h)[None])
+    problem = BasisPursuitL2(fitted_rows(W, None, W @ h), 0.0)
     best = solve(problem, tol=1e-8, on_fail="ignore", progress=False)
     length, least = float(np.abs(h).sum()), float(best.certificate.objective[0])
     if length - least > 1e-6 * length and bool(best.certificate.holds[0]):
@@ -481,9 +468,7 @@ def _batch(random: Random) -> Iterator[Instance]:
         H = np.where(random.random((N, n)) < 0.5, random.random((N, n)), 0.0)
         Y = H @ W.T + 1e-3 * random.standard_normal((N, m))
         lam = 1e-6
-        y = torch.from_numpy(Y)
-        rows = Rows(Dense(torch.from_numpy(W)), torch.zeros(m, dtype=torch.float64), y, torch.ones_like(y, dtype=torch.bool))
-        yield Instance(label, {"W": W, "Y": Y, "lam": lam}, {"H": (N, n)}, NonnegativeLasso(rows, lam))
+        yield Instance(label, {"W": W, "Y": Y, "lam": lam}, {"H": (N, n)}, NonnegativeLasso(fitted_rows(W, None, Y), lam))
 
 
 def _judge_batch(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:

@@ -11,7 +11,7 @@ from ..layers.basis_pursuit_l2 import BasisPursuitL2
 from ..layers.core.problem import AbstractLayerProblem
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.linf_fit import LinfFit
-from .drawing import Drawn, Shape, draw_rows
+from .drawing import Drawn, Shape, draw_rows, fitted_rows
 from .exercise import Answer, Exercise, Instance
 from .judging import Values, by_name, judge_values
 from .layer_exercises import PAPER, TAKES, a_lam, named
@@ -132,10 +132,8 @@ def _prox_ball(random: Random, shape: Shape) -> Case:
 def _prox_largest(random: Random, shape: Shape) -> Case:
     m = shape.m
     y, v = (np.round(random.standard_normal(m), 3) * shape.scale for _ in range(2))
-    on = np.ones(m, dtype=bool)
     rho = float(f"{(1.5 + random.random()) / shape.scale:.3g}")
-    drawn = Drawn(np.eye(m), np.zeros(m), y, on, ~on, np.ones(m), np.zeros(m), np.zeros(m))
-    right = _prox(LinfFit(drawn.rows()), v, rho)
+    right = _prox(LinfFit(fitted_rows(np.eye(m), None, y)), v, rho)
     q = rho * (v - y)
     t = 1.0 / rho
     wrong = {
