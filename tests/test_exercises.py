@@ -57,15 +57,8 @@ def test_no_solution_is_in_the_package():
     assert not [path for path in (ROOT / "cvxinv").rglob("*.py") if "exercise_solutions" in path.read_text()]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in POINTS - QUICK])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_but(name)) for name in NAMES])
 def test_the_reference_solution_passes(name):
-    grade = exercising.grade(name, source(name))
-    assert grade.passed, grade.first
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(POINTS - QUICK))
-def test_the_reference_solution_of_a_layer_problem_passes(name):
     grade = exercising.grade(name, source(name))
     assert grade.passed, grade.first
 
