@@ -82,6 +82,12 @@ def test_instances_are_those_of_the_seed_and_the_first_is_the_one_shown():
         np.testing.assert_array_equal(a.arguments["y"], b.arguments["y"])
 
 
+def test_no_instance_is_left_out_where_no_draw_serves(monkeypatch):
+    monkeypatch.setattr(network_exercises, "solved", lambda problem: None)
+    with pytest.raises(AssertionError, match="no draw of 200 served"):
+        list(exercise_named("lagrangian").draw(np.random.default_rng(1)))
+
+
 @pytest.mark.parametrize("name", ["masks", "prox_unknown", "spark"])
 def test_an_answer_learnt_by_heart_fails(name):
     """The shown instance's answer, whatever is asked."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..layers.core.problem import AbstractLayerProblem
 from ..layers.interval_basis_pursuit import IntervalBasisPursuit
 from .conditions import dual_line
 from .drawing import LayerKnown, Shape, draw_layer, draw_rows, fitted_rows
-from .exercise import Answer, Exercise, Finding, Instance, Passed
+from .exercise import Answer, Exercise, Finding, Instance, Passed, drawn_until
 from .judging import Values, alike, by_name, judge_dual, judge_values
 from .layer_exercises import PAPER, lasso_build, named
 
@@ -77,17 +78,19 @@ def _scaled(given: dict[str, Any], p: np.ndarray) -> np.ndarray:
 
 
 def _feasible_point(random: Random) -> Iterator[Instance]:
-    for shape in _SHAPES:
-        for _ in range(200):
-            instance = draw_layer(random, shape, lasso_build)
-            given = instance.arguments
-            q = _any_p(random, instance, 0.7)
-            right, bare = _scaled(given, _ends(given, q)), _ends(given, q)
-            steep = _most(given, bare)
-            # both the signs and the scale matter, and the largest scale is not the best
-            if dual_value(given, right) > 0 and (q[given["off"]] < 0).any() and steep < 0.9:
-                yield replace(instance, arguments=given | {"q": q}, shapes={"p": right.shape})
-                break
+    return (drawn_until(partial(_feasible_point_of, random, shape)) for shape in _SHAPES)
+
+
+def _feasible_point_of(random: Random, shape: Shape) -> Instance | None:
+    instance = draw_layer(random, shape, lasso_build)
+    given = instance.arguments
+    q = _any_p(random, instance, 0.7)
+    bare = _ends(given, q)
+    right, steep = _scaled(given, bare), _most(given, bare)
+    # both the signs and the scale matter, and the largest scale is not the best
+    if dual_value(given, right) > 0 and (q[given["off"]] < 0).any() and steep < 0.9:
+        return replace(instance, arguments=given | {"q": q}, shapes={"p": right.shape})
+    return None
 
 
 def _judge_feasible(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:

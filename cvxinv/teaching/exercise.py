@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.random import Generator as Random
@@ -76,6 +76,18 @@ class Exercise:
     def signature(self) -> str:
         """The first line of a submission."""
         return f"def answer({', '.join(self.takes)}):"
+
+
+Made = TypeVar("Made")
+
+
+def drawn_until(make: Callable[[], Made | None], tries: int = 200) -> Made:
+    """The first draw that serves: `make` gives None for one that does not. Raises AssertionError after so many."""
+    for _ in range(tries):
+        found = make()
+        if found is not None:
+            return found
+    raise AssertionError(f"no draw of {tries} served")
 
 
 def instances_of(exercise: Exercise, seed: int) -> list[Instance]:

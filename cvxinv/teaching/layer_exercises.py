@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..layers.normalised_lasso import NormalisedLasso
 from ..layers.relaxed_fit import NonnegativeRelaxedFit, RelaxedFit
 from ..sparse_models.multi_layer_pursuit import multi_layer_pursuit
 from .drawing import Build, Drawn, Shape, draw_layer, fitted_rows, shapes, solved, telling
-from .exercise import Exercise, Instance
+from .exercise import Exercise, Instance, drawn_until
 from .judging import judge_point
 
 PAPER = 'Aberdam, Simon, Elad, "When and How Can Deep Generative Models be Inverted?" (2020)'
@@ -121,33 +122,40 @@ def _intervals(random: Random, drawn: Drawn) -> tuple[AbstractLayerProblem, dict
 
 def _tanh(random: Random) -> Iterator[Instance]:
     """A layer behind a tanh: y within its range, few rows at its ends."""
-    for label, m, n in (("as shown", 6, 3), ("drawn", 9, 4), ("drawn, wide", 5, 8)):
-        for _ in range(100):
-            W = np.round(random.standard_normal((m, n)), 2)
-            b = np.round(0.3 * random.standard_normal(m), 2)
-            h = np.where(random.random(n) < 0.6, random.random(n), 0.0)
-            y = np.clip(np.tanh(W @ h + b) + 0.1 * random.standard_normal(m), -0.95, 0.95)
-            lam = float(f"{0.1 * np.abs(W.T @ (y - b)).max():.3g}")
-            known = solved(ActivatedLasso(fitted_rows(W, b, y), Tanh(), lam))
-            if known is not None and telling(known):
-                shapes_: dict[str, tuple[int, ...]] = {"h": (n,), "p": (m,)}
-                yield Instance(label, {"W": W, "b": b, "y": y, "lam": lam}, shapes_, known)
-                break
+    for shape in (Shape("as shown", 6, 3), Shape("drawn", 9, 4), Shape("drawn, wide", 5, 8)):
+        yield drawn_until(partial(_tanh_of, random, shape))
+
+
+def _tanh_of(random: Random, shape: Shape) -> Instance | None:
+    m, n = shape.m, shape.n
+    W = np.round(random.standard_normal((m, n)), 2)
+    b = np.round(0.3 * random.standard_normal(m), 2)
+    h = np.where(random.random(n) < 0.6, random.random(n), 0.0)
+    y = np.clip(np.tanh(W @ h + b) + 0.1 * random.standard_normal(m), -0.95, 0.95)
+    lam = float(f"{0.1 * np.abs(W.T @ (y - b)).max():.3g}")
+    known = solved(ActivatedLasso(fitted_rows(W, b, y), Tanh(), lam))
+    if known is None or not telling(known):
+        return None
+    return Instance(shape.label, {"W": W, "b": b, "y": y, "lam": lam}, {"h": (n,), "p": (m,)}, known)
 
 
 def _two_layers(random: Random) -> Iterator[Instance]:
     for label, sizes, scale in (("as shown", (6, 8, 5), 1.0), ("drawn", (8, 10, 7), 1.0), ("drawn, large", (7, 9, 6), 1e3)):
-        for _ in range(100):
-            D1, D2 = (np.round(random.standard_normal(s), 2) for s in (sizes[:2], sizes[1:]))
-            h = np.where(random.random(sizes[2]) < 0.5, random.standard_normal(sizes[2]), 0.0) * scale
-            y = np.round(D1 @ D2 @ h + 0.3 * scale * random.standard_normal(sizes[0]), 3)
-            lam1, lam2 = (float(f"{share * np.abs(D1.T @ y).max():.3g}") for share in (0.05, 0.15))
-            maps = (Dense(torch.from_numpy(D1)), Dense(torch.from_numpy(D2)))
-            known = solved(multi_layer_pursuit(maps, torch.from_numpy(y)[None], (lam1, lam2)))
-            if known is not None and telling(known):
-                given = {"D1": D1, "D2": D2, "y": y, "lam1": lam1, "lam2": lam2}
-                yield Instance(label, given, {"h": (sizes[2],), "p": (sizes[0] + sizes[1],)}, known)
-                break
+        yield drawn_until(partial(_two_layers_of, random, label, sizes, scale))
+
+
+def _two_layers_of(random: Random, label: str, sizes: tuple[int, int, int], scale: float) -> Instance | None:
+    m, k, n = sizes
+    D1, D2 = (np.round(random.standard_normal(s), 2) for s in ((m, k), (k, n)))
+    h = np.where(random.random(n) < 0.5, random.standard_normal(n), 0.0) * scale
+    y = np.round(D1 @ D2 @ h + 0.3 * scale * random.standard_normal(m), 3)
+    lam1, lam2 = (float(f"{share * np.abs(D1.T @ y).max():.3g}") for share in (0.05, 0.15))
+    maps = (Dense(torch.from_numpy(D1)), Dense(torch.from_numpy(D2)))
+    known = solved(multi_layer_pursuit(maps, torch.from_numpy(y)[None], (lam1, lam2)))
+    if known is None or not telling(known):
+        return None
+    given = {"D1": D1, "D2": D2, "y": y, "lam1": lam1, "lam2": lam2}
+    return Instance(label, given, {"h": (n,), "p": (m + k,)}, known)
 
 
 def _uneven(random: Random) -> Iterator[Instance]:
@@ -157,26 +165,26 @@ def _uneven(random: Random) -> Iterator[Instance]:
         Shape("drawn, a row was not seen", 12, 5, hidden=1),
         Shape("drawn, small numbers", 10, 5, scale=1e-3),
     ):
-        for _ in range(300):
-            instance = draw_layer(random, shape, _with_lam(NonnegativeLasso, "W b y on off"))
-            known = instance.known
-            held = (known.p[0].numpy() > 1e-3 * float(known.p.abs().max())) & instance.arguments["off"]
-            if not held.any():
-                continue
-            k = int(np.flatnonzero(held)[0])
-            small = np.where(np.arange(shape.m) == k, 1e-6, 1.0)
-            given = instance.arguments | {
-                "W": small[:, None] * instance.arguments["W"],
-                "b": small * instance.arguments["b"],
-            }
-            rows = known.problem.rows.derived(W=Dense(torch.from_numpy(given["W"])), b=torch.from_numpy(given["b"]))
-            tiny = solved(NonnegativeLasso(rows, known.problem.number("lam")), given["y"])
-            if tiny is not None:
-                yield replace(instance, arguments=given, known=tiny)
-                break
+        yield drawn_until(partial(_uneven_of, random, shape), 300)
 
 
 lasso_build = _with_lam(NonnegativeLasso, "W b y on off")
+
+
+def _uneven_of(random: Random, shape: Shape) -> Instance | None:
+    instance = draw_layer(random, shape, lasso_build)
+    known = instance.known
+    held = (known.p[0].numpy() > 1e-3 * float(known.p.abs().max())) & instance.arguments["off"]
+    if not held.any():
+        return None
+    k = int(np.flatnonzero(held)[0])
+    small = np.where(np.arange(shape.m) == k, 1e-6, 1.0)
+    given = instance.arguments | {"W": small[:, None] * instance.arguments["W"], "b": small * instance.arguments["b"]}
+    rows = known.problem.rows.derived(W=Dense(torch.from_numpy(given["W"])), b=torch.from_numpy(given["b"]))
+    tiny = solved(NonnegativeLasso(rows, known.problem.number("lam")), given["y"])
+    return None if tiny is None else replace(instance, arguments=given, known=tiny)
+
+
 _OFF = "subject to  W h + b <= 0 on `off`"
 _ROWS = "W b y on off"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Any
@@ -22,7 +23,7 @@ from ..layers.core.certificate import certify
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..solvers.solve import solve
 from .drawing import Shape, draw_rows, fitted_rows, solved
-from .exercise import Answer, Exercise, Finding, Instance, Passed
+from .exercise import Answer, Exercise, Finding, Instance, Passed, drawn_until
 from .judging import Values, alike, by_name, judge_values, judged_point
 from .layer_exercises import LEI, PAPER, TAKES
 
@@ -106,28 +107,30 @@ def _tanh_intervals(random: Random) -> Iterator[Instance]:
 
 def _lagrangian(random: Random) -> Iterator[Instance]:
     """The lam of the LASSO that has the basis pursuit's answer."""
-    for label, m, n, scale in (("as shown", 5, 8, 1.0), ("drawn", 7, 12, 1.0), ("drawn, large numbers", 6, 9, 1e3)):
-        for _ in range(200):
-            W = np.round(random.standard_normal((m, n)), 2)
-            y = np.round(random.standard_normal(m), 2) * scale
-            eps = float(f"{0.4 * np.linalg.norm(y):.3g}")
-            known = solved(BasisPursuitL2(fitted_rows(W, None, y), eps))
-            if known is None:
-                continue
-            h = known.h[0].numpy()
-            r = W @ h - y
-            lam = float(np.abs(W.T @ r).max())
-            wrong = {
-                "eps itself": eps,
-                "1 / |p|: the multiplier upside down": 1 / lam,
-                "a factor 2: squares without their 1/2": 2 * lam,
-                "a sign: lam is the largest |W'(W h - y)|": -lam,
-                "the multiplier of the squared bound": lam / (2 * eps),
-                "the length |W'(W h - y)|, not its largest entry": float(np.linalg.norm(W.T @ r)),
-            }
-            right = Values({"lam": np.array(lam)}, {"lam": "lam = max |W'(W h - y)|"}, by_name(wrong, "lam"), tol=1e-5)
-            yield Instance(label, {"W": W, "y": y, "eps": eps, "h": h}, {"lam": ()}, right)
-            break
+    for shape in (Shape("as shown", 5, 8), Shape("drawn", 7, 12), Shape("drawn, large numbers", 6, 9, scale=1e3)):
+        yield drawn_until(partial(_lagrangian_of, random, shape))
+
+
+def _lagrangian_of(random: Random, shape: Shape) -> Instance | None:
+    W = np.round(random.standard_normal((shape.m, shape.n)), 2)
+    y = np.round(random.standard_normal(shape.m), 2) * shape.scale
+    eps = float(f"{0.4 * np.linalg.norm(y):.3g}")
+    known = solved(BasisPursuitL2(fitted_rows(W, None, y), eps))
+    if known is None:
+        return None
+    h = known.h[0].numpy()
+    r = W @ h - y
+    lam = float(np.abs(W.T @ r).max())
+    wrong = {
+        "eps itself": eps,
+        "1 / |p|: the multiplier upside down": 1 / lam,
+        "a factor 2: squares without their 1/2": 2 * lam,
+        "a sign: lam is the largest |W'(W h - y)|": -lam,
+        "the multiplier of the squared bound": lam / (2 * eps),
+        "the length |W'(W h - y)|, not its largest entry": float(np.linalg.norm(W.T @ r)),
+    }
+    right = Values({"lam": np.array(lam)}, {"lam": "lam = max |W'(W h - y)|"}, by_name(wrong, "lam"), tol=1e-5)
+    return Instance(shape.label, {"W": W, "y": y, "eps": eps, "h": h}, {"lam": ()}, right)
 
 
 # --- nets ---------------------------------------------------------------------------------------------
@@ -198,13 +201,16 @@ def _gauss_newton(random: Random) -> Iterator[Instance]:
 def _layered(random: Random) -> Iterator[Instance]:
     """Realizable signals of nets that widen: both layers are met exactly."""
     for label, n0, width, d in (("as shown", 2, 10, 20), ("drawn", 3, 16, 40), ("drawn, large", 4, 20, 50)):
-        for _ in range(100):
-            net = draw_net(random, n0, width, d)
-            z = np.round(random.standard_normal(n0), 2)
-            on = net.W1 @ z + net.b1 > 0
-            if n0 + 1 <= on.sum() < width and np.linalg.matrix_rank(net.W1[on]) == n0:
-                yield Instance(label, net.arguments | {"y": net(z)}, {"z": (n0,)}, (net, z))
-                break
+        yield drawn_until(partial(_layered_of, random, label, n0, width, d))
+
+
+def _layered_of(random: Random, label: str, n0: int, width: int, d: int) -> Instance | None:
+    net = draw_net(random, n0, width, d)
+    z = np.round(random.standard_normal(n0), 2)
+    on = net.W1 @ z + net.b1 > 0
+    if n0 + 1 <= on.sum() < width and np.linalg.matrix_rank(net.W1[on]) == n0:
+        return Instance(label, net.arguments | {"y": net(z)}, {"z": (n0,)}, (net, z))
+    return None
 
 
 def _judge_latent(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:
@@ -231,12 +237,15 @@ def _judge_latent(instance: Instance, answer: Answer, seconds: float) -> Finding
 def _preimage(random: Random) -> Iterator[Instance]:
     """A latent at which fewer units are on than there are latents: it can be moved, and nothing changes."""
     for label, n0, width, d in (("as shown", 3, 5, 4), ("drawn", 5, 9, 8), ("drawn, wide", 6, 12, 6)):
-        for _ in range(2000):
-            net, z = draw_net(random, n0, width, d), np.round(1.5 * random.standard_normal(n0), 2)
-            v = net.W1 @ z + net.b1
-            if 0 < (v > 0).sum() < n0 and np.abs(v).min() > 0.05 and np.abs(net(z)).max() > 0.1:
-                yield Instance(label, net.arguments | {"z": z}, {"other": (n0,)}, net)
-                break
+        yield drawn_until(partial(_preimage_of, random, label, n0, width, d), 2000)
+
+
+def _preimage_of(random: Random, label: str, n0: int, width: int, d: int) -> Instance | None:
+    net, z = draw_net(random, n0, width, d), np.round(1.5 * random.standard_normal(n0), 2)
+    v = net.W1 @ z + net.b1
+    if 0 < (v > 0).sum() < n0 and np.abs(v).min() > 0.05 and np.abs(net(z)).max() > 0.1:
+        return Instance(label, net.arguments | {"z": z}, {"other": (n0,)}, net)
+    return None
 
 
 def _judge_preimage(instance: Instance, answer: Answer, seconds: float) -> Finding | Passed:

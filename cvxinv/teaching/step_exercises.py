@@ -1,6 +1,7 @@
 """Exercises of algorithms: proximal maps, step lengths, and one step of each method."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..layers.core.problem import AbstractLayerProblem
 from ..layers.gaussian_latent import GaussianLatent
 from ..layers.linf_fit import LinfFit
 from .drawing import Drawn, Shape, draw_rows, fitted_rows
-from .exercise import Answer, Exercise, Instance
+from .exercise import Answer, Exercise, Instance, drawn_until
 from .judging import Values, by_name, judge_values
 from .layer_exercises import PAPER, TAKES, a_lam, named
 
@@ -36,15 +37,14 @@ def _cases(make: Callable[[Random, Shape], Case], places: dict[str, str]) -> Cal
     """Instances of values; drawn anew until every known mistake has another value."""
 
     def draw(random: Random) -> Iterator[Instance]:
-        return (_case(random, shape) for shape in _SHAPES)
+        return (drawn_until(partial(case, random, shape)) for shape in _SHAPES)
 
-    def _case(random: Random, shape: Shape) -> Instance:
-        for _ in range(200):
-            given, expected, lines, mistakes = make(random, shape)
-            if all(_differs(expected, wrong) for wrong in mistakes.values()):
-                sizes = {name: np.shape(value) for name, value in expected.items()}
-                return Instance(shape.label, given, sizes, Values(expected, lines, mistakes, places))
-        raise AssertionError("no telling case")
+    def case(random: Random, shape: Shape) -> Instance | None:
+        given, expected, lines, mistakes = make(random, shape)
+        if not all(_differs(expected, wrong) for wrong in mistakes.values()):
+            return None
+        sizes = {name: np.shape(value) for name, value in expected.items()}
+        return Instance(shape.label, given, sizes, Values(expected, lines, mistakes, places))
 
     return draw
 
