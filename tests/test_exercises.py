@@ -202,6 +202,22 @@ def test_a_submission_cannot_write_its_own_verdict(tmp_path):
     assert not check_submission(MASKS, file, 1, time_limit=30.0).passed
 
 
+SPOILT = {
+    "verdict": "open(f'{sys.argv[1]}/0.json', 'w').write('no JSON')",
+    "answer": "open(f'{sys.argv[1]}/0.json', 'w').write(json.dumps({'kind': 'answer', 'seconds': 0.0}));"
+    " open(f'{sys.argv[1]}/0.out.npz', 'wb').write(b'PK' + bytes([3, 4]) + bytes(40))",
+    "folder": "shutil.rmtree(sys.argv[1])",
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_submission_that_spoils_its_folder_is_told_so(what, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(f"import json, os, shutil, sys\ndef answer(y):\n    {SPOILT[what]}; os._exit(0)\n")
+    grade = check_submission(MASKS, file, 1, time_limit=30.0)
+    assert [result.kind for result in grade.results] == ["exit" if what == "folder" else "crash", "not asked", "not asked"]
+
+
 def test_files_beside_a_submission_are_found_and_the_package_is_not_in_its_way(tmp_path):
     (tmp_path / "exercise.py").write_text("def masks(y):\n    return y > 0, y == 0\n")
     file = tmp_path / "mine.py"

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -43,31 +43,33 @@ def run_submission(path: Path, instances: list[Instance], time_limit: float = TI
     path = path.resolve()
     with path.open("rb"):
         pass
-    with tempfile.TemporaryDirectory(prefix="cvxinv-exercise-") as name:
+    # what is printed goes to a file without a name: the submission may do as it likes in its folder
+    with tempfile.TemporaryDirectory(prefix="cvxinv-exercise-") as name, tempfile.TemporaryFile() as printed:
         folder = Path(name)
         for k, instance in enumerate(instances):
             np.savez(folder / f"{k}.npz", **instance.arguments)
-        printed = folder / "printed"
         ended = _run(folder, path, printed, time_limit, memory)
-        found = [_returned(folder, k, ended) for k in range(len(instances))]
-        return Ran(tuple(found), printed.read_text(errors="replace")[-_SHOWN:])
+        found: list[Returned] = []
+        for k in range(len(instances)):
+            found.append(_returned(folder, k, ended, found[-1] if found else None))
+        printed.seek(0)
+        return Ran(tuple(found), printed.read().decode(errors="replace")[-_SHOWN:])
 
 
-def _run(folder: Path, path: Path, printed: Path, time_limit: float, memory: int) -> Returned:
+def _run(folder: Path, path: Path, printed: IO[bytes], time_limit: float, memory: int) -> Returned:
     """The process from beginning to end; how it ended, for instances that it left open."""
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     words = [sys.executable, submission.__file__, str(folder), str(path), str(memory)]
-    with printed.open("wb") as out:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
-            env=os.environ | one, start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = process.wait(time_limit)
-        except subprocess.TimeoutExpired:
-            return Returned("time limit", f"no answer within {time_limit:g} s of the whole run")
-        finally:
-            _end(process)
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT, cwd=folder,
+        env=os.environ | one, start_new_session=True,
+    )  # fmt: skip
+    try:
+        code = process.wait(time_limit)
+    except subprocess.TimeoutExpired:
+        return Returned("time limit", f"no answer within {time_limit:g} s of the whole run")
+    finally:
+        _end(process)
     if code < 0:
         return Returned("crash", f"the process was ended by signal {signal.Signals(-code).name}")
     return Returned("exit", f"the process ended with exit code {code} before it gave an answer")
@@ -85,8 +87,8 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _returned(folder: Path, k: int, ended: Returned) -> Returned:
-    """What the process left for instance k."""
+def _returned(folder: Path, k: int, ended: Returned, before: Returned | None) -> Returned:
+    """What the process left for instance k; before: what it left for the one before."""
     try:
         found: dict[str, Any] = json.loads((folder / f"{k}.json").read_text())
         if found["kind"] != "answer":
@@ -96,9 +98,8 @@ def _returned(folder: Path, k: int, ended: Returned) -> Returned:
         with np.load(folder / f"{k}.out.npz", allow_pickle=False) as stored:
             return Returned("answer", "", {name: stored[name] for name in stored.files}, float(found["seconds"]))
     except FileNotFoundError:
-        before = folder / f"{k - 1}.json"
-        if k and not (before.exists() and json.loads(before.read_text())["kind"] == "answer"):
+        if before is not None and before.kind != "answer":
             return Returned("not asked", "the run ended at an instance before this one")
         return ended
-    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+    except Exception as error:  # the submission may have written it, and a broken archive fails in many ways
         return Returned("crash", f"what the process left cannot be read: {error}")
