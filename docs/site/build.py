@@ -18,6 +18,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
+sys.path.append(str(DOCS))
+
+import sourced  # noqa: E402
+
 ROOT = DOCS.parent
 BUILD = DOCS / "_build"
 LESSONS = DOCS / "lessons" / "build.py"  # writes the pages of the lessons
@@ -42,10 +46,15 @@ def pages_of_docs() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in kept)
 
 
+def text_of(page: str) -> str:
+    """A page as the site shows it; raises ValueError where its numbers are not those of their sources."""
+    return sourced.told(ROOT / page) if ROOT / page in sourced.pages() else (ROOT / page).read_text()
+
+
 def linked(page: str) -> list[str]:
     """Files of the repository that a page links to; raises ValueError for a link to nothing."""
     found = []
-    for target in LINK.findall((ROOT / page).read_text()):
+    for target in LINK.findall(text_of(page)):
         there = Path(os.path.normpath(ROOT / Path(page).parent / target))
         if is_made(there):
             continue
@@ -133,7 +142,7 @@ def stage() -> None:
     from reference import reference_pages
 
     staged = everything()
-    files = {page: (ROOT / page).read_bytes() for page in staged}
+    files = {page: text_of(page).encode() if page.endswith(".md") else (ROOT / page).read_bytes() for page in staged}
     made = {"docs/decisions/index.md": decisions(), "docs/measured.md": measured(staged), "docs/index.md": front(staged)}
     made |= {f"docs/reference/{name}": text for name, text in reference_pages().items()}
     files |= {page: text.encode() for page, text in made.items()}
