@@ -136,7 +136,18 @@ def test_a_row_holds_what_invert_gives():
         torch.equal(found.snr[k], alone.snr[k]) for k in alone.snr
     )
     assert torch.allclose(20 * found.z_error.log10(), -found.snr["z"], atol=1e-3)
-    assert torch.equal(found.iterations, torch.stack([r.solution.iterations for r in alone.layers]).sum(0))
+    assert torch.equal(found.iterations, alone.iterations)
+    assert (found.iterations > torch.stack([r.solution.iterations for r in alone.layers]).sum(0)).all()  # and a descent
+
+
+def test_iterations_of_each_signal_are_counted_whatever_stands_beside_it():
+    for name in ("levenberg_marquardt", "gradient_descent", "generative_admm", "projected_gradient"):
+        options = {"max_iter": 30, "restarts": 2, "on_fail": "ignore"}
+        together, alone = ci.invert(G, Y, name, **options), ci.invert(G, Y[2:3], name, **options)
+        assert together.iterations[2] == alone.iterations[0] > 0, name
+        assert torch.equal(ci.invert(G, Y, name, chunk=2, **options).iterations, together.iterations), name
+    twice = ci.invert(G, Y, "gradient_descent", max_iter=30, restarts=2, on_fail="ignore", steps=(0.1,))
+    assert set(twice.iterations.tolist()) <= {30, 60}
 
 
 def test_a_time_limit_is_every_methods_own():

@@ -58,11 +58,12 @@ def test_every_picture_has_a_title_axes_with_units_and_a_row_for_each_method(fou
     text = ci.write_comparison(found, tmp_path / "page.html").read_text()
     charts = {re.search(r'aria-label="([^"]*)"', c)[1]: c for c in re.findall(r'<svg class="chart".*?</svg>', text, re.S)}
     assert list(charts) == [
-        "success rates", "statuses", "success against time", "SNR of z", "SNR of hidden 1", "SNR of signal", "misfit",
-        "error unseen",
+        "success rates", "statuses", "success against time", "iterations", "SNR of z", "SNR of hidden 1", "SNR of signal",
+        "misfit", "error unseen",
     ]  # fmt: skip
     units = {"success rates": "share of the signals, %", "SNR of z": "SNR of z, dB", "misfit": "misfit / |y|, no unit"}
     units |= {"success against time": "time per signal, s", "statuses": "share of the signals, %"}
+    units |= {"iterations": "iterations of a signal"}
     assert all(unit in charts[title] for title, unit in units.items())
     assert all("<title>" in c and "<desc>" in c for c in charts.values())
     for title, drawing in charts.items():

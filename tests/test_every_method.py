@@ -158,10 +158,19 @@ def names(refused: str, *any_of: str) -> bool:
     return any(word in refused for word in any_of) and (";" in refused or "Use" in refused)
 
 
+def test_it_counts_iterations_and_is_told_of_chunks(method: str):
+    told = list[int]()
+    R = run(method, chunk=2, callback=lambda progress: told.append(progress.done))
+    assert R.iterations.shape == (5,) and told == [2, 4, 5]
+    idle = method == "oracle"  # whose least squares takes none
+    assert (R.iterations == 0).all() if idle else (R.iterations > 0).all()
+    assert torch.equal(R.iterations, run(method).iterations)
+
+
 def test_its_result_is_kept_with_the_options_it_had(method: str, tmp_path: Path):
     R = run(method)
     loaded = ci.Inversion.load(R.save(tmp_path / "result"))
-    assert torch.equal(loaded.z, R.z) and loaded.settings == R.settings and loaded.method == method
+    assert torch.equal(loaded.z, R.z) and torch.equal(loaded.iterations, R.iterations) and loaded.settings == R.settings and loaded.method == method
     for name, value in SMALL.items():
         assert not has(method, name) or method == "oracle" or loaded.settings[name] == value
     assert loaded.summary() == R.summary() and loaded.explain(0) == R.explain(0)

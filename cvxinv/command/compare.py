@@ -1,6 +1,7 @@
 """`cvxinv compare`: methods on the same signals, from the same starts, within the same budget."""
 
 from pathlib import Path
+from textwrap import fill as wrap
 from typing import Annotated, Any
 
 import torch
@@ -43,6 +44,7 @@ from .reading import (
 from .terminal import console_of, print_json, table_of
 
 REPORT = "report.html"
+_SPARED = ("statuses", "SNR signal, dB", "starts", "iterations", "error unseen", "SNR z, dB, 10 to 90 %")
 
 
 def compare_command(
@@ -134,12 +136,35 @@ def _whole(given: GivenSignals | None, wanted: bool) -> torch.Tensor | None:
 
 def _print(found: Comparison, files: dict[str, Any], notes: list[str]) -> None:
     console = console_of()
-    head, *rows = found.cells()
-    table = table_of(found.heading, *head)
-    for row in rows:
+    columns, missing = _fitting(found, console.width)
+    # heads are broken so that no cell need be
+    table = table_of(found.heading, *(wrap(head, _wide(head, cells)) for head, cells in columns.items()))
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == found.advice.best else None)
     console.print(table)
-    for line in (found.recommendation, *found.remarks(), *(f"note: {note}" for note in notes)):
+    where = "the report has them" if files else "-o OUT writes a report that has them"
+    more = [f"For want of room without {'; '.join(missing)}: {where}, and a wider terminal."] if missing else []
+    for line in (found.recommendation, *found.remarks(), *more, *(f"note: {note}" for note in notes)):
         console.print(line, markup=False, soft_wrap=True)
     if files:
         console.print(f"written to {', '.join(str(path) for path in files.values())}", markup=False, soft_wrap=True)
+
+
+def _fitting(found: Comparison, width: int) -> tuple[dict[str, list[str]], list[str]]:
+    """The table's columns, as many as fit `width` characters with each cell on one line, and which were left out for that."""
+    columns, missing = {column[0]: list(column[1:]) for column in zip(*found.cells(), strict=True)}, list[str]()
+    for name in _SPARED:
+        if sum(_wide(*column) + 3 for column in columns.items()) < width:
+            break
+        if columns.pop(name, None) is not None:
+            missing.append(name)
+    if "statuses" in missing:  # which say who did not run
+        columns["explained"] = [
+            cell if row.ran else row.outcome for cell, row in zip(columns["explained"], found.rows, strict=True)
+        ]
+    return columns, missing
+
+
+def _wide(head: str, cells: list[str]) -> int:
+    """Characters that a column takes: its head may be broken between words."""
+    return max(len(word) for word in (*head.split(), *cells))

@@ -50,8 +50,8 @@ class AbstractMethod(Batch, ABC):
         """Latents of the task's signals, in float64, as `task.y` is; starts: random latents, the same for every signal.
 
         `task.residual`, `task.linearize`, `task.merit` and `task.explained` are all it needs to know of generator,
-        measurement, noise and prior; `task.progress` moves the bar. Signals that are not `task.usable` hold zeros and may
-        get any z.
+        measurement, noise and prior; `task.progress` moves the bar, `task.step()` counts an iteration. Signals that are not
+        `task.usable` hold zeros and may get any z.
         """
 
     def refine(self, task: Task, z: Tensor) -> Tensor:

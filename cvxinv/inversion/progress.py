@@ -2,6 +2,8 @@
 
 import time
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 
@@ -9,7 +11,10 @@ class Progress:
     """What `invert` shows, and until when it may take. Without a bar it takes every word and does nothing.
 
     deadline: None, or when this chunk's time is over, as `time.time` counts. cut: whether something was left out for it.
+    iterations: that `Task.step` counted of each signal, once there is something to count.
     """
+
+    iterations: Tensor | None = None
 
     def __init__(self, bar: "tqdm | None" = None, start: int = 0, signals: int = 0, deadline: float | None = None):
         self._bar, self._start, self._signals = bar, start, signals
@@ -22,6 +27,11 @@ class Progress:
         step = self._start + min(share, 1.0) * self._signals - self._bar.n
         if step > 0:
             self._bar.update(step)
+
+    def counts(self, signals: int, device: torch.device) -> Tensor:
+        """Begin to count the iterations of each of a chunk's signals; gives the places of these, `(N,)`."""
+        self.iterations = torch.zeros(signals, dtype=torch.long, device=device)
+        return torch.arange(signals, device=device)
 
     def late(self) -> bool:
         """Whether the time is over; whoever asks leaves the rest of its work where it is."""

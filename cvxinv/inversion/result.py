@@ -50,7 +50,8 @@ class Inversion(Batch):
     random starts spent per signal. snr: dB per quantity, where the truth was given. seconds: wall time of the parts.
     settings, versions: what was asked for, and what ran. uncertainty: of z and of the signal, and the noise's level; where
     gaussian noise was stated or its level estimated, else None. differentiable: of a differentiable call, which signals have
-    a derivative, bool `(N,)`; else None. proof: what `prove` proved of the latents, where `with_proof` was told.
+    a derivative, bool `(N,)`; else None. proof: what `prove` proved of the latents, where `with_proof` was told. iterations:
+    spent per signal, of descents from all starts and of layer problems; one of second order counts as one of first.
     """
 
     z: Tensor = per_signal()
@@ -69,6 +70,7 @@ class Inversion(Batch):
     uncertainty: Uncertainty | None = per_signal(default=None)
     differentiable: Tensor | None = per_signal(default=None)
     proof: Proof | None = per_signal(default=None)
+    iterations: Tensor | None = per_signal(default=None)
 
     @property
     def status(self) -> np.ndarray:

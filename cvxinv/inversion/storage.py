@@ -82,6 +82,7 @@ def check_writable(folder: str | Path) -> Path:
 def inversion_tensors(inversion: "Inversion") -> dict[str, Tensor]:
     """All tensors of an inversion, by the names that files give them."""
     named = {"z": inversion.z, "signal": inversion.signal, "starts": inversion.starts}
+    named |= {} if inversion.iterations is None else {"iterations": inversion.iterations}
     named |= {f"hidden.{k}": h for k, h in enumerate(inversion.hidden, 1)}
     named |= {name: getattr(inversion.verdict, name) for name in _VERDICT}
     named |= {f"snr.{name}": value for name, value in inversion.snr.items()}
@@ -147,6 +148,7 @@ def inversion_fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[s
         layers=tuple(_report(entry, tensors) for entry in spec["layers"]),
         used=tuple(spec["used"]),
         starts=tensors["starts"],
+        iterations=tensors.get("iterations"),
         snr={name: tensors[f"snr.{name}"] for name in spec["snr"]},
         seconds=dict(spec["seconds"]),
         settings=dict(spec["settings"]),

@@ -37,6 +37,7 @@ def columns(inversion: "Inversion") -> dict[str, tuple[np.ndarray, str]]:
         "used": (np.array(inversion.used, dtype=object), NONE),
         "starts": (inversion.starts, NONE),
     }
+    found |= {} if inversion.iterations is None else {"iterations": (inversion.iterations, NONE)}
     found |= {f"layer {r.index} status": (r.solution.status, NONE) for r in inversion.layers}
     found |= {f"snr {name}": (value, "dB") for name, value in inversion.snr.items()}
     if inversion.uncertainty is not None:

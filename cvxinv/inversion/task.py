@@ -80,7 +80,8 @@ class Task(Batch):
 
     usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
     type y came in. prior: what is known of z, fitted to the generator.
-    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar.
+    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar. place: which
+    of the chunk's signals each is, `(N,)`, where iterations are counted.
     """
 
     generator: AbstractGenerator
@@ -92,6 +93,7 @@ class Task(Batch):
     prior: AbstractPrior | None = None
     cut: Tensor | None = per_signal(default=None)
     progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
+    place: Tensor | None = per_signal(default=None)
 
     @cached_property
     def N(self) -> int:
@@ -193,6 +195,11 @@ class Task(Batch):
             return found <= self.limit
         # the bound may be exactly the misfit of the true latent: allow its own rounding
         return found <= self.limit * (1 + 1e-9) + 1e-12 * self.size
+
+    def step(self, times: Tensor | None = None) -> None:
+        """Count one iteration of each signal, or `times`, bool or whole numbers `(N,)`: what a result says it took."""
+        if self.place is not None and self.progress.iterations is not None:
+            self.progress.iterations[self.place] += 1 if times is None else times.to(self.place)
 
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""

@@ -73,6 +73,7 @@ def _page(comparison: Comparison) -> str:
         misfit=_spread(ran, "misfit / |y|, no unit", lambda row: row.relative_misfit, "misfit") if ran else "",
         unseen=_spread(ran, "error / size of what was not seen, no unit", lambda row: row.unseen_error, "error unseen"),
         time=_time(ran) if ran else None,
+        iterations=_spread(ran, "iterations of a signal", lambda row: row.iterations, "iterations", 1.0),
         threshold=f"{SUCCESS:g}",
         settings=_settings(comparison),
         notes=[(row.name, note) for row in ran for note in row.notes],
@@ -147,12 +148,18 @@ def _snr(rows: Sequence[ComparisonRow]) -> list[dict[str, Any]]:
     return parts
 
 
-def _spread(rows: Sequence[ComparisonRow], label: str, values: Callable[[ComparisonRow], Tensor | None], title: str) -> str:
+def _spread(
+    rows: Sequence[ComparisonRow],
+    label: str,
+    values: Callable[[ComparisonRow], Tensor | None],
+    title: str,
+    floor: float = _FLOOR,
+) -> str:
     """Quantiles of a number per signal on a log axis, one row per method; "" where no method has it."""
-    spreads = [(row.name, np.maximum(part, _FLOOR)) for row in rows if len(part := _finite(values(row)))]
+    spreads = [(row.name, np.maximum(part, floor)) for row in rows if len(part := _finite(values(row)))]
     if not spreads:
         return ""
-    axis = log_axis(label, [float(v) for _, s in spreads for v in np.quantile(s, QUANTILES)], _FLOOR)
+    axis = log_axis(label, [float(v) for _, s in spreads for v in np.quantile(s, QUANTILES)], floor)
     return spread_chart(spreads, axis, title, f"quantiles over the signals of {label}, log scale, per method")
 
 

@@ -243,6 +243,7 @@ _COLUMNS: Sequence[_Column] = (
     _Column("error unseen", lambda row: _middle(row.unseen_error, "{:.1e}")),
     _Column("time a signal", lambda row: "" if not row.ran else time_words(row.seconds_per_signal)),
     _Column("starts", lambda row: "" if row.starts is None else f"{float(row.starts.double().mean()):.3g}"),
+    _Column("iterations", lambda row: _middle(row.iterations, "{:.0f}")),
     _Column("statuses", lambda row: _statuses(row)),
 )
 
@@ -268,5 +269,6 @@ def _totals(row: ComparisonRow) -> dict[str, Any]:
         "relative_misfit_quantiles": quantiles(row.relative_misfit), "unseen_error_quantiles": quantiles(row.unseen_error),
         "determined": None if row.determined is None else int(row.determined.sum()),
         "starts": None if row.starts is None else float(row.starts.double().mean()),
+        "iterations_quantiles": quantiles(row.iterations),
         "seconds_per_signal": row.seconds_per_signal if row.ran else None, "notes": list(row.notes),
     }  # fmt: skip

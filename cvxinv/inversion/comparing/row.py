@@ -24,7 +24,7 @@ class ComparisonRow:
     name: in tables; method: the method's own name. outcome: "ran", "refused" (by its `check`) or "failed" (it raised), for
     the reason. knows: it was told the true latents and competes with nobody. options: those that were said, in words.
     status: words of `verify`. misfit: |A G(z) - y|, size: |y|, signal units. determined: as of `Verdict`. starts: random
-    starts spent. iterations: of the layer problems, all layers together, where there are some. z_error: |z found - z| / |z|;
+    starts spent. iterations: of descents and layer problems together, as of `Inversion`. z_error: |z found - z| / |z|;
     snr: dB of z, hidden layers and signal; where the truth is known. unseen_error: |x - G(z)| / |x| over what was not seen,
     where that is known. seconds: of the method for all signals, without the judge. notes: what the method says of them.
     """
@@ -54,7 +54,7 @@ class ComparisonRow:
         z, x = found.z.reshape(N, -1), found.signal.reshape(N, -1)
         return cls(
             name, found.method, status=found.status, misfit=found.verdict.misfit, size=found.verdict.size,
-            determined=found.determined, starts=found.starts, iterations=_iterations(found),
+            determined=found.determined, starts=found.starts, iterations=found.iterations,
             z_error=_z_error(z, signals.truth), unseen_error=unseen_error(x, signals.whole, seeing), snr=dict(found.snr),
             seconds=float(found.seconds.get("solve", float("nan"))), notes=found.notes, **more,
         )  # fmt: skip
@@ -128,9 +128,3 @@ def _z_error(z: Tensor, truth: Tensor | None) -> Tensor | None:
     true = truth.to(z.device).double().reshape(z.shape)
     size = lengths(true)
     return (lengths(z.double() - true) / torch.where(size > 0, size, torch.ones_like(size))).cpu()
-
-
-def _iterations(found: Inversion) -> Tensor | None:
-    if not found.layers:
-        return None
-    return torch.stack([report.solution.iterations.cpu() for report in found.layers]).sum(0)

@@ -185,7 +185,9 @@ class Hybrid(AbstractMethod):
         return hunt
 
     def _best_layered(self, task: Task) -> Descent:
-        start, limit = pursue(task, self.layers)[0], _limit(self.max_iter)
+        (start, reports), limit = pursue(task, self.layers), _limit(self.max_iter)
+        for report in reports:  # which are not kept
+            task.step(report.solution.iterations)
         kept, again = descend(task, start, 30, FINISH_MU), descend_through(task, start, limit)
         better = (again.merit < kept.merit).nonzero()[:, 0]
         kept.put(better, again.take(better))

@@ -55,11 +55,13 @@ class Chunk(Batch):
 
 def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
     """The inversion of a chunk, its settings and versions left open; starts: of its seed, which chunks may share."""
-    task, began = replace(chunk.task, progress=progress), time.perf_counter()
+    place, began = progress.counts(chunk.task.N, chunk.task.y.device), time.perf_counter()
+    task = replace(chunk.task, progress=progress, place=place)
     found = _run(task, chunk.method, starts)
     cut, solved = progress.cut, time.perf_counter()
     z = torch.where(task.usable[:, None], found.z, torch.nan).to(chunk.dtype)
-    task = at_level(task, z)
+    iterations = _iterations(progress, found)
+    task = at_level(replace(task, place=None), z)
     verdict, known = judge_and_measure(task, z)  # on z as it is given back, rounding included
     clean = torch.nan_to_num(z).to(torch.float64)
     hidden, signal = signals_of(task, clean)
@@ -69,8 +71,14 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
         z, tuple([h.to(chunk.dtype) for h in hidden]), given, chunk.method.name, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if chunk.truth is None else snrs(task, chunk.truth, z, hidden, signal),
-        seconds, {}, {}, found.notes, known,
+        seconds, {}, {}, found.notes, known, iterations=iterations,
     )  # fmt: skip
+
+
+def _iterations(progress: Progress, found: Latents) -> Tensor:
+    """Of descents and of layer problems, `(N,)`, on the CPU."""
+    assert progress.iterations is not None  # `answer` began to count
+    return sum((report.solution.iterations.cpu() for report in found.layers), progress.iterations.cpu())
 
 
 def told_often(task: Task) -> int:
@@ -132,6 +140,7 @@ def not_begun(chunk: Chunk, like: Inversion) -> Inversion:
         blank, z=_nan(blank.z), hidden=tuple(map(_nan, blank.hidden)), signal=_nan(blank.signal), verdict=verdict, layers=(),
         used=("",) * len(chunk), starts=torch.zeros_like(blank.starts), snr={k: _nan(v) for k, v in blank.snr.items()},
         seconds={}, notes=(), uncertainty=known,
+        iterations=None if blank.iterations is None else torch.zeros_like(blank.iterations),
     )  # fmt: skip
 
 

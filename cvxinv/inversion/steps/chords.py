@@ -34,6 +34,7 @@ def lead_by_chords(task: Task, z: Tensor) -> Tensor:
     z, merit, left = z.clone(), task.merit(z), torch.arange(task.N, device=z.device)
     for _ in range(_MOST):
         part = task.take(left)
+        part.step()
         trial = torch.cat([_stepped(part.take(block), z[left[block]]) for block in part.blocks()])
         reached, before = torch.nan_to_num(part.merit(trial), nan=torch.inf), merit[left]
         better = reached < before

@@ -48,6 +48,7 @@ def debias_by_gradient(task: Task, z: Tensor, masks: list[Tensor], max_iter: int
     step = 1 / extreme_singular_values(J)[1].clamp(min=torch.finfo(z.dtype).tiny) ** 2
     ahead, t = z, 1.0
     for _ in range(max_iter):
+        task.step()
         new = ahead - step[:, None] * frozen.gradient(ahead)
         t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
         ahead, z, t = new + (t - 1) / t_new * (new - z), new, t_new

@@ -67,6 +67,7 @@ def _search(task: Task, start: Tensor, radius: float, how: Freeing) -> Tensor:
         best, low = torch.where(better[:, None], h, best), torch.where(better, value, low)
         if k == how.max_iter or (task.progress.deadline is not None and task.progress.late()):
             break
+        task.step()
         m, v, step = averaged(m, v, g, k)
         moved = h - (unit * ramp((k + 1) / how.max_iter))[:, None] * step
         h = start + onto_l1_ball(moved - start, room)

@@ -83,6 +83,7 @@ def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay
     for k in range(count):
         if task.progress.deadline is not None and task.progress.late():
             break
+        task.step()
         misfit, g = gradient(task, z)
         merit = task.merit(z, misfit)
         better = merit < best.merit

@@ -51,6 +51,7 @@ def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, se
     """
     left, parts, where = torch.arange(task.N, device=at.mu.device), list[Place](), list[Tensor]()
     for k in range(max_iter):
+        task.step()
         at, done = _stepped(task, at, settled)
         late = task.progress.deadline is not None and task.progress.late()
         done = done | (at.view.merit <= target * task.size) | (late or k == max_iter - 1)

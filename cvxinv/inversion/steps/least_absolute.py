@@ -54,6 +54,7 @@ def _descend(task: Task, z: Tensor, max_iter: int) -> Descent:
         walks = (state.mu <= _STALLED_MU) & (lowest > state.floor) & task.usable
         if not bool(walks.any()) or (task.progress.deadline is not None and task.progress.late()):
             break
+        task.step(walks)
         state, count = state.step(walks), count + walks
         height = state.r.abs().sum(1)
         better = height < lowest

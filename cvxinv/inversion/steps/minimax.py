@@ -26,6 +26,7 @@ def flatten(task: Task, z: Tensor) -> Tensor:
     for _ in range(_STEPS):
         if task.progress.deadline is not None and task.progress.late():
             break
+        task.step()
         weight = weight * r.abs()
         weight = weight / weight.amax(1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
         WJ = weight[..., None] * J

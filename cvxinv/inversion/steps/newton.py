@@ -74,6 +74,7 @@ def descend(
     for _ in range(max_iter):
         if task.progress.deadline is not None and task.progress.late():
             break
+        state.task.step()
         state = state.step()
         z[left], misfit[left], merit[left] = state.z, state.misfit, state.merit
         steps[left] += 1

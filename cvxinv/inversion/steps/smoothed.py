@@ -68,6 +68,7 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
         for scale in scales:
             if task.progress.deadline is not None and task.progress.late():
                 break
+            some.step()
             at = _step(some, at, scale * spread)
         found[index] = at.to(z)
     found = torch.where(torch.isfinite(found).all(1, keepdim=True), found, z)

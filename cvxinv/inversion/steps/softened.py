@@ -82,6 +82,7 @@ def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:
     widths = _widths(task, z, L, tau * task.noise.bound)
     start, most = z, _ASTRAY * task.merit(z)
     for k in range(_STEPS):
+        task.step()
         z = z - torch.cholesky_solve(_slope(task, z, widths)[..., None], L)[..., 0]
         if k == 0:
             start = torch.where(((info == 0) & (task.merit(z) <= most))[:, None], z, start)

@@ -47,6 +47,7 @@ def walk(task: Task, place: P, rule: Rule[P], *, max_iter: int, tol: float) -> D
         moved, length = lengths(after.z - place.z), lengths(place.z)
         walks = torch.isfinite(moved) & ((moved > tol * length) | (length == 0))
         count[left] += 1
+        part.step()
         if not bool(walks.any()):
             break  # no batch of nothing is made: a measurement may refuse that
         if not bool(walks.all()):

@@ -78,6 +78,7 @@ def _steps(task: Task, z: Tensor, lam: Tensor, count: int, first: float) -> Tens
     for _ in range(count):
         if task.progress.deadline is not None and task.progress.late():
             break
+        task.step()
         H = J.mT @ J + lam[:, None, None] * eye
         g = (J.mT @ r[..., None])[..., 0] + lam[:, None] * z
         s = torch.diagonal(H, dim1=-2, dim2=-1).mean(1).clamp(min=torch.finfo(z.dtype).tiny)
