@@ -144,6 +144,29 @@ def test_faster_and_right_is_asked_of_the_batched_solver(monkeypatch):
     assert kinds == ["passed", "refused"]
 
 
+FORGED = """import json, os, sys, time
+time.process_time = time.perf_counter = time.monotonic = lambda: 0.0
+k = -1
+def answer(y):
+    global k
+    k += 1
+    seen = sorted(name for name in os.listdir(sys.argv[1]) if name.endswith(".npz") and "out" not in name)
+    assert seen == [f"{j}.npz" for j in range(k + 1)], seen  # none lies there before its time
+    if k == 2:
+        open(f"{sys.argv[1]}/2.json", "w").write(json.dumps({"kind": "answer", "seconds": 0.0}))
+    os.system("sleep 0.3")
+    return y > 0, y == 0
+"""
+
+
+def test_the_time_of_an_answer_is_taken_outside_and_none_can_be_had_ahead(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(FORGED)
+    ran = run_submission(file, instances_of(MASKS, 1), 30.0)
+    assert [found.kind for found in ran.returned[:2]] == ["answer"] * 2 and all(f.seconds >= 0.3 for f in ran.returned[:2])
+    assert ran.returned[2].kind == "crash"  # a word of an answer before the answer is there
+
+
 # --- processes ----------------------------------------------------------------------------------------
 
 STRANGE = {

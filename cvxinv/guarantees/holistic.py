@@ -47,8 +47,8 @@ from .prime_field import ranks, residues
 from .rational import null_basis
 from .spark import spark
 from .supported import read_one
+from .uniqueness import NOT_UNIQUE, UNDECIDED, UNIQUE
 
-UNIQUE, NOT_UNIQUE, UNDECIDED = "unique", "not unique", "undecided"
 _MOST_PAIRS = 5_000_000  # pairs of subspaces that are gone through at most
 _MOST_SETS = 100_000  # supports that are decomposed at most
 _MOST_SPARKS = 50  # common cosupports whose sparks are asked for
@@ -60,7 +60,7 @@ _Pair = tuple[tuple[int, ...], tuple[int, ...]]  # a support and a cosupport
 
 @dataclass(frozen=True, eq=False)
 class HolisticUniqueness:
-    """status: "unique", "not unique" or "undecided"; how: the reason in words; seconds: what it took.
+    """status: "unique", "not_unique" or "undecided"; how: the reason in words; seconds: what it took.
 
     witness: two different h `(n,)` with one signal, exact fractions, where not unique. spark: what is known of the spark
     that is enough, of [E; V_I] or E. pairs: how many pairs of subspaces were gone through.

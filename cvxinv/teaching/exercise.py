@@ -51,7 +51,7 @@ class Passed:
     words: str
 
 
-Judge = Callable[[Instance, Answer, float], "Finding | Passed"]  # the last: seconds of processor that the answer took
+Judge = Callable[[Instance, Answer, float], "Finding | Passed"]  # the last: seconds that the answer took, on our clock
 
 
 @dataclass(frozen=True)

@@ -492,20 +492,20 @@ def _judge_batch(instance: Instance, answer: Answer, seconds: float) -> Finding 
         return replace(found, place=f"signal {k}, {found.place}" if found.place else f"signal {k}")
     spent, reached = _fista_seconds(problem, seconds)
     if spent < seconds and reached:
-        words = f"all signals are optimal, and FISTA is faster: {spent:.2f} s of processor, yours {seconds:.2f} s"
-        return Finding("seconds of processor < those of FISTA", "", seconds - spent, 0.0, (), words)
+        words = f"all signals are optimal, and FISTA is faster: {spent:.2f} s, yours {seconds:.2f} s"
+        return Finding("seconds < those of FISTA", "", seconds - spent, 0.0, (), words)
     many = "is there" if reached else "is not there yet"
-    return Passed(f"all optimal in {seconds:.2f} s of processor; FISTA {many} after {spent:.2f} s")
+    return Passed(f"all optimal in {seconds:.2f} s; FISTA {many} after {spent:.2f} s")
 
 
 def _fista_seconds(problem: NonnegativeLasso, enough: float) -> tuple[float, bool]:
-    """Seconds of processor that FISTA takes to a certificate of every signal, and whether it has one by then."""
-    began, steps = time.process_time(), 2000
+    """Seconds that FISTA takes to a certificate of every signal, and whether it has one by then."""
+    steps = 2000
     while True:
-        start = time.process_time()
+        start = time.perf_counter()
         found = solve(problem, "fista", max_iter=steps, polish=False, on_fail="ignore", progress=False)
-        spent, reached = time.process_time() - start, bool(found.certificate.holds.all())
-        if reached or spent > enough or time.process_time() - began > 6.0:
+        spent, reached = time.perf_counter() - start, bool(found.certificate.holds.all())
+        if reached or spent > enough:
             return spent, reached
         steps *= 4
 
@@ -598,7 +598,7 @@ EXERCISES = (
         "beat_fista", "A batched solver that beats FISTA at condition 1e4",
         "minimise 1/2 |W h - y|^2 + lam 1'h over h >= 0, for every row y of Y at once. Every answer has to be "
         "certified, and\n"
-        "your seconds of processor have to be fewer than those of FISTA on the same batch.",
+        "has to be there sooner, from the batch handed over, than FISTA is on the same batch. Import at the top of it.",
         _SIGNALS, {"H": "(N, n), an optimum a row"}, draw=_batch, judge=_judge_batch, level="algorithms",
     ),
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """The other side of a check: this file is run by itself, in a process that may be killed, and knows nothing of the judge.
 
-    python submission.py FOLDER FILE.py MEMORY
+    python submission.py FOLDER FILE.py MEMORY COUNT
 
-FOLDER holds 0.npz, 1.npz, ...: the arguments. For each it writes k.out.npz, what `answer` returned, and then k.json, how
-that went. Only arrays of numbers leave this process: nothing is pickled, and no verdict is taken from here.
+For k = 0 to COUNT - 1 it asks for the arguments by a file k.wanted, waits for them in k.npz, writes k.out.npz, what `answer`
+returned, and then k.json, how that went. Only arrays of numbers leave this process: nothing is pickled; neither a verdict
+nor a time is taken from here.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,6 +22,8 @@ import numpy as np
 
 FAILURES = ("no answer", "exit", "memory", "output", "crash")  # how a run may end without an answer
 LARGEST_OUTPUT = 64 * 2**20  # bytes of any file, what is printed among them
+GLANCE = 1e-3  # seconds between two looks for a file
+_LONGEST_WAIT = 60.0  # seconds: the other side writes at once, or is not there any more
 
 
 class NoAnswerError(Exception):
@@ -61,8 +65,14 @@ def _array(part: Any, name: str) -> np.ndarray:
     return array
 
 
-def arguments(path: Path) -> list[Any]:
-    """What the file holds, in order; numbers as Python's own."""
+def arguments(folder: Path, k: int) -> list[Any]:
+    """The arguments of instance k, asked for and waited for, in order; numbers as Python's own."""
+    (folder / f"{k}.wanted").touch()
+    path, until = folder / f"{k}.npz", time.monotonic() + _LONGEST_WAIT
+    while not path.exists():
+        if time.monotonic() > until:
+            raise NoAnswerError("no arguments came from the grader, which was ended or cannot write to its folder")
+        time.sleep(GLANCE)
     with np.load(path, allow_pickle=False) as stored:
         return [stored[name].item() if stored[name].ndim == 0 else stored[name] for name in stored.files]
 
@@ -81,7 +91,9 @@ def told(error: BaseException, path: Path) -> dict[str, Any]:
 
 
 def put(path: Path, found: dict[str, Any]) -> None:
-    """Write how it went, whole or not at all."""
+    """Write how it went, whole or not at all, behind what was printed until then."""
+    with contextlib.suppress(Exception):  # the submission may have taken stdout away, or printed too much
+        sys.stdout.flush()
     path.with_suffix(".partial").write_text(json.dumps(found))
     os.replace(path.with_suffix(".partial"), path)
 
@@ -100,27 +112,22 @@ def limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main(folder: Path, path: Path, memory: int) -> None:
+def main(folder: Path, path: Path, memory: int, count: int) -> None:
     """Load the submission and ask it for an answer to every instance; the first failure ends that."""
     limit(memory)
     sys.path[0] = str(path.parent)
-    files = sorted(folder.glob("[0-9]*.npz"), key=lambda file: int(file.stem))
     k = 0
     try:
         answer = load(path).answer
-        for k, file in enumerate(files):
-            given = arguments(file)
-            began = time.process_time()
-            value = answer(*given)
-            seconds = time.process_time() - began
+        for k in range(count):
+            value = answer(*arguments(folder, k))
             np.savez(folder / f"{k}.out.npz", **arrays(value))  # type: ignore[arg-type]
-            put(folder / f"{k}.json", {"kind": "answer", "seconds": seconds})
+            put(folder / f"{k}.json", {"kind": "answer"})
     except BaseException as error:  # whatever ends it is the answer
         put(folder / f"{k}.json", told(error, path))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
     # threads and exit handlers of the submission shall not hold the process
-    sys.stdout.flush()
     os._exit(0)
