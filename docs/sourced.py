@@ -25,6 +25,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,7 +78,11 @@ class Source:
         if spec is None or spec.loader is None:
             raise ValueError(f"expected the path of a script of the repository, got {path!r}")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        sys.path.insert(0, str((ROOT / path).parent))  # where a script finds what stands beside it
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.pop(0)
         return module
 
     def names(self, page: str) -> dict[str, Any]:
@@ -132,7 +137,9 @@ class Page:
         """What the source gives, noted where the page shows something else."""
         meant = str(self.value(match, compute))
         if meant != match["shown"]:
-            self.differences.append(f"{self.place(match.start())}: shows {match['shown']!r}, its source gives {meant!r}")
+            lines = zip_longest((match["shown"] or "").splitlines(), meant.splitlines(), fillvalue="")
+            was, now = next((one, two) for one, two in lines if one != two)
+            self.differences.append(f"{self.place(match.start())}: shows {was!r}, its source gives {now!r}")
         return meant
 
     def mark(self, match: re.Match) -> str:

@@ -207,9 +207,9 @@ def test_zeros_bring_the_pursuit_nearer_on_the_published_setting():
 def test_the_experiment_resumes_and_says_what_it_found(tmp_path, monkeypatch):
     script = gallery.load(Path(__file__).resolve().parents[1] / "problems" / "sparse" / "holistic_pursuit.py")
     kept = tmp_path / "kept.json"
-    first = script.measure(6, [(25, 3)], [1], kept)
+    first = script.measure(6, [(25, 3)], [1], kept, 1)
     monkeypatch.setattr(script, "one_point", lambda *_: pytest.fail("a point that is kept was measured again"))
-    assert script.measure(6, [(25, 3)], [1], kept) == first
+    assert script.measure(6, [(25, 3)], [1], kept, 1) == first
     (point,) = first["points"].values()
     assert point["optimal"]["holistic"] == 6 and point["errors"]["oracle"][0] < point["errors"]["projection"][0]
     assert len(first["courses"]["1"]["errors"]) == 2 and "2.11e-05" in script.table(first)

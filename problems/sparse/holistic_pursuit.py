@@ -10,6 +10,7 @@ A. g_2 of 11 entries, l_1 = 1 to 10 zeros in g_1: mean of |g_2 found - g_2|^2 / 
    layered pursuit (which is told the true |g_1 found - g_1| as its second bound), both with least squares on the support and
    zeros that they found behind them, and the oracle with its formula. One pair of dictionaries, as published.
 B. l_1 + 1 entries, at 25 dB: the error after each of the zeros.
+C. Projection pursuit on the setting of A with l_1 = 5, for six pairs of dictionaries: how far levels are those of one pair.
 
 Source of setting, method and published numbers: Aberdam, Sulam, Elad, "Multi-layer sparse coding: the holistic way" (2018),
 as in `sparse` note 3.4; the numbers were read off their figure.
@@ -30,6 +31,7 @@ from cvxinv.files import write_whole
 HERE = Path(__file__).resolve().parent
 SIZES, SIGMA, SPARSITY = (50, 100, 50), 0.1, 11
 SNRS, ZEROS, DEEP = (25, 15), tuple(range(1, 11)), tuple(range(1, 21))
+PAIRS = 6
 _LAYERED = 20  # draws of layered pursuit, which errs by about all there is
 EPS = SIZES[0] ** 0.5 * SIGMA
 PUBLISHED = {  # read off a figure, l_1 = 1, ..., 10
@@ -127,11 +129,22 @@ def courses(model: ci.MultiLayerModel, N: int, zeros: int) -> dict:
     return {"zeros": zeros, "draws": N, "errors": errors[codes.holds].mean(0).tolist(), "optimal": int(codes.holds.sum())}
 
 
+def pairs(N: int, snr: float, count: int) -> list[float]:
+    """Part C for one noise: mean errors of projection pursuit, of each pair of dictionaries."""
+    found = []
+    for seed in range(count):
+        model = dictionaries(seed)
+        signals, y = drawn(model, N, SPARSITY, 5, snr, seed=1000 * snr + 5)
+        error = (ci.projection_pursuit(model, y, EPS, on_fail="ignore").h - signals.h).square().sum(1)
+        found.append(float((error / signals.h.square().sum(1)).mean()))
+    return found
+
+
 # --- the run --------------------------------------------------------------------------------------
 
 
-def measure(draws: int, points: list[tuple[float, int]], deep: list[int], kept: Path | None) -> dict:
-    """All points; with `kept` each is written when it is done, and not measured again."""
+def measure(draws: int, points: list[tuple[float, int]], deep: list[int], kept: Path | None, count: int = PAIRS) -> dict:
+    """All points, and part C on `count` pairs; with `kept` each is written when it is done, and not measured again."""
     circumstances = {"draws": draws, "sizes": list(SIZES), "torch": torch.__version__, "threads": torch.get_num_threads()}
     record = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
     if record.get("circumstances") != circumstances:
@@ -148,6 +161,10 @@ def measure(draws: int, points: list[tuple[float, int]], deep: list[int], kept: 
                 record["courses"][str(zeros)] = courses(model, max(10, draws // 10), zeros)
                 _keep(record, kept)
             bar.update()
+    for snr in SNRS:
+        if str(snr) not in record.setdefault("pairs", {}):
+            record["pairs"][str(snr)] = pairs(draws, snr, count)
+            _keep(record, kept)
     return record
 
 
@@ -250,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     name = "holistic_pursuit_quick" if asked.quick else "holistic_pursuit"
     if asked.quick:
-        record = measure(20, [(snr, zeros) for snr in SNRS for zeros in (1, 5, 10)], [1, 2, 4], None)
+        record = measure(20, [(snr, zeros) for snr in SNRS for zeros in (1, 5, 10)], [1, 2, 4], None, 1)
     else:
         every = [(snr, zeros) for snr in SNRS for zeros in ZEROS]
         record = measure(asked.draws, every, list(DEEP), asked.out / f"{name}.json")
