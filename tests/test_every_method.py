@@ -170,7 +170,12 @@ def test_it_counts_iterations_and_is_told_of_chunks(method: str):
 def test_its_result_is_kept_with_the_options_it_had(method: str, tmp_path: Path):
     R = run(method)
     loaded = ci.Inversion.load(R.save(tmp_path / "result"))
-    assert torch.equal(loaded.z, R.z) and torch.equal(loaded.iterations, R.iterations) and loaded.settings == R.settings and loaded.method == method
+    assert (
+        torch.equal(loaded.z, R.z)
+        and torch.equal(loaded.iterations, R.iterations)
+        and loaded.settings == R.settings
+        and loaded.method == method
+    )
     for name, value in SMALL.items():
         assert not has(method, name) or method == "oracle" or loaded.settings[name] == value
     assert loaded.summary() == R.summary() and loaded.explain(0) == R.explain(0)

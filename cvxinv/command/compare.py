@@ -151,7 +151,7 @@ def _print(found: Comparison, files: dict[str, Any], notes: list[str]) -> None:
 
 
 def _fitting(found: Comparison, width: int) -> tuple[dict[str, list[str]], list[str]]:
-    """The table's columns, as many as fit `width` characters with each cell on one line, and which were left out for that."""
+    """The table's columns, as many as fit in `width` characters, each cell on one line, and which were left out."""
     columns, missing = {column[0]: list(column[1:]) for column in zip(*found.cells(), strict=True)}, list[str]()
     for name in _SPARED:
         if sum(_wide(*column) + 3 for column in columns.items()) < width:

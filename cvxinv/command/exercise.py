@@ -110,7 +110,8 @@ def _why(grade: Grade, finding: Any) -> Table:
     if finding is not None:
         table.add_row("line", Text(finding.line))
         if finding.place:
-            table.add_row("where", Text(f"{finding.place}, counted from 0"))
+            counted = ", counted from 0" if any(letter.isdigit() for letter in finding.place) else ""
+            table.add_row("where", Text(finding.place + counted))
         means = "; or ".join(grade.meanings) or "nothing that the catalogue of faults knows"
         table.add_row("this usually means", Text(means))
     if grade.printed.strip():

@@ -164,11 +164,13 @@ def _gap(random: Random) -> Iterator[Instance]:
         all_rows = given["W"] @ h + given["b"] - given["y"]
         twice, every = float(r @ r + lam * h.sum()), float(all_rows @ all_rows / 2 + lam * h.sum())
         off = float(np.where(given["off"], p, 0.0) @ given["b"])
+        fitted = float(np.where(given["on"], p, 0.0) @ (given["b"] - given["y"]))
         wrong = {
             "a factor 2: squares without their 1/2": {"objective": twice},
             "the penalty is missing": {"objective": float(r @ r / 2)},
             "all rows are counted, not the on rows": {"objective": every},
             "the term of the off rows is missing in the bound": {"objective": objective, "bound": bound - off},
+            "a sign: p_on'(y - b) in the bound": {"objective": objective, "bound": bound - 2 * fitted},
             "a sign: the gap is objective - bound": {"objective": objective, "bound": bound, "gap": bound - objective},
             "the gap is relative": {"objective": objective, "bound": bound, "gap": (objective - bound) / objective},
         }

@@ -214,7 +214,7 @@ EXERCISES = (
         _drawn((7, 9), _with_eps(BasisPursuitL2, "W b y on off weight"), any_sign=True, weighted=True),
     ),
     _exercise(
-        "nonnegative_basis_pursuit_l2", "The same with h >= 0",
+        "nonnegative_basis_pursuit_l2", "Basis pursuit with a bound on the length of the misfit, h >= 0",
         "minimise 1'h  subject to  (sum_on (W h + b - y)_i^2)^(1/2) <= eps,  W h + b <= 0 on `off`,  h >= 0.",
         f"{_ROWS} eps", _drawn((8, 8), _with_eps(NonnegativeBasisPursuitL2, _ROWS)),
     ),
@@ -225,7 +225,7 @@ EXERCISES = (
         f"{_ROWS} eps", _drawn((7, 9), _with_eps(BasisPursuitLinf, _ROWS, True), any_sign=True), source=LEI,
     ),
     _exercise(
-        "nonnegative_basis_pursuit_linf", "The same with h >= 0 and weights",
+        "nonnegative_basis_pursuit_linf", "Basis pursuit with a bound on every row, h >= 0 and weights",
         "minimise 1'h  subject to  w_i^(1/2) |W h + b - y|_i <= eps on `on`,  (W h + b)_i <= eps on `off`,  h >= 0.",
         "W b y on off weight eps",
         _drawn((8, 8), _with_eps(NonnegativeBasisPursuitLinf, "W b y on off weight", True), weighted=True), source=LEI,
@@ -242,7 +242,7 @@ EXERCISES = (
         _ROWS, _drawn((10, 3), _plain(LinfFit, _ROWS), any_sign=True), source=f"{LEI}, Algorithm 1",
     ),
     _exercise(
-        "nonnegative_linf_fit", "The same with h >= 0 and weights",
+        "nonnegative_linf_fit", "The smallest largest misfit, h >= 0 and weights",
         "minimise the largest of w_i^(1/2) |W h + b - y|_i on `on` and max(0, (W h + b)_i) on `off`  subject to  h >= 0.",
         "W b y on off weight", _drawn((10, 4), _plain(NonnegativeLinfFit, "W b y on off weight"), weighted=True),
         source=f"{LEI}, Algorithm 1",
@@ -254,7 +254,7 @@ EXERCISES = (
         source=f"{LEI}, Algorithm 2",
     ),
     _exercise(
-        "nonnegative_l1_fit", "The same with h >= 0",
+        "nonnegative_l1_fit", "The smallest sum of misfits, h >= 0",
         "minimise sum_on |W h + b - y|_i + sum_off max(0, (W h + b)_i)  subject to  h >= 0.",
         _ROWS, _drawn((11, 4), _plain(NonnegativeL1Fit, _ROWS)), source=f"{LEI}, Algorithm 2",
     ),
@@ -265,7 +265,7 @@ EXERCISES = (
         "W b y on off weight", _drawn((12, 5), _relaxed(RelaxedFit), any_sign=True, weighted=True), source=LEI,
     ),
     _exercise(
-        "nonnegative_relaxed_fit", "The same with h >= 0",
+        "nonnegative_relaxed_fit", "Rows that are known from above, h >= 0",
         "minimise sum_on w_i^(1/2) (y - W h - b)_i  subject to  W h + b <= y on `on`,  W h + b <= 0 on `off`,  h >= 0.",
         "W b y on off weight", _drawn((14, 6), _relaxed(NonnegativeRelaxedFit), weighted=True), source=LEI,
     ),
@@ -278,7 +278,7 @@ EXERCISES = (
         source=f"{PAPER}, Algorithm 2",
     ),
     _exercise(
-        "normalised_basis_pursuit", "The same as a basis pursuit",
+        "normalised_basis_pursuit", "Columns of different lengths in a basis pursuit",
         "minimise |D h|_1  subject to  (sum_on (W h + b - y)_i^2)^(1/2) <= eps, D the lengths of the columns of W on `on`;\n"
         "rows that are not on do not count.",
         "W b y on eps", _drawn((5, 8), _with_eps(NormalisedBasisPursuit, "W b y on"), any_sign=True, relu=False),

@@ -32,7 +32,9 @@ def in_full(exercise: Exercise) -> str:
     lines += [exercise.signature, *_named(exercise.takes), f"returns {', '.join(exercise.gives)}, in this order"]
     lines += _named({k: v + (" (may be left out)" if k in exercise.optional else "") for k, v in exercise.gives.items()})
     lines += ["", f"Source: {exercise.source}"] if exercise.source else []
-    return "\n".join([*lines, "", *_instance(shown(exercise))])
+    number = number_of(exercise)
+    go_on = f"Begin: cvxinv exercise start {number} my_file.py   Then: cvxinv exercise check {number} my_file.py"
+    return "\n".join([*lines, "", *_instance(shown(exercise)), "", go_on])
 
 
 def _named(words: dict[str, str]) -> list[str]:
