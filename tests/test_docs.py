@@ -225,6 +225,38 @@ def test_every_answer_of_the_tree_of_statuses_leads_to_a_part_of_its_page():
         assert any(status in line.split("|")[0] for line in lines), f"the tree does not ask for {status}"
 
 
+def test_every_page_of_results_has_a_picture_of_its_own():
+    build, pictures = part("build"), site_part("page_pictures", "matplotlib")
+    drawn = pictures.DRAWN.keys() | pictures.JSON.keys()
+    results = [page for page in build.everything() if page.endswith(".md") and "results/" in page]
+    bare = [page for page in results if page not in drawn and not build.HAS_PICTURE.search((ROOT / page).read_text())]
+    assert len(results) > 20 and bare == [], f"add {bare} to docs/site/page_pictures.py"
+    assert all((ROOT / page).is_file() for page in drawn)
+
+
+def test_pictures_of_results_are_drawn_with_words():
+    pictures = site_part("page_pictures", "matplotlib")
+    for page in [*pictures.DRAWN, *pictures.JSON]:
+        words, content = pictures.picture(page)
+        assert len(words) >= 50 and content.startswith(b"\x89PNG") and len(content) > 10_000, page
+    assert pictures.picture("docs/format.md") is None
+
+
+def test_a_picture_stands_below_the_title_of_a_page_that_has_none(monkeypatch, tmp_path):
+    build = part("build")
+    monkeypatch.setattr(build, "SOURCE", tmp_path)
+    sys.modules["page_pictures"] = site_part("page_pictures", "matplotlib")
+    try:
+        text = build.with_picture("docs/checking.md", "# Title\n\nWords.\n")
+        assert text.startswith("# Title\n\n![Certificates with") and text.endswith("(/drawn/docs-checking.png)\n\nWords.\n")
+        assert (tmp_path / "drawn" / "docs-checking.png").exists()
+        shown = "# Title\n\n![a line](a.png)\n"
+        assert build.with_picture("docs/checking.md", shown) == shown
+        assert build.with_picture("docs/format.md", "# Title\n") == "# Title\n"
+    finally:
+        del sys.modules["page_pictures"]
+
+
 def test_a_figure_without_words_is_refused():
     from matplotlib.figure import Figure
 

@@ -29,6 +29,7 @@ SOURCE, HTML = BUILD / "source", BUILD / "html"
 MADE = ("docs/gallery", "docs/lessons", "drawn", "sg_execution_times.rst")  # what extensions write into the staged tree
 
 LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#)([^)\s>#]+)")
+HAS_PICTURE = re.compile(r"!\[|^```\{(?:run|decision-tree)\}", re.M)
 FIRST = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff")
 INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvxinv</title>
 <meta http-equiv="refresh" content="0; url=docs/index.html"></head>
@@ -129,6 +130,19 @@ def front(staged: list[str]) -> str:
     return "\n".join([*kept, "", toctree(further, caption="Further", hidden=True) if further else ""])
 
 
+def with_picture(page: str, text: str) -> str:
+    """A page with the picture that the build has for it below its title; a page that shows one already stays as it is."""
+    from page_pictures import picture
+
+    found = None if HAS_PICTURE.search(text) else picture(page)
+    if found is None:
+        return text
+    words, content = found
+    name = page.replace("/", "-").removesuffix(".md") + ".png"
+    put(SOURCE / "drawn" / name, content)
+    return re.sub(r"^(# .+\n)", lambda title: f"{title[1]}\n![{words}](/drawn/{name})\n", text, count=1, flags=re.M)
+
+
 def put(path: Path, content: bytes) -> None:
     """Write a file where it differs, so that Sphinx reads again only what has changed."""
     if path.exists() and path.read_bytes() == content:
@@ -142,10 +156,11 @@ def stage() -> None:
     from reference import reference_pages
 
     staged = everything()
-    files = {page: text_of(page).encode() if page.endswith(".md") else (ROOT / page).read_bytes() for page in staged}
+    pages = {page: with_picture(page, text_of(page)) for page in staged if page.endswith(".md")}
+    files = {page: (ROOT / page).read_bytes() for page in staged if page not in pages}
     made = {"docs/decisions/index.md": decisions(), "docs/measured.md": measured(staged), "docs/index.md": front(staged)}
     made |= {f"docs/reference/{name}": text for name, text in reference_pages().items()}
-    files |= {page: text.encode() for page, text in made.items()}
+    files |= {page: text.encode() for page, text in (pages | made).items()}
     for page, content in files.items():
         put(SOURCE / page, content)
     for path in SOURCE.rglob("*"):
