@@ -3,6 +3,7 @@
     python benchmarks/noise.py --out benchmarks/results              # every dense generator: a quarter of an hour
     python benchmarks/noise.py --quick                               # small, on the shipped digits: to see that it runs
     python benchmarks/noise.py --only csinva --signals 100           # generators whose name holds this
+    python benchmarks/noise.py --part costs --out benchmarks/results # what parts of a call cost, without the other rows
 
 Data: trained dense generators of the folder CVXINV_DATA, as trained and read before their last activation, latents drawn
 from N(0, I), gaussian noise of 1, 5 and 20 % of each signal's root mean square in every entry, in float64.
@@ -26,12 +27,22 @@ never has. What MAP takes beyond that goes into lower optima, verdicts and covar
 below 0 where MAP is closer; how many of the signals it is from; and "closer" or "further" where the mean is beyond three
 standard errors, "even" where signals do not tell them apart. More signals are drawn, as many again, until they do or there
 are `--pairs`: where the prior knows little beside the data both answers move with the noise in nearly the same way.
+
+*Costs*: what parts of a call take for one signal of the batch, in steps of Adam for one signal, at 5 % noise. A
+twentieth of Adam's time is 100 of them. A smoothed step is one smoothed Jacobian; J'J is that
+of a descent, in float32; a step is one that keeps J'J, at the answer; the verdict is that of the one judge, in float64, with
+the covariances of z and of the signal. *One start* is the least that an answer takes: three smoothed steps, one J'J, three
+steps that keep it, the verdict. *Three starts* is the same where one start leads astray (the second is damped and takes no
+smoothed steps, the third takes eight): eleven smoothed steps, three J'J, nine steps, the verdict. Lower optima near by are
+sought beyond that. Where one of them exceeds 100, a call of that kind is not 20 times as fast as Adam, however soon its
+descents end.
 """
 
 import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
 
@@ -43,9 +54,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cvxinv as ci
+from cvxinv.inversion.runs.work import judge_and_measure
+from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.learnt import learnt_starts, lesson_for
+from cvxinv.inversion.steps.misled import led_astray
 from cvxinv.inversion.steps.newton import descend_through
 from cvxinv.inversion.steps.smoothed import BRIEF, descend_smoothed
+from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import make_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +78,7 @@ SHARES = (0.01, 0.05, 0.2)
 STEPS, RATES, TUNED = 2000, (0.02, 0.05, 0.1), 4
 WORSE = 1e-6
 SURE = 3.0  # standard errors
+ONE, THREE = (3, 1, 3, 1), (11, 3, 9, 1)  # smoothed steps, J'J, steps, verdicts of one start and of three
 LADDER, MOST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48), 0.9  # steps; share of the signals
 
 
@@ -117,6 +133,42 @@ def as_low(G: ci.Generator, y: Tensor, sigma: Tensor, theirs: Tensor) -> float |
         if float((objective(G, y, z, sigma) <= theirs * (1 + WORSE)).double().mean()) >= MOST:
             return seconds
     return None
+
+
+def costs(G: ci.Generator, N: int, share: float = 0.05) -> dict:
+    """What parts of a call take, in steps of Adam; see the module."""
+    _, y, sigma = noisy(G, N, share)
+    z, steps, start = by_map(G, y, sigma)[0].z, 100, start_of(G, N)
+    task = make_task(G, y, noise=("gaussian", sigma), prior=ci.Gaussian(1.0))
+    H, view, spread = curvature(task, z), View.at(task, z), lesson_for(task).spread
+    slope = Slope.at(task, view)
+    parts: dict[str, Callable[[], object]] = {
+        "Adam": lambda: adam(G, y, sigma, start, RATES[0], steps),
+        "Jacobian": lambda: [task.take(block).linearize(z[block]) for block in task.blocks()],
+        "smoothed": lambda: descend_smoothed(task, z, BRIEF[-1:], spread),
+        "J'J": lambda: curvature(task, z),
+        "step": lambda: (tied_step(task, H, view, slope), Slope.at(task, View.at(task, z))),
+        "verdict": lambda: judge_and_measure(task, z),
+    }
+    found = {name: seconds(part) for name, part in parts.items()}
+    unit = found.pop("Adam") / steps
+    row = {name: spent / unit for name, spent in found.items()}
+    each = [row[name] for name in ("smoothed", "J'J", "step", "verdict")]
+    return row | {
+        "microseconds": 1e6 * unit / N, "astray": len(led_astray(task, torch.arange(N))),
+        "one start": sum(k * part for k, part in zip(ONE, each, strict=True)),
+        "three starts": sum(k * part for k, part in zip(THREE, each, strict=True)),
+    }  # fmt: skip
+
+
+def seconds(part: Callable[[], object], times: int = 3) -> float:
+    """The least process seconds of a few."""
+    found = []
+    for _ in range(times):
+        began = time.process_time()
+        part()
+        found.append(time.process_time() - began)
+    return min(found)
 
 
 def by_fit(G: ci.Generator, y: Tensor, sigma: Tensor) -> Tensor:
@@ -190,6 +242,21 @@ def table(results: dict) -> Table:
     return found
 
 
+_COSTS = (
+    "generator", "a step of Adam", "Jacobian", "smoothed step", "J'J", "step", "verdict", "one start", "three starts",
+    "led astray", "commit",
+)  # fmt: skip
+
+
+def table_of_costs(found: dict) -> Table:
+    costly = Table("What parts of a call cost, in steps of Adam", _COSTS, [])
+    for name, row in found.items():
+        parts = ("Jacobian", "smoothed", "J'J", "step", "verdict", "one start", "three starts")
+        steps = [f"{row[part]:.3g}" for part in parts]
+        costly.rows.append((name, f"{row['microseconds']:.0f} us", *steps, "yes" if row["astray"] else "no", row["commit"]))
+    return costly
+
+
 def _as_low(row: dict) -> str:
     if "as low" not in row:
         return "not asked"
@@ -220,6 +287,7 @@ def generators(arguments: argparse.Namespace) -> dict[str, ci.Generator]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="generators whose name holds this")
+    parser.add_argument("--part", choices=("rows", "costs"), default=None)
     parser.add_argument("--signals", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=400, help="signals at most that tell MAP from the fit")
     parser.add_argument("--quick", action="store_true")
@@ -231,26 +299,33 @@ def main() -> None:
         print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
         return
     N, steps, pairs = (8, 200, 16) if arguments.quick else (arguments.signals, STEPS, arguments.pairs)
-    record: dict = {"circumstances": circumstances("cpu"), "results": _before(arguments.out)}
-    known, results = generators(arguments), record["results"]
-    said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
-    with tqdm(total=len(known) * len(SHARES)) as bar:
-        for name, G in known.items():
-            for share in SHARES:
-                bar.set_description(f"{name[:20]}, {share:.0%}")
-                key = f"{name}; {share:.0%}"
-                row = measure(G, N, share, steps, pairs, results.get(key, {}).get("rate"))
-                results[key] = row | {"commit": record["circumstances"]["commit"]}
-                if arguments.out is not None:
-                    text = f"# Noise with a prior\n\n{said}\n\n{table(results).markdown()}"
-                    write(arguments.out, "noise_cpu", record | load_after(record), text)
-                bar.update()
-    print(table(results).markdown())
+    known, record = generators(arguments), {"circumstances": circumstances("cpu")} | _before(arguments.out)
+    for name, G in tqdm(known.items(), "costs") if arguments.part != "rows" else ():
+        record["costs"][name] = costs(G, N) | {"commit": record["circumstances"]["commit"]}
+        _keep(arguments.out, record)
+    rows = [(name, share) for name in known for share in SHARES] if arguments.part != "costs" else []
+    for name, share in tqdm(rows, "rows"):
+        key, results = f"{name}; {share:.0%}", record["results"]
+        row = measure(known[name], N, share, steps, pairs, results.get(key, {}).get("rate"))
+        results[key] = row | {"commit": record["circumstances"]["commit"]}
+        _keep(arguments.out, record)
+    print(_tables(record))
+
+
+def _tables(record: dict) -> str:
+    return f"{table_of_costs(record['costs']).markdown()}\n{table(record['results']).markdown()}"
+
+
+def _keep(folder: Path | None, record: dict) -> None:
+    if folder is not None:
+        said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
+        write(folder, "noise_cpu", record | load_after(record), f"# Noise with a prior\n\n{said}\n\n{_tables(record)}")
 
 
 def _before(folder: Path | None) -> dict:
     path = None if folder is None else folder / "noise_cpu.json"
-    return json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
+    before = json.loads(path.read_text()) if path is not None and path.exists() else {}
+    return {name: before.get(name, {}) for name in ("results", "costs")}
 
 
 if __name__ == "__main__":

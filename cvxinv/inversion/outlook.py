@@ -1,7 +1,9 @@
 """Signals and Jacobians at given latents, worked out once for who judges them and who measures how far they may be off."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ..generator.activations import AbstractActivation, Identity
@@ -25,6 +27,11 @@ class Outlook:
     r: Tensor
     J: Tensor
 
+    @cached_property
+    def R(self) -> Tensor:
+        """`triangle(J)`."""
+        return triangle(self.J)
+
     @classmethod
     def at(cls, task: Task, z: Tensor) -> "Outlook":
         phi = task.generator.output
@@ -33,3 +40,8 @@ class Outlook:
         x, Jx = (u, Ju) if phi.linear else (phi(u), Ju * phi.derivative(u)[..., None])
         J, still = task.measurement.at(x).push(Jx), task.still(x)
         return cls(phi, u, Ju, x, Jx, task.residual(x), J if still is None else J * ~still[..., None])
+
+
+def triangle(J: Tensor) -> Tensor:
+    """R with R'R = J'J and the singular values of J `(N, k, n0)`: `(N, n0, n0)`, or J itself where k <= n0."""
+    return torch.linalg.qr(J, mode="r").R if J.shape[1] > J.shape[2] else J

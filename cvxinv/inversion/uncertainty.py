@@ -41,7 +41,7 @@ from torch import Tensor
 from ..batch import Batch, per_signal, shared, tensor_names
 from ..generator.activations import AbstractActivation
 from ..lengths import lengths
-from .outlook import Outlook
+from .outlook import Outlook, triangle
 from .task import Task
 
 _RANK = 1e-10  # as in `verify`: singular values below this share of the largest are 0
@@ -142,26 +142,38 @@ class Spread(NamedTuple):
     dof: Tensor
 
 
-def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor) -> Spread:
-    """The spread of z for noise of standard deviation sigma `(N,)`, from residual and Jacobian at z; see the module."""
+def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor, R: Tensor) -> Spread:
+    """The spread of z for noise of standard deviation sigma `(N,)`, from residual and Jacobian at z; see the module.
+
+    R: what J'J is made of, `triangle(J)`.
+    """
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     P, free, held = _known(task, z, sigma, r, J, eye)
-    free_J = J if bool((free == eye).all()) else J @ free  # J lies in the memory as a factorisation wants it
-    R = torch.linalg.qr(free_J, mode="r").R if J.shape[1] > z.shape[1] else free_J
+    R = R if bool((free == eye).all()) else triangle(J @ free)
     _, s, Vt = torch.linalg.svd(R, full_matrices=True)
     s = torch.where(s > _RANK * s[:, :1], s, torch.zeros_like(s))
     s = torch.nn.functional.pad(s, (0, z.shape[1] - s.shape[1]))
     seen = (s / sigma[:, None]).square()
-    K = torch.diag_embed(seen) + Vt @ (P + held) @ Vt.mT
+    K = torch.diag_embed(seen) + _turned(P + held, Vt, eye)
     E = torch.diagonal(K, dim1=1, dim2=2)
     unit = torch.where(E > 0, E, torch.ones_like(E)).rsqrt()
-    w, U = torch.linalg.eigh(unit[:, :, None] * K * unit[:, None])
+    w, U = _eigen(unit[:, :, None] * K * unit[:, None], eye)
     known = w > _KNOWN
     X = unit[:, :, None] * U
     half = X * torch.where(known, w, torch.ones_like(w)).rsqrt()[:, None] * known[:, None]
     dof = (seen * half.square().sum(2)).sum(1)
     lost = free @ (Vt.mT @ (X * ~known[:, None]))
     return Spread(free @ (Vt.mT @ half), lost / lengths(lost, 1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny), dof)
+
+
+def _turned(P: Tensor, Vt: Tensor, eye: Tensor) -> Tensor:
+    """V'P V; a multiple of the identity is the same from every side."""
+    return P if bool((P == P[..., :1, :1] * eye).all()) else Vt @ P @ Vt.mT
+
+
+def _eigen(K: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of K; a diagonal one shows them."""
+    return (torch.diagonal(K, dim1=1, dim2=2), eye) if bool((K == K * eye).all()) else torch.linalg.eigh(K)
 
 
 def _known(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor, eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,11 +194,11 @@ def estimate(task: Task, z: Tensor) -> Tensor:
 
 def _level(task: Task, z: Tensor) -> Tensor:
     r, J = task.linearize(z)
-    misfit, k = lengths(r), task.seen.to(r)
+    R, misfit, k = triangle(J), lengths(r), task.seen.to(r)
     sigma = misfit / k.sqrt()
     for _ in range(_ROUNDS if task.weighed else 1):
         # where nothing is left any level will do: the prior counts for nothing, or nothing else does
-        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J).dof
+        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J, R).dof
         before, sigma = sigma, misfit / torch.where(k - dof >= 1, k - dof, torch.nan).sqrt()
         sigma = torch.where(sigma.isnan(), before, sigma)
         if ((sigma - before).abs() <= _FIXED * sigma).all():
@@ -210,7 +222,7 @@ def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Unc
     """`measure_uncertainty` of a block, from what is seen from z; NaN where it is not `fine`, bool `(N,)`."""
     assert task.noise is not None
     sigma, phi, u = task.noise.bound, outlook.output, outlook.u
-    found = spread(task, z, sigma, outlook.r, outlook.J)
+    found = spread(task, z, sigma, outlook.r, outlook.J, outlook.R)
     z_cov, z_std = _covariance(found)
     left = torch.where(task.seen - found.dof >= 1, task.seen - found.dof, torch.nan)
     error = sigma / (2 * left).sqrt() if task.noise.estimated else torch.zeros_like(sigma)

@@ -136,7 +136,7 @@ def judge_and_measure(task: Task, z: Tensor, measured: bool = True) -> tuple[Ver
             outlook = Outlook.at(part, its)
             off.append(uncertainty_at(part, its, finite[block], outlook))
         r, J = (outlook.r, outlook.J) if measured else part.linearize(its)
-        parts.append(_judge_block(part, its, r, J))
+        parts.append(_judge_block(part, its, r, J, outlook.R if measured else J))
     return _verdict(task, z, finite, parts), Uncertainty.joined(off) if measured else None
 
 
@@ -160,9 +160,12 @@ def _verdict(task: Task, z: Tensor, finite: Tensor, parts: list[tuple[Tensor, ..
     )  # fmt: skip
 
 
-def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor) -> tuple[Tensor, ...]:
-    """Misfit, explained, stationary, extreme singular values, `(N,)` each; r, J: residual and Jacobian at z."""
-    low, high = extreme_singular_values(J)
+def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, R: Tensor) -> tuple[Tensor, ...]:
+    """Misfit, explained, stationary, extreme singular values, `(N,)` each.
+
+    r, J: residual and Jacobian at z. R: J, or what has its singular values.
+    """
+    low, high = extreme_singular_values(R)
     misfit, explained = lengths(r), task.met(r)
     optimal, inside = torch.zeros_like(explained), _inside(task, z)
     # gaussian noise asks for an optimum; where a bound is stated, whatever meets it will do

@@ -124,7 +124,7 @@ class Hybrid(AbstractMethod):
         if self.max_iter is None and len(hunt.open):
             hunt.settle()
         if self.max_iter is None and task.stated:
-            hunt.z = lower(task, hunt.z)
+            hunt.z = lower(task, hunt.z, hunt.H)
         return hunt.answer((*((plan.note,) if plan.note else ()), *notes_of_ways(task)))
 
     def refine(self, task: Task, z: Tensor) -> Tensor:

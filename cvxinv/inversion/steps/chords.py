@@ -31,8 +31,11 @@ def lead_by_chords(task: Task, z: Tensor) -> Tensor:
     """Latents no higher than `z` `(N, n0)`, and mostly near an optimum; `z` itself where the output takes no chords."""
     if not takes_chords(task):
         return z
-    z, merit, left = z.clone(), task.merit(z), torch.arange(task.N, device=z.device)
+    z, merit = z.clone(), task.merit(z)
+    left = (~task.explained(z, None if task.weighed else merit)).nonzero()[:, 0]
     for _ in range(_MOST):
+        if len(left) == 0:
+            break
         part = task.take(left)
         part.step()
         trial = torch.cat([_stepped(part.take(block), z[left[block]]) for block in part.blocks()])
@@ -41,7 +44,7 @@ def lead_by_chords(task: Task, z: Tensor) -> Tensor:
         z[left[better]], merit[left[better]] = trial[better], reached[better]
         left = left[(reached.square() < _ENOUGH * before.square()) & ~part.explained(trial, reached)]
         late = task.progress.deadline is not None and task.progress.late()
-        if len(left) == 0 or late:
+        if late:
             break
     return z
 

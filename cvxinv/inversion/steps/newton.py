@@ -20,7 +20,7 @@ runs on u = y where y > 0, u <= 0 elsewhere.
 Source: exactness note, section 1; Marquardt (1963). The damping rule is the note's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,12 +39,16 @@ _STALLED_MU = 1e10
 
 @dataclass(frozen=True, eq=False)
 class Descent(Batch):
-    """Where a descent ended: z `(N, n0)`, misfit |A G(z) - y| and `Task.merit` `(N,)`, steps taken `(N,)`."""
+    """Where a descent ended: z `(N, n0)`, misfit |A G(z) - y| and `Task.merit` `(N,)`, steps taken `(N,)`.
+
+    H: the curvature that served last, `(N, n0, n0)`, where kinks matter.
+    """
 
     z: Tensor = per_signal()
     misfit: Tensor = per_signal()
     merit: Tensor = per_signal()
     steps: Tensor = per_signal()
+    H: Tensor | None = per_signal(default=None)
 
 
 def descend(
@@ -65,7 +69,7 @@ def descend(
     z = z.clone() if task.prior is None else task.prior.project(z).clone()
     if kinks_matter(task):
         end = descend_kinked(task, Place.at(task, z, mu), max_iter, target, settled)
-        return Descent(end.view.z, end.view.misfit, end.view.merit, end.steps)
+        return Descent(end.view.z, end.view.misfit, end.view.merit, end.steps, end.H)
     steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
     state = _State.start(task, z, mu, exact)
@@ -160,7 +164,7 @@ def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
     start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
     second = descend(task, start, max_iter, mu, settled=settled)
-    return Descent(second.z, second.misfit, second.merit, first.steps + second.steps)
+    return replace(second, steps=first.steps + second.steps)
 
 
 def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:

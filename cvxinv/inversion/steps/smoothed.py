@@ -59,9 +59,7 @@ def each(scales: tuple[float, ...], times: int) -> tuple[float, ...]:
 
 def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEAR, 2), spread: float = 1.0) -> Tensor:
     """Smoothed Gauss-Newton from `z` `(N, n0)`, a step for each of `scales` times `spread`; where it gets lost, z."""
-    low, high = _SIZES
-    fits = bool(((task.size < high) & ((task.size > low) | (task.size == 0))).all())
-    part, found = (task.to(torch.float32) if fits else task), z.clone()
+    part, found = single_of(task), z.clone()
     block = max(1, _BYTES // (part.y.element_size() * task.generator.latent_dim * task.generator.widest))
     for index in torch.arange(task.N, device=z.device).split(block):
         some, at = part.take(index), z[index].to(part.y)
@@ -73,6 +71,13 @@ def descend_smoothed(task: Task, z: Tensor, scales: tuple[float, ...] = each(NEA
         found[index] = at.to(z)
     found = torch.where(torch.isfinite(found).all(1, keepdim=True), found, z)
     return found if task.prior is None else task.prior.project(found)
+
+
+def single_of(task: Task) -> Task:
+    """The task in float32, for steps that others follow; as it is where squares of its signals would leave that."""
+    low, high = _SIZES
+    fits = bool(((task.size < high) & ((task.size > low) | (task.size == 0))).all())
+    return task.to(torch.float32) if fits else task
 
 
 def _step(task: Task, z: Tensor, s: float) -> Tensor:

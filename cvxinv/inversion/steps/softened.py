@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..task import Task
 from .kinked import Place, curvature, descend_kinked, kinks_matter
+from .smoothed import single_of
 
 TAUS = (0.3, 0.6)
 APART = 1e-9  # of the merit's square: what a descent is led to where this follows, enough to tell ends apart
@@ -35,17 +36,18 @@ _SAME = 1e-8  # of the merit: ends closer than that are one
 _LEAST = 1e-12  # of the curvature's mean diagonal, added to it
 
 
-def lower(task: Task, z: Tensor) -> Tensor:
+def lower(task: Task, z: Tensor, H: Tensor | None = None) -> Tensor:
     """The lowest optimum found by way of softened objectives, from near the optimum `z` `(N, n0)`, and again from there.
 
-    What is found is led to its end at last, `z` too.
+    What is found is led to its end at last, `z` too. H: curvatures from near `z`, `(N, n0, n0)`, 0 where none is known.
     """
     if not kinks_matter(task):
         return z
-    at, left = _Known(z.clone(), task.merit(z), curvature(task, z)), torch.arange(task.N, device=z.device)
+    at, rough = _Known(z.clone(), task.merit(z), _curvatures(task, z, H)), single_of(task)
+    left = torch.arange(task.N, device=z.device)
     for _ in range(_ROUNDS):
         before = at.merit[left]
-        _lower_once(task, at, left)
+        _lower_once(task, rough, at, left)
         left = left[at.merit[left] < before]
         if len(left) == 0:
             break
@@ -60,11 +62,21 @@ class _Known(NamedTuple):
     H: Tensor
 
 
-def _lower_once(task: Task, at: _Known, left: Tensor) -> None:
-    """Look for lower optima of the signals `left`, and write them over those that are known."""
+def _curvatures(task: Task, z: Tensor, H: Tensor | None) -> Tensor:
+    """H, with those that are not known."""
+    if H is None:
+        return curvature(task, z)
+    unknown = (torch.diagonal(H, dim1=1, dim2=2) == 0).all(1).nonzero()[:, 0]
+    if len(unknown) == 0:
+        return H
+    return H.index_put((unknown,), curvature(task.take(unknown), z[unknown]))
+
+
+def _lower_once(task: Task, rough: Task, at: _Known, left: Tensor) -> None:
+    """Look for lower optima of the signals `left`, and write them over those that are known; rough: see `single_of`."""
     for tau in TAUS:
-        part, start, near = task.take(left), at.z[left], at.H[left]
-        soft = [_softly(part.take(block), start[block], near[block], tau) for block in part.blocks()]
+        part, soften, start, near = task.take(left), rough.take(left), at.z[left], at.H[left]
+        soft = [_softly(soften.take(block), start[block], near[block], tau) for block in part.blocks()]
         end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST, settled=APART)
         change = end.view.merit / at.merit[left] - 1
         gained = (change < -_SAME).nonzero()[:, 0]
@@ -76,17 +88,19 @@ def _lower_once(task: Task, at: _Known, left: Tensor) -> None:
 
 
 def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:
-    """Steps on the softened objective, with the curvature that is known."""
+    """Steps on the softened objective, with the curvature that is known; in the task's type, as a descent follows."""
     assert task.noise is not None  # kinks matter under stated noise only
     L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(_LEAST * torch.diagonal(H, dim1=-2, dim2=-1)))
-    widths = _widths(task, z, L, tau * task.noise.bound)
-    start, most = z, _ASTRAY * task.merit(z)
+    first = z.to(task.y)
+    widths = _widths(task, first, L.to(first), tau * task.noise.bound)
+    start, most = z, _ASTRAY * task.merit(first)
     for k in range(_STEPS):
         task.step()
-        z = z - torch.cholesky_solve(_slope(task, z, widths)[..., None], L)[..., 0]
-        if k == 0:
-            start = torch.where(((info == 0) & (task.merit(z) <= most))[:, None], z, start)
-    return torch.where(((info == 0) & (task.merit(z) <= most))[:, None], z, start)
+        slope = _slope(task, z.to(first), widths).to(z)
+        z = z - torch.cholesky_solve(slope[..., None], L)[..., 0]
+        if k in (0, _STEPS - 1):
+            start = torch.where(((info == 0) & (task.merit(z.to(first)) <= most))[:, None], z, start)
+    return start
 
 
 def _widths(task: Task, z: Tensor, L: Tensor, size: Tensor) -> list[Tensor]:

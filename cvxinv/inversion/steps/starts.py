@@ -52,7 +52,8 @@ class Hunt:
 
     found: latents to begin with, and their `Task.merit` `(N,)`; without it they count as nothing. A signal's z, and what is
     said to have given it, change only where a descent ends lower, in the l1 norm where the noise is stated in it. lead_on:
-    what follows every descent that is tried.
+    what follows every descent that is tried. H: curvatures from near z, `(N, n0, n0)`, 0 where none is known; None where
+    kinks do not matter.
     """
 
     def __init__(self, task: Task, found: Latents, merit: Tensor | None = None, lead_on: LeadOn | None = None):
@@ -62,6 +63,7 @@ class Hunt:
         self._used = list(found.used or ("",) * task.N)
         self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
         self._alike = torch.zeros(task.N, dtype=torch.long, device=task.y.device)
+        self.H: Tensor | None = None
         self.open = self._unexplained()
 
     def offer(self, name: str, search: Callable[[Task, Tensor], Descent], index: Tensor | None = None) -> None:
@@ -142,6 +144,9 @@ class Hunt:
         self._alike[self.open] = torch.where(one, self._alike[self.open] + 1, torch.where(better, 1, self._alike[self.open]))
         gained = self.open[better]
         self.z[gained], self.merit[gained] = new.z[better], merit[better]
+        if new.H is not None:
+            self.H = torch.zeros(self.task.N, *new.H.shape[1:]).to(new.H) if self.H is None else self.H
+            self.H[gained] = new.H[better]
         for i in gained.tolist():
             self._used[i] = name
         self.open = self._unexplained()
