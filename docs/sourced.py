@@ -39,7 +39,7 @@ BLOCK = re.compile(r"^<!--=(?P<said>[^\n]+?)-->\n\n(?:(?P<shown>(?:(?!^<!--end--
 NAMES = re.compile(r"^<!--numbers\n(.*?)^-->\n?", re.M | re.S)
 COMMENT = re.compile(r"<!--[=?].*?-->|<!--end-->")
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
-WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 
 
 def pages() -> list[Path]:
