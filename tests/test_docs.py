@@ -236,7 +236,7 @@ def test_every_page_of_results_has_a_picture_of_its_own():
 
 def test_pictures_of_results_are_drawn_with_words():
     pictures = site_part("page_pictures", "matplotlib")
-    for page in [*pictures.DRAWN, *pictures.JSON]:
+    for page in [*pictures.DRAWN, *pictures.JSON, *pictures.OWN]:
         words, content = pictures.picture(page)
         assert len(words) >= 50 and content.startswith(b"\x89PNG") and len(content) > 10_000, page
     assert pictures.picture("docs/format.md") is None

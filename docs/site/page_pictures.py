@@ -303,6 +303,35 @@ def checked(record: dict) -> Any:
     return figure
 
 
+def guide() -> Any:
+    """One noisy signal of the guide: z within a bound, and the most probable z with its intervals."""
+    import torch
+
+    import cvxinv as ci
+    from cvxinv.command.demo import load_shipped
+
+    generator, _, _ = load_shipped()
+    z = generator.sample_latent(12, torch.Generator().manual_seed(0))[:1]
+    noisy = generator(z) + 0.2 * torch.randn(1, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    bounded = ci.invert(generator, noisy, noise=("l2", 0.2 * 64**0.5 * 1.2), on_fail="ignore", progress=False)
+    likely = ci.invert(generator, noisy, noise=("gaussian", 0.2), prior=ci.Gaussian(1.0), on_fail="ignore", progress=False)
+    figure, (panel,) = panels(1, 3.2)
+    at, wide = torch.arange(1, 9), 1.96 * likely.uncertainty.z_std[0]
+    panel.plot(at, z[0], "x", color=COLOURS[5], markersize=9, label="true")
+    panel.plot(at - 0.15, bounded.z[0], "s", color=COLOURS[1], fillstyle="none", label="meets a bound on the misfit")
+    panel.errorbar(
+        at + 0.15, likely.z[0], wide, fmt="o", color=COLOURS[0], capsize=3, label="most probable, intervals of 95 %"
+    )
+    panel.set_xlabel("coordinate")
+    panel.set_ylabel("z (latent units)")
+    panel.grid(alpha=0.3)
+    above(panel, 3)
+    figure.set_label(
+        "Eight coordinates of z from a noisy digit: true, one that meets a bound, and the most probable with intervals."
+    )
+    return figure
+
+
 JSON: dict[str, tuple[str, Callable[[dict], Any]]] = {
     **{
         f"{RESULTS}/{draw}_cpu.md": (f"{RESULTS}/{draw}_cpu.json", globals()[draw])
@@ -314,6 +343,9 @@ JSON: dict[str, tuple[str, Callable[[dict], Any]]] = {
     "docs/guarantees.md": (f"{RESULTS}/uniqueness_cpu.json", uniqueness),
     "docs/checking.md": (f"{RESULTS}/checked_cpu.json", checked),
 }  # fmt: skip
+
+
+OWN: dict[str, Callable[[], Any]] = {"docs/guide.md": guide}  # of what the build computes itself
 
 
 # --- for the build --------------------------------------------------------------------------------
@@ -334,5 +366,8 @@ def picture(page: str) -> tuple[str, bytes] | None:
     if page in JSON:
         path, draw = JSON[page]
         figure = draw(json.loads((ROOT / path).read_text()))
+        return words_of(figure), as_png(figure)
+    if page in OWN:
+        figure = OWN[page]()
         return words_of(figure), as_png(figure)
     return None
