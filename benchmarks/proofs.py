@@ -316,8 +316,10 @@ def main() -> None:
             f"Commit {its['commit']}, {its['processor']}, one thread, float64, torch {its['versions']['torch']}; "
             f"load average {its['load'][0]:.1f} before, {record['load_after'][0]:.1f} after."
         )
+        of = "convolutional generators" if a.convolutional else "trained decoders"
+        title = f"# Proofs on {of}"
         stem = "_".join(["proofs", *filter(None, (a.only, a.name)), "cpu"])
-        write(a.out, stem, record, "\n\n".join(["# Proofs on trained decoders", head, load, *texts]))
+        write(a.out, stem, record, "\n\n".join([title, head, load, *texts]))
         if record["real"]:
             picture(a.out / f"{stem}.png", record["real"])
 

@@ -5,6 +5,7 @@
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +44,16 @@ def test_a_page_that_the_lists_do_not_name_is_added_and_an_entry_without_page_le
     lines = build.front(["docs/guide.md", "docs/checking.md", "docs/new.md"]).splitlines()
     assert "nothing" not in "\n".join(lines) and lines.count("guide") == 1
     assert lines.index("new") > lines.index("checking")
+
+
+def test_a_page_that_comes_goes_or_changes_its_title_changes_what_stands_beside_all(monkeypatch, tmp_path):
+    build = part("build")
+    monkeypatch.setattr(build, "SOURCE", tmp_path)
+    page, seen = tmp_path / "a.md", [build.contents()]
+    for text in ("# A\n\nwords", "# A\n\nother words", "# B\n\nother words"):
+        page.write_text(text)
+        seen.append(build.contents())
+    assert seen[1] == seen[2] and len(set(seen)) == 3
 
 
 def test_every_link_of_a_page_leads_to_a_file():
@@ -157,6 +168,12 @@ def test_prose_becomes_rest():
     ]
 
 
+def test_bold_words_stay_bold_and_stars_stay_stars():
+    text = "**Enough.** d = h_1 at most, **options, a**b. *Near*: A * B * C."
+    told = r"**Enough.** d = h\_1 at most, \*\*options, a\*\*b. *Near*: A \* B \* C."
+    assert part("prose_docstrings").as_rest([text]) == [told, ""]
+
+
 def test_words_before_a_colon_that_are_no_parameters_stay_prose():
     assert part("prose_docstrings").as_rest(["Source: a paper. lam: a weight; eps: a bound."], {"lam", "eps"}) == [
         "Source: a paper.",
@@ -255,6 +272,34 @@ def test_a_picture_stands_below_the_title_of_a_page_that_has_none(monkeypatch, t
         assert build.with_picture("docs/format.md", "# Title\n") == "# Title\n"
     finally:
         del sys.modules["page_pictures"]
+
+
+def test_a_picture_leads_to_itself_unless_it_leads_elsewhere():
+    linked = site_part("whole_pictures", "sphinx").linked
+    assert linked('<p><img alt="a" src="x.png" /></p>') == (
+        '<p><a class="whole-picture" href="x.png"><img alt="a" src="x.png" /></a></p>'
+    )
+    for same in ('<a href="b.html"><img src="x.png"></a>', '<img src="x_thumb.png">'):
+        assert linked(same) == same
+
+
+def test_words_of_a_drawing_stay_in_their_boxes():
+    """In DejaVu Sans, the widest of the fonts that a browser takes where it has no other."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    def wide(words: str, size: float, weight: str = "normal") -> float:
+        return TextPath((0, 0), words, size=size, prop=FontProperties(family="DejaVu Sans", weight=weight)).get_extents().x1
+
+    house_map, tree = site_part("house_map", "docutils"), site_part("decision_tree", "sphinx")
+    for room, does, *_ in house_map.ROOMS:
+        assert wide(f"✓ {room}", 14, "bold") < house_map.WIDE - 10 and wide(does, 12) < house_map.WIDE - 10, room
+    text = (ROOT / "docs" / "your_own_vae.md").read_text()
+    for block in re.findall(r"^```\{decision-tree\}\n.*?\n(.*?)^```", text, re.M | re.S):
+        for question, answer, _ in tree.branches(block.splitlines()):
+            for words, weight in ((question, "bold"), (answer, "normal")):
+                for line in textwrap.wrap(words, tree.LETTERS):
+                    assert wide(line, 13.5, weight) < tree.WIDE - 12, line
 
 
 def test_a_figure_without_words_is_refused():

@@ -83,6 +83,15 @@ def test_a_picture_can_be_read_by_everybody(path: Path):
     assert 8 <= len(lesson.slider.stops) <= 30
 
 
+def test_words_on_a_picture_are_not_shortened():
+    """Coordinates are, to two digits; "0.001" on an axis stays what it is."""
+    lesson = build().notebook(PATHS[10])
+    drawn = build().picture(lesson.frame(lesson.LESSON.slider.stops[0]), "x")
+    words = re.findall(r">([^<>\n]+)</text>", drawn)
+    assert "0.0001" in words and not {"0.00", "0.0"} & set(words)
+    assert not re.search(r'\bd="[^"]*\.\d{3}', drawn)
+
+
 def test_statements_are_those_of_the_package():
     for path in PATHS:
         lesson = build().notebook(path).LESSON

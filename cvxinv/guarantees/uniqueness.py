@@ -50,9 +50,9 @@ class Uniqueness(Batch):
     """Whether z is the only latent of a box that gives a signal, of N signals.
 
     z: `(N, n0)`, the latent that is known; NaN where none gives the signal to `tol` |y|. status: `unique` (proved; where
-    `undecided` is not 0 up to `radius`, no further than `_NEAR` away), `not_unique` (`other` gives the same to 1e-10 |y|),
-    `undecided`. how: what decided: "layers" (no box needed:
-    `everywhere`), "engine" (in the box), "null space", "elsewhere", "" for nothing. layer: the layer that decides: of a
+    `undecided` is not 0 up to `radius`, no further than 1e-4 (1 + |z|) away), `not_unique` (`other` gives the same to
+    1e-10 |y|), `undecided`. how: what decided: "layers" (no box needed: `everywhere`), "engine" (in the box),
+    "null space", "elsewhere", "" for nothing. layer: the layer that decides: of a
     latent that is not determined, the first whose on units do not span the latent space (`depth`: the measurement); of one
     that is proved or open, the layer whose rows say least; -1 where no latent is known. other: `(N, n0)`, a second preimage,
     NaN where none. rank, smallest: of A J at z, signal / latent units; behind a curved output of which entries are seen, of

@@ -91,7 +91,10 @@ def drawn_until(make: Callable[[], Made | None], tries: int = 200) -> Made:
 
 
 def instances_of(exercise: Exercise, seed: int) -> list[Instance]:
-    """The instances of a check. The first is the one that `show` prints, whatever the seed; the others are drawn."""
+    """The instances of a check. The first is the one that `show` prints, whatever the seed; the others are drawn.
+
+    A first one is drawn with them and left out, so that a seed, which pages and pictures name, keeps its instances.
+    """
     return [shown(exercise), *islice(exercise.draw(np.random.default_rng([seed, 1])), 1, None)]
 
 

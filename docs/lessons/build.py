@@ -85,6 +85,7 @@ body { max-width: 76rem; margin: 0 auto; padding: 0.6rem 1rem; }
 h1 { font-size: 1.55rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin: 0.8rem 0 0.3rem; }
 pre { overflow-x: auto; background: #f4f4f4; padding: 0.6rem; font-size: 0.8rem; line-height: 1.35; }
 a { color: #0050a0; } math[display=block] { overflow-x: auto; max-width: 100%; padding: 0.3rem 0; }
+math { font-family: "Cambria Math", "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 code { overflow-wrap: anywhere; } .lesson-picture { margin-top: 0; }
 .sides > * { min-width: 0; }
 @media (min-width: 1000px) { .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem; } }
@@ -120,7 +121,7 @@ def picture(frame: Frame, mark: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", svg(frame.figure), flags=re.S)
     text = re.sub(r'\b(id=")([^"]+)', rf"\1{mark}-\2", text)
     text = re.sub(r'(url\(#|href="#)', rf"\1{mark}-", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), text)  # of the lines, not of the words
     head = re.search(r"<svg[^>]*>", text)
     assert head is not None
     box = re.search(r'viewBox="([^"]+)"', head[0])
@@ -195,7 +196,7 @@ def markdown_page(path: Path) -> str:
     lesson, made = notebook(path).LESSON, frames(path)
     return (
         f"{lesson.page()}\n\n## The picture\n\n{raw(interactive(lesson, made))}\n{how(lesson, len(made))}\n\n"
-        f"## Exercises\n\n{lesson.task_list}\n"
+        f"## Exercises\n\n{lesson.task_list} How that goes: [Exercises](../exercises.md).\n"
     )
 
 

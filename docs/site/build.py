@@ -31,6 +31,7 @@ MADE = ("docs/gallery", "docs/lessons", "drawn", "sg_execution_times.rst")  # wh
 LINK = re.compile(r"\]\(<?(?!https?:|mailto:|#)([^)\s>#]+)")
 HAS_PICTURE = re.compile(r"!\[|^```\{(?:run|decision-tree)\}", re.M)
 FIRST = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff")
+README_TITLE = b"# Install, and five minutes\n"  # the first page has the name
 INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cvxinv</title>
 <meta http-equiv="refresh" content="0; url=docs/index.html"></head>
 <body><p><a href="docs/index.html">cvxinv: the first page</a></p></body></html>
@@ -89,7 +90,7 @@ def titles(page: str) -> str:
     heading = re.search(r"^# (.+)$", (ROOT / page).read_text(), re.M)
     if heading is None:
         raise ValueError(f"{page} has no heading; begin it with '# Title'")
-    return heading[1]
+    return heading[1].replace("`", "")  # a list of pages knows no code
 
 
 def toctree(entries: list[str], *, caption: str = "", depth: int = 1, hidden: bool = False) -> str:
@@ -161,6 +162,7 @@ def stage() -> None:
     made = {"docs/decisions/index.md": decisions(), "docs/measured.md": measured(staged), "docs/index.md": front(staged)}
     made |= {f"docs/reference/{name}": text for name, text in reference_pages().items()}
     files |= {page: text.encode() for page, text in (pages | made).items()}
+    files["README.md"] = files["README.md"].replace(b"# cvxinv\n", README_TITLE, 1)
     for page, content in files.items():
         put(SOURCE / page, content)
     for path in SOURCE.rglob("*"):
@@ -177,13 +179,31 @@ def stage() -> None:
 # --- building -------------------------------------------------------------------------------------
 
 
+def contents() -> str:
+    """Every staged page with its first two lines, its title among them: what stands in the lists beside each page."""
+    pages = sorted(path for path in SOURCE.rglob("*") if path.suffix in (".md", ".rst", ".py") and path.is_file())
+    pages = [path for path in pages if not path.is_relative_to(SOURCE / "docs" / "gallery")]  # made of docs/examples
+    return "\n".join(f"{path.relative_to(SOURCE)}: {path.read_text().splitlines()[:2]}" for path in pages)
+
+
 def sphinx(quick: bool) -> int:
-    """Run Sphinx on the staged tree; its exit code."""
+    """Run Sphinx on the staged tree; its exit code.
+
+    Sphinx writes a page again where its own text changed. Where pages came, went or changed their titles, all are written
+    again, or the lists beside the others would be those of the last build, and pages that are gone would stay.
+    """
     from sphinx.cmd.build import build_main
 
+    now, kept = contents(), BUILD / "contents.txt"
+    if not kept.exists() or kept.read_text() != now:
+        shutil.rmtree(HTML, ignore_errors=True)  # Sphinx writes what is missing
+        kept.unlink(missing_ok=True)
     command = ["-b", "html", "-c", str(HERE), "-d", str(BUILD / "doctrees"), "-W", "--keep-going", "-n"]
     quickly = ["-D", "plot_gallery=0"] if quick else []
-    return build_main([*command, *quickly, str(SOURCE), str(HTML)])
+    code = build_main([*command, *quickly, str(SOURCE), str(HTML)])
+    if code == 0:
+        put(kept, now.encode())
+    return code
 
 
 def build(*, quick: bool = False) -> int:

@@ -26,6 +26,7 @@ extensions = [
     "build_time_maths",
     "decision_tree",
     "house_map",
+    "whole_pictures",
 ]
 root_doc = "docs/index"
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
@@ -72,7 +73,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_last_updated_fmt = None
-html_theme_options = {"navigation_with_keys": True}
+html_theme_options = {"navigation_with_keys": False}  # arrows scroll wide code and tables, and move sliders
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 copybutton_prompt_text = r"\$ |>>> "

@@ -11,8 +11,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 WIDE, LETTERS, LINE, GAP = (
-    196,
-    28,
+    232,
+    27,
     17,
     30,
 )  # of a box in units of the drawing, of a line in letters, of a line, between boxes

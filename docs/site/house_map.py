@@ -19,10 +19,10 @@ ROOMS: tuple[tuple[str, str, str, int, int], ...] = (
     ("inversion", "latents z", r"\binvert\b|\binversions?\b|latents?\b", 2, 1),
     ("exact", "is it the best one?", r"\bprove|proof|branch and bound", 0, 2),
     ("guarantees", "when can it be done?", r"guarantee|theorem|unique|spark|diagnos", 1, 2),
-    ("sparse_models", "the multi-layer siblings", r"sparse model|multi.layer|sparse_models|dictionar|ista", 2, 2),
+    ("sparse_models", "many layers at once", r"sparse model|multi.layer|sparse_models|dictionar|ista", 2, 2),
 )
-WIDE, HIGH = 148, 50
-STEP_X, STEP_Y = 164, 66
+WIDE, HIGH = 160, 50
+STEP_X, STEP_Y = 176, 66
 PICTURE = re.compile(r"!\[|\.\. image::|\.\. figure::|<svg|\{image\}|\{figure\}|\{run\}|<img")
 
 

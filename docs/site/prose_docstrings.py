@@ -10,6 +10,7 @@ from typing import Any
 import cvxinv
 
 CODE = re.compile(r"(``.+?``|`[^`]+`)")
+STRONG = re.compile(r"(?<!\S)(\*\*[A-Z][^*`]*\*\*|\*[A-Z][\w -]*\*)(?![\w*])")  # **Enough.** and *Near*, not a * b
 MARKUP = re.compile(r"([\\*|_])")
 PARAMETERS = re.compile(r"(?:(?<=^)|(?<=[.;] ))((?:[A-Za-z_]\w*)(?:, [A-Za-z_]\w*)*)(?=: )")
 PUBLIC = set(cvxinv.__all__)
@@ -30,8 +31,10 @@ def code(part: str) -> str:
 
 
 def plain(part: str) -> str:
-    """Prose between names in backticks: nothing of it is markup or an address."""
-    return MARKUP.sub(r"\\\1", part).replace("://", ":\\//")
+    """Prose between names in backticks: nothing of it is markup or an address, but bold words."""
+    parts = STRONG.split(part)
+    escaped = (words if i % 2 else MARKUP.sub(r"\\\1", words) for i, words in enumerate(parts))
+    return "".join(escaped).replace("://", ":\\//")
 
 
 def explained(text: str, names: set[str]) -> tuple[str, list[tuple[str, str]]]:

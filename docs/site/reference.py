@@ -105,7 +105,8 @@ def importable_module(module: str) -> bool:
 def index(files: list[str]) -> str:
     """The list of groups."""
     words = (
-        "Everything public, from the docstrings. ``import cvxinv as ci`` gives all of it; nothing else is promised to stay."
+        "Everything public, from the docstrings. ``import cvxinv as ci`` gives all of it; nothing else is promised to stay. "
+        "A ``sparse`` note named as a source is a working note, not published; what is used of it stands in the docstring."
     )
     entries = "\n".join(f"   {file.removesuffix('.rst')}" for file in files)
     return f"Reference\n=========\n\n{words}\n\n.. toctree::\n   :maxdepth: 2\n\n{entries}\n"

@@ -143,7 +143,7 @@ class Experiment:
     def _about(self, record: Row) -> str:
         verdict = {True: "holds", False: "does not hold", None: "cannot be told"}
         claims = [(c["text"], TAGS[c["tag"]], c["measured"], verdict[c["held"]]) for c in record["claims"]]
-        table = _table(("what must come out", "evidence", "what came out", ""), claims)
+        table = _table(("what must come out", "evidence", "what came out", "verdict"), claims)
         if self.differences:
             table += "\n\nDifferences from the source's description, and why:\n\n"
             table += "\n".join(f"- {line}" for line in self.differences)

@@ -77,22 +77,28 @@ def measure(iterations: int) -> dict:
 
 
 def draw(record: dict, path: Path) -> None:
-    """Excess against iterations, with what the last pass certifies as a dashed line."""
+    """Excess against iterations, with what the last pass certifies as a dotted line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    colours = dict(zip(MUS, ("#b2182b", "#2166ac", "#1b7837"), strict=True))
+    looks = dict(zip(MUS, (("#d55e00", "-"), ("#0072b2", "--"), ("#009e73", "-.")), strict=True))
     for found in record["curves"]:
-        colour, fast = colours[found["mu"]], found["method"] == "ML-FISTA"
+        (colour, line), fast = looks[found["mu"]], found["method"] == "ML-FISTA"
         label = f"{found['method']}, mu = {found['mu']:g}"
         axes.loglog(
-            found["iterations"], found["excess"], color=colour, lw=1 if fast else 2.2, alpha=1 if fast else 0.5, label=label
+            found["iterations"],
+            found["excess"],
+            line,
+            color=colour,
+            lw=1 if fast else 2.6,
+            alpha=1 if fast else 0.5,
+            label=label,
         )
         if fast:
-            axes.axhline(
-                found["certificate"], color=colour, ls="--", lw=0.9, label=f"certificate there, mu = {found['mu']:g}"
-            )
+            height, told = found["certificate"], f"certificate there, mu = {found['mu']:g}"
+            axes.axhline(height, color=colour, ls=":", lw=1.2, label=told)
+            axes.annotate(f"mu = {found['mu']:g}", (1, height), fontsize=7, color=colour, va="bottom")
     axes.set_xlabel("iteration")
     axes.set_ylabel("objective - optimum (signal units squared)")
     axes.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))

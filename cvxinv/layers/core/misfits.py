@@ -1,4 +1,4 @@
-"""F: what is asked of W h + b, in four forms. What solvers and judge need of it stands here, once for all layer problems.
+"""The misfit F: what is asked of W h + b, in four forms. What solvers and judge need of it stands here, once for all.
 
                 F(v)                                                       F*(p), with p = 0 on rows that were not seen
     Squares     1/2 sum_on w (v - y)^2             + [v_off <= 0]          sum_on (p^2 / (2 w) + p y) + [p_off >= 0]
