@@ -21,6 +21,7 @@ from torch import Tensor
 from ...layers.core.factors import spd_factor, spd_solve
 from ...layers.core.problem import AbstractLayerProblem, Point
 from ...layers.core.rows import weighted_gram
+from ..pairs import pairs_of
 
 _REFINEMENTS = 3
 _SIGNS = 1e-12  # in units of s_y, 100 times below what a residual may be (1e-10 s_y)
@@ -53,7 +54,9 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
         if not open_.all():
             left, part, start = left[open_], part.take(open_), start[open_]
         free, tight = new_free[open_], new_tight[open_]
-    return Point(best.h.clamp(min=0) if problem.nonnegative else best.h, best.p)
+    pairs = pairs_of(problem.rows)
+    p = best.p if pairs is None else pairs.apart(best.p)
+    return Point(best.h.clamp(min=0) if problem.nonnegative else best.h, p)
 
 
 def least_squares_start(problem: AbstractLayerProblem) -> Point:
@@ -126,10 +129,14 @@ def _is_least_squares_start(point: Point) -> bool:
 
 def activity(problem: AbstractLayerProblem, point: Point) -> tuple[Tensor, Tensor]:
     """Which unknowns `(N, n)` the point leaves free, and which off rows `(N, m)` it holds at their bound."""
-    rows = problem.rows
+    rows, pairs = problem.rows, pairs_of(problem.rows)
     if _is_least_squares_start(point):
-        return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on)
-    tight = _at_most(rows.off, point.p + rows.W(point.h) + rows.b, problem.n)
+        return torch.ones_like(point.h, dtype=torch.bool), torch.zeros_like(rows.on) if pairs is None else pairs.equal
+    if pairs is None:
+        tight = _at_most(rows.off, point.p + rows.W(point.h) + rows.b, problem.n)
+    else:
+        push = pairs.together(point.p) + rows.W(point.h) + rows.b
+        tight = _at_most(pairs.off, push.masked_fill(pairs.equal, torch.inf), problem.n)
     if not problem.nonnegative:
         return torch.ones_like(point.h, dtype=torch.bool), tight
     return point.h > _reduced_cost(problem, point), tight
@@ -151,9 +158,10 @@ def _reduced_cost(problem: AbstractLayerProblem, point: Point) -> Tensor:
 
 def _merit(problem: AbstractLayerProblem, point: Point, free: Tensor, tight: Tensor) -> Tensor:
     """Largest sign condition that the point breaks, `(N,)`; infinite where it is not finite."""
-    rows = problem.rows
+    rows, pairs = problem.rows, pairs_of(problem.rows)
     broken = torch.where(rows.off, (rows.W(point.h) + rows.b).clamp(min=0), 0.0).amax(1)
-    broken = torch.maximum(broken, torch.where(tight, (-point.p).clamp(min=0), 0.0).amax(1))
+    signed = tight if pairs is None else tight & ~pairs.equal
+    broken = torch.maximum(broken, torch.where(signed, (-point.p).clamp(min=0), 0.0).amax(1))
     if problem.nonnegative:
         nu = _reduced_cost(problem, point)
         broken = torch.maximum(broken, torch.where(free, (-point.h).clamp(min=0), (-nu).clamp(min=0)).amax(1))

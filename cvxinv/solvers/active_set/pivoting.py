@@ -35,6 +35,7 @@ from torch import Tensor
 
 from ...generator.maps import AbstractMap
 from ...layers.core.problem import AbstractLayerProblem, Point
+from ..pairs import Pairs, pairs_of
 from ..solver import AbstractSolver
 from .first_guess import first_guess
 from .guesses import LazyGrams, equations, on_grams, pads
@@ -69,9 +70,10 @@ class _Data:
     unseen: Tensor  # a reduced cost below 0 by no more than this frees nothing
     shortest: Tensor  # step of the path, in decades of t, `(N,)`
     nonnegative: bool
+    equal: Tensor | None  # rows that are at their bound whatever h is; None where no signal has any
 
     @classmethod
-    def of(cls, problem: AbstractLayerProblem) -> "_Data":
+    def of(cls, problem: AbstractLayerProblem, pairs: Pairs | None) -> "_Data":
         rows, M = problem.rows, problem.rows.W.matrix()
         right = rows.W.adjoint(rows.fit * rows.target) - problem.linear
         cold = (right > 0) | (problem.linear == 0) if problem.nonnegative else torch.ones_like(right, dtype=torch.bool)
@@ -80,15 +82,26 @@ class _Data:
         open_ = bare[:, 0] & (rows.on.sum(1) < problem.n)
         shortest = torch.where(open_, torch.full_like(size, _SHORTEST_OPEN), _SHORTEST)
         return cls(
-            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit, rows.off, right, diagonal,
+            rows.W, rows.b.expand_as(rows.y), rows.y, rows.fit,
+            rows.off if pairs is None else pairs.off, right, diagonal,
             torch.where(size > 0, size, torch.ones_like(size)), problem.linear, problem.quadratic, cold,
-            _UNSEEN * bare.to(right), shortest, problem.nonnegative,
+            _UNSEEN * bare.to(right), shortest, problem.nonnegative, None if pairs is None else pairs.equal,
         )  # fmt: skip
 
     def take(self, index: Tensor) -> "_Data":
         """The signals at `index` (a bool mask or positions)."""
         chosen: dict[str, Any] = {f.name: x[index] for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
         return replace(self, **chosen)
+
+    @property
+    def no_row(self) -> Tensor:
+        """The rows at their bound where no multiplier is known, bool `(N, m)`."""
+        return torch.zeros_like(self.off) if self.equal is None else self.equal
+
+    def held(self, push: Tensor) -> Tensor:
+        """The rows at their bound, bool `(N, m)`; push: multiplier + W h + b."""
+        tight = (push > 0).logical_and_(self.off)
+        return tight if self.equal is None else tight.logical_or_(self.equal)
 
     def slope_and_rows(self, h: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         """Reduced cost `(N, n)` and W h + b `(N, m)`."""
@@ -118,16 +131,17 @@ class BlockPivoting(AbstractSolver):
     ) -> None:
         """grams: of the problem's rows, where they are at hand; near: a point whose activity is the first guess."""
         rows, y = problem.rows, problem.rows.y
-        self.data = data = _Data.of(problem)
+        self.pairs = pairs_of(rows)
+        self.data = data = _Data.of(problem, self.pairs)
         self.grams = self._grams() if grams is None else grams
-        self.free, self.tight = data.cold.clone(), torch.zeros_like(rows.on)
+        self.free, self.tight = data.cold.clone(), data.no_row.clone()
         self.h, self.mu = torch.zeros_like(data.right), torch.zeros_like(y)
         if near is None and problem.nonnegative and problem.N >= _BATCH and bool(rows.off.any()):
             near = first_guess(problem)
         if near is not None:
             slope, v = data.slope_and_rows(near.h, torch.where(rows.off, near.p, 0.0))
             self.free = near.h * data.diagonal > slope if problem.nonnegative else self.free
-            self.tight = rows.off & (near.p + v > 0)
+            self.tight = data.held((near.p if self.pairs is None else self.pairs.together(near.p)) + v)
         self.open = torch.ones(problem.N, dtype=torch.bool, device=y.device)
         self.t = torch.zeros(problem.N, dtype=y.dtype, device=y.device)
         self.never = problem.n + rows.m + 1  # more changes than there can be
@@ -157,6 +171,7 @@ class BlockPivoting(AbstractSolver):
 
     def keep(self, index: Tensor) -> None:
         self.problem, self.data = self.problem.take(index), self.data.take(index)
+        self.pairs = None if self.pairs is None else self.pairs.take(index)
         for name in (
             "free", "tight", "h", "mu", "dp", "t", "step", "open", "settled", "rounds", "fewest", "stale",
             "good_t", "good_free", "good_tight",
@@ -170,7 +185,8 @@ class BlockPivoting(AbstractSolver):
     def point(self) -> Point:
         rows = self.problem.rows
         h = self.h.clamp(min=0) if self.problem.nonnegative else self.h
-        return Point(h, rows.fit * rows.residual(h) + self.mu + self.dp)
+        p = rows.fit * rows.residual(h) + self.mu + self.dp
+        return Point(h, p if self.pairs is None else self.pairs.apart(p))
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -218,7 +234,7 @@ class BlockPivoting(AbstractSolver):
         begin, back, on = begin[:, None], back[:, None], on[:, None]
         for mine, good, new, cold in (
             (self.free, self.good_free, trial.new_free[which], self.data.cold[left]),
-            (self.tight, self.good_tight, trial.new_tight[which], torch.zeros_like(self.tight[left])),
+            (self.tight, self.good_tight, trial.new_tight[which], self.data.no_row[left]),
         ):
             good[left] = torch.where(on, new, good[left])
             mine[left] = torch.where(back, good[left], torch.where(begin, cold, new))
@@ -253,7 +269,7 @@ class _Trial:
         else:
             # where lam = 0 and the data are met, reduced costs are rounding: by their signs guesses may go round for ever
             free = h * (data.diagonal + ridge) > torch.where(self.free[where], slope, slope + self.unseen[where])
-        return slope, v, free, (mu + v > 0).logical_and_(data.off)
+        return slope, v, free, data.held(mu + v)
 
     def _changes(self) -> Tensor:
         return (self.new_free ^ self.free).sum(1) + (self.new_tight ^ self.tight).sum(1)

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
+from ..pairs import pairs_of
 from ..solver import AbstractSolver
 from .systems import NewtonMatrix
 
@@ -77,8 +78,11 @@ class InteriorPoint(AbstractSolver):
     def _read_limits(self) -> None:
         """sign, limit `(sides, N, m)`: 1 for upper, -1 for lower limits, 0 where there is none."""
         lo, hi = self.problem.limits()
+        self.pairs = pairs_of(self.problem.rows) if self.problem.form == "quadratic" else None
+        if self.pairs is not None:
+            lo, hi = self.pairs.limits(lo, hi)
         narrow = OPENING * (hi - lo < 2 * OPENING).to(hi)
-        self.equal = (narrow > 0).any(1)
+        self.equal, self.width = (narrow > 0).any(1), torch.where(torch.isfinite(hi - lo), hi - lo, 0.0).amax(1)
         ends = [(sign, end + sign * narrow) for sign, end in ((1, hi), (-1, lo)) if bool(torch.isfinite(end).any())]
         none = hi.new_zeros(0, *hi.shape)
         self.limit = torch.stack([end for _, end in ends]) if ends else none
@@ -142,9 +146,7 @@ class InteriorPoint(AbstractSolver):
         slack = self.offset - self.sign * v
         wrong = torch.where(self.sign != 0, (-slack).clamp(min=0), 0.0)
         error = (wrong.square().sum((0, 2)) / (self.sign != 0).sum((0, 2)).clamp(min=1)).sqrt()
-        lo, hi = self.problem.limits()
-        width = torch.where(torch.isfinite(hi - lo), hi - lo, 0.0).amax(1)
-        least = torch.maximum(0.25 * width, error).clamp(min=1e-4)
+        least = torch.maximum(0.25 * self.width, error).clamp(min=1e-4)
         return torch.where(self.sign != 0, torch.maximum(slack, least[:, None]), 1.0), least[:, None]
 
     def next_check(self, iteration: int) -> int:
@@ -159,6 +161,7 @@ class InteriorPoint(AbstractSolver):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
+        self.pairs = None if self.pairs is None else self.pairs.take(index)
         for name in ("h", "nu", "fit", "bounds", "residual", "equal", "lowest"):
             setattr(self, name, getattr(self, name)[index])
         for name in ("s", "mu", "sign", "offset", "waiting", "true_sign", "true_offset", "first"):
@@ -167,7 +170,7 @@ class InteriorPoint(AbstractSolver):
         self.__dict__.pop("state", None)
 
     def point(self) -> Point:
-        return Point(self.h, self.state.p)
+        return Point(self.h, self.state.p if self.pairs is None else self.pairs.apart(self.state.p))
 
     def done(self, tol: float) -> Tensor:
         """Signals whose products and residuals leave a relative gap below `tol`, by this method's own account.

@@ -26,6 +26,7 @@ from ...memory import room
 from ..active_set.guesses import equations, on_grams, pads
 from ..active_set.pivoting import BlockPivoting
 from ..loop import run
+from ..pairs import held, pairs_of
 from ..shared.shared_pursuit import NEXT_TO_NONE, Approach
 from ..solver import AbstractSolver
 from .ball import Guessed, piece_of
@@ -34,6 +35,8 @@ from .interior_point import InteriorPoint
 
 _ROUNDS = 20  # of block pivoting with lam as an unknown
 _MEMORY = 500_000_000  # bytes of factors at once
+_CLOSE = 1e-9  # tolerance of a LASSO by interior point
+_CLOSE_TO_PAIRS = 1e-6  # where two rows that are nearly one are held as one, closer is not to be had
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
 
 
@@ -66,6 +69,7 @@ class RootFinding(AbstractSolver):
         self.ahead = Approach().start(problem) if shared else None
         self.grams = on_grams(rows)
         self.started, self.rounds = False, 0
+        self.pairs = pairs_of(rows)
 
     def next_check(self, iteration: int) -> int:
         return iteration + 1
@@ -83,11 +87,12 @@ class RootFinding(AbstractSolver):
         for name in ("eps", "high", "low", "lam", "h", "p", "settled"):
             setattr(self, name, getattr(self, name)[index])
         self.best = Point(self.best.h[index], self.best.p[index])
+        self.pairs = None if self.pairs is None else self.pairs.take(index)
         if len(self.grams) > 1:
             self.grams = self.grams[index]
 
     def point(self) -> Point:
-        return self.best
+        return self.best if self.pairs is None else Point(self.best.h, self.pairs.apart(self.best.p))
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -101,14 +106,14 @@ class RootFinding(AbstractSolver):
         """Block pivoting with lam as an unknown; keeps what settled, and the last lam of what did not."""
         problem, rows = self.problem, self.problem.rows
         c = rows.W.adjoint(rows.fit * rows.target)
-        free, tight = c > self.lam[:, None], torch.zeros_like(rows.on)
+        free, tight = c > self.lam[:, None], torch.zeros_like(rows.on) if self.pairs is None else self.pairs.equal
         if self.near is not None:
             # the LASSO of the start, whose p is lam times this one
             length = torch.where(rows.on, self.near.p**2 / rows.weight, 0.0).sum(1).sqrt().clamp(min=1e-300)
             self.lam = (self.eps / length).clamp(self.low, self.high)
             p = self.lam[:, None] * self.near.p
             free = self.near.h > 0
-            tight = rows.off & (p + rows.W(self.near.h) + rows.b > 0)
+            tight = held(rows, self.pairs, p if self.pairs is None else self.pairs.together(p), rows.W(self.near.h) + rows.b)
         elif self.ahead is not None:
             free, self.lam = self.ahead.run()
             self.ahead = None
@@ -174,7 +179,8 @@ class RootFinding(AbstractSolver):
         self.h, self.p = (x.clone() for x in pivoting.point())
         left = (~pivoting.settled).nonzero()[:, 0]
         if len(left):
-            found = run(InteriorPoint(), lasso.take(left), tol=1e-9).point
+            tol = _CLOSE if self.pairs is None else _CLOSE_TO_PAIRS
+            found = run(InteriorPoint(), lasso.take(left), tol=tol).point
             self.h[left], self.p[left] = found.h, found.p
 
 
@@ -187,7 +193,7 @@ class _Revised:
         self.met = guess.lam > 0
         self.h, self.p = guess.h0 + self.lam[:, None] * guess.d, guess.p0 + self.lam[:, None] * guess.e
         self.free = self.h * diagonal > rows.W.adjoint(self.p) + self.lam[:, None]
-        self.tight = rows.off & (torch.where(rows.off, self.p, 0.0) + guess.v0 + self.lam[:, None] * guess.v1 > 0)
+        self.tight = held(rows, pairs_of(rows), self.p, guess.v0 + self.lam[:, None] * guess.v1)
 
     def repeats(self, free: Tensor, tight: Tensor) -> Tensor:
         """Where it is the same guess, `(N,)`."""
