@@ -12,8 +12,9 @@ import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.learnt import learnt_starts
 from cvxinv.inversion.steps.misled import led_astray, misleads, share_of
-from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of
+from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of, start_cost
 from cvxinv.inversion.steps.pursuit import LayerOptions
+from cvxinv.inversion.steps.starts import most_promising
 from cvxinv.inversion.task import make_task
 
 
@@ -55,6 +56,71 @@ def test_predicted_costs_grow_with_what_they_count():
     task = make_task(G, G(normal(1, 2, seed=0)))
     assert layered_cost(task, LayerOptions()) == pytest.approx(20_000 * 784 * 1568, rel=0.05)
     assert descent_cost(task) == 60 * 2 * (G.work + 784 * 2)
+
+
+def test_of_layers_and_one_start_the_cheaper_comes_first():
+    """Bounds behind a sigmoid take 30 (60 40^2 + 40^3 / 3) multiplications, the latent's problem 5^3 / 3 + 40 5^2.
+
+    A start takes 20 5 (5 40 + 40 60 + 60 5): ten times less.
+    """
+    G = net((5, 40, 60), "sigmoid", seed=1)
+    _, y = signals(G, 4)
+    exact, noisy = make_task(G, y), make_task(G, y, None, ("l2", 1e-3))
+    assert layered_cost(exact, LayerOptions()) == 30 * (60 * 40**2 + 40**3 / 3) + 5**3 / 3 + 40 * 5**2
+    assert start_cost(exact) == pytest.approx(20 * 5 * (5 * 40 + 40 * 60 + 60 * 5))
+    assert plan_of(exact, LayerOptions()).layers == "second"
+    assert plan_of(exact, LayerOptions(lam=0.1)).layers == "first", "who tells the layers something means them"
+    assert plan_of(noisy, LayerOptions()).layers == "first", "in noise what a start explains need not be the best"
+    linear = make_task(G.with_output("identity"), y.logit())
+    assert plan_of(linear, LayerOptions()).layers == "first", "as ten factorisations of 20 units cost less than a start"
+
+
+def test_what_one_start_leaves_open_goes_on_to_the_layers():
+    G = net((5, 40, 60), "sigmoid", seed=1)
+    z, y = signals(G, 20)
+    R, none = ci.invert(G, y, on_fail="ignore"), ci.invert(G, y, restarts=0, on_fail="ignore")
+    assert R.verdict.explained.all() and error(R.z, z) < 1e-6 and R.layers == ()
+    by_luck = np.array([used == "random start 1" for used in R.used])
+    assert by_luck.sum() > 10 and (R.starts[by_luck] == 1).all()
+    assert any(note.startswith("no layered start before another") and "Sigmoid" in note for note in R.notes)
+    assert set(none.used) == {"layered"} and not none.starts.any() and error(none.z, z) < 1e-6
+
+
+def test_the_start_before_the_layers_depends_on_no_neighbour():
+    G = net((5, 40, 60), "sigmoid", seed=1)
+    _, y = signals(G, 12)
+    masks = torch.rand(12, 60, generator=seeded(2)) > 0.2
+    for measurement in (None, masks):
+        whole = ci.invert(G, y, measurement=measurement, on_fail="ignore")
+        for i in range(12):
+            alone = ci.invert(G, y[i], measurement=None if measurement is None else masks[i], on_fail="ignore")
+            assert torch.allclose(whole.z[i], alone.z, atol=1e-8), i
+            assert whole.used[i] == alone.used[0], i
+
+
+def test_a_learnt_start_comes_before_the_layers_where_jacobians_are_dear(monkeypatch: pytest.MonkeyPatch):
+    for where in ("steps.plan", "methods.hybrid"):
+        monkeypatch.setattr(f"cvxinv.inversion.{where}.dear", lambda G: True)
+    G, small = net((8, 200, 400), "sigmoid"), net((8, 40, 100), "sigmoid")
+    z, y = signals(G, 3)
+    assert plan_of(make_task(G, y), LayerOptions()).layers == "second"
+    assert plan_of(make_task(small, signals(small, 3)[1]), LayerOptions()).layers == "first", "a lesson takes longer"
+    R = ci.invert(G, y)
+    assert set(R.used) == {"learnt start"} and error(R.z, z) < 1e-6
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.4])
+def test_the_most_promising_latent_is_the_same_for_few_and_many_signals(hidden: float):
+    G = net((4, 20, 30))
+    _, y = signals(G, 9)
+    task = make_task(G, y, torch.rand(9, 30, generator=seeded(3)) >= hidden)
+    drawn = normal(6, 4, seed=5)
+    many = most_promising(task, drawn, centre=False)
+    assert len(many.unique(dim=0)) > 2
+    misfits = torch.stack([task.misfit(one.expand(9, -1)) for one in drawn])
+    assert torch.equal(many, drawn[misfits.argmin(0)])
+    few = task.take(torch.tensor([7, 2, 4]))
+    assert torch.equal(most_promising(few, drawn, centre=False), many[[7, 2, 4]])
 
 
 @pytest.mark.parametrize("chunk", [1, 3])

@@ -1,7 +1,8 @@
 """`hybrid`: starts of several kinds, each followed by Levenberg-Marquardt, until the signal is explained.
 
     z0              what the user gives, if anything
-    layered         convex, one layer after the other: needs no luck, where the layers allow one and it is not dear
+    layered         convex, one layer after the other: needs no luck, where the layers allow one and it is not dear; where
+                    it costs more than the first random (or learnt) start, after that one
     learnt          ridge regression from the generator's own signals (`steps/learnt.py`), a few steps
     smoothed        smoothed Gauss-Newton from there (`steps/smoothed.py`)
     learnt 2        as much ridge as shrinks what is doubtful, large damping, through the output and not before it
@@ -56,8 +57,9 @@ from ..steps.weaned import search_few
 from ..task import Task
 
 _CANDIDATES = 100  # latents that a random start is the best of
+_SOME = 10  # the same before the layers: of one signal a hundred take as long as some steps
 _MOST_ITERATIONS = 100
-_FEW = 20  # steps that show whether a learnt start leads anywhere
+_FEW = 20  # steps that show whether a learnt start, or one before the layers, leads anywhere
 _SHRINKING = 1e-2  # ridge of the second learnt start
 _SHORT = 40  # steps of a start after the first ones; what gets furthest is led to its end when all have been tried
 _HOPS = 2
@@ -116,10 +118,14 @@ class Hybrid(AbstractMethod):
             hunt = self._layered(task)
         else:
             hunt = self._without_layers(task, plan.layers == "first")
+        second = plan.layers == "second" and len(hunt.open) > 0
+        if second:
+            self._one_start(hunt, starts)
+            hunt.offer("layered", self._layers_of)
         if len(hunt.open):
-            self._search(hunt, starts)
+            self._search(hunt, starts, drawn=second)
         if plan.layers == "last":
-            hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
+            hunt.offer("layered", self._layers_of)
         # whoever sets a limit means it
         if self.max_iter is None and len(hunt.open):
             hunt.settle()
@@ -136,11 +142,19 @@ class Hybrid(AbstractMethod):
         search = lambda part, z: descend_through(part, z, _limit(self.max_iter))  # noqa: E731
         hunt = begin(task, self.z0, search, led_on if task.absolute else None)
         if layered:
-            hunt.offer("layered", lambda part, index: self.take(index)._best_layered(part))
+            hunt.offer("layered", self._layers_of)
         return hunt
 
-    def _search(self, hunt: Hunt, starts: Starts) -> None:
-        """Learnt, smoothed and random starts for what is open."""
+    def _one_start(self, hunt: Hunt, starts: Starts) -> None:
+        """The first start of `_search`, in few steps: what it leaves open goes on to the layers, whose turn it took."""
+        few = min(_FEW, _limit(self.max_iter))
+        if dear(hunt.task.generator):
+            return hunt.offer("learnt start", lambda part, index: descend_through(part, learnt_starts(part), few))
+        count = min(self.restarts, _drawn_first(hunt.task))
+        hunt.draw(starts, lambda part, z: descend_through(part, z, few), count=count, candidates=_SOME)
+
+    def _search(self, hunt: Hunt, starts: Starts, drawn: bool) -> None:
+        """Learnt, smoothed and random starts for what is open; drawn: whether `_one_start` has been tried."""
         limit, task = _limit(self.max_iter), hunt.task
         if not task.measurement.linear:
             return search_by_hops(hunt, starts, max(self.restarts, int(task.stated)), limit)
@@ -161,7 +175,8 @@ class Hybrid(AbstractMethod):
         if not task.stated and task.prior is None:
             search_few(hunt, starts, restarts, limit)
         early = min(restarts, _drawn_first(task))
-        hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
+        if not drawn:
+            hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
         if len(hunt.open):
             _compute(hunt, limit, settled)
         for k in range(early, restarts):
@@ -183,6 +198,10 @@ class Hybrid(AbstractMethod):
         if len(hunt.open):
             hunt.offer(_DESCENT, lambda part, index: descend_through(part, start[index], _limit(self.max_iter)))
         return hunt
+
+    def _layers_of(self, task: Task, index: Tensor) -> Descent:
+        """The better end of the layered latents of the signals at `index`, kept near at first or not."""
+        return self.take(index)._best_layered(task)
 
     def _best_layered(self, task: Task) -> Descent:
         (start, reports), limit = pursue(task, self.layers), _limit(self.max_iter)

@@ -139,6 +139,12 @@ def samples(generator: AbstractGenerator) -> int:
     return max(2, min(wanted, _BYTES // (4 * generator.signal_dim)))
 
 
+def lesson_cost(generator: AbstractGenerator) -> float:
+    """Multiplications that a lesson takes: S signals, their kernel, its eigenvectors, and the principal samples."""
+    S, d = samples(generator), generator.signal_dim
+    return float(S * generator.work + 2 * S * S * d + 9 * S**3)
+
+
 def lesson_for(task: Task) -> Lesson:
     """What is learnt of the task's generator, as its signals are read."""
     return lesson_of(task.generator, _straightens(task))

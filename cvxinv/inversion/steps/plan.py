@@ -1,34 +1,39 @@
 """What starts cost, predicted from sizes, in multiplications for one signal; and so which comes first.
 
-A layered start solves a problem per layer of n unknowns and m rows; beside matrices and Gram matrices, which signals share:
+A layered start solves a problem per layer of n unknowns and m rows; beside matrices, and Gram matrices that signals share:
 
     n^3 / 3                       least squares: unknowns of any sign
     10 (n / 2)^3 / 3              h >= 0 with no fewer rows than unknowns: supports of half the units, ten factorisations
     30 (m n^2 + n^3 / 3)          fewer rows than unknowns, or bounds on rows: an interior point, thirty steps
     20,000 m n                    over `LARGEST_NEWTON` unknowns: ten thousand steps of a first-order method
+    m n^2 more                    for the first two where rows are cut or weighed in each signal's own way
 
-A descent of 60 steps, three starts or so, takes 60 n0 (work of G + k n0). These are powers of ten, no more: enough to tell a
-start that takes a thousand descents from one that takes ten.
+Masks are left out of that: whether they are shared is no fact of a signal, and the plan of one must not depend on others.
+
+A descent of 60 steps, three starts or so, takes 60 n0 (work of G + k n0), one start a third of it and what `_tries` makes
+of it. These are powers of ten, no more: enough to tell a start that takes a thousand descents from one that takes ten, and
+which of two is tried before the other, as what the first one leaves open goes on to the second.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...generator.maps import Dense
 from ...solvers.openings import LARGEST_NEWTON
 from ..task import Task
-from .pursuit import LayerOptions, image_form, obstacle, too_large
+from .learnt import lesson_cost
+from .misled import dear
+from .pursuit import LayerOptions, image_form, notes_of, obstacle, too_large
 
-_STEPS = 60
+_STEPS, _STARTS = 60, 3
 _SMALL = 1e10  # multiplications that are always worth a start that needs no luck: a few seconds at worst
-_WORTH = 10.0  # times a descent that a layered start may cost to go first
+_WORTH = 10.0  # times a descent that a layered start may cost to go before most starts
+_SURER = 1.25  # times one start that it may cost to go before that too: it needs no luck, and its layers are proved
 _LAST = 2e10  # what a layered start may cost to be tried where nothing else explains a signal
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When the layers are tried: "first", "last" or "never"; note: why not first, or ""."""
+    """When the layers are tried: "first", "second", after one start, "last" or "never"; note: why not first, or ""."""
 
     layers: str
     note: str = ""
@@ -50,19 +55,33 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     reason = obstacle(task, options)
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
-    layers = task.generator.layers
-    n, m = np.array([(layer.W.n, layer.W.m) for layer in layers]).max(0).tolist()
-    # no reading of these sizes makes a layered start dear: what most generators are asked, and cheaply
-    small = n <= LARGEST_NEWTON and len(layers) * 40 * max(m, n) * n * n <= _SMALL
-    if small or set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
+    if set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
         return _FIRST
     cost, descent = layered_cost(task, options), descent_cost(task)
     if cost <= max(_SMALL, _WORTH * descent):
-        return _FIRST
+        return _FIRST if task.noise is not None or task.prior is not None else _in_turn(task, options, cost)
     words = f"a layered start takes about {cost:.0e} multiplications a signal, {cost / descent:.0f} times a descent"
     if cost <= _LAST:
         return Plan("last", f"{words}; it is tried last, where nothing else explains a signal")
     return Plan("never", f"no layered start: {words}; method='latent_pursuit' makes it")
+
+
+def _in_turn(task: Task, options: LayerOptions, cost: float) -> Plan:
+    """Layers and one start, the cheaper one first; of exact signals, whose z is known when it is met."""
+    start = start_cost(task)
+    if cost <= _SURER * start:
+        return _FIRST
+    reading = "".join(f" ({words})" for words in notes_of(task, options))
+    return Plan(
+        "second",
+        f"no layered start before another: it takes about {cost:.0e} multiplications a signal{reading}, {cost / start:.2g} "
+        "times that start, which comes first; method='latent_pursuit' makes it",
+    )
+
+
+def start_cost(task: Task) -> float:
+    """Multiplications of the one start that may come before the layers: a third of a descent, and what is learnt for it."""
+    return descent_cost(task) / _STARTS + (lesson_cost(task.generator) if dear(task.generator) else 0.0)
 
 
 def descent_cost(task: Task) -> float:
@@ -75,17 +94,18 @@ def layered_cost(task: Task, options: LayerOptions) -> float:
     """Multiplications of the layer problems of a signal."""
     layers, cost = task.generator.layers, 0.0
     rows, bounds = task.measurement.length, image_form(task, options) == "interval"
+    own = not task.generator.output.linear
     for index in range(len(layers) - 1, -1, -1):
         W = layers[index].W
         free = index == 0 or layers[index - 1].activation.leaks
-        cost += _problem_cost(W.n, rows, free, bounds) + (0 if isinstance(W, Dense) else W.n * W.work)
-        rows, bounds = W.n, False
+        cost += _problem_cost(W.n, rows, free, bounds, own) + (0 if isinstance(W, Dense) else W.n * W.work)
+        rows, bounds, own = W.n, False, True
     return cost
 
 
-def _problem_cost(n: int, m: int, free: bool, bounds: bool) -> float:
+def _problem_cost(n: int, m: int, free: bool, bounds: bool, own: bool) -> float:
     if n > LARGEST_NEWTON:
         return 20_000.0 * m * n
     if bounds or (m < n and not free):
         return 30 * (m * n**2 + n**3 / 3)
-    return n**3 / 3 if free else 10 * n**3 / 24
+    return (n**3 / 3 if free else 10 * n**3 / 24) + own * m * n**2

@@ -173,15 +173,31 @@ def most_promising(task: Task, candidates: Tensor, *, centre: bool) -> Tensor:
     if task.prior is not None:
         first = [task.prior.centre(candidates)[None]] if centre else []
         candidates = task.prior.project(torch.cat([*first, candidates]))
-    z = candidates[0].expand(task.N, -1).clone()
     if len(candidates) == 1:
-        return z
+        return candidates.expand(task.N, -1).clone()
+    x = task.generator(candidates)
+    return candidates[_by_signal(task, candidates, x) if task.N < len(candidates) else _by_candidate(task, candidates, x)]
+
+
+def _by_signal(task: Task, candidates: Tensor, x: Tensor) -> Tensor:
+    """Which candidate has the smallest merit for each signal, `(N,)`; one signal after the other."""
+    best = []
+    for i in range(task.N):
+        one = task.take(torch.full((len(candidates),), i, device=task.y.device))
+        merit = one.merit(candidates, lengths(one.residual(x)))
+        best.append(torch.where(torch.isnan(merit), torch.inf, merit).argmin())
+    return torch.stack(best)
+
+
+def _by_candidate(task: Task, candidates: Tensor, x: Tensor) -> Tensor:
+    """`_by_signal`, one candidate after the other."""
+    index = torch.zeros(task.N, dtype=torch.long, device=task.y.device)
     best = torch.full((task.N,), torch.inf, dtype=task.y.dtype, device=task.y.device)
-    for candidate, x in zip(candidates, task.generator(candidates), strict=True):
-        merit = task.merit(candidate.expand(task.N, -1), lengths(task.residual(x.expand(task.N, -1))))
+    for k, (candidate, signal) in enumerate(zip(candidates, x, strict=True)):
+        merit = task.merit(candidate.expand(task.N, -1), lengths(task.residual(signal.expand(task.N, -1))))
         better = merit < best
-        z[better], best[better] = candidate, merit[better]
-    return z
+        index[better], best[better] = k, merit[better]
+    return index
 
 
 def _settled(task: Task, z: Tensor) -> Tensor:
