@@ -49,11 +49,11 @@ GENERATORS = {
 LIMITS = {"csinva_vae_20_400_784": 0.5, "lei_vae_relu_20_60_784_nobias": 0.5, "aman_fashion_dcgan_28x28": 3.0}
 HIDDEN, RESTARTS, DEFAULT = 0.45, 10, "hybrid"
 WHY = (
-    "Why, where only time tells: without noise hybrid first solves a layer problem for the image layer, nearly all of its "
-    "time; where that many entries are seen, a random start of Levenberg-Marquardt mostly comes to the same z in less, and "
-    "so does the linear program of a layer of few units. In noise hybrid begins with what it learns from the generator's "
-    "own samples, once for each generator: of so few signals each pays much of that. Where m is near n0, these starts find "
-    "more z than any other method does."
+    "Why, where only time tells: where a layered start is predicted to cost more than one of Levenberg-Marquardt, hybrid "
+    "begins as that does, and both take about as long. Where layers are predicted to be cheaper they come first, and few "
+    "signals pay calls more than multiplications. In noise, and where a Jacobian is dear, hybrid begins with what it learns "
+    "from the generator's own samples, once for each generator: of so few signals each pays much of that. Where m is near "
+    "n0, these starts find more z than any other method does."
 )
 _KNOWN = ("recommendation", "method", "knows_the_truth")  # in the page, or by a row's name: a file is no longer than 200 kB
 _MARKS = "osv^D*PXdp<>hH8"

@@ -55,11 +55,15 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     reason = obstacle(task, options)
     if reason is not None:
         return Plan("never", f"no layered start: {reason}")
+    cost, descent = layered_cost(task, options), descent_cost(task)
+    bearable = cost <= max(_SMALL, _WORTH * descent)
+    alone = task.noise is None and task.prior is None
+    if bearable and (not alone or cost <= _SURER * descent / _STARTS):
+        return _FIRST
     if set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):
         return _FIRST
-    cost, descent = layered_cost(task, options), descent_cost(task)
-    if cost <= max(_SMALL, _WORTH * descent):
-        return _FIRST if task.noise is not None or task.prior is not None else _in_turn(task, options, cost)
+    if bearable:
+        return _in_turn(task, options, cost)
     words = f"a layered start takes about {cost:.0e} multiplications a signal, {cost / descent:.0f} times a descent"
     if cost <= _LAST:
         return Plan("last", f"{words}; it is tried last, where nothing else explains a signal")
@@ -87,25 +91,23 @@ def start_cost(task: Task) -> float:
 def descent_cost(task: Task) -> float:
     """Multiplications of the descents of a signal."""
     n0 = task.generator.latent_dim
-    return float(_STEPS * n0 * (task.generator.work + task.measurement.length * n0))
+    return float(_STEPS * n0 * (task.generator.work + task.y.shape[1] * n0))
 
 
 def layered_cost(task: Task, options: LayerOptions) -> float:
     """Multiplications of the layer problems of a signal."""
     layers, cost = task.generator.layers, 0.0
-    rows, bounds = task.measurement.length, image_form(task, options) == "interval"
-    own = not task.generator.output.linear
+    m, bounds = task.y.shape[1], image_form(task, options) == "interval"
+    own = not layers[-1].activation.linear
     for index in range(len(layers) - 1, -1, -1):
-        W = layers[index].W
+        W, n = layers[index].W, layers[index].W.n
         free = index == 0 or layers[index - 1].activation.leaks
-        cost += _problem_cost(W.n, rows, free, bounds, own) + (0 if isinstance(W, Dense) else W.n * W.work)
-        rows, bounds, own = W.n, False, True
+        if n > LARGEST_NEWTON:
+            cost += 20_000.0 * m * n
+        elif bounds or (m < n and not free):
+            cost += 30 * (m * n**2 + n**3 / 3)
+        else:
+            cost += (n**3 / 3 if free else 10 * n**3 / 24) + own * m * n**2
+        cost += 0 if isinstance(W, Dense) else n * W.work
+        m, bounds, own = n, False, True
     return cost
-
-
-def _problem_cost(n: int, m: int, free: bool, bounds: bool, own: bool) -> float:
-    if n > LARGEST_NEWTON:
-        return 20_000.0 * m * n
-    if bounds or (m < n and not free):
-        return 30 * (m * n**2 + n**3 / 3)
-    return (n**3 / 3 if free else 10 * n**3 / 24) + own * m * n**2
