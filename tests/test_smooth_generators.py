@@ -352,11 +352,16 @@ def test_layers_are_read_before_the_last_step(name: str):
 
 
 def test_most_entries_may_lie_at_the_ends_of_a_clamp():
+    """Of as many entries between the ends as latents another latent may make all: z is asked for where there are more."""
     G = chain(ReLU(), ops.Activation(ci.Clamp(-0.05, 0.15)))
-    z = normal(5, 4, seed=11)
+    z = normal(40, 4, seed=11)
     y = G(z)
-    assert float(((y == -0.05) | (y == 0.15)).double().mean()) > 0.8
-    assert_inverts(G, "hybrid")
+    at_an_end = (y == -0.05) | (y == 0.15)
+    assert float(at_an_end.double().mean()) > 0.8
+    R = ci.invert(G, y, on_fail="ignore")
+    assert R.verdict.explained.all()
+    enough = (~at_an_end).sum(1) > 5
+    assert int(enough.sum()) >= 5 and torch.allclose(R.z[enough], z[enough], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
