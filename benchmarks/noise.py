@@ -27,15 +27,16 @@ never has. What MAP takes beyond that goes into lower optima, verdicts and covar
 below 0 where MAP is closer; how many of the signals it is from; and "closer" or "further" where the mean is beyond three
 standard errors, "even" where signals do not tell them apart. More signals are drawn, as many again, until they do or there
 are `--pairs`: where the prior knows little beside the data both answers move with the noise in nearly the same way.
+`--part speed` measures the other columns anew and leaves this one as it is.
 
-*Costs*: what parts of a call take for one signal of the batch, in steps of Adam for one signal, at 5 % noise. A
-twentieth of Adam's time is 100 of them. A smoothed step is one smoothed Jacobian; J'J is that
-of a descent, in float32; a step is one that keeps J'J, at the answer; the verdict is that of the one judge, in float64, with
-the covariances of z and of the signal. *One start* is the least that an answer takes: three smoothed steps, one J'J, three
-steps that keep it, the verdict. *Three starts* is the same where one start leads astray (the second is damped and takes no
-smoothed steps, the third takes eight): eleven smoothed steps, three J'J, nine steps, the verdict. Lower optima near by are
-sought beyond that. Where one of them exceeds 100, a call of that kind is not 20 times as fast as Adam, however soon its
-descents end.
+*Costs*: what parts of a call take for one signal of the batch, in steps of Adam for one signal, at 5 % noise. A twentieth
+of Adam's time is 100 of them. A smoothed step is one smoothed Jacobian; J'J is that of a descent, in float32; a step is one
+that keeps J'J, at the answer; the verdict is that of the one judge, in float64, with the covariances of z and of the signal.
+*One start* is the least that an answer takes: three smoothed steps, one J'J, three steps that keep it, the verdict. *Three
+starts* is the least where one start leads astray, in some of the tries that are made once for each of three levels: the second
+is damped and takes no smoothed steps, the third takes eight, which makes eleven smoothed steps, three J'J, nine steps and the
+verdict. Lower optima near by are sought beyond that. Where the one that applies exceeds 100, no call is 20 times as fast as
+Adam, however soon its descents end.
 """
 
 import argparse
@@ -197,11 +198,11 @@ def tuned(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, steps: int) 
     return min(RATES, key=lambda rate: float(objective(G, y, tried[rate], sigma).mean()))
 
 
-def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, rate: float | None) -> dict:
-    """One row: MAP, the fit without a prior, and Adam; rate: of Adam, None where it is not known."""
+def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, before: dict) -> dict:
+    """One row: MAP, the fit without a prior, and Adam; before: what is known of it, the rate of Adam and MAP against the fit."""
     z, y, sigma = noisy(G, N, share)
     start, few = start_of(G, N), slice(0, TUNED)
-    rate = tuned(G, y[few], sigma[few], start[few], steps) if rate is None else rate
+    rate = before.get("rate") or tuned(G, y[few], sigma[few], start[few], steps)
     by_map(G, y[:1], sigma[:1])
     R, before = by_map(G, y, sigma)
     began = time.process_time()
@@ -215,7 +216,7 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, rate:
     return {
         "signals": N, "statuses": R.verdict.counts(), "rate": rate,
         "z": {name: float((far / z.norm(dim=1)).median()) for name, far in errors.items()},
-        "against the fit": compared(G, N, share, pairs, (errors["MAP"], errors["fit"])),
+        "against the fit": before.get("against the fit") or compared(G, N, share, pairs, (errors["MAP"], errors["fit"])),
         "worse": int((excess > WORSE).sum()), "better": int((excess < -WORSE).sum()), "excess": float(excess.max()),
         "milliseconds": {"MAP": 1e3 * map_seconds / N, "Adam": 1e3 * adam_seconds / N},
         "ratio": adam_seconds / map_seconds,
@@ -287,7 +288,7 @@ def generators(arguments: argparse.Namespace) -> dict[str, ci.Generator]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="generators whose name holds this")
-    parser.add_argument("--part", choices=("rows", "costs"), default=None)
+    parser.add_argument("--part", choices=("rows", "speed", "costs"), default=None)
     parser.add_argument("--signals", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=400, help="signals at most that tell MAP from the fit")
     parser.add_argument("--quick", action="store_true")
@@ -300,13 +301,15 @@ def main() -> None:
         return
     N, steps, pairs = (8, 200, 16) if arguments.quick else (arguments.signals, STEPS, arguments.pairs)
     known, record = generators(arguments), {"circumstances": circumstances("cpu")} | _before(arguments.out)
-    for name, G in tqdm(known.items(), "costs") if arguments.part != "rows" else ():
+    for name, G in tqdm(known.items(), "costs") if arguments.part in (None, "costs") else ():
         record["costs"][name] = costs(G, N) | {"commit": record["circumstances"]["commit"]}
         _keep(arguments.out, record)
     rows = [(name, share) for name in known for share in SHARES] if arguments.part != "costs" else []
     for name, share in tqdm(rows, "rows"):
         key, results = f"{name}; {share:.0%}", record["results"]
-        row = measure(known[name], N, share, steps, pairs, results.get(key, {}).get("rate"))
+        kept = ("rate", "against the fit") if arguments.part == "speed" else ("rate",)
+        before = {name: results.get(key, {}).get(name) for name in kept}
+        row = measure(known[name], N, share, steps, pairs, before)
         results[key] = row | {"commit": record["circumstances"]["commit"]}
         _keep(arguments.out, record)
     print(_tables(record))
