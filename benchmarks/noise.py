@@ -33,10 +33,10 @@ are `--pairs`: where the prior knows little beside the data both answers move wi
 of Adam's time is 100 of them. A smoothed step is one smoothed Jacobian; J'J is that of a descent, in float32; a step is one
 that keeps J'J, at the answer; the verdict is that of the one judge, in float64, with the covariances of z and of the signal.
 *One start* is the least that an answer takes: three smoothed steps, one J'J, three steps that keep it, the verdict. *Three
-starts* is the least where one start leads astray, in some of the tries that are made once for each of three levels: the second
-is damped and takes no smoothed steps, the third takes eight, which makes eleven smoothed steps, three J'J, nine steps and the
-verdict. Lower optima near by are sought beyond that. Where the one that applies exceeds 100, no call is 20 times as fast as
-Adam, however soon its descents end.
+starts* is the least where one start leads astray, in some of the tries that are made once for each of three levels: the
+second is damped and takes no smoothed steps, the third takes eight, which makes eleven smoothed steps, three J'J, nine steps
+and the verdict. Lower optima near by are sought beyond that. Where the one that applies exceeds 100, no call is 20
+times as fast as Adam, however soon its descents end.
 """
 
 import argparse
@@ -198,11 +198,11 @@ def tuned(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, steps: int) 
     return min(RATES, key=lambda rate: float(objective(G, y, tried[rate], sigma).mean()))
 
 
-def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, before: dict) -> dict:
-    """One row: MAP, the fit without a prior, and Adam; before: what is known of it, the rate of Adam and MAP against the fit."""
+def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, known: dict) -> dict:
+    """One row: MAP, the fit without a prior, and Adam; known: of it, Adam's rate and MAP against the fit, or None."""
     z, y, sigma = noisy(G, N, share)
     start, few = start_of(G, N), slice(0, TUNED)
-    rate = before.get("rate") or tuned(G, y[few], sigma[few], start[few], steps)
+    rate = known.get("rate") or tuned(G, y[few], sigma[few], start[few], steps)
     by_map(G, y[:1], sigma[:1])
     R, before = by_map(G, y, sigma)
     began = time.process_time()
@@ -216,7 +216,7 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, befor
     return {
         "signals": N, "statuses": R.verdict.counts(), "rate": rate,
         "z": {name: float((far / z.norm(dim=1)).median()) for name, far in errors.items()},
-        "against the fit": before.get("against the fit") or compared(G, N, share, pairs, (errors["MAP"], errors["fit"])),
+        "against the fit": known.get("against the fit") or compared(G, N, share, pairs, (errors["MAP"], errors["fit"])),
         "worse": int((excess > WORSE).sum()), "better": int((excess < -WORSE).sum()), "excess": float(excess.max()),
         "milliseconds": {"MAP": 1e3 * map_seconds / N, "Adam": 1e3 * adam_seconds / N},
         "ratio": adam_seconds / map_seconds,
@@ -308,7 +308,7 @@ def main() -> None:
     for name, share in tqdm(rows, "rows"):
         key, results = f"{name}; {share:.0%}", record["results"]
         kept = ("rate", "against the fit") if arguments.part == "speed" else ("rate",)
-        before = {name: results.get(key, {}).get(name) for name in kept}
+        before = {what: results.get(key, {}).get(what) for what in kept}
         row = measure(known[name], N, share, steps, pairs, before)
         results[key] = row | {"commit": record["circumstances"]["commit"]}
         _keep(arguments.out, record)
