@@ -87,11 +87,15 @@ def draw(rows: list[dict], path: Path, device: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name in dict.fromkeys(r["case"] for r in rows):
+    looks = (("#0072b2", "o-"), ("#d55e00", "s--"), ("#009e73", "^-."), ("#000000", "d:"))
+    for k, name in enumerate(dict.fromkeys(r["case"] for r in rows)):
+        colour, line = looks[k % len(looks)]
         mine = [r for r in rows if r["case"] == name]
         sizes = [r["N"] for r in mine]
-        left.loglog(sizes, [1e3 * r["wall" if device != "cpu" else "seconds"] / r["N"] for r in mine], "o-", label=name)
-        right.loglog(sizes, [max(r["peak_mib"], 1.0) for r in mine], "o-", label=name)
+        left.loglog(
+            sizes, [1e3 * r["wall" if device != "cpu" else "seconds"] / r["N"] for r in mine], line, color=colour, label=name
+        )
+        right.loglog(sizes, [max(r["peak_mib"], 1.0) for r in mine], line, color=colour, label=name)
     left.set(xlabel="signals in the batch", ylabel="time per signal (ms)", title="solve with its certificate")
     right.set(xlabel="signals in the batch", ylabel="peak memory beyond the problem (MiB)", title="answers included")
     for axes in (left, right):

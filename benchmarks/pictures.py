@@ -7,6 +7,8 @@ from pathlib import Path
 from contest import Row
 
 _MARKERS = "ovs^Dd*<>pPXh8"
+# Okabe and Ito's, which colour-blind readers tell apart; beyond seven curves markers do
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def draw_all(rows: list[Row], folder: Path, stem: str) -> list[Path]:
@@ -31,7 +33,7 @@ def draw_curves(label: str, rows: list[Row], folder: Path, stem: str) -> Path | 
         shown = [min(max(e, 1e-16), 10.0) for e in errors]
         style = {"linestyle": "-", "linewidth": 2} if row.kind == "ours" else {"linestyle": "--", "linewidth": 1}
         name = f"{row.solver} (ours)" if row.kind == "ours" else row.solver
-        axes.loglog(seconds, shown, marker=_MARKERS[k % len(_MARKERS)], color=_colour(k), label=name, **style)
+        axes.loglog(seconds, shown, label=name, **_look(k), **style)
     axes.axhline(1e-6, color="0.5", linewidth=0.8)
     axes.set(xlabel="process seconds per signal", ylabel="worst of relative gap and violation", title=label)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -42,10 +44,9 @@ def draw_curves(label: str, rows: list[Row], folder: Path, stem: str) -> Path | 
     return path
 
 
-def _colour(k: int):
-    import matplotlib
-
-    return matplotlib.colormaps["tab20"](k % 20)
+def _look(k: int) -> dict[str, str]:
+    """Colour and marker of the k-th curve: no two of 98 have both alike."""
+    return {"color": _COLOURS[k % len(_COLOURS)], "marker": _MARKERS[(k + k // len(_MARKERS)) % len(_MARKERS)]}
 
 
 def draw_profiles(rows: list[Row], path: Path) -> Path:
@@ -58,8 +59,8 @@ def draw_profiles(rows: list[Row], path: Path) -> Path:
         "basis pursuits": [x for x in labels if x.startswith("pursuit")],
     }
     kinds = {title: members for title, members in kinds.items() if members}
-    figure, panels = plt.subplots(1, len(kinds), figsize=(6.5 * len(kinds), 4.5), layout="constrained", squeeze=False)
-    for axes, (title, members) in zip(panels[0], kinds.items(), strict=True):
+    figure, panels = plt.subplots(len(kinds), 1, figsize=(8.5, 4.6 * len(kinds)), layout="constrained", squeeze=False)
+    for axes, (title, members) in zip(panels[:, 0], kinds.items(), strict=True):
         ratios = profile_ratios(rows, members)
         top = 2 * max((x for r in ratios.values() for x in r if math.isfinite(x)), default=5.0)
         for k, (name, found) in enumerate(ratios.items()):
@@ -68,11 +69,11 @@ def draw_profiles(rows: list[Row], path: Path) -> Path:
             share = [sum(x <= step for x in found) / len(members) for step in steps]
             ours = name.endswith("(ours)")
             line = {"linestyle": "-", "linewidth": 2} if ours else {"linestyle": "--", "linewidth": 1}
-            axes.step(steps, share, where="post", label=name, color=_colour(k), **line)
+            axes.step(steps, share, where="post", label=name, markersize=5, **_look(k), **line)
         axes.set(xscale="log", ylim=(-0.02, 1.02), title=f"{title}, {len(members)} cases")
         axes.set(xlabel="t: process seconds / those of the fastest", ylabel="share of cases certified within t")
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.savefig(path, dpi=80)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=90)
     plt.close(figure)
     return path
 
