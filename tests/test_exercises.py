@@ -1,6 +1,7 @@
 """Exercises: reference solutions pass, planted faults are refused by their line, and no submission breaks the check."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -317,3 +318,19 @@ def test_the_page_holds_the_table_of_today():
     assert page_table() in page, (
         "write it again: python -c 'from cvxinv.teaching.words import page_table; print(page_table())'"
     )
+
+
+def test_the_session_of_the_page_prints_what_it_shows(tmp_path):
+    page = (ROOT / "docs" / "exercises.md").read_text()
+    (answer,), (shown,) = (re.findall(rf"^```{kind}\n(.*?)^```$", page, re.M | re.S) for kind in ("python", "text"))
+    file = tmp_path / "mine.py"
+    file.write_text(answer)
+    found = command("check", 1, file)
+    said = " ".join(re.sub("[│┃]", " ", found.stdout).split())  # without the frames of its tables
+    assert found.exit_code == 1
+    for line in filter(None, shown.splitlines()):
+        assert " ".join(line.split()) in said, f"{line!r} is not what is printed now: {found.stdout}"
+    passing = re.search(r"it passes: `(optimal: objective [\d.]+), gap", page)
+    file.write_text(answer.replace("y[on])\n", "y[on]) / 2\n"))
+    found = command("check", 1, file)
+    assert found.exit_code == 0 and passing and passing[1] in " ".join(re.sub("[│┃]", " ", found.stdout).split())
