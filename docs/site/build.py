@@ -206,6 +206,17 @@ def sphinx(quick: bool) -> int:
     return code
 
 
+def add_maps() -> None:
+    """Put the map of the package on the index and the page of the search, which no hook of a page reaches."""
+    from house_map import drawing
+
+    picture = drawing([])
+    for name, before in {"genindex.html": "</h1>", "search.html": '<div id="search-results"></div>'}.items():
+        text = (HTML / name).read_text()
+        if "house-map" not in text:
+            put(HTML / name, text.replace(before, f"{before}{picture}", 1).encode())
+
+
 def build(*, quick: bool = False) -> int:
     """Stage, build, check; an exit code."""
     from built import faults
@@ -216,6 +227,7 @@ def build(*, quick: bool = False) -> int:
     code = sphinx(quick)
     if code == 0:
         put(HTML / "index.html", INDEX.encode())
+        add_maps()
         found = faults(HTML)
         print("\n".join(found) or "links and pictures of every page: checked, no fault")
         code = 1 if found else 0
