@@ -1,6 +1,7 @@
 """Every method of inversion on three trained generators: which to take where, and where the default is not the one.
 
     python benchmarks/compared.py [--only NAME] [--out benchmarks/results] [--runs compared-runs]
+    python benchmarks/compared.py --only 20_ --again "clean,45 % hidden" --runs again-runs  # these tables, after a change
     python benchmarks/compared.py --quick        # the shipped digits, two settings, four signals: to see that it runs
 
 Generators of the folder CVXINV_DATA: two dense ones, 8 signals each, and a convolutional one, 4 signals, their own samples.
@@ -14,7 +15,8 @@ So few signals that the whole takes half an hour and can be run anew on one comm
 of them may be chance, and the recommendations say so.
 
 A stopped run goes on where it stopped, in the folder --runs, on the commit it began on: tables of several commits compare
-nothing. Results: compared_cpu.json, .md, .png in --out, written anew after each comparison.
+nothing. Results: compared_cpu.json, .md, .png in --out, written anew after each comparison; of tables that are compared
+again, compared_again_cpu.json, .md.
 """
 
 import argparse
@@ -83,15 +85,16 @@ def rows_of(n0: int, d: int) -> dict[str, int]:
     return {"n0 + 2": n0 + 2, "n0 + 5": n0 + 5, "2 n0": 2 * n0, "d / 10": d // 10}
 
 
-def plan(quick: bool, only: str) -> list[tuple[str, int, float, Setting]]:
-    """What is compared: generator, signals, seconds for each of them, setting."""
+def plan(quick: bool, only: str, again: list[str]) -> list[tuple[str, int, float, Setting]]:
+    """What is compared: generator, signals, seconds for each of them, setting; again: names of settings, none for all."""
     if quick:
         G = ci.load_generator("digits_8x8")
         return [("digits_8x8", 4, 0.2, setting) for setting in settings(G, 4) if setting.name in ("clean", "45 % hidden")]
     found = []
     for name, N in GENERATORS.items():
         if only in name:
-            found += [(k, name, N, LIMITS[name], setting) for k, setting in enumerate(settings(load(name), N))]
+            wanted = [s for s in settings(load(name), N) if not again or s.name in again]
+            found += [(k, name, N, LIMITS[name], setting) for k, setting in enumerate(wanted)]
     # setting by setting, so that a stopped run has something of each generator
     return [step[1:] for step in sorted(found, key=lambda step: step[0])]
 
@@ -268,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the shipped digits, two settings, four signals")
     parser.add_argument("--only", default="", help="part of a generator's name")
+    parser.add_argument("--again", default="", help="settings, e.g. 'clean,45 %% hidden', whose tables are compared again")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--runs", type=Path, help="folder that keeps the runs; compared-runs, of --quick a temporary one")
     asked = parser.parse_args()
@@ -279,10 +283,11 @@ def main() -> None:
 
 
 def go(asked: argparse.Namespace, runs: Path) -> None:
-    stem = "compared_quick" if asked.quick else "compared_cpu"
+    stem = "compared_quick" if asked.quick else "compared_again_cpu" if asked.again else "compared_cpu"
     found: dict[tuple[str, str], ci.Comparison] = {}
-    steps, started = plan(asked.quick, asked.only), circumstances("cpu")
+    steps, started = plan(asked.quick, asked.only, asked.again.split(",") if asked.again else []), circumstances("cpu")
     command = f"python benchmarks/compared.py{' --quick' if asked.quick else ''}"
+    command += f' --only {asked.only} --again "{asked.again}"' if asked.again else ""
     record: dict[str, Any] = {"command": command, "circumstances": started, "restarts": RESTARTS}
     record["limits"] = {name: limit for name, _, limit, _ in steps}
     same_commit(runs, started["commit"] + (" changed" if started["changed"] else ""))
@@ -295,7 +300,8 @@ def go(asked: argparse.Namespace, runs: Path) -> None:
         record["not_best"] = {"by_answers": answers, "by_time_alone": by_time}
         tables = [{"generator": n, "setting": s} | rounded(one.to_dict()) for (n, s), one in found.items()]
         write(asked.out, stem, record | load_after(record) | {"tables": tables}, markdown(found, record))
-    draw(found, asked.out / f"{stem}.png")
+    if not asked.again:
+        draw(found, asked.out / f"{stem}.png")
     for name in dict.fromkeys(name for name, _ in found):
         print(overview(found, name).markdown())
     print("\n".join(not_best(found)[0]) or "by what is found or explained hybrid is nowhere behind")
