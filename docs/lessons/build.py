@@ -67,9 +67,9 @@ STYLE = """
 .lesson-control { display: flex; align-items: center; gap: 0.5rem; margin: 0.6rem 0 0.2rem; }
 .lesson-control input { flex: 1; min-width: 0; height: 2rem; accent-color: #0072B2; }
 .lesson-control button { min-width: 2.4rem; min-height: 2.2rem; font-size: 1rem; }
-.lesson-picture dl { display: grid; grid-template-columns: minmax(9rem, auto) 1fr; gap: 0.15rem 0.8rem; }
+.lesson-picture dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: 0.15rem 0.8rem; }
 .lesson-picture dl, .lesson-sheet { margin: 0.8rem 0; padding: 0; }
-.lesson-picture dt { font-weight: normal; opacity: 0.85; }
+.lesson-picture dt { margin: 0; font-weight: normal; opacity: 0.85; }
 .lesson-picture dd { margin: 0; font-weight: bold; overflow-wrap: anywhere; }
 .lesson-at { font-weight: bold; }
 .lesson-picture [hidden] { display: none; }
