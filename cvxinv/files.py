@@ -148,13 +148,13 @@ def read_head(path: Path, form: str, version: int, cure: str) -> dict[str, Any]:
 
 
 @contextmanager
-def known_entries(folder: Path) -> Iterator[None]:
-    """Entries of docs/results.md are read inside. Raises ValueError where one is missing or of another kind."""
+def known_entries(folder: Path, page: str = "docs/results.md") -> Iterator[None]:
+    """Entries that `page` names are read inside. Raises ValueError where one is missing or of another kind."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"expected the entries of docs/results.md in {folder}, got none or another kind for {error}; "
+            f"expected the entries of {page} in {folder}, got none or another kind for {error}; "
             "the files were changed by hand, or written by another version"
         ) from error
 

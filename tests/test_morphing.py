@@ -1,6 +1,7 @@
 """`morph` and `cvxinv morph`: frames in the range, mass kept, ends, ways beside it, folders, and what is refused."""
 
 import json
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from typer.testing import CliRunner
 import cvxinv as ci
 from cvxinv.command.cli import app
 from cvxinv.files import read_array, write_own_folder
-from cvxinv.pages.morphing import ARRAYS, PICTURE, WORDS
+from cvxinv.pages.morphing import PICTURE
 from cvxinv.shipped import shipped_file
+from cvxinv.sparse_models.morphing_files import ARRAYS, WORDS
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,10 @@ def test_a_time_limit_is_told(generator):
     ("change", "words"),
     [
         ({}, "which may be negative"),
-        ({"floor": 0.1}, "no mass below 0"),
-        ({"floor": 2.0, "clip": True}, "pictures with mass"),
+        ({"floor": 0.1}, "no mass below 0.*--clip"),
+        ({"floor": 0, "b": -sample()[1]}, "in picture B"),
+        ({"floor": 2.0, "clip": True}, "pictures with mass.*in picture A"),
+        ({"floor": 0, "a": sample()[0] / 0}, "NaN or inf in picture A.*mask"),
         ({"floor": 0, "frames": 1}, "frames must be an integer from 2"),
         ({"floor": 0, "eps": 0.0}, "eps >= 1e-6"),
         ({"floor": 0, "b": torch.ones(81, dtype=torch.float64)}, "two pictures of one size"),
@@ -83,7 +87,7 @@ def test_bad_input_is_refused_before_anything_is_computed(generator, change, wor
 
 def test_the_command_writes_a_whole_folder_and_says_what_it_found(tmp_path: Path):
     np.save(tmp_path / "digits.npy", sample()[:4].numpy())
-    np.save(tmp_path / "one.npy", sample()[5].numpy())
+    np.save(tmp_path / "one.npy", sample()[5].reshape(8, 8).numpy())  # one picture, and no eight signals
     words = ["morph", "digits_8x8", str(tmp_path / "digits.npy:3"), str(tmp_path / "one.npy"), "-o", str(tmp_path / "out")]
     words += ["--frames", "3", "--eps", "0.5", "--restarts", "0", "--max-iter", "1", "--floor", "0"]
     done = CliRunner().invoke(app, [*words, "--json", "-q"])
@@ -109,3 +113,76 @@ def test_a_folder_that_holds_other_files_is_never_replaced(tmp_path: Path):
     with pytest.raises(FileExistsError, match="letter"):
         write_own_folder(folder, {"x": b"3"}, overwrite=True)
     assert (folder / "x").read_bytes() == b"2" and len(list(tmp_path.iterdir())) == 1
+
+
+def same(one: object, two: object, name: str) -> None:
+    """Equal in every field, to the last bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one.cpu(), two) and one.dtype == two.dtype, name
+    elif isinstance(one, np.ndarray):
+        assert one.tolist() == two.tolist(), name
+    elif is_dataclass(one):
+        assert type(one) is type(two), name
+        for f in fields(one):
+            if f.name not in ("problem", "steps"):  # of layers, which files of inversions do not keep
+                same(getattr(one, f.name), getattr(two, f.name), f"{name}.{f.name}")
+    elif isinstance(one, tuple | dict):
+        pairs = zip(one.values(), two.values(), strict=True) if isinstance(one, dict) else zip(one, two, strict=True)
+        for k, (a, b) in enumerate(pairs):
+            same(a, b, f"{name}[{k}]")
+    else:
+        assert one == two, name
+
+
+def test_a_morphing_is_read_as_it_was_written(generator, morphing, tmp_path: Path):
+    folder = ci.write_morphing(morphing, tmp_path / "out", generator)
+    again = ci.Morphing.load(folder)
+    same(morphing, again, "morphing")
+    assert repr(again) == repr(morphing) and len(again) == 4
+    ci.write_morphing(again, tmp_path / "again", generator)
+    assert (tmp_path / "again" / ARRAYS).read_bytes() == (folder / ARRAYS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "words"),
+    [
+        (lambda f: (f / ARRAYS).unlink(), FileNotFoundError, "got no morph.safetensors"),
+        (lambda f: (f / ARRAYS).write_bytes((f / ARRAYS).read_bytes()[:-9]), ValueError, "damaged, truncated"),
+        (lambda f: (f / WORDS).write_text('{"format": "cvxinv result format"}'), ValueError, "cvxinv morphing format"),
+        (lambda f: (f / WORDS).write_text("{"), ValueError, WORDS),
+        (lambda f: changed(f, lambda w: w.pop("shape")), ValueError, "docs/morphing.md"),
+        (lambda f: changed(f, lambda w: w["status"].pop()), ValueError, "as many frames"),
+        (lambda f: changed(f, lambda w: w.update(status=None)), ValueError, "docs/morphing.md"),
+    ],
+)
+def test_a_folder_that_is_no_whole_morphing_is_refused(generator, morphing, tmp_path: Path, harm, error, words: str):
+    folder = ci.write_morphing(morphing, tmp_path / "out", generator)
+    harm(folder)
+    with pytest.raises(error, match=words):
+        ci.Morphing.load(folder)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ci.Morphing.load(tmp_path / "nowhere")
+
+
+def changed(folder: Path, change) -> None:
+    words = json.loads((folder / WORDS).read_text())
+    change(words)
+    (folder / WORDS).write_text(json.dumps(words))
+
+
+def test_ends_of_an_earlier_folder_are_not_known(generator, morphing, tmp_path: Path):
+    folder = ci.write_morphing(morphing, tmp_path / "out", generator)
+    changed(folder, lambda words: words.pop("ends"))
+    assert ci.Morphing.load(folder).ends is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((3, 8, 8), "colours are not morphed"), ((72, 72), "at most 4096 pixels, got 72 x 72"), ((192,), "grey pictures")],
+)
+def test_generators_of_colours_and_of_large_pictures_are_refused_with_a_cure(shape: tuple[int, ...], words: str):
+    size = int(np.prod(shape))
+    layer = torch.nn.Linear(2, size, dtype=torch.float64)
+    G = ci.load_generator(torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Unflatten(1, shape)), dtype=torch.float64)
+    with pytest.raises(ValueError, match=words):
+        ci.morph(G, torch.ones(size).double(), torch.ones(size).double(), floor=0)

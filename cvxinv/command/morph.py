@@ -71,8 +71,9 @@ def _picture(G: Generator, text: str) -> tuple[Tensor, list[str]]:
     named = None if Path(text).exists() else re.fullmatch(r"(.+):(\d+)", text)
     path, row = (Path(text), None) if named is None else (Path(named[1]), int(named[2]))
     given = signals_for(G, path)
-    one = given.y.ndim == 1 or tuple(given.y.shape) == tuple(G.signal_shape)
-    pictures = (given.y[None] if one else given.y).flatten(1)
+    # rows that are no pictures are those of one
+    one = given.y.ndim == 1 or given.y.numel() == G.signal_dim
+    pictures = given.y.reshape(1, -1) if one else given.y.flatten(1)
     if row is None and len(pictures) != 1:
         raise ValueError(f"expected one picture in {path}, got {len(pictures)}; name one of them, e.g. {path}:0")
     if row is not None and row >= len(pictures):

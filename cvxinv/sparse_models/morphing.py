@@ -17,13 +17,14 @@ behind it.
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Batch, per_signal
+from ..batch import Batch, per_signal, tensor_names
 from ..bitmaps import picture_shape
 from ..generator.abstract import AbstractGenerator
 from ..inputs import plain_number, read_numbers, read_seconds
@@ -35,7 +36,8 @@ from ..surroundings import undisturbed
 from .barycenters import Barycenters
 from .constrained_barycenters import Residuals, certify_members, constrained_barycenters, without_prior
 from .mass_priors import GeneratorRange, floor_of
-from .transport import Masses, as_masses, check_grid, displaced, require_pot, transport_plan
+from .morphing_files import load_morphing_fields
+from .transport import MOST_PIXELS, Masses, as_masses, check_grid, displaced, require_pot, transport_plan
 
 _MOST_FRAMES = 1000
 _SOME_TIME = 0.1  # seconds that are left to what has to be done in any case
@@ -82,6 +84,14 @@ class Morphing(Batch):
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Morphing":
+        """Read what `write_morphing` or `cvxinv morph` wrote. Layer problems of the ends are not kept.
+
+        Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another kind.
+        """
+        return Morphing(**load_morphing_fields(folder, tensor_names(Morphing)))
 
     def __repr__(self) -> str:
         far = ", ".join(
@@ -152,10 +162,14 @@ def morph(
     Raises TypeError or ValueError for what does not fit: negative or no mass, pictures of other sizes, colours, outputs
     that may be negative; BackendNotInstalledError where POT is asked for and missing.
     """
-    for name, value, least in (("frames", frames, 2), ("restarts", restarts, 0), ("max_iter", max_iter, 1)):
+    for name, value, least, cure in (
+        ("frames", frames, 2, "both ends are frames"),
+        ("restarts", restarts, 0, "0 is none"),
+        ("max_iter", max_iter, 1, "10 where it is left out"),
+    ):
         number = plain_number(value)
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= _MOST_FRAMES:
-            raise ValueError(f"{name} must be an integer from {least} to {_MOST_FRAMES}, got {value!r}")
+            raise ValueError(f"{name} must be an integer from {least} to {_MOST_FRAMES}, got {value!r}; {cure}")
     if planner == "pot":
         require_pot()
     limit = None if time_limit is None else time.time() + read_seconds(time_limit, "time_limit", "leave it out", "> 0")
@@ -180,12 +194,20 @@ def _read(
         )
     grid = picture_shape(generator.signal_shape)
     if grid is None or grid[0] != 1:
-        raise ValueError(f"expected a generator of grey pictures, got signals of shape {generator.signal_shape}")
+        raise ValueError(
+            f"expected a generator of grey pictures, got signals of shape {tuple(generator.signal_shape)}; colours are not "
+            "morphed: pass one whose signals have the shape (height, width) or (1, height, width)"
+        )
+    if grid[1] * grid[2] > MOST_PIXELS:
+        raise ValueError(
+            f"expected a generator of pictures of at most {MOST_PIXELS} pixels, got {grid[1]} x {grid[2]}; pass one that "
+            "draws smaller pictures"
+        )
     if a.numel() != generator.signal_dim:
         raise ValueError(f"expected pictures of {generator.signal_dim} pixels as the generator's, got {tuple(a.shape)}")
     signals = torch.stack([a.reshape(-1), b.reshape(-1)]).double()
     shape = check_grid((grid[1], grid[2]), generator.signal_dim)
-    return as_masses(signals, low, clip=clip), signals, shape
+    return as_masses(signals, low, clip=clip, names="AB"), signals, shape
 
 
 def _problem(asked: _Asked) -> Barycenters:

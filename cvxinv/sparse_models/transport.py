@@ -48,9 +48,10 @@ class Masses(Batch):
         return len(self.x)
 
 
-def as_masses(signals: Tensor | np.ndarray, floor: float = 0.0, *, clip: bool = False) -> Masses:
+def as_masses(signals: Tensor | np.ndarray, floor: float = 0.0, *, clip: bool = False, names: str = "") -> Masses:
     """Signals `(N, n)` as masses above `floor`, signal units. clip: what lies below counts as no mass, else it is refused.
 
+    names: what messages call the pictures, a letter each; left out their numbers.
     Raises TypeError or ValueError for what is no such array, for NaN, for negative mass and for pictures without any.
     """
     y = read_numbers(
@@ -58,23 +59,27 @@ def as_masses(signals: Tensor | np.ndarray, floor: float = 0.0, *, clip: bool = 
     ).double()
     if y.ndim != 2 or not len(y):
         raise ValueError(f"expected pictures of shape (N, pixels), got {tuple(y.shape)}; flatten them, one per row")
+    called: str | range = names or range(len(y))
     broken = (~y.isfinite().all(1)).nonzero()[:, 0].tolist()
     if broken:
-        raise ValueError(f"expected finite pictures, got NaN or inf in picture {broken[0]}; leave it out")
+        raise ValueError(
+            f"expected finite pictures, got NaN or inf in picture {called[broken[0]]}; hidden pixels are not filled in here: "
+            "invert it with a mask first, and take G(z) in its place"
+        )
     mass = y - floor
     below = (mass < -_FORGIVEN * mass.abs().amax(1, keepdim=True)).any(1).nonzero()[:, 0].tolist()
     if below and not clip:
         raise ValueError(
             f"expected no mass below 0, got the value {float(y[below[0]].min()):.6g} below the floor {floor:g} in picture "
-            f"{below[0]}; pass a lower floor, or clip=True to count what lies below as no mass"
+            f"{called[below[0]]}; pass a lower floor, or clip=True (--clip) to count what lies below as no mass"
         )
     mass = mass.clamp(min=0)
     total = mass.sum(1)
     empty = (total <= 0).nonzero()[:, 0].tolist()
     if empty:
         raise ValueError(
-            f"expected pictures with mass, got none above the floor {floor:g} in picture {empty[0]}; pass a lower floor, or "
-            "leave the picture out"
+            f"expected pictures with mass, got none above the floor {floor:g} in picture {called[empty[0]]}; pass a lower "
+            "floor, or leave the picture out"
         )
     return Masses(mass / total[:, None], total, float(floor))
 
