@@ -3,6 +3,7 @@
     python problems/sparse/ada_lista.py                # trains what is missing, into ada_lista/: hours, with resume
     python problems/sparse/ada_lista.py --quick        # networks that have hardly begun
     python problems/sparse/ada_lista.py DIR [DIR ...]  # folders of that script; writes problems/sparse/results/ada_lista.*
+    python problems/sparse/ada_lista.py DIR --update   # what DIR does not have stays as it stands in the results
 
 Published numbers were decoded from the vector pictures in the authors' repository (`sparse` note 1.8).
 """
@@ -22,7 +23,7 @@ WORDS = (
     ("--scenario", "noisy"),
     ("--scenario", "noisy", "--network", "lista"),
     ("--scenario", "fixed", "--network", "lista"),
-    ("--scenario", "random", "--epochs", "60"),
+    ("--scenario", "random", "--epochs", "20", "--unfoldings", "0,2,4,6,10", "--draws", "20"),
 )
 SHOWN = ("ista, unit steps", "fista, backtracking, restarted", "fista", "ista")
 
@@ -43,7 +44,7 @@ def collect(folders: list[Path]) -> dict[str, dict]:
         seconds = {T: one["seconds"] for T, one in record["networks"].items()}
         found[f"{recipe['scenario']} {recipe['network']}"] = {
             "recipe": recipe, "errors": errors, "seconds": seconds, "baselines": record["baselines"],
-        }  # fmt: skip
+        } | ({"draws": record["draws"]} if "draws" in record else {})  # fmt: skip
     if not found:
         raise SystemExit(f"expected records of the training script in {folders}, got none; train first")
     return found
@@ -62,6 +63,26 @@ def table(found: dict[str, dict], told: dict) -> str:
             rest = [f"{one['baselines'][name][int(T)]:.1e}" for name in SHOWN]
             words = (recipe["scenario"], recipe["network"], str(recipe["epochs"]), T, f"{error:.1e}", *pair, *rest)
             lines.append("| " + " | ".join(words) + " |")
+    return "\n".join(lines) + "".join(_draws(one, told) for one in found.values() if "draws" in one)
+
+
+def _draws(one: dict, told: dict) -> str:
+    """What other draws of tests make of the same networks: a line for each T."""
+    recipe, draws = one["recipe"], one["draws"]
+    said = told.get((recipe["scenario"], recipe["network"]), {})
+    count = len(next(iter(draws["learned"].values())))
+    heads = ("T", "learned, mean", "mean / published", "of one draw", "first draw", "unit steps, mean", "of one draw")
+    lines = [
+        f"\n\n{recipe['scenario']} {recipe['network']}, {count} draws of {recipe['tests']} tests:\n",
+        "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|",
+    ]  # fmt: skip
+    for T, errors in draws["learned"].items():
+        unit = draws["ista, unit steps"][T]
+        mean, other, published = sum(errors) / count, sum(unit) / count, said.get(int(T))
+        ratio = f"{mean / published:.2f}" if published else ""
+        ends = [f"{min(x):.1e} to {max(x):.1e}" for x in (errors, unit)]
+        words = (T, f"{mean:.1e}", ratio, ends[0], f"{errors[0]:.1e}", f"{other:.1e}", ends[1])
+        lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines)
 
 
@@ -101,6 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path, nargs="*", help="folders that the training script wrote")
     parser.add_argument("--quick", action="store_true", help="networks that have hardly begun")
+    parser.add_argument("--update", action="store_true", help="keep from the results what the folders do not have")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
     script, folders = training(), asked.trained
@@ -110,6 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
             script.main([*words, *["--quick"] * asked.quick, "--out", str(folders[0])])
     found, told = collect(folders), script.PUBLISHED
     asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.update:
+        found = dict(sorted((json.loads((asked.out / "ada_lista.json").read_text()) | found).items()))
     write_whole(asked.out / "ada_lista.json", (json.dumps(found, indent=1) + "\n").encode())
     write_whole(asked.out / "ada_lista.md", f"# Ada-LISTA: mean squared errors\n\n{table(found, told)}\n".encode())
     drawn(found, told, asked.out / "ada_lista.png")
