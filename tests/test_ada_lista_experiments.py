@@ -27,6 +27,8 @@ def test_labels_are_optima_in_the_dictionaries_that_come_with_them(training, sce
     assert signals.D.shape == ((50, 70) if scenario == "fixed" else (32, 50, 70))
     assert bool((gap <= 1e-5 * signals.y.double().square().sum(1) / 2).all())  # float32 holds them
     assert bool((signals.x != 0).any())
+    base = training.draw(training.Recipe("fixed", **SMALL), True).D
+    assert signals.step == pytest.approx(float(torch.linalg.matrix_norm(base, 2)) ** -2, rel=1e-5)  # of the rivals
     if scenario in ("permuted", "noisy"):  # neighbours have other dictionaries
         assert not torch.equal(signals.D[0], signals.D[1])
 
@@ -55,19 +57,31 @@ def test_a_training_that_was_broken_off_goes_on_as_one_that_went_through(trainin
 
 def test_the_table_has_the_learned_beside_unit_steps(training, tmp_path: Path, capsys):
     words = ["--quick", "--signals", "256", "--epochs", "2", "--unfoldings", "0,2", "--out", str(tmp_path)]
-    training.main(words)
+    training.main([*words, "--draws", "3"])
     record = json.loads((tmp_path / "permuted-ada-lista.json").read_text())
     unit, fista = (record["baselines"][name] for name in ("ista, unit steps", "fista"))
     assert all(u < f for u, f in zip(unit, fista, strict=True)) and len(unit) == 3
     learned = {T: found["errors"][-1] for T, found in record["networks"].items()}
     assert learned["2"] < unit[2] and learned["0"] < unit[0]
     assert "| 2 |" in capsys.readouterr().out
+    for name, first in (("learned", learned["2"]), ("ista, unit steps", unit[2])):
+        drawn = record["draws"][name]["2"]
+        assert drawn[0] == pytest.approx(first, rel=1e-4) and len(set(drawn)) == 3
     with pytest.raises(SystemExit):
         training.main(["--unfoldings", "two"])
     script = gallery.load(ROOT / "problems" / "sparse" / "ada_lista.py")
     script.main([str(tmp_path), "--out", str(tmp_path)])
-    kept = json.loads((tmp_path / "ada_lista.json").read_text())["permuted ada-lista"]["errors"]
-    assert kept == learned and (tmp_path / "ada_lista.png").stat().st_size > 10_000
+    kept = json.loads((tmp_path / "ada_lista.json").read_text())
+    entry = kept["permuted ada-lista, 2 epochs"]
+    assert entry["errors"] == learned and (tmp_path / "ada_lista.png").stat().st_size > 10_000
+    said = capsys.readouterr().out
+    assert "3 draws of 200 tests" in said and f"{sum(entry['draws']['learned']['0']) / 3:.1e}" in said
+    (tmp_path / "ada_lista.json").write_text(json.dumps(kept | {"noisy ada-lista": entry}))
+    script.main([str(tmp_path), "--update", "--out", str(tmp_path)])
+    assert sorted(json.loads((tmp_path / "ada_lista.json").read_text())) == [
+        "noisy ada-lista",
+        "permuted ada-lista, 2 epochs",
+    ]
     with pytest.raises(SystemExit, match="train first"):
         script.collect([tmp_path / "nothing"])
 

@@ -78,5 +78,19 @@ def test_networks_are_trained_and_a_broken_run_goes_on_as_one_that_went_through(
     script.main(["--small", "--epochs", "1", "--digits", "60", "--nets", "cnn", "--out", str(digits / "seeds")])
     assert "of 2 seeds" in capsys.readouterr().out
     assert sorted(path.name for path in (digits / "seeds").glob("*.pt")) == ["cnn_0.pt", "cnn_1.pt"]
+    assert script.scatter([97.0, 98.0, 99.0], recipe) == pytest.approx(3**-0.5)  # seeds
+    assert script.scatter([50.0], script.Recipe(test_digits=100)) == pytest.approx(5.0)  # tests
     with pytest.raises(SystemExit):
         script.main(["--nets", "resnet"])
+
+
+def test_lengths_of_steps_are_those_of_the_matrices():
+    script = gallery.load(ROOT / "problems" / "training" / "multi_layer_networks.py")
+    torch.manual_seed(0)
+    network = script.MULTI_LAYER_NETWORKS["lbp"]((1, 9, 9), (3, 4), (3, 4), (2, 1), (0, 1), classes=3, unfoldings=1)
+    with torch.no_grad():
+        network.log_c.copy_(torch.tensor([0.5, 2.0]).log())
+        for i, (c, W, found) in enumerate(zip((0.5, 2.0), network.W, script.lengths(network), strict=True), 1):
+            unit = torch.eye(int(np.prod(network.shapes[i - 1]))).unflatten(1, network.shapes[i - 1])
+            matrix = network.analysed(i, unit, W).flatten(1)
+            assert found == pytest.approx(c * float(torch.linalg.matrix_norm(matrix, 2)) ** 2, rel=1e-2)

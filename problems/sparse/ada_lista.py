@@ -23,8 +23,9 @@ WORDS = (
     ("--scenario", "noisy"),
     ("--scenario", "noisy", "--network", "lista"),
     ("--scenario", "fixed", "--network", "lista"),
-    ("--scenario", "random", "--epochs", "20", "--unfoldings", "0,2,4,6,10", "--draws", "20"),
+    ("--scenario", "random", "--draws", "20"),
 )
+EPOCHS = 200  # as published
 SHOWN = ("ista, unit steps", "fista, backtracking, restarted", "fista", "ista")
 
 
@@ -35,14 +36,15 @@ def training() -> ModuleType:
 
 
 def collect(folders: list[Path]) -> dict[str, dict]:
-    """What stands in the records, by scenario and network, without what happened on the way."""
+    """What stands in the records, by scenario, network and epochs, without what happened on the way."""
     found = {}
     for path in sorted(path for folder in folders for path in folder.glob("*-*.json")):
         record = json.loads(path.read_text())
         recipe = record["recipe"]
         errors = {T: one["errors"][-1] for T, one in record["networks"].items()}
         seconds = {T: one["seconds"] for T, one in record["networks"].items()}
-        found[f"{recipe['scenario']} {recipe['network']}"] = {
+        epochs = "" if recipe["epochs"] == EPOCHS else f", {recipe['epochs']} epochs"
+        found[f"{recipe['scenario']} {recipe['network']}{epochs}"] = {
             "recipe": recipe, "errors": errors, "seconds": seconds, "baselines": record["baselines"],
         } | ({"draws": record["draws"]} if "draws" in record else {})  # fmt: skip
     if not found:
@@ -72,8 +74,9 @@ def _draws(one: dict, told: dict) -> str:
     said = told.get((recipe["scenario"], recipe["network"]), {})
     count = len(next(iter(draws["learned"].values())))
     heads = ("T", "learned, mean", "mean / published", "of one draw", "first draw", "unit steps, mean", "of one draw")
+    name = f"{recipe['scenario']} {recipe['network']}, {recipe['epochs']} epochs"
     lines = [
-        f"\n\n{recipe['scenario']} {recipe['network']}, {count} draws of {recipe['tests']} tests:\n",
+        f"\n\n{name}, {count} draws of {recipe['tests']} tests:\n",
         "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|",
     ]  # fmt: skip
     for T, errors in draws["learned"].items():
@@ -90,7 +93,9 @@ def drawn(found: dict[str, dict], told: dict, path: Path) -> None:
     """Error against T, a panel for each scenario of an adaptive network."""
     from matplotlib.figure import Figure
 
-    panels = {name: one for name, one in found.items() if one["recipe"]["network"] == "ada-lista"}
+    longest = sorted(found.values(), key=lambda one: one["recipe"]["epochs"])
+    panels = {one["recipe"]["scenario"]: one for one in longest if one["recipe"]["network"] == "ada-lista"}
+    panels = dict(sorted(panels.items()))
     figure = Figure(figsize=(3.3 * len(panels), 3.8), layout="constrained")
     looks = {
         "ista": ("#999999", "-", ""), "fista": ("#000000", "--", ""), "ista, unit steps": ("#D55E00", "-.", "s"),

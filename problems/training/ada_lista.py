@@ -116,7 +116,8 @@ def _labels(recipe: Recipe, y: Tensor, D: Tensor, step: float, kept: pathlib.Pat
     if kept is not None and kept.exists() and (found := torch.load(kept, weights_only=True))["key"] == key:
         return found["x"]
     parts, rule = [], ProximalGradient(step=step, momentum=True)
-    for index in tqdm(torch.arange(len(y)).split(1000), f"labels, {recipe.scenario}", unit="kilosignal", leave=False):
+    chunks, name = torch.arange(len(y)).split(1000), f"labels, {recipe.scenario}"
+    for index in tqdm(chunks, name, unit="kilosignal", leave=False, disable=len(chunks) == 1):
         dictionary = D if D.ndim == 2 else D[index]
         if recipe.labels == "published":
             parts.append(rule.iterates(y[index], dictionary, LAM, 100)[-1])
