@@ -63,8 +63,8 @@ def as_masses(signals: Tensor | np.ndarray, floor: float = 0.0, *, clip: bool = 
     broken = (~y.isfinite().all(1)).nonzero()[:, 0].tolist()
     if broken:
         raise ValueError(
-            f"expected finite pictures, got NaN or inf in picture {called[broken[0]]}; hidden pixels are not filled in here: "
-            "invert it with a mask first, and take G(z) in its place"
+            f"expected finite pictures, got NaN or inf in picture {called[broken[0]]}; hidden pixels are not filled in "
+            "here: invert it with a mask first, and take G(z) in its place"
         )
     mass = y - floor
     below = (mass < -_FORGIVEN * mass.abs().amax(1, keepdim=True)).any(1).nonzero()[:, 0].tolist()
