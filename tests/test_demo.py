@@ -288,16 +288,3 @@ def test_plots_leave_matplotlibs_global_state_alone(drawn):
     before = dict(matplotlib.rcParams), len(_pylab_helpers.Gcf.figs)
     plots.overview([plots.Grid(inversions, truth, visible)], inversions).savefig(io.BytesIO(), format="png")
     assert (dict(matplotlib.rcParams), len(_pylab_helpers.Gcf.figs)) == before
-
-
-# --- the guide ------------------------------------------------------------------------------------
-
-
-def test_guide_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    text = GUIDE.read_text()
-    blocks = [(text[: m.start(1)].count("\n"), m[1]) for m in re.finditer(r"^```python\n(.*?)^```\s*$", text, re.M | re.S)]
-    assert blocks
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "guide"}
-    for line, block in blocks:
-        exec(compile("\n" * line + block, str(GUIDE), "exec"), namespace)

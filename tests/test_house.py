@@ -497,17 +497,6 @@ def readme_commands() -> list[list[str]]:
     return [words for part in parts if (words := shlex.split(part))]
 
 
-def test_readme_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    blocks = readme_blocks("python")
-    assert blocks, "expected python blocks in README.md, found none"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for line, text in blocks:
-        # Newlines in front let a traceback name the line of README.md.
-        exec(compile("\n" * line + text, str(ROOT / "README.md"), "exec"), namespace)
-
-
 def test_readme_names_commands_and_options_that_exist():
     from cvxinv.command.cli import app
 
