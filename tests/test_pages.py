@@ -15,7 +15,7 @@ PAGES = ("README.md", "docs/guide.md", "docs/multilayer.md", "docs/holistic.md")
 SLOW = ("docs/morphing.md",)
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```[ \t]*$(?:\n\n```text\n(?P<shown>.*?)^```[ \t]*$)?", re.M | re.S)
 SECONDS = re.compile(r"in \d[\d.e+-]* s\b")
-ROUNDING = re.compile(r"\d[\d.]*e-(?:0[6-9]|[1-9]\d)")  # what is 0 but for rounding or a tolerance differs between machines
+ROUNDING = re.compile(r"\d[\d.]*e-(?:0[5-9]|[1-9]\d)")  # what is 0 but for rounding or a tolerance differs between machines
 
 
 def without_chance(text: str) -> str:
