@@ -302,6 +302,21 @@ def test_words_of_a_drawing_stay_in_their_boxes():
                     assert wide(line, 13.5, weight) < tree.WIDE - 12, line
 
 
+def test_the_index_and_the_search_get_the_map_once(monkeypatch, tmp_path):
+    build = part("build")
+    monkeypatch.setattr(build, "HTML", tmp_path)
+    sys.modules["house_map"] = site_part("house_map", "docutils")
+    try:
+        (tmp_path / "genindex.html").write_text('<h1 id="index">Index</h1>')
+        (tmp_path / "search.html").write_text('<div id="search-results"></div>')
+        for _ in range(2):
+            build.add_maps()
+            for name in ("genindex.html", "search.html"):
+                assert len(part("built").Page((tmp_path / name).read_text()).pictures) == 1, name
+    finally:
+        del sys.modules["house_map"]
+
+
 def test_a_figure_without_words_is_refused():
     from matplotlib.figure import Figure
 
