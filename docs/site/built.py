@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 FETCHING = ("stylesheet", "preload", "icon", "preconnect", "modulepreload", "dns-prefetch")
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src", "embed": "src"}
 FETCHED = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])(https?:)?//")
-WITHOUT_PICTURE = ("genindex.html", "search.html", "py-modindex.html", "index.html")  # what no page of ours makes; see add_maps
+WITHOUT_PICTURE = ("genindex.html", "search.html", "py-modindex.html", "index.html")  # made by Sphinx
 
 
 class Page(HTMLParser):

@@ -46,6 +46,10 @@ DRAWN: dict[str, tuple[str, str]] = {
         "problems/sparse/results/holistic_pursuit.png",
         "Errors of the pursuits and of the oracles against the number of zeros, at two levels of noise.",
     ),
+    "problems/sparse/results/ada_lista.md": (
+        "problems/sparse/results/ada_lista.png",
+        "Mean squared error against T, for permuted, noisy and random dictionaries: learned, published, and what is not learned.",
+    ),
     "problems/sparse/results/inpainting.md": (
         "problems/sparse/results/inpainting.png",
         "Four pictures: true, seen with half of the pixels black, filled by FISTA, by learned steps and by the optimum.",
