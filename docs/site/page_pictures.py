@@ -48,7 +48,7 @@ DRAWN: dict[str, tuple[str, str]] = {
     ),
     "problems/sparse/results/ada_lista.md": (
         "problems/sparse/results/ada_lista.png",
-        "Mean squared error against T, for permuted, noisy and random dictionaries: learned, published, and what is not learned.",
+        "Mean squared error against T, for permuted, noisy and random dictionaries: learned, published, not learned.",
     ),
     "problems/sparse/results/inpainting.md": (
         "problems/sparse/results/inpainting.png",
