@@ -16,7 +16,9 @@ with neighbouring products are compared.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,15 +114,17 @@ def _of_one_direction(W: AbstractMap) -> tuple[Tensor, Tensor, Tensor] | None:
 
 
 def _compared(W: AbstractMap) -> tuple[Tensor, Tensor, Tensor] | None:
-    M, length = W.matrix(), W.row_lengths()
-    probe = torch.randn(W.n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(M)
-    product = torch.where(length > 0, (M @ probe) / length.clamp(min=1e-300), torch.inf)
+    M, length, (probe, long) = W.matrix(), W.row_lengths(), _probe(W.n)
+    product = (M @ probe.to(M)) / length  # no number on rows of zeros
+    sizes = np.sort(product.abs().cpu().numpy())  # no numbers last; for few rows a kernel costs more than all of this
+    if not bool((sizes[1:] - sizes[:-1] <= _NEAR * long).any()):
+        return None
+    product = torch.where(length > 0, product, torch.inf)
     order = product.abs().argsort()
+    a, b = order[:-1], order[1:]
     size = product[order].abs()
     a, b = order[:-1], order[1:]
-    near = torch.isfinite(size[1:]) & (size[1:] - size[:-1] <= _NEAR * probe.norm())
-    if not bool(near.any()):
-        return None
+    near = torch.isfinite(size[1:]) & (size[1:] - size[:-1] <= _NEAR * long)
     some, way = near.nonzero()[:, 0], product.sign()
     one, two = (M[k] * (way[k] / length[k])[:, None] for k in (a[some], b[some]))
     away = torch.full_like(size[1:], torch.inf)
@@ -134,3 +138,10 @@ def _compared(W: AbstractMap) -> tuple[Tensor, Tensor, Tensor] | None:
     apart = torch.zeros_like(product[: int(number[-1]) + 1])
     ahead = torch.cat([no.to(away), torch.where(near, away, 0.0)])[shared]  # from the row before it
     return where, 2 * number + (way[where] < 0).long(), apart.scatter_reduce(0, number, ahead, "amax")
+
+
+@lru_cache(16)
+def _probe(n: int) -> tuple[Tensor, float]:
+    """The vector that rows are compared by, and its length."""
+    probe = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return probe, float(probe.norm())
