@@ -161,8 +161,8 @@ def table(results: dict[str, list[dict]], recipe: Recipe) -> str:
         "",
         f"{recipe.digits} digits, {recipe.epochs} epochs, T = {recipe.unfoldings}, {', '.join(map(str, recipe.channels))} "
         f"channels, {recipe.optimiser} at {recipe.rate:g}, batches of {recipe.batch}; mean test accuracy "
-        f"on {recipe.test_digits} digits over the last {last} epochs, of {seeds} seed{'s' * (seeds > 1)}; published: 60000 "
-        "digits, 100 epochs, T = 6, sgd, one seed",
+        f"on {recipe.test_digits} digits over the last {last} epoch{'s' * (last > 1)}, of {seeds} seed{'s' * (seeds > 1)}; "
+        "published: 60000 digits, 100 epochs, T = 6, sgd, one seed",
         "",
         "| network | parameters | test, % | standard error | of each seed | loss at the end | c_i \\|W_i\\|^2 at the end "
         "| published, % | CPU minutes of a seed |",
