@@ -3,9 +3,10 @@
     python benchmarks/error_bars.py --out benchmarks/results           # all of it: half an hour
     python benchmarks/error_bars.py --quick                            # small, on the shipped digits: to see that it runs
     python benchmarks/error_bars.py --part levels --only csinva        # one part, generators whose name holds this
+    python benchmarks/error_bars.py --part levels --only dcgan --few 50 --seen everything --noise 0.05
 
-Data: trained dense generators of the folder CVXINV_DATA as they were trained, latents drawn from N(0, I), gaussian noise of
-1, 5 and 20 % of each signal's root mean square in every entry. Everything by hybrid with its defaults.
+Data: trained generators of the folder CVXINV_DATA as they were trained, dense but for one DCGAN, latents drawn from N(0, I),
+gaussian noise of 1, 5 and 20 % of each signal's root mean square in every entry. Everything by hybrid with its defaults.
 
 - *coverage*: share of the coordinates of z, and of the signal's entries, that lie in their intervals, over all signals,
   explained or not; level stated and estimated, prior Gaussian(1) and none. The least and the largest coordinate of z stand
@@ -44,6 +45,7 @@ DENSE = (
     "ashish_gan_leaky_64_256_784",
     "jay_gan_bn_128_256_512_784",
 )
+WIDE = ("aman_fashion_dcgan_28x28",)  # levels only
 SHARES = (0.01, 0.05, 0.2)
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 SEEN = ("everything", "45 % hidden", "5 n0 entries")
@@ -175,16 +177,16 @@ def cells(arguments: argparse.Namespace) -> dict[str, object]:
     """What is to be measured: a key, and how."""
     found: dict[str, object] = {}
     shares = [share for share in SHARES if arguments.noise is None or share == arguments.noise]
-    few, many = (20, min(60, arguments.signals)) if arguments.quick else (200, arguments.signals)
+    few, many = (20, min(60, arguments.signals)) if arguments.quick else (arguments.few, arguments.signals)
     for name, G in generators(arguments, DENSE if arguments.all else COVERED).items() if arguments.part != "levels" else ():
         for share in shares:
             for prior in (False, True):
                 for auto in (False, True):
                     words = (f"{share:.0%}", "Gaussian(1)" if prior else "none", "estimated" if auto else "stated")
                     found["; ".join(("coverage", name, *words))] = lambda a=(G, many, share, prior, auto): coverage(*a)
-    for name, G in generators(arguments, DENSE).items() if arguments.part != "coverage" else ():
+    for name, G in generators(arguments, (*DENSE, *WIDE)).items() if arguments.part != "coverage" else ():
         for share in shares:
-            for seen in SEEN:
+            for seen in SEEN if arguments.seen is None else (arguments.seen,):
                 if seen != "5 n0 entries" or 5 * G.latent_dim < G.signal_dim:
                     found["; ".join(("levels", name, f"{share:.0%}", seen))] = lambda a=(G, few, share, seen): level(*a)
     return found
@@ -197,6 +199,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=None, choices=SHARES, help="only this share")
     parser.add_argument("--all", action="store_true", help="coverage of all dense generators, not of two")
     parser.add_argument("--signals", type=int, default=1000, help="per row of coverage")
+    parser.add_argument("--few", type=int, default=200, help="signals per row of levels")
+    parser.add_argument("--seen", choices=SEEN, default=None, help="levels where only this was seen")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=None, help="folder for error_bars_cpu.json, .md and .png")
     arguments = parser.parse_args()
