@@ -26,14 +26,6 @@ DRAWN: dict[str, tuple[str, str]] = {
         f"{RESULTS}/layers_cpu_profiles.png",
         "Share of the cases that a solver certifies within t times the fastest one's time, by solver.",
     ),
-    f"{RESULTS}/error_bars_cpu.md": (
-        f"{RESULTS}/error_bars_cpu.png",
-        "Share of true values inside their 95 % intervals, by generator and noise, near the line at 95 %.",
-    ),
-    f"{RESULTS}/proofs_cpu.md": (
-        f"{RESULTS}/proofs_cpu.png",
-        "The gap of proofs for real digits against seconds, on logarithmic axes, falling towards 1 %.",
-    ),
     "problems/training/results/multi_layer_networks.md": (
         "problems/training/results/multi_layer_networks.png",
         "Loss on the training digits by epoch, of four networks, falling.",
@@ -307,6 +299,56 @@ def checked(record: dict) -> Any:
     return figure
 
 
+def error_bars(record: dict) -> Any:
+    """How often intervals of 95 % hold the truth."""
+    figure, (panel,) = panels(1, 6.5)
+    rows = {key.removeprefix("coverage; "): row for key, row in record["results"].items() if key.startswith("coverage")}
+    at = range(len(rows))
+    panel.hlines(at, [row["least"] for row in rows.values()], [row["most"] for row in rows.values()], "#999999", linewidth=4)
+    nominal = 5  # the place of 95 % among the probabilities
+    panel.plot(
+        [row["of_z"][nominal] for row in rows.values()], at, "o", color=COLOURS[0], label="of z (bars: its coordinates)"
+    )
+    panel.plot(
+        [row["of_signal"][nominal] for row in rows.values()],
+        at,
+        "s",
+        color=COLOURS[5],
+        fillstyle="none",
+        label="of the signal",
+    )
+    panel.axvline(0.95, color="black", linestyle="--", linewidth=1)
+    panel.set_yticks(at, list(rows), fontsize=7)
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    panel.set_xlabel("share of true values inside their intervals of 95 %")
+    above(panel, 2)
+    figure.set_label(
+        "Share of true values inside their intervals of 95 %, by generator, noise, prior and level: near 0.95 everywhere."
+    )
+    return figure
+
+
+def proofs(record: dict) -> Any:
+    """The gap of real digits as the search goes on."""
+    figure, drawn = panels(len(record["real"]), 3.4)
+    for panel, (generator, digits) in zip(drawn, record["real"].items(), strict=True):
+        for k, digit in enumerate(digits):
+            panel.step(
+                digit["seconds"], digit["gap"], where="post", color=COLOURS[k], linestyle=LINES[k], label=f"digit {k}"
+            )
+            panel.plot(digit["seconds"][-1], digit["gap"][-1], MARKERS[k], color=COLOURS[k], fillstyle="none")
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xlabel(f"wall seconds\n{generator}")
+        panel.grid(alpha=0.3)
+    drawn[0].set_ylabel("gap of the squared misfit")
+    drawn[0].legend(fontsize=8)
+    figure.set_label(
+        "The gap of proofs for five real digits against seconds, for two decoders: 1 % in seconds, or open after a minute."
+    )
+    return figure
+
+
 def guide() -> Any:
     """One noisy signal of the guide: z within a bound, and the most probable z with its intervals."""
     import torch
@@ -340,7 +382,7 @@ JSON: dict[str, tuple[str, Callable[[dict], Any]]] = {
     **{
         f"{RESULTS}/{draw}_cpu.md": (f"{RESULTS}/{draw}_cpu.json", globals()[draw])
         for draw in ("multilayer", "streamed", "launches", "noise", "killed", "operators", "jacobians", "mnist_inversion",
-                     "soundness", "wide", "uniqueness", "checked")
+                     "soundness", "wide", "uniqueness", "checked", "error_bars", "proofs")
     },
     f"{RESULTS}/proofs_convolutional_cpu.md": (f"{RESULTS}/proofs_convolutional_cpu.json", boxes),
     f"{RESULTS}/foreign_proofs_cpu.md": (f"{RESULTS}/foreign_proofs_cpu.json", foreign),
