@@ -5,6 +5,7 @@ A page of results on a code host is its tables; on the site a picture of them st
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,39 +21,11 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
-# Pictures that a script has drawn beside its results, and what they show.
+# A picture that a script has drawn, of another name than its page.
 DRAWN: dict[str, tuple[str, str]] = {
     f"{RESULTS}/layers_cpu.md": (
         f"{RESULTS}/layers_cpu_profiles.png",
         "Share of the cases that a solver certifies within t times the fastest one's time, by solver.",
-    ),
-    "problems/training/results/multi_layer_networks.md": (
-        "problems/training/results/multi_layer_networks.png",
-        "Loss on the training digits by epoch, of four networks, falling.",
-    ),
-    "problems/sparse/results/multi_layer_pursuit.md": (
-        "problems/sparse/results/multi_layer_pursuit.png",
-        "Excess over the optimum against iterations: each curve levels off at its fixed point, below its certificate.",
-    ),
-    "problems/sparse/results/holistic_pursuit.md": (
-        "problems/sparse/results/holistic_pursuit.png",
-        "Errors of the pursuits and of the oracles against the number of zeros, at two levels of noise.",
-    ),
-    "problems/sparse/results/ada_lista.md": (
-        "problems/sparse/results/ada_lista.png",
-        "Mean squared error against T, for permuted, noisy and random dictionaries: learned, published, not learned.",
-    ),
-    "problems/sparse/results/inpainting.md": (
-        "problems/sparse/results/inpainting.png",
-        "Four pictures: true, seen with half of the pixels black, filled by FISTA, by learned steps and by the optimum.",
-    ),
-    "problems/sparse/results/learned_start.md": (
-        "problems/sparse/results/learned_start.png",
-        "Iterations against the relative gap asked for, for two layers and three starts, which hardly differ.",
-    ),
-    "problems/sparse/results/morphing.md": (
-        "problems/sparse/results/morphing.png",
-        "Five rows of frames between two digits of the shipped generator, and their distances to the range.",
     ),
 }
 
@@ -404,11 +377,26 @@ def as_png(figure: Any) -> bytes:
     return target.getvalue()
 
 
+def beside(page: str) -> tuple[str, str] | None:
+    """The PNG of a page's name that its script has drawn, with the words of a page of docs that shows it, or of its title."""
+    path = ROOT / page.replace(".md", ".png")
+    if not path.is_file():
+        return None
+    shown = re.compile(rf"!\[([^\]]+)\]\([^)]*/{re.escape(path.name)}\)")
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    told = [words for other in pages for words in shown.findall(other.read_text())]
+    title = re.search(r"^# (.+)$", (ROOT / page).read_text(), re.M)
+    said = f"What the script of this page has drawn of its results: {title[1] if title else page}"
+    return path.relative_to(ROOT).as_posix(), " ".join((told or [said])[0].split())
+
+
+def has_picture(page: str) -> bool:
+    """Whether there is one for a page."""
+    return page in DRAWN or page in JSON or page in OWN or beside(page) is not None
+
+
 def picture(page: str) -> tuple[str, bytes] | None:
     """The words and the PNG of a page's picture, where there is one for it."""
-    if page in DRAWN:
-        path, words = DRAWN[page]
-        return words, (ROOT / path).read_bytes()
     if page in JSON:
         path, draw = JSON[page]
         figure = draw(json.loads((ROOT / path).read_text()))
@@ -416,4 +404,5 @@ def picture(page: str) -> tuple[str, bytes] | None:
     if page in OWN:
         figure = OWN[page]()
         return words_of(figure), as_png(figure)
-    return None
+    found = DRAWN.get(page) or beside(page)
+    return found and (found[1], (ROOT / found[0]).read_bytes())
