@@ -378,7 +378,7 @@ def as_png(figure: Any) -> bytes:
 
 
 def beside(page: str) -> tuple[str, str] | None:
-    """The PNG of a page's name that its script has drawn, with the words of a page of docs that shows it, or of its title."""
+    """The PNG of a page's name that its script has drawn, with the words of a page that shows it, or of its title."""
     path = ROOT / page.replace(".md", ".png")
     if not path.is_file():
         return None
