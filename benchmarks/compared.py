@@ -52,7 +52,8 @@ LIMITS = {"csinva_vae_20_400_784": 0.5, "lei_vae_relu_20_60_784_nobias": 0.5, "a
 HIDDEN, RESTARTS, DEFAULT = 0.45, 10, "hybrid"
 WHY = (
     "Why, where only time tells: where a layered start is predicted to cost more than one of Levenberg-Marquardt, hybrid "
-    "begins as that does, and both take about as long. Where layers are predicted to be cheaper they come first, and few "
+    "begins as that does, and both take about as long; of 8 signals one that this start does not meet goes on to the layers "
+    "alone, which costs as much as all the others. Where layers are predicted to be cheaper they come first, and few "
     "signals pay calls more than multiplications. In noise, and where a Jacobian is dear, hybrid begins with what it learns "
     "from the generator's own samples, once for each generator: of so few signals each pays much of that. Where m is near "
     "n0, these starts find more z than any other method does."
