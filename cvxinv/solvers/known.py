@@ -13,6 +13,7 @@ from .newton.interior_point import InteriorPoint as InteriorPoint
 from .newton.root_finding import RootFinding as RootFinding
 from .reference import CVXPY_SOLVERS
 from .shared.shared_admm import SharedADMM as SharedADMM
+from .shared.shared_layered import SharedLayered as SharedLayered
 from .shared.shared_pursuit import SharedPursuit as SharedPursuit
 from .solver import AbstractSolver
 

@@ -13,6 +13,7 @@ Squared misfits
 
 An l2 bound: `shared_pursuit`, where signals share a Gram matrix with no fewer rows than unknowns. With fewer it would need
 many more iterations; there root finding only begins where it has got to, see `root_finding`.
+Squares beside lengths: `shared_layered`, where signals share a Gram matrix; its points are exact.
 Linear programs and problems that are not convex have no opening.
 
 Points of methods that are not exact are polished by a few active-set rounds, unless `polish=False`. The certificate
@@ -33,6 +34,7 @@ from .answer import Answer
 from .least_squares import LeastSquares
 from .newton.root_finding import RootFinding
 from .shared.shared_admm import SharedADMM
+from .shared.shared_layered import SharedLayered
 from .shared.shared_pursuit import SharedPursuit
 from .signed import apart, halves, together
 from .solver import AbstractSolver
@@ -84,6 +86,9 @@ def openings(problem: AbstractLayerProblem) -> list[Opening]:
             return [Opening(SharedPursuit(), f"{shared}: a product per iteration, lam on the way", 1000)]
         if problem.n <= LARGEST_NEWTON:
             return [Opening(RootFinding(), f"{shared}, rows are few: activities in closed form, lam on the way", 1)]
+    if problem.form == "layered" and SharedLayered.refuses(problem) is None:
+        why = "all signals share a Gram matrix: two products per iteration, then rounds at the size of the activity"
+        return [Opening(SharedLayered(), why, SharedLayered.max_iter)]
     if problem.form != "quadratic":
         return []
     found: list[Opening] = []

@@ -14,7 +14,7 @@ _LARGEST_FACE = 512  # unknowns: singular values for each signal
 def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Point:
     """The point that the activity of `point` stands for, exactly, where there is a polish; else `point`."""
     if problem.form == "layered":
-        return layered.polish(problem, point, rounds)
+        return layered.polish(problem, point)
     if problem.absolute:
         return together(polish(halves(problem), apart(point), rounds))
     if problem.form == "quadratic":
