@@ -3,6 +3,7 @@
 `make docs` builds it with warnings as errors, executes its examples, and checks what came out with the same functions.
 """
 
+import json
 import re
 import sys
 import textwrap
@@ -80,6 +81,29 @@ def test_pictures_of_pages_say_what_they_show():
             found += 1
             assert len(words) >= 15, f"{path.name}: say in the alternative text what {source} shows, got {words!r}"
     assert found >= 8
+
+
+def test_tables_of_the_page_of_methods_are_those_of_the_results():
+    made = part("tabulated")
+    every = made.experiments().splitlines()
+    records = {path.stem: json.loads(path.read_text()) for path in made.EXPERIMENTS.glob("*.json")}
+    assert len(every) == len(records) + 2
+    for name, record in records.items():
+        (line,) = [line for line in every if f"/{name}.md" in line]
+        held = [claim["held"] for claim in record["claims"]]
+        assert f"| {held.count(True)} of {len(held)} |" in line and (False in held) == (not line.endswith("| none |"))
+    tables = json.loads(made.COMPARED.read_text())["tables"]
+    for one in tables:
+        assert f"| {one['setting']} | {one['best']} |" in made.compared()
+    few = next(row for row in records["information_limit"]["rows"] if row["method"] == "hybrid" and row["m"] == 22)
+    assert f"{few['recovered']:.0%}" in made.limits("information_limit").splitlines()[2].split("|")[3]
+
+
+def test_what_each_method_takes_is_tried():
+    lines = {line.split("|")[1].strip(" `"): line for line in part("tabulated").taken().splitlines()[2:]}
+    assert lines.keys() == cvxinv.METHODS.keys() and lines["hybrid"].count("yes") == 9
+    assert lines["deep_phase_retrieval"].startswith("| `deep_phase_retrieval` | no | no | yes | yes |")
+    assert all(words in line for words, line in {"no | yes": lines["plugin"], "yes | no": lines["oracle"]}.items())
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

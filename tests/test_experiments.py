@@ -72,6 +72,15 @@ def test_rows_that_are_there_are_not_measured_again_and_a_line_cut_off_is(tmp_pa
     assert json.loads((tmp_path / "made.json").read_text())["command"].endswith(f"made.py --out {tmp_path}")
 
 
+def test_rows_of_committed_results_are_taken_and_only_what_was_added_is_measured(tmp_path: Path):
+    calls: list[int] = []
+    made(calls).main(["--quick", "--out", str(tmp_path)])
+    (tmp_path / "made.rows.jsonl").unlink()
+    record = made(calls).main(["--added", "--out", str(tmp_path)])
+    assert calls == [0, 1, 2, 3] and [row["square"] for row in record["rows"]] == [0, 1, 4, 9]
+    assert ", 2 of 4 rows of " in record["commit"]
+
+
 def test_a_claim_without_known_evidence_is_refused():
     with pytest.raises(ValueError, match="tag"):
         experiment.Claim("all is well", "X", "", True)

@@ -153,8 +153,6 @@ IDLE = {
     "cardinalities without noise": (G, "layered_basis_pursuit", {"cardinalities": (2, 2)}, "without noise"),
     "cardinalities beside lam": (
         G, "layered_basis_pursuit", {"cardinalities": (2, 2), "lam": 0.1, "noise": BOUND}, "with lam="),
-    "growth of sums": (G, "layered_linear_programs", {"norm": "l1", "growth": 2.0}, "never infeasible"),
-    "rounds of sums": (G, "layered_linear_programs", {"norm": "l1", "rounds": 3}, "never infeasible"),
     "lam of one layer's basis pursuit": (ONE, "layered_basis_pursuit", {"lam": 0.1}, "there is no hidden layer"),
 }  # fmt: skip
 

@@ -95,6 +95,13 @@ def test_a_few_entries_that_are_far_off_move_the_sum_by_nothing_and_the_largest_
     assert {layer.kind for layer in summed.layers} == {"L1Fit"}
 
 
+def test_sums_read_as_0_what_noise_in_every_entry_makes_of_a_hidden_0():
+    G = bias_free(10, 40, 80, 300, hidden=ci.ReLU())
+    z, x = signals(G, 8)
+    R = ci.invert(G, x + uniform(x, 1e-6), "layered_linear_programs", norm="l1", eps=1e-6, debias=None, on_fail="ignore")
+    assert float(((R.z - z).norm(dim=1) / z.norm(dim=1)).median()) < 1e-4
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_units_of_weights_and_signals_do_not_matter(scale: float):
     G = bias_free(5, 30, 120, hidden=ci.ReLU())

@@ -1,6 +1,7 @@
 """The directive `{run}`: Python that the build executes, shown with what it printed and drew.
 
-All blocks of a page share one namespace, as in a session. A block that raises stops the build.
+All blocks of a page share one namespace, as in a session. A block that raises stops the build. With `:markdown:` what it
+prints is part of the page, such as a table of results that are read when the site is built.
 """
 
 import contextlib
@@ -29,7 +30,10 @@ class Run(SphinxDirective):
     """A block of Python, executed."""
 
     has_content = True
-    option_spec: ClassVar[dict[str, Any]] = {"hide": directives.flag}  # the code, not what it prints and draws
+    option_spec: ClassVar[dict[str, Any]] = {
+        "hide": directives.flag,  # the code, not what it prints and draws
+        "markdown": directives.flag,  # what it prints is no text but Markdown
+    }
 
     def run(self) -> list[nodes.Node]:
         """The code, its output, its figures."""
@@ -43,7 +47,9 @@ class Run(SphinxDirective):
         printed = execute(code, namespace, source, line)
         shown = nodes.literal_block(code, code, language="python")
         found: list[nodes.Node] = [] if "hide" in self.options else [shown]
-        if printed.strip():
+        if printed.strip() and "markdown" in self.options:
+            found += self.parse_text_to_nodes(printed)
+        elif printed.strip():
             found.append(nodes.literal_block(printed, printed, language="text", classes=["printed"]))
         return found + self.pictures(page, namespace)
 

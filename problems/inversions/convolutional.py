@@ -21,7 +21,7 @@ from cvxinv.inversion.steps.starts import Starts
 from cvxinv.inversion.task import make_task
 
 _CHANNELS, _LATENTS = (2, 4, 8, 16, 1), 4
-_ACTIVATIONS = {"relu": nn.ReLU(), "leaky 0.2": nn.LeakyReLU(0.2), "tanh": nn.Tanh()}
+_ACTIVATIONS = {"relu": nn.ReLU(), "leaky 0.2": nn.LeakyReLU(0.2), "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid()}
 
 
 def network(seed: int, activation: str) -> ci.Generator:
@@ -48,7 +48,7 @@ def settings(quick: bool) -> list[Row]:
     if quick:
         return [{"activation": "relu", "seen": "first 10 %", "first": 0, "nets": 5}]
     relu = [{"activation": "relu", "seen": "first 10 %", "first": k, "nets": 10} for k in (0, 10, 20, 30)]
-    others = [("relu", "gaussian"), ("leaky 0.2", "first 10 %"), ("tanh", "first 10 %")]
+    others = [("relu", "gaussian"), ("leaky 0.2", "first 10 %"), ("tanh", "first 10 %"), ("sigmoid", "first 10 %")]
     return [*relu, *({"activation": a, "seen": s, "first": 0, "nets": 10} for a, s in others)]
 
 

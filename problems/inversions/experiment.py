@@ -5,6 +5,7 @@ No experiment stands here. A file beside it holds one: `EXPERIMENT`, and as a sc
     python problems/inversions/<name>.py              measures every row that is not yet in --out, and writes the results
     python problems/inversions/<name>.py --quick      few and small rows, seconds: to see that it runs; the tests do
     python problems/inversions/<name>.py --out DIR    where rows and results go; a stopped run goes on there
+    python problems/inversions/<name>.py --added      takes the rows that <name>.json of --out has, measures what was added
     python problems/inversions/<name>.py --redraw     page and pictures anew from <name>.json of --out; nothing is measured
 
 A row is what one setting gave: `measure(setting)` returns numbers by name. Rows are appended to DIR/<name>.rows.jsonl as
@@ -49,8 +50,9 @@ _MARKERS = "osv^DP"
 
 def look(index: int) -> Row:
     """Colour, dashes and marker of the line with an index, from 0, as keywords of matplotlib's `plot`."""
-    place = index % len(_COLOURS)
-    return {"color": _COLOURS[place], "linestyle": _DASHES[place], "marker": _MARKERS[place], "markersize": 5}
+    place, turn = index % len(_COLOURS), index // len(_COLOURS)  # a second turn has other dashes and hollow markers
+    line = {"color": _COLOURS[place], "linestyle": _DASHES[(place + 2 * turn) % len(_DASHES)], "marker": _MARKERS[place]}
+    return line | {"markersize": 5, "markerfacecolor": "none" if turn else _COLOURS[place]}
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ class Experiment:
         parser.add_argument("--quick", action="store_true", help="few and small rows: seconds")
         parser.add_argument("--out", type=Path, help="folder of rows and results")
         parser.add_argument("--redraw", action="store_true", help="page and pictures anew from the results that are there")
+        parser.add_argument(
+            "--added", action="store_true", help="take rows from the results that are there, measure the rest"
+        )
         asked = parser.parse_args(words)
         out = asked.out or (Path(f"{self.name}-quick") if asked.quick else RESULTS)
         out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +109,13 @@ class Experiment:
         if asked.redraw:
             record = json.loads(kept.read_text())
         else:
-            record = self._record(self._rows(list(self.settings(asked.quick)), out / f"{self.name}.rows.jsonl"), words)
+            settings = list(self.settings(asked.quick))
+            before = json.loads(kept.read_text()) if asked.added else {"rows": []}
+            taken = _taken(settings, before["rows"])
+            rows = self._rows(settings, out / f"{self.name}.rows.jsonl", taken)
+            record = self._record(rows, words)
+            if taken:
+                record["commit"] += f", {len(taken)} of {len(rows)} rows of {before['commit']}"
         pictures = self.draw(record["rows"], out) if self.draw is not None else []
         text = self.page(record, [path.name for path in pictures])
         print(text)
@@ -118,8 +129,8 @@ class Experiment:
         shown = "".join(f"![{caption}]({path})\n\n" for path, caption in zip(pictures, words, strict=False))
         return self._about(record) + shown + self._table(record) + "\n"
 
-    def _rows(self, settings: list[Row], kept: Path) -> list[Row]:
-        known = {_key(row["setting"]): row for row in _lines(kept)}
+    def _rows(self, settings: list[Row], kept: Path, taken: dict[str, Row]) -> list[Row]:
+        known = taken | {_key(row["setting"]): row for row in _lines(kept)}
         rows = []
         for setting in tqdm(settings, desc=self.name, unit="row", disable=None):
             row = known.get(_key(setting))
@@ -210,6 +221,17 @@ def _commit() -> str:
 
 def _key(setting: Row) -> str:
     return json.dumps(setting, sort_keys=True)
+
+
+def _taken(settings: Sequence[Row], rows: Sequence[Row]) -> dict[str, Row]:
+    """Of settings by `_key`, the rows of a record that have them, as they stand in a file of rows."""
+    found = {}
+    for setting in json.loads(json.dumps(settings)):
+        for row in rows:
+            if setting.items() <= row.items():
+                rest = {name: value for name, value in row.items() if name not in setting and name != "seconds"}
+                found[_key(setting)] = {"setting": setting, "found": rest, "seconds": row["seconds"]}
+    return found
 
 
 def _lines(path: Path) -> list[Row]:

@@ -17,6 +17,7 @@ import cvxinv as ci
 
 _SIGNALS = 4
 _DEEP = "20-600-500-500"
+_BRIEF = 600  # steps of gradient descent, which has ended by then
 
 
 def network(sizes: str, seed: int) -> ci.Generator:
@@ -41,6 +42,8 @@ def settings(quick: bool) -> list[Row]:
     steps = [{"part": "step", "sizes": _DEEP, "alpha": 0.0, "step": s, "nets": 2} for s in ("none given", "8")]
     if quick:
         return [row | {"nets": 1, "most": 400} for row in [deep[0], deep[2], *steps]]
+    others = [row | {"part": "descent", "step": "of gradient descent"} for row in deep[1:]]
+    sensed = [{"part": "sensed", "sizes": _DEEP, "alpha": 0.0, "step": "none given", "nets": 2, "m": m} for m in (200, 400)]
     phase = [
         {"part": "phase", "sizes": f"{k}-{n}-{n}-{n}", "alpha": 0.0, "step": "3", "nets": 3}
         for k in (1, 4, 7, 10, 13, 16, 19)
@@ -50,18 +53,28 @@ def settings(quick: bool) -> list[Row]:
         {"part": "expansion", "sizes": f"20-400-400-{n}", "alpha": 0.1, "step": "3", "nets": 3}
         for n in (200, 400, 750, 1500, 3000, 5000)
     ]
-    return [row | {"most": 1000 if row["part"] == "phase" else 3000} for row in [*deep, *steps, *phase, *wide]]
+    return [
+        row | {"most": 1000 if row["part"] == "phase" else 3000} for row in [*deep, *steps, *phase, *wide, *others, *sensed]
+    ]
 
 
 def measure(setting: Row) -> Row:
     """Mean and worst |z found - z|, the mean relative error of G(z), the share within 1e-5, and whether all settled."""
-    step = None if setting["step"] == "none given" else float(setting["step"])
+    step = float(setting["step"]) if setting["step"].isdecimal() else None
+    method: ci.AbstractMethod = ci.Plugin(step=step, max_iter=setting["most"])
+    if setting["part"] == "descent":
+        method = ci.GradientDescent(steps=(1.0,), momentum=0.0, max_iter=_BRIEF)
     off, image, settled = [], [], True
     for seed in range(setting["nets"]):
         G = network(setting["sizes"], seed)
         z = sphere(_SIGNALS, G.latent_dim, 100 + seed)
         y = G(z) + setting["alpha"] * sphere(_SIGNALS, G.signal_dim, 200 + seed)
-        R = ci.invert(G, y, ci.Plugin(step=step, max_iter=setting["most"]), seed=seed, on_fail="ignore", progress=False)
+        A = None
+        if "m" in setting:
+            draw = torch.Generator().manual_seed(300 + seed)
+            A = torch.randn(setting["m"], G.signal_dim, generator=draw, dtype=torch.float64) / setting["m"] ** 0.5
+            y = y @ A.T
+        R = ci.invert(G, y, method, measurement=A, seed=seed, on_fail="ignore", progress=False)
         off.append((R.z - z).norm(dim=1))
         image.append((R.signal - G(z)).norm(dim=1) / G(z).norm(dim=1))
         settled &= not any("settled" in note for note in R.notes)
@@ -104,7 +117,28 @@ def claims(rows: list[Row]) -> list[Claim]:
             own["worst"] < 5e-12,
         )
     )
-    return [*found, *_phase_claims(rows), *_expansion_claims(rows)]
+    return [*found, *_descent_claims(rows), *_sensed_claims(rows), *_phase_claims(rows), *_expansion_claims(rows)]
+
+
+def _descent_claims(rows: list[Row]) -> list[Claim]:
+    its = {row["alpha"]: row["latent error"] for row in rows if row["part"] == "descent"}
+    if not its:
+        return []
+    plugin = {row["alpha"]: row["latent error"] for row in rows if row["part"] == "noise"}
+    shown = "; ".join(f"{a}: {e:.2f}, PLUGIn {plugin[a]:.2f}" for a, e in its.items())
+    near = all(abs(its[a] / e - 1) < 0.4 for a, e in ((0.2, 0.16), (0.5, 0.5), (1.0, 1.05)))
+    return [
+        Claim("gradient descent errs by about 0.16, 0.5, 1.05 at noise 0.2, 0.5, 1, within 40 %", "F", shown, near),
+        Claim("PLUGIn's error is larger than gradient descent's at equal noise", "T", shown,
+              all(plugin[a] > e for a, e in its.items())),
+    ]  # fmt: skip
+
+
+def _sensed_claims(rows: list[Row]) -> list[Claim]:
+    its = [row for row in rows if row["part"] == "sensed"]
+    shown = ", ".join(f"m = {row['m']}: {row['success']:.0%}" for row in its)
+    text = "PLUGIn-CS finds the latent from Gaussian measurements too, 400 of 500"
+    return [Claim(text, "T", shown, all(row["success"] == 1 for row in its if row["m"] >= 400))] if its else []
 
 
 def _phase_claims(rows: list[Row]) -> list[Claim]:
