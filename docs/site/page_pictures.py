@@ -27,6 +27,10 @@ DRAWN: dict[str, tuple[str, str]] = {
         f"{RESULTS}/layers_cpu_profiles.png",
         "Share of the cases that a solver certifies within t times the fastest one's time, by solver.",
     ),
+    f"{RESULTS}/compared_again_cpu.md": (
+        f"{RESULTS}/compared_cpu.png",
+        "Share of the signals whose latents each method finds, of the whole comparison whose settings are measured again here.",
+    ),
 }
 
 
