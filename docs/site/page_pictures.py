@@ -29,7 +29,7 @@ DRAWN: dict[str, tuple[str, str]] = {
     ),
     f"{RESULTS}/compared_again_cpu.md": (
         f"{RESULTS}/compared_cpu.png",
-        "Share of the signals whose latents each method finds, of the whole comparison whose settings are measured again here.",
+        "Share of the signals whose latents each method finds, of the comparison that is measured again here in part.",
     ),
 }
 
