@@ -245,3 +245,12 @@ def test_a_trained_decoder_is_inverted_by_relaxed_programs_and_their_objectives_
         assert (layer.solution.status == "optimal").all()
         torch.testing.assert_close(layer.solution.certificate.objective, other.objective, rtol=1e-6, atol=1e-9)
     assert ((R.z - z).norm(dim=1) / z.norm(dim=1)).max() < 1e-2
+
+
+def test_debiasing_under_l1_noise_keeps_what_the_programs_found():
+    G = bias_free(6, 24, 120, hidden=ci.ReLU(), seed=2)
+    z, y = signals(G, 4)
+    off = torch.zeros_like(y)
+    off[:, 3::40] = 0.5
+    R = ci.invert(G, y + off, "layered_linear_programs", noise=("l1", float(off.sum(1).max())))
+    assert R.verdict.explained.all() and error(R.z, z) < 1e-8

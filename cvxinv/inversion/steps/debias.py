@@ -6,6 +6,7 @@ from torch import Tensor
 from ...generator.piece import Piece
 from ...solvers.solve import check_choice
 from ..task import Task
+from .least_absolute import descend_absolute
 from .newton import descend, extreme_singular_values
 
 DEBIAS = ("piece", "gradient")
@@ -27,6 +28,8 @@ def debiased(task: Task, z: Tensor, masks: list[Tensor], how: str | None, max_it
     how: "piece" (least squares on the affine piece of z), "gradient" (the papers'), or None for none. max_iter: steps at
     most; the piece form takes no more than 30.
     """
+    if how == "piece" and task.absolute:
+        return descend_absolute(task, z).z  # squares would follow the few entries that are far off
     if how == "piece":
         return descend(task, z, max_iter=min(_FINISH, max_iter), mu=FINISH_MU).z  # accepts no step that raises the merit
     if how is None:
