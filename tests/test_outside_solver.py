@@ -177,6 +177,7 @@ def test_a_name_and_an_object_are_the_same(name: str):
     kind = TORCH_SOLVERS[name]
     candidates = [problem(kind=k) for k in (ci.NonnegativeLasso, ci.NonnegativeBasisPursuitL2)]
     candidates.append(ci.NonnegativeLinfFit(candidates[0].rows))
+    candidates.append(ci.multi_layer_pursuit((candidates[0].rows.W,), candidates[0].rows.y, (0.1,)))
     given = next(p for p in candidates if kind.refuses(p) is None)
     by_name, by_object = (ci.solve(given, solver, on_fail="ignore", max_iter=300) for solver in (name, kind()))
     assert torch.equal(by_name.h, by_object.h) and torch.equal(by_name.p, by_object.p)

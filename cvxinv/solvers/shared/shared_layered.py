@@ -55,6 +55,8 @@ class SharedLayered(AbstractSolver):
         reason = super().refuses(problem)
         if reason is None and not problem.rows.alike:
             reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"
+        if reason is None and problem.rows.y.device.type != "cpu":
+            reason = "it serves the CPU"
         if reason is None and problem.n > _LARGEST:
             reason = f"it serves up to {_LARGEST} unknowns"
         return reason
