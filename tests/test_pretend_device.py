@@ -157,6 +157,14 @@ def alike(name: str) -> ci.AbstractLayerProblem:
     return cases.kind_of(name)(ci.Rows(rows.W, rows.b, rows.y, rows.on | rows.off), *numbers)
 
 
+@cache
+def chain(name: str) -> ci.AbstractLayerProblem:
+    """A multi-layer pursuit, which is no layer of a generator."""
+    draw = cases.seeded(2)
+    maps = [ci.Dense(cases.normal(m, n, draw=draw) / m**0.5) for m, n in ((30, 40), (40, 35))]
+    return ci.multi_layer_pursuit(maps, cases.normal(4, 30, draw=draw), (0.05, 0.1), nonnegative="nonnegative" in name)
+
+
 def asked() -> list[tuple[str, str, Callable[[str], ci.AbstractLayerProblem]]]:
     """Every layer problem with "auto", with every torch solver that serves it, and with a CVXPY solver or two."""
     found: list[tuple[str, str, Callable[[str], ci.AbstractLayerProblem]]] = []
@@ -168,12 +176,12 @@ def asked() -> list[tuple[str, str, Callable[[str], ci.AbstractLayerProblem]]]:
                 make for make in ((small,) if name == cases.INTERVAL else (small, alike)) if serves(solver, make(name))
             ]
             found += [(name, solver, make) for make in makers[:1]]
-    return found
+    many = ("multi_layer_pursuit", "nonnegative_multi_layer_pursuit")
+    return found + [(name, solver, chain) for name in many for solver in ("auto", "shared_layered", "graph_admm")]
 
 
 def test_no_solver_is_left_out():
-    # which serves the CPU alone: its points on a device were not those on the CPU
-    assert {solver for _, solver, _ in asked()} >= (set(TORCH_SOLVERS) - {"shared_layered"}) | {"auto"}
+    assert {solver for _, solver, _ in asked()} >= set(TORCH_SOLVERS) | {"auto"}
 
 
 @pytest.mark.parametrize("name, solver, make", asked())

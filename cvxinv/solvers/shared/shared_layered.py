@@ -55,8 +55,6 @@ class SharedLayered(AbstractSolver):
         reason = super().refuses(problem)
         if reason is None and not problem.rows.alike:
             reason = "it serves signals that share a Gram matrix: the same on rows with the same weights"
-        if reason is None and problem.rows.y.device.type != "cpu":
-            reason = "it serves the CPU"
         if reason is None and problem.n > _LARGEST:
             reason = f"it serves up to {_LARGEST} unknowns"
         return reason
@@ -72,7 +70,7 @@ class SharedLayered(AbstractSolver):
         curvature, Q = torch.linalg.eigh(inverse @ part.G @ inverse.T)
         basis = inverse.T @ Q
         self.K, self.curvature = (B @ basis).to(work), curvature.clamp(min=0).to(work)
-        self.d, self.limits = (part.drawn @ basis).to(work), part.limits.to(work)
+        self.d, self.limits = (part.drawn @ basis).to(work), part.limits.to(work, copy=True)
         self.limits[:, : part.l] /= self.w
         self.t, self.y = torch.zeros_like(self.limits), torch.zeros_like(self.limits)
         self.rho = torch.full_like(self.d[:, :1], _RHO_POSITIVE if part.nonnegative else _RHO)
@@ -92,7 +90,7 @@ class SharedLayered(AbstractSolver):
     def guess(self) -> Activity:
         """The activity that the iteration has come to."""
         part, free = self.equations, self.t != self.y
-        y = self.y.to(part.limits)
+        y = self.y.to(part.limits, copy=True)
         y[:, : part.l] *= self.w
         return Activity(free, torch.where(free, part.limits.copysign(y), y))
 
