@@ -599,7 +599,7 @@ BAD = [
     ((*INVERT, "--device", "cuda:99"), "got 'cuda:99'"),
     ((*INVERT, "--tol", "2"), "tol must be"),
     ((*INVERT, "--tol", "small"), "--tol"),
-    ((*INVERT, "--method", "gradient_descent", "--tol", "1e-3"), "has no option 'tol'"),
+    ((*INVERT, "--method", "oracle", "--tol", "1e-3"), "has no option 'tol'"),
     ((*INVERT, "--restarts", "-1"), "restarts must be an integer >= 0"),
     ((*INVERT, "--chunk", "0"), "chunk must be an integer >= 1"),
     ((*INVERT, "--seed", "-1"), "seed must be an integer >= 0"),

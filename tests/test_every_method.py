@@ -190,3 +190,16 @@ def test_its_page_says_what_it_computes_and_where_that_is_from(method: str):
         assert f"{f.name}:" in said or f"{f.name}," in said, f"{f.name} is not documented"
     assert f'| `"{method}"`' in (ROOT / "README.md").read_text(), "the table of methods in the README does not have it"
     assert getattr(ci, kind.__name__) is kind
+
+
+@pytest.mark.parametrize("name", [m for m in ci.METHODS if has(m, "tol") and not has(m, "solver")])
+def test_a_coarse_tol_ends_sooner_and_a_fine_one_is_met(name: str):
+    """Where it ends steps; that of the methods with a solver ends the solves of layers."""
+    exact, coarse, fine = (run(name, small=False, restarts=1, **w) for w in ({}, {"tol": 0.03}, {"tol": 1e-5}))
+    assert (coarse.iterations <= exact.iterations).all() and (coarse.iterations < exact.iterations).any()
+    assert (coarse.iterations <= fine.iterations).all()
+    if name in ("levenberg_marquardt", "mirrored_descent"):  # a share of |y|
+        assert (fine.verdict.relative_misfit <= 1e-5).all() and (coarse.verdict.relative_misfit <= 0.03).all()
+        assert (coarse.verdict.relative_misfit > 1e-9).any()
+    with pytest.raises(ValueError, match="tol must be"):
+        run(name, tol=-1.0)

@@ -26,6 +26,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "support_threshold": {"support_threshold": 0.4},
     "solver": {"solver": "graph_admm"},
     "tol": {"tol": 1e-3},
+    "levenberg_marquardt tol": {"tol": 0.3},  # more than the noise leaves
+    "mirrored_descent tol": {"tol": 0.3},
     "image_layer": {"image_layer": "preactivation", "of": "sigmoid"},
     "layer_problems": {"layer_problems": {0: lambda rows: ci.GaussianLatent(rows, 10.0)}},
     "max_iter": {"max_iter": 1, "y": FAR},

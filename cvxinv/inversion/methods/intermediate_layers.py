@@ -33,7 +33,7 @@ from ...generator.chain import Generator
 from ...measurement.entries import Everything
 from ..answer import Latents
 from ..method import AbstractMethod
-from ..options import number
+from ..options import number, within
 from ..steps.adam import descend_by_adam
 from ..steps.freeing import Freeing, freed, ramp
 from ..steps.given import begin, check_start, tidy_starting
@@ -48,9 +48,10 @@ class IntermediateLayers(AbstractMethod):
     """Intermediate layer optimisation, led back to the range, from random starts; before them `z0`, where it is given.
 
     radius: of the l1 balls of hidden layers, shares of their activations' own l1 length, >= 0: one number, or one per hidden
-    layer, the first one's first; 0 keeps a layer where it is. max_iter: steps of Adam in z, and in each hidden layer. rate:
-    of Adam, latent units, and shares of the root mean square of the activations. restarts: random starts at most. z0:
-    latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
+    layer, the first one's first; 0 keeps a layer where it is. max_iter: steps of Adam in z, and in each hidden layer. tol:
+    relative change of z at which the former stop. rate: of Adam, latent units, and shares of the root mean square of the
+    activations. restarts: random starts at most. z0: latents to begin with, or an encoder of y that gives them, as in
+    `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "intermediate_layers"
@@ -58,6 +59,7 @@ class IntermediateLayers(AbstractMethod):
 
     radius: float | tuple[float, ...] = 0.1
     max_iter: int = 300
+    tol: float = 0.0
     rate: float = 0.1
     restarts: int = 1
     z0: object = per_signal(ndim=2, default=None)
@@ -65,6 +67,7 @@ class IntermediateLayers(AbstractMethod):
     def __post_init__(self) -> None:
         tidy_starting(self)
         number(self.rate, "rate")
+        within(self.tol, "tol", 0, 1)
         for radius in self.radius if isinstance(self.radius, (tuple, list)) else (self.radius,):
             number(radius, "radius", least=0)
 
@@ -80,6 +83,7 @@ class IntermediateLayers(AbstractMethod):
                 z,
                 rate=lambda k: self.rate * ramp((k + 1) / self.max_iter),
                 max_iter=self.max_iter,
+                tol=self.tol,
                 slope=slope_of(part),
             )
             return self._through(part, first)

@@ -23,8 +23,9 @@ from torch import Tensor
 from ...batch import per_signal
 from ..answer import Latents
 from ..method import AbstractMethod
+from ..options import within
 from ..steps.given import begin, check_start, tidy_starting
-from ..steps.newton import Descent, descend
+from ..steps.newton import MET, Descent, descend
 from ..steps.starts import Starts
 from ..task import Task
 
@@ -33,19 +34,21 @@ from ..task import Task
 class MirroredDescent(AbstractMethod):
     """Pairs of descents from random starts, the best by misfit; before them one from `z0`, where it is given.
 
-    max_iter: steps per descent. restarts: pairs from random starts at most. z0: latents to begin with, or an encoder of y
-    that gives them, as in `Hybrid`; with it restarts may be 0.
+    max_iter: steps per descent. tol: misfit, as a share of |y|, at which a descent stops. restarts: pairs from random starts
+    at most. z0: latents to begin with, or an encoder of y that gives them, as in `Hybrid`; with it restarts may be 0.
     """
 
     name: ClassVar[str] = "mirrored_descent"
     priors: ClassVar[bool] = True
 
     max_iter: int = 100
+    tol: float = MET
     restarts: int = 1
     z0: object = per_signal(ndim=2, default=None)
 
     def __post_init__(self) -> None:
         tidy_starting(self)
+        within(self.tol, "tol", 0, 1)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)
@@ -54,7 +57,7 @@ class MirroredDescent(AbstractMethod):
         turned = list[Tensor]()
 
         def search(part: Task, z: Tensor) -> Descent:
-            found, mirrored = descend_twice(part, z, self.max_iter)
+            found, mirrored = descend_twice(part, z, self.max_iter, self.tol)
             turned.append(mirrored)
             return found
 
@@ -64,19 +67,20 @@ class MirroredDescent(AbstractMethod):
         return hunt.answer((f"mirror: the descent from -z1 ended lower in {met} of {tried} pairs",))
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
-        return descend(task, z, self.max_iter).z
+        return descend(task, z, self.max_iter, target=self.tol).z
 
 
-def descend_twice(task: Task, z: Tensor, max_iter: int) -> tuple[Descent, Tensor]:
+def descend_twice(task: Task, z: Tensor, max_iter: int, tol: float = MET) -> tuple[Descent, Tensor]:
     """The lower end of two descents, from `z` `(N, n0)` and from the mirror image of where it led; bool `(N,)`: the second.
 
-    Signals that the first one explains have no second.
+    Signals that the first one explains, or brings to `tol`, have no second.
     """
-    first, mirrored = descend(task, z, max_iter), torch.zeros(task.N, dtype=torch.bool, device=z.device)
-    left = (~task.explained(first.z, None if task.weighed else first.misfit)).nonzero()[:, 0]
+    first, mirrored = descend(task, z, max_iter, target=tol), torch.zeros(task.N, dtype=torch.bool, device=z.device)
+    ended = task.explained(first.z, None if task.weighed else first.misfit) | (first.merit <= tol * task.size)
+    left = (~ended).nonzero()[:, 0]
     if len(left) == 0 or (task.progress.deadline is not None and task.progress.late()):
         return first, mirrored
-    second = descend(task.take(left), -first.z[left], max_iter)
+    second = descend(task.take(left), -first.z[left], max_iter, target=tol)
     lower = second.merit < first.merit[left]
     gained = left[lower]
     first.put(gained, replace(second.take(lower), steps=first.steps[gained] + second.steps[lower]))

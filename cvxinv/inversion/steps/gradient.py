@@ -5,7 +5,7 @@
 R and C are the prior's (`priors`), and P_C the nearest point of C; v is what was gone where the point was moved. The step is
 in units of 1 / sigma_max(J(z0))^2 per signal. A grid of steps is tried for a tenth of the budget and each signal goes on
 with the one that got furthest; a step whose merit (`Task.merit`) has not fallen for 50 iterations is divided by `decay`.
-Every signal keeps the best z it has seen.
+Every signal keeps the best z it has seen, and stops where |v| <= tol |z|.
 
 Source: Bora et al. (2017) for the objective; Aberdam, Simon, Elad (2020), section 6: 10,000 steps, momentum, decay.
 """
@@ -36,8 +36,9 @@ def descend_by_gradient(
     steps: tuple[float, ...] = STEP_GRID,
     momentum: float = 0.9,
     decay: float = 2.0,
+    tol: float = 0.0,
 ) -> Descent:
-    """Gradient descent from `z` `(N, n0)`; see the module. `steps` in units of 1 / sigma_max(J(z))^2."""
+    """Gradient descent from `z` `(N, n0)`; see the module. `steps` in units of 1 / sigma_max(J(z))^2; tol 0: no stop."""
     z = z if task.prior is None else task.prior.project(z)
     unit = unit_step(task, z)
     pilot = max(1, max_iter // 10) if len(steps) > 1 else 0
@@ -48,10 +49,10 @@ def descend_by_gradient(
         trial = _run(task, z, step * unit, pilot, momentum, decay)
         better = trial.merit < reached
         chosen[better], reached[better] = step, trial.merit[better]
-    final = _run(task, z, chosen * unit, max_iter, momentum, decay)
+    final = _run(task, z, chosen * unit, max_iter, momentum, decay, tol)
     better = final.merit < best.merit
     best.put(better, final.take(better))
-    best.steps.fill_(max_iter + pilot * len(steps))
+    best.steps[:] = final.steps + pilot * len(steps)
     return best
 
 
@@ -75,15 +76,17 @@ def _prior_root(task: Task, z: Tensor) -> Tensor:
     return task.noise.bound * top.sqrt()
 
 
-def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay: float) -> Descent:
+def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay: float, tol: float = 0.0) -> Descent:
     z, v, step = z.clone(), torch.zeros_like(z), step.clone()
     worst = torch.full_like(step, torch.inf)
-    best = Descent(z.clone(), worst, worst.clone(), torch.full((task.N,), count, device=z.device))
+    best = Descent(z.clone(), worst, worst.clone(), torch.zeros(task.N, dtype=torch.long, device=z.device))
+    going = torch.ones_like(step, dtype=torch.bool)
     stale = torch.zeros_like(step)
     for k in range(count):
         if task.progress.deadline is not None and task.progress.late():
             break
-        task.step()
+        task.step(going if tol else None)
+        best.steps.add_(going)
         misfit, g = gradient(task, z)
         merit = task.merit(z, misfit)
         better = merit < best.merit
@@ -95,6 +98,11 @@ def _run(task: Task, z: Tensor, step: Tensor, count: int, momentum: float, decay
         v = momentum * v - step[:, None] * torch.where(stuck[:, None], torch.zeros_like(g), g)
         if task.prior is not None:
             v = task.prior.project(z + v) - z
+        if tol:
+            going &= stuck | (v.norm(dim=1) > tol * z.norm(dim=1))
+            if not going.any():
+                break
+            v = torch.where(going[:, None], v, torch.zeros_like(v))
         z = z + v
         if k % _TOLD == 0:
             task.progress.reach(k / count)

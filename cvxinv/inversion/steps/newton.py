@@ -33,6 +33,7 @@ from .normal_equations import normal_equations
 from .plain import plain_step
 from .reading import before_output, one_sided
 
+MET = 1e-14  # of |y|: what is left of a misfit where rounding is
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
 
@@ -56,7 +57,7 @@ def descend(
     z: Tensor,
     max_iter: int = 100,
     mu: float = 1e-3,
-    target: float = 1e-14,
+    target: float = MET,
     exact: bool = False,
     settled: float = SETTLED,
 ) -> Descent:
@@ -151,7 +152,9 @@ def _equations(state: _State) -> tuple[Tensor, Tensor]:
     return H + task.prior_curvature(z), g + task.prior_gradient(z)
 
 
-def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, settled: float = SETTLED) -> Descent:
+def descend_through(
+    task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, settled: float = SETTLED, target: float = MET
+) -> Descent:
     """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
 
     Easier: before a saturating output, or one-sided behind a ReLU. Gaussian noise is no longer that before the output, so
@@ -159,11 +162,11 @@ def descend_through(task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3
     """
     inner = (None if task.stated else before_output(task)) or one_sided(task)
     if inner is None:
-        return descend(task, lead_by_chords(task, z), max_iter, mu, settled=settled)
+        return descend(task, lead_by_chords(task, z), max_iter, mu, target, settled=settled)
     first = descend(inner, z, max_iter, mu, target=1e-12)
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
     start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
-    second = descend(task, start, max_iter, mu, settled=settled)
+    second = descend(task, start, max_iter, mu, target, settled=settled)
     return replace(second, steps=first.steps + second.steps)
 
 
