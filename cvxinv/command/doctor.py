@@ -7,6 +7,7 @@ one, and lets `certify` judge. Nothing is changed, no global switch is touched.
             caps the first: h = (1, 0, 0.5), objective (1 + 0.09 + 0.25) / 2 + 0.75 = 1.42
     open    the same without the cap: h = (1.5, 0, 0.5), objective (0.25 + 0.09 + 0.25) / 2 + 1 = 1.295
     fit     min max_i |h - (2, 0.3, 1)|_i, h >= 0: every row is met, objective 0
+    chain   min 1/2 |g - (2, 0.3, 1)|^2 + |g|_1 / 4 + |h|_1 / 4, g = h: the signs of `open` are right, and so is its h
     ball    min 1'h, h >= 0, |h - (2, 3, 3)| <= sqrt(3): every entry gives way by 1, h = (1, 2, 2), objective 5
 
 A solver gets the first of them that it serves.
@@ -35,6 +36,7 @@ from ..layers.nonnegative_lasso import NonnegativeLasso
 from ..solvers.known import SOLVERS
 from ..solvers.reference import CVXPY_SOLVERS, require
 from ..solvers.solve import solve
+from ..sparse_models.multi_layer_pursuit import multi_layer_pursuit
 from ..surroundings import undisturbed
 
 CERTIFIED, FAILED, NOT_INSTALLED = "certified", "failed", "not installed"
@@ -206,8 +208,17 @@ def _known(device: str) -> list[_Known]:
         _Known("cap", NonnegativeLasso(_rows(y, device, cap=True), 0.5), (1.0, 0.0, 0.5)),
         _Known("open", NonnegativeLasso(_rows(y, device), 0.5), (1.5, 0.0, 0.5)),
         _Known("fit", NonnegativeLinfFit(_rows(y, device)), (2.0, 0.3, 1.0)),
+        _Known("chain", multi_layer_pursuit(_identities(device), _signal(y, device), (0.25, 0.25)), (1.5, 0.0, 0.5)),
         _Known("ball", NonnegativeBasisPursuitL2(_rows([2.0, 3.0, 3.0], device), 3**0.5), (1.0, 2.0, 2.0)),
     ]
+
+
+def _identities(device: str) -> tuple[Dense, Dense]:
+    return (Dense(torch.eye(3, dtype=torch.float64, device=device)),) * 2
+
+
+def _signal(y: list[float], device: str) -> Tensor:
+    return torch.tensor([y], dtype=torch.float64, device=device)
 
 
 def _rows(y: list[float], device: str, cap: bool = False) -> Rows:
