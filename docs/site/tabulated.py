@@ -7,7 +7,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "problems" / "inversions" / "results"
-COMPARED = ROOT / "benchmarks" / "results" / "compared_cpu.json"
+RESULTS = ROOT / "benchmarks" / "results"
 _MANY = 5  # methods that are named in a cell
 
 
@@ -32,9 +32,12 @@ def experiments() -> str:
 
 def compared() -> str:
     """Of each generator and setting which method to take, and how many signals it and the next find."""
-    parts, record = [], json.loads(COMPARED.read_text())
-    for name in dict.fromkeys(one["generator"] for one in record["tables"]):
-        rows = [_compared_row(one) for one in record["tables"] if one["generator"] == name]
+    parts, shown = list[str](), dict[tuple[str, str], dict[str, Any]]()
+    for record in ("compared_cpu", "compared_again_cpu"):  # what was measured again counts
+        tables = json.loads((RESULTS / f"{record}.json").read_text())["tables"]
+        shown |= {(one["generator"], one["setting"]): one for one in tables}
+    for name in dict.fromkeys(generator for generator, _ in shown):
+        rows = [_compared_row(one) for (generator, _), one in shown.items() if generator == name]
         parts += [f"**{name}**\n", table(("setting", "take", "it finds", "hybrid finds", "next after these"), rows)]
     return "\n".join(parts)
 
