@@ -8,6 +8,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "problems" / "inversions" / "results"
 RESULTS = ROOT / "benchmarks" / "results"
+COMPARED = ("compared_cpu", "compared_again_cpu")  # what was measured again counts
 _MANY = 5  # methods that are named in a cell
 
 
@@ -33,7 +34,7 @@ def experiments() -> str:
 def compared() -> str:
     """Of each generator and setting which method to take, and how many signals it and the next find."""
     parts, shown = list[str](), dict[tuple[str, str], dict[str, Any]]()
-    for record in ("compared_cpu", "compared_again_cpu"):  # what was measured again counts
+    for record in COMPARED:
         tables = json.loads((RESULTS / f"{record}.json").read_text())["tables"]
         shown |= {(one["generator"], one["setting"]): one for one in tables}
     for name in dict.fromkeys(generator for generator, _ in shown):
