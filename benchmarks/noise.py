@@ -203,7 +203,7 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, known
     z, y, sigma = noisy(G, N, share)
     start, few = start_of(G, N), slice(0, TUNED)
     rate = known.get("rate") or tuned(G, y[few], sigma[few], start[few], steps)
-    by_map(G, y[:1], sigma[:1])
+    by_map(G, y, sigma)  # all signals: some starts are learnt when the first signal asks for them
     R, before = by_map(G, y, sigma)
     began = time.process_time()
     z_adam = adam(G, y, sigma, start, rate, steps)
