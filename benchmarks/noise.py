@@ -48,7 +48,7 @@ from math import sqrt
 from pathlib import Path
 
 import torch
-from measuring import circumstances
+from measuring import circumstances, clocked
 from runs import begin, load_after, write
 from tables import Table
 from torch import Tensor
@@ -164,12 +164,7 @@ def costs(G: ci.Generator, N: int, share: float = 0.05) -> dict:
 
 def seconds(part: Callable[[], object], times: int = 3) -> float:
     """The least process seconds of a few."""
-    found = []
-    for _ in range(times):
-        began = time.process_time()
-        part()
-        found.append(time.process_time() - began)
-    return min(found)
+    return min(clocked(part)[1].process for _ in range(times))
 
 
 def by_fit(G: ci.Generator, y: Tensor, sigma: Tensor) -> Tensor:

@@ -69,11 +69,25 @@ def pairs_of(rows: Rows) -> Pairs | None:
     return rows.__dict__["_kept_pairs"]
 
 
-def held(rows: Rows, pairs: Pairs | None, p: Tensor, v: Tensor) -> Tensor:
-    """The off rows at their bound, bool `(N, m)`: equalities, and those with p + v > 0 for v = W h + b."""
-    if pairs is None:
-        return rows.off & (p + v > 0)
-    return pairs.off & (p + v > 0) | pairs.equal
+def apart(pairs: Pairs | None, p: Tensor) -> Tensor:
+    """Multipliers of all off rows; p itself where there are no pairs."""
+    return p if pairs is None else pairs.apart(p)
+
+
+def together(pairs: Pairs | None, p: Tensor) -> Tensor:
+    """The opposite of `apart`."""
+    return p if pairs is None else pairs.together(p)
+
+
+def held(off: Tensor, equal: Tensor | None, push: Tensor) -> Tensor:
+    """Of the off rows that count those at their bound, bool `(N, m)`: equalities, and where push = p + W h + b > 0."""
+    tight = (push > 0).logical_and_(off)
+    return tight if equal is None else tight.logical_or_(equal)
+
+
+def held_of(rows: Rows, pairs: Pairs | None, push: Tensor) -> Tensor:
+    """`held` of a problem's rows."""
+    return held(rows.off, None, push) if pairs is None else held(pairs.off, pairs.equal, push)
 
 
 def _found(rows: Rows) -> Pairs | None:
@@ -121,7 +135,6 @@ def _compared(W: AbstractMap) -> tuple[Tensor, Tensor, Tensor] | None:
         return None
     product = torch.where(length > 0, product, torch.inf)
     order = product.abs().argsort()
-    a, b = order[:-1], order[1:]
     size = product[order].abs()
     a, b = order[:-1], order[1:]
     near = torch.isfinite(size[1:]) & (size[1:] - size[:-1] <= _NEAR * long)

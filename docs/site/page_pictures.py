@@ -21,6 +21,17 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
+
+def line(k: int) -> dict[str, Any]:
+    """How the k-th line of a panel looks."""
+    return {"color": COLOURS[k], "linestyle": LINES[k], "marker": MARKERS[k], "fillstyle": "none"}
+
+
+def bar(k: int) -> dict[str, Any]:
+    """How the k-th kind of bars looks."""
+    return {"color": COLOURS[k], "hatch": HATCHES[k], "edgecolor": "black", "linewidth": 0.5}
+
+
 # A picture that a script has drawn, of another name than its page.
 DRAWN: dict[str, tuple[str, str]] = {
     f"{RESULTS}/layers_cpu.md": (
@@ -51,15 +62,20 @@ def bars(panel: Any, names: list[str], series: dict[str, list[float | None]], un
     for k, (label, values) in enumerate(series.items()):
         at = [i + (k + 0.5) * thick - 0.4 for i in range(len(names))]
         wide = [0 if value is None else value for value in values]
-        panel.barh(at, wide, thick, label=label, color=COLOURS[k], hatch=HATCHES[k], edgecolor="black", linewidth=0.5)
-    panel.set_yticks(range(len(names)), names, fontsize=8)
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.set_xlabel(unit)
+        panel.barh(at, wide, thick, label=label, **bar(k))
+    down(panel, names, unit)
     if log:
         panel.set_xscale("log")
     panel.grid(axis="x", alpha=0.3)
     if len(series) > 1:
         above(panel, len(series))
+
+
+def down(panel: Any, names: list[str], unit: str) -> None:
+    """The names of horizontal bars from top to bottom, and what their lengths are."""
+    panel.set_yticks(range(len(names)), names, fontsize=8)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.set_xlabel(unit)
 
 
 def above(panel: Any, columns: int) -> None:
@@ -71,12 +87,9 @@ def stacked(panel: Any, names: list[str], series: dict[str, list[float]], unit: 
     """Horizontal bars whose parts follow each other."""
     left = [0.0] * len(names)
     for k, (label, values) in enumerate(series.items()):
-        look = {"color": COLOURS[k], "hatch": HATCHES[k], "edgecolor": "black", "linewidth": 0.5}
-        panel.barh(range(len(names)), values, 0.8, left=left, label=label, **look)
+        panel.barh(range(len(names)), values, 0.8, left=left, label=label, **bar(k))
         left = [a + b for a, b in zip(left, values, strict=True)]
-    panel.set_yticks(range(len(names)), names, fontsize=8)
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.set_xlabel(unit)
+    down(panel, names, unit)
     above(panel, len(series))
 
 
@@ -159,8 +172,7 @@ def boxes(record: dict) -> Any:
         for k, key in enumerate(dict.fromkeys((row["generator"], row["latents"]) for row in rows)):
             own = [row for row in rows if (row["generator"], row["latents"]) == key]
             at, left = [row["half"] for row in own], [max(row["gap"], 1e-7) for row in own]
-            look = {"color": COLOURS[k], "linestyle": LINES[k], "marker": MARKERS[k], "fillstyle": "none"}
-            panel.loglog(at, left, label=f"{key[0]}, {key[1]} latents", **look)
+            panel.loglog(at, left, label=f"{key[0]}, {key[1]} latents", **line(k))
         panel.set_title(f"{level:.0%} noise", fontsize=9)
         panel.set_xlabel("half a side of the box (latent units)")
         panel.grid(alpha=0.3)
@@ -203,8 +215,7 @@ def foreign(record: dict) -> Any:
     for k, judge in enumerate(judges):
         own = [row for row in record["rows"] if row["judge"] == judge and row.get("seconds")]
         at = [nets.index(row["net"]) + 0.12 * (k - (len(judges) - 1) / 2) for row in own]
-        look = {"color": COLOURS[k], "marker": MARKERS[k], "linestyle": "", "fillstyle": "none"}
-        panel.semilogy(at, [row["seconds"] for row in own], label=judge, **look)
+        panel.semilogy(at, [row["seconds"] for row in own], label=judge, **(line(k) | {"linestyle": ""}))
     panel.set_xticks(range(len(nets)), nets, fontsize=8)
     panel.set_xlabel("net")
     panel.set_ylabel("seconds")
@@ -249,8 +260,8 @@ def uniqueness(record: dict) -> Any:
     rows = [row for row in record["random"] if row["output"] == "identity"]
     told = {"unique": "proved unique", "not_unique": "another latent shown", "undecided": "undecided"}
     for k, (key, words) in enumerate(told.items()):
-        look = {"color": COLOURS[k], "linestyle": LINES[k], "marker": MARKERS[k], "fillstyle": "none", "label": words}
-        panel.plot([row["n1"] for row in rows], [100 * row[key] / row["signals"] for row in rows], **look)
+        share = [100 * row[key] / row["signals"] for row in rows]
+        panel.plot([row["n1"] for row in rows], share, label=words, **line(k))
     panel.set_xlabel("hidden units n1 of random nets 100 - n1 - 625")
     panel.set_ylabel("signals (%)")
     panel.legend(fontsize=8)

@@ -159,6 +159,10 @@ class _Output(NamedTuple):
         b = self.b if self.b.ndim == 1 else self.b[index]
         return self._replace(b=b, x=self.x[index], seen=self.seen[index])
 
+    def relaxed(self, eps: Tensor) -> Rows:
+        """The rows of the relaxed program at eps `(N,)`."""
+        return relaxed_rows(self.W, self.b, self.phi, self.x, self.seen, eps)
+
     def misfit(self, h: Tensor) -> Tensor:
         """|phi(W h + b) - x|_1 over what was seen, `(N,)`."""
         return torch.where(self.seen, (self.phi(self.W(h) + self.b) - self.x).abs(), 0.0).sum(1)
@@ -254,10 +258,10 @@ def _relaxed_layer(
     """The relaxed program of one layer at the eps `(N,)` where its misfit stops falling, that eps, what is to be said."""
     started, steps = time.perf_counter(), list[Step]()
     trial, kept, least = eps.clone(), eps.clone(), torch.full_like(eps, torch.inf)
-    problem = kind(relaxed_rows(*given[:-1], trial))  # type: ignore[call-arg]
+    problem = kind(given.relaxed(trial))  # type: ignore[call-arg]
     found, left = Answer.none(problem.rows.y, problem.n), torch.arange(len(eps), device=eps.device)
     for count in range(method.rounds + 1):
-        part = kind(relaxed_rows(*given.take(left)[:-1], trial[left]))  # type: ignore[call-arg]
+        part = kind(given.take(left).relaxed(trial[left]))  # type: ignore[call-arg]
         got = _solved(part, method)
         steps.extend(got.steps)
         none = _breaks(got, trial[left])
@@ -270,7 +274,7 @@ def _relaxed_layer(
         if len(left) == 0 or task.progress.late():
             break
         trial[left] = trial[left] * torch.where(none, method.growth**8, method.growth)
-    problem = kind(relaxed_rows(*given[:-1], kept))  # type: ignore[call-arg]
+    problem = kind(given.relaxed(kept))  # type: ignore[call-arg]
     return (
         _judged(problem, found, steps, started, method.tol),
         kept,

@@ -38,17 +38,14 @@ class LevenbergMarquardt(AbstractMethod):
 
     def __post_init__(self) -> None:
         tidy_starting(self)
-        if self.tol is not None:
-            within(self.tol, "tol", 0, 1)
+        within(self.tol, "tol", 0, 1)
 
     def check(self, task: Task) -> None:
         check_start(self.z0, task)
 
     def run(self, task: Task, starts: Starts) -> Latents:
-        limit = _MOST_ITERATIONS if self.max_iter is None else self.max_iter
-
         def search(part: Task, z: Tensor) -> Descent:
-            return descend_through(part, z, limit, target=self._target)
+            return descend_through(part, z, self._limit, target=self._target)
 
         hunt = begin(task, self.z0, search, led_on if task.absolute else None)
         hunt.draw(starts, search, count=self.restarts)
@@ -58,7 +55,11 @@ class LevenbergMarquardt(AbstractMethod):
         return hunt.answer(notes_of_ways(task))
 
     def refine(self, task: Task, z: Tensor) -> Tensor:
-        return descend(task, z, _MOST_ITERATIONS if self.max_iter is None else self.max_iter, target=self._target).z
+        return descend(task, z, self._limit, target=self._target).z
+
+    @property
+    def _limit(self) -> int:
+        return _MOST_ITERATIONS if self.max_iter is None else self.max_iter
 
     @property
     def _target(self) -> float:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ...batch import Batch, per_signal
+from ..outlook import triangle
 from ..task import Task
 from .chords import lead_by_chords
 from .kinked import SETTLED, Place, descend_kinked, kinks_matter
@@ -173,7 +174,6 @@ def descend_through(
 def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:
     """Smallest and largest singular value of each `J` `(N, k, n0)`; the smallest is 0 where k < n0."""
     k, n0 = J.shape[1:]
-    small = torch.linalg.qr(J, mode="r").R if k > n0 else J
-    values = torch.linalg.svdvals(small)
+    values = torch.linalg.svdvals(triangle(J))
     low = values[:, -1] if k >= n0 else torch.zeros_like(values[:, 0])
     return low, values[:, 0]

@@ -10,8 +10,8 @@ A layered start solves a problem per layer of n unknowns and m rows; beside matr
 
 Masks are left out of that: whether they are shared is no fact of a signal, and the plan of one must not depend on others.
 
-A descent of 60 steps, three starts or so, takes 60 n0 (work of G + k n0), one start a third of it and what `_tries` makes
-of it. These are powers of ten, no more: enough to tell a start that takes a thousand descents from one that takes ten, and
+A descent of 60 steps, three starts or so, takes 60 n0 (work of G + k n0), one start a third of it and what it has to learn
+first. These are powers of ten, no more: enough to tell a start that takes a thousand descents from one that takes ten, and
 which of two is tried before the other, as what the first one leaves open goes on to the second.
 """
 
@@ -58,6 +58,7 @@ def plan_of(task: Task, options: LayerOptions) -> Plan:
     cost, descent = layered_cost(task, options), descent_cost(task)
     bearable = cost <= max(_SMALL, _WORTH * descent)
     alone = task.noise is None and task.prior is None
+    # what is learnt makes a start no cheaper: most generators are asked no more than this
     if bearable and (not alone or cost <= _SURER * descent / _STARTS):
         return _FIRST
     if set(options.given()) - {"tol", "force"} or (options.force and too_large(task)):

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...layers.core.factors import spd_factor, spd_solve
 from ...layers.core.problem import AbstractLayerProblem, Point
 from ...layers.core.rows import weighted_gram
-from ..pairs import pairs_of
+from ..pairs import apart, pairs_of
 
 _REFINEMENTS = 3
 _SIGNS = 1e-12  # in units of s_y, 100 times below what a residual may be (1e-10 s_y)
@@ -54,8 +54,7 @@ def polish(problem: AbstractLayerProblem, point: Point, rounds: int = 6) -> Poin
         if not open_.all():
             left, part, start = left[open_], part.take(open_), start[open_]
         free, tight = new_free[open_], new_tight[open_]
-    pairs = pairs_of(problem.rows)
-    p = best.p if pairs is None else pairs.apart(best.p)
+    p = apart(pairs_of(problem.rows), best.p)
     return Point(best.h.clamp(min=0) if problem.nonnegative else best.h, p)
 
 

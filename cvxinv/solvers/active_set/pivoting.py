@@ -35,7 +35,7 @@ from torch import Tensor
 
 from ...generator.maps import AbstractMap
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..pairs import Pairs, pairs_of
+from ..pairs import Pairs, apart, held, pairs_of, together
 from ..solver import AbstractSolver
 from .first_guess import first_guess
 from .guesses import LazyGrams, equations, on_grams, pads
@@ -98,11 +98,6 @@ class _Data:
         """The rows at their bound where no multiplier is known, bool `(N, m)`."""
         return torch.zeros_like(self.off) if self.equal is None else self.equal
 
-    def held(self, push: Tensor) -> Tensor:
-        """The rows at their bound, bool `(N, m)`; push: multiplier + W h + b."""
-        tight = (push > 0).logical_and_(self.off)
-        return tight if self.equal is None else tight.logical_or_(self.equal)
-
     def slope_and_rows(self, h: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         """Reduced cost `(N, n)` and W h + b `(N, m)`."""
         v = self.W(h).add_(self.b)
@@ -141,7 +136,7 @@ class BlockPivoting(AbstractSolver):
         if near is not None:
             slope, v = data.slope_and_rows(near.h, torch.where(rows.off, near.p, 0.0))
             self.free = near.h * data.diagonal > slope if problem.nonnegative else self.free
-            self.tight = data.held((near.p if self.pairs is None else self.pairs.together(near.p)) + v)
+            self.tight = held(data.off, data.equal, together(self.pairs, near.p) + v)
         self.open = torch.ones(problem.N, dtype=torch.bool, device=y.device)
         self.t = torch.zeros(problem.N, dtype=y.dtype, device=y.device)
         self.never = problem.n + rows.m + 1  # more changes than there can be
@@ -185,8 +180,7 @@ class BlockPivoting(AbstractSolver):
     def point(self) -> Point:
         rows = self.problem.rows
         h = self.h.clamp(min=0) if self.problem.nonnegative else self.h
-        p = rows.fit * rows.residual(h) + self.mu + self.dp
-        return Point(h, p if self.pairs is None else self.pairs.apart(p))
+        return Point(h, apart(self.pairs, rows.fit * rows.residual(h) + self.mu + self.dp))
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -269,7 +263,7 @@ class _Trial:
         else:
             # where lam = 0 and the data are met, reduced costs are rounding: by their signs guesses may go round for ever
             free = h * (data.diagonal + ridge) > torch.where(self.free[where], slope, slope + self.unseen[where])
-        return slope, v, free, data.held(mu + v)
+        return slope, v, free, held(data.off, data.equal, mu + v)
 
     def _changes(self) -> Tensor:
         return (self.new_free ^ self.free).sum(1) + (self.new_tight ^ self.tight).sum(1)

@@ -21,7 +21,7 @@ from ...layers.interval_basis_pursuit import NonnegativeBasisPursuitLinf
 from ...layers.nonnegative_lasso import NonnegativeLasso
 from ..active_set.active_set import activity, direction, solve_on
 from ..active_set.guesses import AbstractEquations
-from ..pairs import pairs_of
+from ..pairs import apart, pairs_of
 from . import crossover
 
 
@@ -95,6 +95,4 @@ def piece_of(problem: AbstractLayerProblem, point: Point) -> Piece:
     share = torch.where(step > 0, fitted.p / step.clamp(min=1e-300), torch.zeros_like(fitted.p))
     # without room the gradient of the best fit is what may prove that nothing is feasible
     p = torch.where(torch.isnan(lam)[:, None], fitted.p, share + rows.fit * r1 + e)
-    if (pairs := pairs_of(rows)) is not None:
-        p = pairs.apart(p)
-    return Piece(Point((fitted.h + step * d).clamp(min=0), p), lam)
+    return Piece(Point((fitted.h + step * d).clamp(min=0), apart(pairs_of(rows), p)), lam)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ...layers.core.problem import AbstractLayerProblem, Point
-from ..pairs import pairs_of
+from ..pairs import apart, pairs_of
 from ..solver import AbstractSolver
 from .systems import NewtonMatrix
 
@@ -170,7 +170,7 @@ class InteriorPoint(AbstractSolver):
         self.__dict__.pop("state", None)
 
     def point(self) -> Point:
-        return Point(self.h, self.state.p if self.pairs is None else self.pairs.apart(self.state.p))
+        return Point(self.h, apart(self.pairs, self.state.p))
 
     def done(self, tol: float) -> Tensor:
         """Signals whose products and residuals leave a relative gap below `tol`, by this method's own account.

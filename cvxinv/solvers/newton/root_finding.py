@@ -26,7 +26,7 @@ from ...memory import room
 from ..active_set.guesses import equations, on_grams, pads
 from ..active_set.pivoting import BlockPivoting
 from ..loop import run
-from ..pairs import held, pairs_of
+from ..pairs import apart, held_of, pairs_of, together
 from ..shared.shared_pursuit import NEXT_TO_NONE, Approach
 from ..solver import AbstractSolver
 from .ball import Guessed, piece_of
@@ -92,7 +92,7 @@ class RootFinding(AbstractSolver):
             self.grams = self.grams[index]
 
     def point(self) -> Point:
-        return self.best if self.pairs is None else Point(self.best.h, self.pairs.apart(self.best.p))
+        return Point(self.best.h, apart(self.pairs, self.best.p))
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -113,7 +113,7 @@ class RootFinding(AbstractSolver):
             self.lam = (self.eps / length).clamp(self.low, self.high)
             p = self.lam[:, None] * self.near.p
             free = self.near.h > 0
-            tight = held(rows, self.pairs, p if self.pairs is None else self.pairs.together(p), rows.W(self.near.h) + rows.b)
+            tight = held_of(rows, self.pairs, together(self.pairs, p) + (rows.W(self.near.h) + rows.b))
         elif self.ahead is not None:
             free, self.lam = self.ahead.run()
             self.ahead = None
@@ -193,7 +193,7 @@ class _Revised:
         self.met = guess.lam > 0
         self.h, self.p = guess.h0 + self.lam[:, None] * guess.d, guess.p0 + self.lam[:, None] * guess.e
         self.free = self.h * diagonal > rows.W.adjoint(self.p) + self.lam[:, None]
-        self.tight = held(rows, pairs_of(rows), self.p, guess.v0 + self.lam[:, None] * guess.v1)
+        self.tight = held_of(rows, pairs_of(rows), self.p + (guess.v0 + self.lam[:, None] * guess.v1))
 
     def repeats(self, free: Tensor, tight: Tensor) -> Tensor:
         """Where it is the same guess, `(N,)`."""
