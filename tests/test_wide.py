@@ -279,7 +279,7 @@ def test_blocks_of_signals_count_what_is_held_of_each(monkeypatch: pytest.Monkey
     G = dcgan()  # 6 -> 2 x 32 x 32 = 2048 numbers
     task = make_task(G, G(normal(9, 6)))
     each = 8 * 6 * (6 + 2 * 2048)  # J before and behind the measurement, and H
-    for room, sizes in ((each, [1] * 9), (4 * each, [4, 4, 1]), (20 * each, [9])):
+    for room, sizes in ((each, [1] * 9), (3 * each, [3, 3, 3]), (4 * each, [5, 4]), (20 * each, [9])):
         monkeypatch.setattr("cvxinv.inversion.task._BLOCK_BYTES", {"cpu": room})
         assert [len(block) for block in task.blocks()] == sizes
 

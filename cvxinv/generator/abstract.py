@@ -63,6 +63,11 @@ class AbstractGenerator(ABC):
         """The same generator in another floating type or on another device."""
 
     @cached_property
+    def single(self) -> Self:
+        """The same generator in float32, made at the first call and kept."""
+        return self.to(torch.float32)
+
+    @cached_property
     def signal_dim(self) -> int:
         """d, the number of entries of a signal."""
         return prod(self.signal_shape)

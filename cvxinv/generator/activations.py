@@ -52,6 +52,10 @@ class AbstractActivation(ABC):
     def derivative(self, u: Tensor) -> Tensor:
         """Derivative at `u`, elementwise; at a kink the one of the piece that the class documents."""
 
+    def with_derivative(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The activation of `u` and the derivative there; what both take is worked out once where a class says how."""
+        return self(u), self.derivative(u)
+
     def inverse(self, y: Tensor) -> Tensor:
         """The `u` whose activation is `y`, elementwise; infinite at the end of an open range, NaN beyond it.
 
@@ -267,7 +271,11 @@ class Tanh(AbstractActivation):
         return u.tanh()
 
     def derivative(self, u: Tensor) -> Tensor:
-        return 1 - u.tanh().square()
+        return self.with_derivative(u)[1]
+
+    def with_derivative(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        y = u.tanh()
+        return y, 1 - y.square()
 
     def inverse(self, y: Tensor) -> Tensor:
         return y.atanh()
@@ -294,7 +302,11 @@ class Sigmoid(AbstractActivation):
         return u.sigmoid()
 
     def derivative(self, u: Tensor) -> Tensor:
-        return u.sigmoid() * (-u).sigmoid()
+        return self.with_derivative(u)[1]
+
+    def with_derivative(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        y = u.sigmoid()
+        return y, y * (-u).sigmoid()
 
     def inverse(self, y: Tensor) -> Tensor:
         return y.logit()

@@ -175,6 +175,13 @@ class Generator(AbstractGenerator):
         )
         return self._copy(layers)
 
+    @cached_property
+    def single(self) -> "Generator":
+        """The same generator in float32, made at the first call and kept, of the maps that are kept in float32 anyway."""
+        if self.dtype == torch.float32:
+            return self
+        return self._copy(tuple(replace(layer, W=layer.W.single, b=layer.b.float()) for layer in self.layers))
+
     def with_output(self, output: str | AbstractActivation) -> "Generator":
         """The same generator with another last activation.
 

@@ -32,6 +32,11 @@ class Outlook:
         """`triangle(J)`."""
         return triangle(self.J)
 
+    @cached_property
+    def svd(self) -> tuple[Tensor, Tensor]:
+        """`turned(R)`."""
+        return turned(self.R)
+
     @classmethod
     def at(cls, task: Task, z: Tensor) -> "Outlook":
         phi = task.generator.output
@@ -45,3 +50,10 @@ class Outlook:
 def triangle(J: Tensor) -> Tensor:
     """R with R'R = J'J and the singular values of J `(N, k, n0)`: `(N, n0, n0)`, or J itself where k <= n0."""
     return torch.linalg.qr(J, mode="r").R if J.shape[1] > J.shape[2] else J
+
+
+def turned(R: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values of R `(N, m, n0)`, 0 for those that it has none of, and the V' that go with them: `(N, n0)`, `(N, n0,
+    n0)`."""
+    _, s, Vt = torch.linalg.svd(R, full_matrices=True)
+    return torch.nn.functional.pad(s, (0, R.shape[2] - s.shape[1])), Vt

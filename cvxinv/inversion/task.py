@@ -27,6 +27,7 @@ EXPLAINED = {torch.float64: 1e-8, torch.float32: 1e-6}
 
 # what the Jacobians of one block may take: what a processor's caches hold of it is pushed on, a GPU wants it large
 _BLOCK_BYTES = {"cpu": 12_500_000, "cuda": 500_000_000}
+_STRETCH = 1.25  # times that much, where it saves a block
 _MEMORY = 1_000_000_000  # bytes of Jacobians and Gram matrices per chunk
 _LARGEST = 1e100  # of a number in a signal: its square, and products with weights, must not overflow
 NORMS = ("l2", "linf", "l1", "gaussian")
@@ -199,7 +200,8 @@ class Task(Batch):
     def step(self, times: Tensor | None = None) -> None:
         """Count one iteration of each signal, or `times`, bool or whole numbers `(N,)`: what a result says it took."""
         if self.place is not None and self.progress.iterations is not None:
-            self.progress.iterations[self.place] += 1 if times is None else times.to(self.place)
+            count = torch.ones_like(self.place) if times is None else times.to(self.place)
+            self.progress.iterations.index_add_(0, self.place, count)  # a signal may be here from several starts
 
     def linearize(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual `(N, k)` and its Jacobian `(N, k, n0)` on the affine piece of z."""
@@ -217,14 +219,16 @@ class Task(Batch):
         return None if self.cut is None else self.cut & (self.measurement.observe(x) <= 0)
 
     def blocks(self) -> tuple[Tensor, ...]:
-        """Positions of all signals, in blocks whose Jacobians fit the work space."""
+        """Positions of all signals, in blocks of one size or nearly whose Jacobians fit the work space, or nearly."""
         if self.N == 1:
             return (torch.zeros(1, dtype=torch.long, device=self.y.device),)
         # the Jacobian before and behind the measurement, and its Gram matrix; pictures on their way have a room of their own
         n0, wide = self.generator.latent_dim, self.measurement.length + self.generator.signal_dim
         bytes_each = self.y.element_size() * n0 * (n0 + wide)
-        size = max(1, _BLOCK_BYTES.get(self.y.device.type, _BLOCK_BYTES["cpu"]) // bytes_each)
-        return torch.arange(self.N, device=self.y.device).split(size)
+        space = _STRETCH * _BLOCK_BYTES.get(self.y.device.type, _BLOCK_BYTES["cpu"])
+        size = max(1, int(space // bytes_each))
+        # the time of a block of a few is nearly that of a whole one
+        return torch.arange(self.N, device=self.y.device).tensor_split(-(-self.N // size))
 
     def chunk_size(self) -> int:
         """Signals at a time whose Jacobians and Gram matrices fit the work space of a chunk."""
@@ -239,6 +243,13 @@ class Task(Batch):
         if dtype in (None, self.y.dtype) and device is None:
             return self
         return replace(super().to(dtype, device), generator=self.generator.to(dtype, device))
+
+    @cached_property
+    def single(self) -> "Task":
+        """The same task in float32; the generator keeps what it was rounded to."""
+        if self.y.dtype == torch.float32:
+            return self
+        return replace(super().to(torch.float32), generator=self.generator.single)
 
 
 def make_task(

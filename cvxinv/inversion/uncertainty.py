@@ -41,7 +41,7 @@ from torch import Tensor
 from ..batch import Batch, per_signal, shared, tensor_names
 from ..generator.activations import AbstractActivation
 from ..lengths import lengths
-from .outlook import Outlook, triangle
+from .outlook import Outlook, triangle, turned
 from .task import Task
 
 _RANK = 1e-10  # as in `verify`: singular values below this share of the largest are 0
@@ -142,17 +142,15 @@ class Spread(NamedTuple):
     dof: Tensor
 
 
-def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor, R: Tensor) -> Spread:
+def spread(task: Task, z: Tensor, sigma: Tensor, r: Tensor, J: Tensor, svd: tuple[Tensor, Tensor]) -> Spread:
     """The spread of z for noise of standard deviation sigma `(N,)`, from residual and Jacobian at z; see the module.
 
-    R: what J'J is made of, `triangle(J)`.
+    svd: `turned(triangle(J))`.
     """
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     P, free, held = _known(task, z, sigma, r, J, eye)
-    R = R if bool((free == eye).all()) else triangle(J @ free)
-    _, s, Vt = torch.linalg.svd(R, full_matrices=True)
+    s, Vt = svd if bool((free == eye).all()) else turned(triangle(J @ free))
     s = torch.where(s > _RANK * s[:, :1], s, torch.zeros_like(s))
-    s = torch.nn.functional.pad(s, (0, z.shape[1] - s.shape[1]))
     seen = (s / sigma[:, None]).square()
     K = torch.diag_embed(seen) + _turned(P + held, Vt, eye)
     E = torch.diagonal(K, dim1=1, dim2=2)
@@ -194,11 +192,11 @@ def estimate(task: Task, z: Tensor) -> Tensor:
 
 def _level(task: Task, z: Tensor) -> Tensor:
     r, J = task.linearize(z)
-    R, misfit, k = triangle(J), lengths(r), task.seen.to(r)
+    svd, misfit, k = turned(triangle(J)), lengths(r), task.seen.to(r)
     sigma = misfit / k.sqrt()
     for _ in range(_ROUNDS if task.weighed else 1):
         # where nothing is left any level will do: the prior counts for nothing, or nothing else does
-        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J, R).dof
+        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J, svd).dof
         before, sigma = sigma, misfit / torch.where(k - dof >= 1, k - dof, torch.nan).sqrt()
         sigma = torch.where(sigma.isnan(), before, sigma)
         if ((sigma - before).abs() <= _FIXED * sigma).all():
@@ -222,7 +220,7 @@ def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Unc
     """`measure_uncertainty` of a block, from what is seen from z; NaN where it is not `fine`, bool `(N,)`."""
     assert task.noise is not None
     sigma, phi, u = task.noise.bound, outlook.output, outlook.u
-    found = spread(task, z, sigma, outlook.r, outlook.J, outlook.R)
+    found = spread(task, z, sigma, outlook.r, outlook.J, outlook.svd)
     z_cov, z_std = _covariance(found)
     left = torch.where(task.seen - found.dof >= 1, task.seen - found.dof, torch.nan)
     error = sigma / (2 * left).sqrt() if task.noise.estimated else torch.zeros_like(sigma)
@@ -230,7 +228,7 @@ def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Unc
     unknown = torch.where(fine & level.isfinite(), 0.0, torch.nan)
     columns = (level + unknown, error + unknown, found.dof + unknown, task.seen, (found.open != 0).any(1).sum(1))
     deviations = _deviations(outlook.Ju, found)
-    behind = deviations if phi.linear else _deviations(outlook.Jx, found)
+    behind = deviations if phi.linear else _deviations_behind(outlook, deviations, found)
     wide = (z, z_std, z_cov, behind, u, deviations)
     whole = [v + unknown.reshape(-1, *(1,) * (v.ndim - 1)) for v in wide]
     parts = dict(zip(tensor_names(Uncertainty), [v.cpu() for v in (*columns, *whole)], strict=True))
@@ -244,6 +242,13 @@ def _covariance(found: Spread) -> tuple[Tensor, Tensor]:
     std = torch.where(touched, torch.inf, torch.diagonal(cov, dim1=1, dim2=2).sqrt())
     cov = torch.where(touched[:, :, None] | touched[:, None], torch.nan, cov)
     return torch.where(torch.diag_embed(touched), torch.inf, cov), std
+
+
+def _deviations_behind(outlook: Outlook, before: Tensor, found: Spread) -> Tensor:
+    """`_deviations` of the signal itself: its slopes times those before its output, where no direction is open."""
+    if (found.open != 0).any():
+        return _deviations(outlook.Jx, found)
+    return outlook.output.derivative(outlook.u).abs() * before
 
 
 def _deviations(J: Tensor, found: Spread) -> Tensor:

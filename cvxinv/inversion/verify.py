@@ -135,8 +135,10 @@ def judge_and_measure(task: Task, z: Tensor, measured: bool = True) -> tuple[Ver
         if measured:
             outlook = Outlook.at(part, its)
             off.append(uncertainty_at(part, its, finite[block], outlook))
-        r, J = (outlook.r, outlook.J) if measured else part.linearize(its)
-        parts.append(_judge_block(part, its, r, J, outlook.R if measured else J))
+            parts.append(_judge_block(part, its, outlook.r, outlook.R, _extremes(outlook)))
+        else:
+            r, J = part.linearize(its)
+            parts.append(_judge_block(part, its, r, J, extreme_singular_values(J)))
     return _verdict(task, z, finite, parts), Uncertainty.joined(off) if measured else None
 
 
@@ -160,12 +162,18 @@ def _verdict(task: Task, z: Tensor, finite: Tensor, parts: list[tuple[Tensor, ..
     )  # fmt: skip
 
 
-def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, R: Tensor) -> tuple[Tensor, ...]:
+def _extremes(outlook: Outlook) -> tuple[Tensor, Tensor]:
+    """`extreme_singular_values` of the Jacobian of what was seen, where all of them are known."""
+    s, _ = outlook.svd
+    return s[:, -1], s[:, 0]
+
+
+def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, extremes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """Misfit, explained, stationary, extreme singular values, `(N,)` each.
 
-    r, J: residual and Jacobian at z. R: J, or what has its singular values.
+    r: the residual at z. J: the Jacobian, or an R with R'R = J'J. extremes: its extreme singular values.
     """
-    low, high = extreme_singular_values(R)
+    low, high = extremes
     misfit, explained = lengths(r), task.met(r)
     optimal, inside = torch.zeros_like(explained), _inside(task, z)
     # gaussian noise asks for an optimum; where a bound is stated, whatever meets it will do
@@ -183,7 +191,7 @@ def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, R: Tensor) -> tupl
 
 
 def _reached(task: Task, z: Tensor, J: Tensor) -> Tensor:
-    """The merit that a few steps from z reach, `(N,)`; J: the Jacobian there."""
+    """The merit that a few steps from z reach, `(N,)`; J: the Jacobian there, or an R with R'R = J'J."""
     if not kinks_matter(task):
         return descend(task, z, max_iter=_FEW, exact=True).merit
     return descend_kinked(task, Place.at(task, z, _MU, J.mT @ J + task.prior_curvature(z), own=True), _FEW, _MET).view.merit

@@ -37,6 +37,7 @@ from ...layers.core.certificate import INFEASIBLE, NUMERICAL_ERROR, USER_LIMIT
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
+from ..steps.chords import lead_by_chords
 from ..steps.debias import FINISH_MU
 from ..steps.given import as_start, begin, check_start
 from ..steps.hops import search_by_hops
@@ -45,7 +46,7 @@ from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
 from ..steps.misled import dear, led_astray
-from ..steps.newton import Descent, descend, descend_through
+from ..steps.newton import MU, Descent, descend, descend_from_each, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
@@ -67,6 +68,8 @@ _DAMPED = 1.0
 _IN_NOISE = ("smoothed start", "learnt start 2", "smoothed start 2", "learnt start")  # their order under gaussian noise
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
+
+Search = Callable[[Task, Tensor], Descent]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -247,11 +250,24 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     def smoothed(part: Task, index: Tensor) -> Descent:
         return near(part, z[index])
 
+    def at_once(part: Task, index: Tensor) -> list[Descent]:
+        narrow = descend_smoothed(part, z[index], BRIEF[:limit], lesson.spread)
+        broad = descend_smoothed(part, m.expand_as(z[index]), WIDE[:short], lesson.spread)
+        begun = [(lead_by_chords(part, start), MU) for start in (narrow, broad)]
+        begun.insert(1, (learnt_starts(part, _SHRINKING), _DAMPED))
+        return descend_from_each(part, begun, limit, settled)
+
     def widened(part: Task, index: Tensor) -> Descent:
         return wide(part, m.expand_as(z[index]))
 
-    kinds = {"learnt start": learnt, "smoothed start": smoothed, "learnt start 2": shrunk, "smoothed start 2": widened}
+    kinds: dict[str, Search] = {
+        "learnt start": learnt, "smoothed start": smoothed, "learnt start 2": shrunk, "smoothed start 2": widened
+    }  # fmt: skip
     astray = led_astray(hunt.task, hunt.open) if stated else hunt.open[:0]
+    if len(astray) and kinks_matter(hunt.task) and one_sided(hunt.task) is None:
+        ends = at_once(hunt.task.take(astray), astray)
+        for name, end in zip(_IN_NOISE, ends, strict=False):
+            kinds[name] = _of_known(astray, end, kinds[name])
     for k, name in enumerate(_IN_NOISE if stated and not dear(hunt.task.generator) else kinds):
         further = astray if 0 < k < len(_IN_NOISE) - 1 else astray[:0]
         hunt.offer(name, kinds[name], torch.cat([hunt.open, further]).unique() if len(further) else None)
@@ -259,6 +275,21 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         hunt.offer("squashed start", through_tanh)
     for k in range(_HOPS):
         hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]))
+
+
+def _of_known(index: Tensor, ends: Descent, search: Search) -> Search:
+    """`search`, whose ends for the signals at `index`, which are in order, are known."""
+
+    def looked_up(part: Task, which: Tensor) -> Descent:
+        known = torch.isin(which, index)
+        place = torch.searchsorted(index, which[known])
+        if bool(known.all()):
+            return ends.take(place)
+        found, others = ends.take(place), (~known).nonzero()[:, 0]
+        order = torch.cat([known.nonzero()[:, 0], others]).argsort()
+        return Descent.joined([found, search(part.take(others), which[others])]).take(order)
+
+    return looked_up
 
 
 def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:

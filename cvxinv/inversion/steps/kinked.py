@@ -6,7 +6,7 @@ R'' is kept while it serves: the next step needs another where the last one gain
 and the step gains nothing the damping is raised, as in `newton`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,14 +34,18 @@ class Place(Batch):
     mu: Tensor = per_signal()
     steps: Tensor = per_signal()
 
+    def anew(self, mu: float) -> "Place":
+        """The same place at the start of another descent, with that damping."""
+        return replace(self, mu=torch.full_like(self.mu, mu), steps=torch.zeros_like(self.steps))
+
     @classmethod
-    def at(cls, task: Task, z: Tensor, mu: float, H: Tensor | None = None, own: bool = False) -> "Place":
-        """The start `z`; H: a curvature from near by, where there is one, or z's `own`."""
+    def at(cls, task: Task, z: Tensor, mu: float | Tensor, H: Tensor | None = None, own: bool = False) -> "Place":
+        """The start `z`, with one damping or one for each; H: a curvature from near by, where there is one, or z's `own`."""
         view = View.at(task, z)
         its = torch.full_like(view.merit, own or H is None, dtype=torch.bool)
         steps = torch.zeros_like(its, dtype=torch.long)
         H = curvature(task, z) if H is None else H
-        return cls(view, Slope.at(task, view), H, its, torch.full_like(view.merit, mu), steps)
+        return cls(view, Slope.at(task, view), H, its, torch.zeros_like(view.merit) + mu, steps)
 
 
 def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = SETTLED) -> Place:

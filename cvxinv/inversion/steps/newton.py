@@ -20,6 +20,7 @@ runs on u = y where y > 0, u <= 0 elsewhere.
 Source: exactness note, section 1; Marquardt (1963). The damping rule is the note's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +36,7 @@ from .plain import plain_step
 from .reading import before_output, one_sided
 
 MET = 1e-14  # of |y|: what is left of a misfit where rounding is
+MU = 1e-3  # damping at first
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
 
@@ -57,7 +59,7 @@ def descend(
     task: Task,
     z: Tensor,
     max_iter: int = 100,
-    mu: float = 1e-3,
+    mu: float = MU,
     target: float = MET,
     exact: bool = False,
     settled: float = SETTLED,
@@ -91,6 +93,21 @@ def descend(
                 break
             state = state.take(~done)
     return Descent(z, misfit, merit, steps)
+
+
+def descend_from_each(
+    task: Task, starts: Sequence[tuple[Tensor, float]], max_iter: int, settled: float = SETTLED
+) -> list[Descent]:
+    """`descend` from each of several starts, latents `(N, n0)` with a damping, where kinks matter: all of them at once.
+
+    A step of many signals takes little longer than one of a few, which is what the ends of long descents are.
+    """
+    copies = task.take(torch.arange(task.N, device=task.y.device).repeat(len(starts)))
+    z, mu = torch.cat([z for z, _ in starts]), torch.cat([torch.full_like(task.size, mu) for _, mu in starts])
+    z = z if task.prior is None else task.prior.project(z)
+    end = descend_kinked(copies, Place.at(copies, z, mu), max_iter, MET, settled)
+    whole = Descent(end.view.z, end.view.misfit, end.view.merit, end.steps, end.H)
+    return [whole.take(index) for index in torch.arange(copies.N, device=task.y.device).split(task.N)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +171,7 @@ def _equations(state: _State) -> tuple[Tensor, Tensor]:
 
 
 def descend_through(
-    task: Task, z: Tensor, max_iter: int = 100, mu: float = 1e-3, settled: float = SETTLED, target: float = MET
+    task: Task, z: Tensor, max_iter: int = 100, mu: float = MU, settled: float = SETTLED, target: float = MET
 ) -> Descent:
     """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
 

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
-from ...generator.activations import AbstractActivation, Coupled, Tanh
+from ...generator.activations import AbstractActivation, Coupled, Identity, Tanh
 from ...generator.chain import Generator, Layer
 from ...generator.piece import sloped
 from ..task import Task
@@ -77,7 +77,7 @@ def single_of(task: Task) -> Task:
     """The task in float32, for steps that others follow; as it is where squares of its signals would leave that."""
     low, high = _SIZES
     fits = bool(((task.size < high) & ((task.size > low) | (task.size == 0))).all())
-    return task.to(torch.float32) if fits else task
+    return task.single if fits else task
 
 
 def _step(task: Task, z: Tensor, s: float) -> Tensor:
@@ -98,13 +98,18 @@ def _tangent(task: Task, z: Tensor, s: float) -> tuple[Tensor, Tensor]:
 
 def _chorded(task: Task, z: Tensor, s: float) -> tuple[Tensor, Tensor]:
     """The same with the chords of the output for its tangents."""
-    u, J = smoothed_jacobian(task.generator.with_output("identity"), z, s)
+    u, J = smoothed_jacobian(task.generator, z, s, before_output=True)
     slope, x = chord_slopes(task, u)
     return J * slope[..., None], task.residual(x)
 
 
-def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Signals `(N, d)` of `z`, and J_s there, `(N, d, n0)`; `cut` as in `Task`, entries that count where they exceed 0."""
+def smoothed_jacobian(
+    generator: AbstractGenerator, z: Tensor, s: float, cut: Tensor | None = None, before_output: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Signals `(N, d)` of `z`, and J_s there, `(N, d, n0)`; `cut` as in `Task`, entries that count where they exceed 0.
+
+    before_output: of a chain, both before its last activation.
+    """
     if not generator.layers:
         return generator(z), _secants(generator, z, s)
     N, n0 = z.shape
@@ -112,7 +117,7 @@ def smoothed_jacobian(generator: AbstractGenerator, z: Tensor, s: float, cut: Te
     for layer in generator.layers:
         u = layer.W(h) + layer.b
         columns = layer.W(columns.reshape(-1, layer.W.n)).reshape(len(columns), n0, -1)
-        phi = layer.activation
+        phi = Identity() if before_output and layer is generator.layers[-1] else layer.activation
         # of what has no kink the deviation is not asked for
         columns = sloped(columns, mean_slope(phi, u, s * columns.norm(dim=1) if phi.kinked else u))
         h = phi(u)

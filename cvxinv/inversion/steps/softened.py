@@ -27,6 +27,7 @@ from .smoothed import single_of
 TAUS = (0.3, 0.6)
 APART = 1e-9  # of the merit's square: what a descent is led to where this follows, enough to tell ends apart
 _ROUNDS = 3  # as long as they find lower optima
+_MOVES = 0.02  # standard deviations of the posterior: a first softened step that is shorter leads back
 _STEPS = 6  # on the softened objective, and as many more in the end as it takes
 _MOST = 60
 _ASTRAY = 1.1  # times the merit: where more steps lead to more, one does, or none
@@ -43,23 +44,15 @@ def lower(task: Task, z: Tensor, H: Tensor | None = None) -> Tensor:
     """
     if not kinks_matter(task):
         return z
-    at, rough = _Known(z.clone(), task.merit(z), _curvatures(task, z, H)), single_of(task)
+    at, rough = Place.at(task, z.clone(), _MU, _curvatures(task, z, H)), single_of(task)  # written to
     left = torch.arange(task.N, device=z.device)
     for _ in range(_ROUNDS):
-        before = at.merit[left]
+        before = at.view.merit[left]
         _lower_once(task, rough, at, left)
-        left = left[at.merit[left] < before]
+        left = left[at.view.merit[left] < before]
         if len(left) == 0:
             break
-    return descend_kinked(task, Place.at(task, at.z, _MU, at.H), _END).view.z
-
-
-class _Known(NamedTuple):
-    """The best optima so far: z `(N, n0)`, merit `(N,)`, and the curvature there."""
-
-    z: Tensor
-    merit: Tensor
-    H: Tensor
+    return descend_kinked(task, at.anew(_MU), _END).view.z
 
 
 def _curvatures(task: Task, z: Tensor, H: Tensor | None) -> Tensor:
@@ -72,35 +65,56 @@ def _curvatures(task: Task, z: Tensor, H: Tensor | None) -> Tensor:
     return H.index_put((unknown,), curvature(task.take(unknown), z[unknown]))
 
 
-def _lower_once(task: Task, rough: Task, at: _Known, left: Tensor) -> None:
+def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:
     """Look for lower optima of the signals `left`, and write them over those that are known; rough: see `single_of`."""
     for tau in TAUS:
-        part, soften, start, near = task.take(left), rough.take(left), at.z[left], at.H[left]
-        soft = [_softly(soften.take(block), start[block], near[block], tau) for block in part.blocks()]
-        end = descend_kinked(part, Place.at(part, torch.cat(soft), _MU, near), _MOST, settled=APART)
-        change = end.view.merit / at.merit[left] - 1
+        parts = [_softly(rough.take(some), at.view.z[some], at.H[some], tau) for some in _in_blocks(task, left)]
+        moved, start = left[torch.cat([part.moved for part in parts])], torch.cat([part.z for part in parts])
+        if len(moved) == 0:
+            break
+        part, known = task.take(moved), at.view.merit[moved]
+        end = descend_kinked(part, Place.at(part, start, _MU, at.H[moved]), _MOST, settled=APART)
+        change = end.view.merit / known - 1
         gained = (change < -_SAME).nonzero()[:, 0]
-        where, end = left[gained], end.take(gained)
-        at.z[where], at.merit[where], at.H[where] = end.view.z, end.view.merit, end.H
-        left = left[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
+        at.put(moved[gained], end.take(gained))
+        left = moved[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
         if len(left) == 0:
             break
 
 
-def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> Tensor:
+def _in_blocks(task: Task, left: Tensor) -> list[Tensor]:
+    return [left[block] for block in task.take(left).blocks()]
+
+
+class _Softened(NamedTuple):
+    """Which signals moved, bool `(N,)`, and where those are, `(n, n0)`."""
+
+    moved: Tensor
+    z: Tensor
+
+
+def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> _Softened:
     """Steps on the softened objective, with the curvature that is known; in the task's type, as a descent follows."""
     assert task.noise is not None  # kinks matter under stated noise only
     L, info = torch.linalg.cholesky_ex(H + torch.diag_embed(_LEAST * torch.diagonal(H, dim1=-2, dim2=-1)))
-    first = z.to(task.y)
-    widths = _widths(task, first, L.to(first), tau * task.noise.bound)
-    start, most = z, _ASTRAY * task.merit(first)
+    widths = _widths(task, z.to(task.y), L.to(task.y), tau * task.noise.bound)
+    task.step()
+    slope = _slope(task, z.to(task.y), widths).to(z)
+    d = torch.cholesky_solve(slope[..., None], L)[..., 0]
+    moved = (info == 0) & ((slope * d).sum(1) > (_MOVES * task.noise.bound).square())
+    index = moved.nonzero()[:, 0]
+    if len(index) == 0:
+        return _Softened(moved, z[:0])
+    task, start, L, widths = task.take(index), z[index], L[index], [w[index] for w in widths]
+    most, z = _ASTRAY * task.merit(start.to(task.y)), start - d[index]
     for k in range(_STEPS):
-        task.step()
-        slope = _slope(task, z.to(first), widths).to(z)
-        z = z - torch.cholesky_solve(slope[..., None], L)[..., 0]
+        if k:
+            task.step()
+            slope = _slope(task, z.to(task.y), widths).to(z)
+            z = z - torch.cholesky_solve(slope[..., None], L)[..., 0]
         if k in (0, _STEPS - 1):
-            start = torch.where(((info == 0) & (task.merit(z.to(first)) <= most))[:, None], z, start)
-    return start
+            start = torch.where((task.merit(z.to(task.y)) <= most)[:, None], z, start)
+    return _Softened(moved, start)
 
 
 def _widths(task: Task, z: Tensor, L: Tensor, size: Tensor) -> list[Tensor]:

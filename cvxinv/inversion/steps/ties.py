@@ -54,8 +54,8 @@ class View(Batch):
         values, slopes, h = [], [], z
         for layer in task.generator.layers:
             values.append(layer.W(h) + layer.b)
-            slopes.append(layer.activation.derivative(values[-1]))
-            h = layer.activation(values[-1])
+            h, slope = layer.activation.with_derivative(values[-1])
+            slopes.append(slope)
         residual = task.residual(h)
         misfit = lengths(residual)
         return cls(z, tuple(values), tuple(slopes), residual, misfit, task.merit(z, misfit))
@@ -95,22 +95,25 @@ def tied_step(task: Task, H: Tensor, view: View, slope: Slope, far: float = inf)
     bends, near = slope.kappa > 0, -(g * d).sum(1) <= far * view.merit.square()
     most = min(max(_KEPT[0], d.shape[1]), _KEPT[1], u.shape[1])
     least = torch.where(near, most, _FEW)[:, None]
+    rows: Tensor | slice = slice(None)
     for _ in range(2):
-        rate = _rates(task, view, d)
-        crossed = bends & ~kept & (torch.where(u > 0, -rate, rate) * _AHEAD >= u.abs()) & (rate != 0)
-        crossed = crossed & (crossed.sum(1, keepdim=True) <= least)
-        some = crossed.any(1).nonzero()[:, 0]
-        if len(some) == 0:
+        rate = _rates(task, view, rows, d[rows])
+        its = u[rows]
+        crossed = bends[rows] & ~kept[rows] & (torch.where(its > 0, -rate, rate) * _AHEAD >= its.abs()) & (rate != 0)
+        crossed = crossed & (crossed.sum(1, keepdim=True) <= least[rows])
+        found = crossed.any(1).nonzero()[:, 0]
+        if len(found) == 0:
             break
-        order = torch.where(kept, -1.0, torch.where(crossed, (u / rate).abs(), torch.inf))[some]
+        rows = found if isinstance(rows, slice) else rows[found]  # what crosses nothing more keeps its step
+        order = torch.where(kept[rows], -1.0, torch.where(crossed, (its / rate).abs(), torch.inf)[found])
         first, index = order.topk(int(torch.isfinite(order).sum(1).amax().clamp(max=most)), dim=1, largest=False)
         there = torch.isfinite(first)
-        kept[some] = kept[some].scatter(1, index, there)
-        its = u[some].gather(1, index)
-        kappa = torch.where(there, slope.kappa[some].gather(1, index), 0.0)
+        kept[rows] = kept[rows].scatter(1, index, there)
+        its = u[rows].gather(1, index)
+        kappa = torch.where(there, slope.kappa[rows].gather(1, index), 0.0)
         side = torch.where(its > 0, -1.0, 1.0) * there
-        B = side[..., None] * _unit_gradients(task, view, some, index, there)
-        d[some], bent[some] = _tied(L[some], g[some], side * its, B, kappa)
+        B = side[..., None] * _unit_gradients(task, view, rows, index, there)
+        d[rows], bent[rows] = _tied(L[rows], g[rows], side * its, B, kappa)
     gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2 + bent)
     lost = info != 0
     return Step(torch.where(lost[:, None], torch.zeros_like(d), d), torch.where(lost, torch.inf, gain))
@@ -132,12 +135,12 @@ def _solve(L: Tensor, g: Tensor) -> Tensor:
     return torch.cholesky_solve(g[..., None], L)[..., 0]
 
 
-def _rates(task: Task, view: View, d: Tensor) -> Tensor:
-    """How fast each hidden unit's u changes along d, on the piece, `(N, M)`."""
+def _rates(task: Task, view: View, rows: Tensor | slice, d: Tensor) -> Tensor:
+    """How fast each hidden unit's u changes along d `(n, n0)`, on the piece, `(n, M)`, of the signals at `rows`."""
     rates = []
     for layer, slope in zip(task.generator.layers[:-1], view.slopes, strict=False):
         rates.append(layer.W(d))
-        d = rates[-1] * slope
+        d = rates[-1] * slope[rows]
     return torch.cat(rates, 1)
 
 
