@@ -19,6 +19,8 @@ than 1e-6 of it, and the largest excess. Milliseconds are process time of one th
 `invert`: its judge's verdict and the covariances are in it, the mean of a call before Adam and one after. A run adds its
 rows to those of the folder `--out`. The generator is inverted once before, so that what is kept with it is there.
 
+*One at a time*: the same of one signal a call, means over the first ten of the row, of which Adam runs for two.
+
 *As low as Adam*: process time per signal until the first of hybrid's starts, given 1, 2, 3, 4, 6, 8, ... steps, has 90 % of
 the signals no higher than where Adam's 2,000 steps end, and how many times that goes into Adam's; "-" where that start alone
 never has. What MAP takes beyond that goes into lower optima, verdicts and covariances.
@@ -80,6 +82,7 @@ STEPS, RATES, TUNED = 2000, (0.02, 0.05, 0.1), 4
 WORSE = 1e-6
 SURE = 3.0  # standard errors
 ONE, THREE = (3, 1, 3, 1), (11, 3, 9, 1)  # smoothed steps, J'J, steps, verdicts of one start and of three
+ALONE, ADAM_ALONE = 10, 2  # signals that are inverted one at a time, and those of them that Adam is run for
 LADDER, MOST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48), 0.9  # steps; share of the signals
 
 
@@ -121,6 +124,18 @@ def by_map(G: ci.Generator, y: Tensor, sigma: Tensor) -> tuple[ci.Inversion, flo
     began = time.process_time()
     R = ci.invert(G, y, noise=("gaussian", sigma), prior=ci.Gaussian(1.0), on_fail="ignore", progress=False)
     return R, time.process_time() - began
+
+
+def alone(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, rate: float, steps: int) -> dict:
+    """Process seconds of one signal a call, of MAP and of Adam."""
+    each = [slice(i, i + 1) for i in range(min(ALONE, len(y)))]
+    by_map(G, y[each[0]], sigma[each[0]])
+    ours = [by_map(G, y[one], sigma[one])[1] for one in each]
+    theirs = [
+        clocked(lambda one=one: adam(G, y[one], sigma[one], start[one], rate, steps))[1].process for one in each[:ADAM_ALONE]
+    ]
+    found = {"MAP": sum(ours) / len(ours), "Adam": sum(theirs) / len(theirs)}
+    return {"milliseconds": {name: 1e3 * spent for name, spent in found.items()}, "ratio": found["Adam"] / found["MAP"]}
 
 
 def as_low(G: ci.Generator, y: Tensor, sigma: Tensor, theirs: Tensor) -> float | None:
@@ -215,13 +230,14 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, known
         "worse": int((excess > WORSE).sum()), "better": int((excess < -WORSE).sum()), "excess": float(excess.max()),
         "milliseconds": {"MAP": 1e3 * map_seconds / N, "Adam": 1e3 * adam_seconds / N},
         "ratio": adam_seconds / map_seconds,
+        "alone": alone(G, y, sigma, start, rate, steps),
         "as low": None if low is None else {"milliseconds": 1e3 * low / N, "ratio": adam_seconds / low},
     }  # fmt: skip
 
 
 _HEADER = (
     "generator", "noise", "z by MAP", "by the fit", "MAP against the fit", "by Adam", "worse than Adam", "better",
-    "largest excess", "MAP", "Adam", "ratio", "as low as Adam", "commit",
+    "largest excess", "MAP", "Adam", "ratio", "one at a time", "as low as Adam", "commit",
 )  # fmt: skip
 
 
@@ -233,7 +249,7 @@ def table(results: dict) -> Table:
             *key.split("; "), f"{z['MAP']:.3g}", f"{z['fit']:.3g}", _against(row), f"{z['Adam']:.3g}",
             f"{row['worse']} of {row['signals']}", str(row["better"]), f"{max(row['excess'], 0.0):.0e}",
             f"{ms['MAP']:.1f} ms", f"{ms['Adam']:.0f} ms", f"{row['ratio']:.1f}",
-            _as_low(row), row.get("commit", ""),
+            _alone(row), _as_low(row), row.get("commit", ""),
         ))  # fmt: skip
     return found
 
@@ -251,6 +267,13 @@ def table_of_costs(found: dict) -> Table:
         steps = [f"{row[part]:.3g}" for part in parts]
         costly.rows.append((name, f"{row['microseconds']:.0f} us", *steps, "yes" if row["astray"] else "no", row["commit"]))
     return costly
+
+
+def _alone(row: dict) -> str:
+    if "alone" not in row:
+        return "not asked"
+    ms = row["alone"]["milliseconds"]
+    return f"{ms['MAP']:.0f} ms, {ms['Adam']:.0f} ms: {row['alone']['ratio']:.0f} times"
 
 
 def _as_low(row: dict) -> str:
