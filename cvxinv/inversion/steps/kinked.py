@@ -17,6 +17,7 @@ from .normal_equations import rough_gram
 from .ties import Slope, View, tied_step
 
 SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
+_NEAR = 0.01  # standard deviations of the posterior, in which the objective changes by 5e-5 nats beside what kinks add
 _POOR = 0.7
 _FAR = 0.1  # of the merit's square: a plain step that promises more goes where other kinks are
 _LEAST_MU, _STALLED_MU = 1e-15, 1e10
@@ -25,7 +26,10 @@ _MORE, _TRIED_MU = 10.0, 1e-5  # a refused step raises the damping by that, at l
 
 @dataclass(frozen=True, eq=False)
 class Place(Batch):
-    """Where signals are on their way: the curvature in use, whether it is this very point's, damping, steps taken `(N,)`."""
+    """Where signals are on their way: the curvature in use, whether it is this very point's, damping, steps taken `(N,)`.
+
+    home: None, or optima that are known, `(N, n0)`: a descent that comes back to them ends.
+    """
 
     view: View = per_signal()
     slope: Slope = per_signal()
@@ -33,10 +37,17 @@ class Place(Batch):
     own: Tensor = per_signal()
     mu: Tensor = per_signal()
     steps: Tensor = per_signal()
+    home: Tensor | None = per_signal(default=None)
 
     def anew(self, mu: float) -> "Place":
         """The same place at the start of another descent, with that damping."""
         return replace(self, mu=torch.full_like(self.mu, mu), steps=torch.zeros_like(self.steps))
+
+    def near(self, task: Task, z: Tensor) -> Tensor:
+        """Whether a place is `_NEAR` z `(N, n0)`, bool `(N,)`: an optimum between them would be hardly lower."""
+        assert task.noise is not None  # kinks matter under stated noise only
+        d = self.view.z - z
+        return (d * (self.H @ d[..., None])[..., 0]).sum(1) <= (_NEAR * task.noise.bound).square()
 
     @classmethod
     def at(cls, task: Task, z: Tensor, mu: float | Tensor, H: Tensor | None = None, own: bool = False) -> "Place":
@@ -59,6 +70,7 @@ def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, se
         at, done = _stepped(task, at, settled)
         late = task.progress.deadline is not None and task.progress.late()
         done = done | (at.view.merit <= target * task.size) | (late or k == max_iter - 1)
+        done = done if at.home is None else done | at.near(task, at.home)
         if not done.any():
             continue
         parts.append(at.take(done))

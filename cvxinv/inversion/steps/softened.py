@@ -17,6 +17,7 @@ Source: the homotopy of Mobahi and Fisher, "On the link between Gaussian homotop
 on the hidden units instead of the objective.
 """
 
+from dataclasses import replace
 from math import pi, sqrt
 from typing import NamedTuple
 
@@ -75,12 +76,13 @@ def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:
         moved, start = left[torch.cat([part.moved for part in parts])], torch.cat([part.z for part in parts])
         if len(moved) == 0:
             break
-        part, known = task.take(moved), at.view.merit[moved]
-        end = descend_kinked(part, Place.at(part, start, _MU, at.H[moved]), _MOST, settled=APART)
-        change = end.view.merit / known - 1
+        part, known = task.take(moved), at.view.z[moved]
+        begun = replace(Place.at(part, start, _MU, at.H[moved]), home=known)
+        end = replace(descend_kinked(part, begun, _MOST, settled=APART), home=None)
+        change, back = end.view.merit / at.view.merit[moved] - 1, end.near(part, known)
         gained = (change < -_SAME).nonzero()[:, 0]
         at.put(moved[gained], end.take(gained))
-        left = moved[change.abs() > _SAME]  # where the narrow view leads back to, a wider one mostly does
+        left = moved[(change.abs() > _SAME) & ~back]  # where the narrow view leads back to, a wider one mostly does
         if len(left) == 0:
             break
 
