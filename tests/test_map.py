@@ -1,5 +1,6 @@
 """Maximum a posteriori: the objective that noise and prior state, its optima on the affine pieces and among their kinks."""
 
+from dataclasses import replace
 from typing import Any
 
 import cvxpy as cp
@@ -11,10 +12,11 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
+from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.steps.kinked import curvature
-from cvxinv.inversion.steps.newton import descend
+from cvxinv.inversion.steps.newton import descend, descend_from_each
 from cvxinv.inversion.steps.smoothed import descend_smoothed
 from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
@@ -255,10 +257,84 @@ def test_softened_kinks_lead_no_higher_and_often_lower():
     assert torch.allclose(again, better[[0, 7, 19]], atol=1e-9)
 
 
+def test_softened_kinks_that_move_nothing_are_not_followed(monkeypatch: pytest.MonkeyPatch):
+    """Where the first softened step is short the optimum comes back as it was; followed all the same it comes back too."""
+    _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=40, sigma=0.02)
+    ends = descend(task, torch.zeros(40, 8).double()).z
+    heeded = lower(task, ends)
+    monkeypatch.setattr("cvxinv.inversion.steps.softened._MOVES", 0.0)
+    monkeypatch.setattr("cvxinv.inversion.steps.kinked._NEAR", 0.0)
+    followed = lower(task, ends)
+    gain = objective(task, heeded) - objective(task, followed)
+    assert float(gain.abs().max()) < 4e-4 and int((gain.abs() < 1e-9 * objective(task, followed)).sum()) >= 38
+    monkeypatch.setattr("cvxinv.inversion.steps.softened._MOVES", 1e9)
+    assert (objective(task, lower(task, ends)) <= objective(task, ends)).all()
+
+
 def test_a_lower_optimum_is_softened_again():
     _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=20, sigma=0.8)
     better = lower(task, descend(task, torch.zeros(20, 8).double()).z)
     assert torch.allclose(objective(task, lower(task, better)), objective(task, better), rtol=1e-7)
+
+
+# --- several starts --------------------------------------------------------------------------------
+
+
+def counted(task: Task) -> Task:
+    """The same with its iterations counted, in `task.progress.iterations`."""
+    progress = Progress()
+    return replace(task, progress=progress, place=progress.counts(task.N, task.y.device))
+
+
+def test_starts_that_descend_at_once_end_where_each_ends_alone():
+    _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=7, sigma=0.3)
+    starts = [(normal(7, 8, seed=k), mu) for k, mu in ((1, 1e-3), (2, 1.0), (3, 1e-9))]
+    task = counted(task)
+    ends = descend_from_each(task, starts, 60)
+    together = task.progress.iterations
+    alone, spent = [], torch.zeros(7, dtype=torch.long)
+    for z, mu in starts:
+        one = counted(task)
+        alone.append(descend(one, z, 60, mu))
+        spent += one.progress.iterations
+    for end, other in zip(ends, alone, strict=True):
+        assert torch.allclose(end.z, other.z, atol=1e-9) and torch.allclose(end.merit, other.merit, rtol=1e-12)
+        assert torch.equal(end.steps, other.steps)
+    assert torch.equal(together, spent) and (spent > 3).all()  # a signal counts once from each start
+    assert not all(torch.allclose(end.z, ends[0].z, atol=1e-6) for end in ends)
+
+
+def test_hybrid_takes_the_best_of_starts_that_descend_at_once(monkeypatch: pytest.MonkeyPatch):
+    G = net((8, 60, 100), seed=2)
+    _, task = noisy_task(G, ci.Gaussian(), N=12, sigma=0.8)
+
+    def answer(astray: list[int]) -> ci.Inversion:
+        monkeypatch.setattr("cvxinv.inversion.methods.hybrid.led_astray", lambda *_: torch.tensor(astray, dtype=torch.long))
+        return ci.invert(G, task.y, noise=("gaussian", 0.8), prior=ci.Gaussian(), progress=False, on_fail="ignore")
+
+    one, every, some = answer([]), answer(list(range(12))), answer([1, 4, 5])
+    below = objective(task, every.z) <= objective(task, one.z) * (1 + 1e-9)
+    assert below.all() and len(set(every.used)) > 1
+    kept = torch.tensor([i in (1, 4, 5) for i in range(12)])
+    assert torch.allclose(some.z[kept], every.z[kept], atol=1e-8) and torch.allclose(some.z[~kept], one.z[~kept], atol=1e-8)
+
+
+def test_starts_that_the_time_ends_are_kept_as_far_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    G = net((8, 60, 100), seed=2)
+    _, task = noisy_task(G, ci.Gaussian(), N=5, sigma=0.1)
+    monkeypatch.setattr("cvxinv.inversion.methods.hybrid.led_astray", lambda *_: torch.arange(5))
+    asked = []
+
+    def late(progress: Progress) -> bool:
+        asked.append(progress)
+        progress.cut = len(asked) > 3
+        return progress.cut
+
+    monkeypatch.setattr(Progress, "late", late)
+    options: dict[str, Any] = {"noise": ("gaussian", 0.1), "prior": ci.Gaussian(), "progress": False, "on_fail": "ignore"}
+    R = ci.invert(G, task.y, time_limit=1e6, **options)
+    assert len(asked) > 3 and set(R.used) == {"smoothed start"}
+    assert (objective(task, R.z) < objective(task, torch.zeros(5, 8).double())).all()
 
 
 # --- chords ----------------------------------------------------------------------------------------

@@ -19,13 +19,14 @@ local optimum. Of noise that is stated in the l1 norm a few entries may hold all
 is led on in that norm (`steps/least_absolute.py`).
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: a short
-smoothed start comes first there, with the second learnt and the second smoothed one after it for every signal where it leads
-astray (`steps/misled.py`), the prior's centre is among the latents of a random one, and lower optima near by are sought last
-(`steps/softened.py`).
+smoothed start comes first there, with the second learnt and the second smoothed one beside it for every signal where that
+leads astray (`steps/misled.py`), the prior's centre is among the latents of a random one, and lower optima near by are sought
+last (`steps/softened.py`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -265,9 +266,10 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     }  # fmt: skip
     astray = led_astray(hunt.task, hunt.open) if stated else hunt.open[:0]
     if len(astray) and kinks_matter(hunt.task) and one_sided(hunt.task) is None:
-        ends = at_once(hunt.task.take(astray), astray)
-        for name, end in zip(_IN_NOISE, ends, strict=False):
-            kinds[name] = _of_known(astray, end, kinds[name])
+        # when the first is offered, not before: where the time is over in them they are kept as far as they are
+        ends = cache(lambda: at_once(hunt.task.take(astray), astray))
+        for k, name in enumerate(_IN_NOISE[:3]):
+            kinds[name] = _of_known(astray, lambda k=k: ends()[k], kinds[name])  # type: ignore[misc]
     for k, name in enumerate(_IN_NOISE if stated and not dear(hunt.task.generator) else kinds):
         further = astray if 0 < k < len(_IN_NOISE) - 1 else astray[:0]
         hunt.offer(name, kinds[name], torch.cat([hunt.open, further]).unique() if len(further) else None)
@@ -277,15 +279,14 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]))
 
 
-def _of_known(index: Tensor, ends: Descent, search: Search) -> Search:
-    """`search`, whose ends for the signals at `index`, which are in order, are known."""
+def _of_known(index: Tensor, ends: Callable[[], Descent], search: Search) -> Search:
+    """`search`, whose ends for the signals at `index`, which are in order, others find."""
 
     def looked_up(part: Task, which: Tensor) -> Descent:
         known = torch.isin(which, index)
-        place = torch.searchsorted(index, which[known])
-        if bool(known.all()):
-            return ends.take(place)
-        found, others = ends.take(place), (~known).nonzero()[:, 0]
+        found, others = ends().take(torch.searchsorted(index, which[known])), (~known).nonzero()[:, 0]
+        if len(others) == 0:
+            return found
         order = torch.cat([known.nonzero()[:, 0], others]).argsort()
         return Descent.joined([found, search(part.take(others), which[others])]).take(order)
 
