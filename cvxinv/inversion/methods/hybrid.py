@@ -20,8 +20,8 @@ is led on in that norm (`steps/least_absolute.py`).
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: a short
 smoothed start comes first there, with the second learnt and the second smoothed one beside it for every signal where that
-leads astray (`steps/misled.py`), the prior's centre is among the latents of a random one, and lower optima near by are sought
-last (`steps/softened.py`).
+leads astray (`steps/misled.py`), the prior's centre is among the latents of a random one, and lower optima near by are
+sought last (`steps/softened.py`).
 """
 
 from collections.abc import Callable
