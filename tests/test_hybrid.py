@@ -1,5 +1,6 @@
 """The plan of `hybrid`: which starts it tries in which order, what the user gives, and convolutional generators."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import cvxinv as ci
 from cvxinv.generator.chain import Generator
 from cvxinv.inversion.steps.learnt import learnt_starts
 from cvxinv.inversion.steps.misled import led_astray, misleads, share_of
+from cvxinv.inversion.steps.nearby import search_nearby
 from cvxinv.inversion.steps.plan import descent_cost, layered_cost, plan_of, start_cost
 from cvxinv.inversion.steps.pursuit import LayerOptions
-from cvxinv.inversion.steps.starts import most_promising
-from cvxinv.inversion.task import make_task
+from cvxinv.inversion.steps.starts import Hunt, Starts, most_promising, nothing_yet
+from cvxinv.inversion.task import Task, make_task
 
 
 def transposed(n0: int, channels: int, side: int, seed: int = 0, output: nn.Module | None = None) -> Generator:
@@ -310,3 +312,64 @@ def test_where_learnt_starts_lead_astray_more_starts_end_lower():
         assert bool((merits[0] <= merits[1] * (1 + 1e-9)).all())
         gained += int((merits[0] < merits[1] * (1 - 1e-4)).sum())
     assert gained >= 2
+
+
+# --- nearby starts ---------------------------------------------------------------------------------
+
+
+def nearly_found(N: int, off: float, noise: object = None) -> tuple[Hunt, Starts, Tensor]:
+    """A hunt whose best latents are `off` from the true ones, with the starts of seed 0."""
+    G = net((8, 60, 100), seed=2)
+    z, x = signals(G, N)
+    task = make_task(G, x, noise=noise)
+    at = z + off * normal(N, 8, seed=4)
+    return hunted(task, at), Starts(G, 0), z
+
+
+def hunted(task: Task, z: Tensor) -> Hunt:
+    return Hunt(task, replace(nothing_yet(task), z=z), task.merit(z))
+
+
+def test_nearby_starts_lead_from_what_is_nearly_explained_to_what_explains():
+    hunt, starts, z = nearly_found(6, 1e-5)
+    assert len(hunt.open) == 6
+    search_nearby(hunt, starts, (0.1,), 60)
+    assert len(hunt.open) == 0 and set(hunt.answer().used) == {"nearby start"}
+    assert ((hunt.z - z).norm(dim=1) <= 1e-6 * z.norm(dim=1)).all()
+    one, starts, _ = nearly_found(6, 1e-5)
+    alone = hunted(one.task.take(torch.tensor([4])), one.z[4:5])
+    search_nearby(alone, starts, (0.1,), 60)
+    assert torch.allclose(alone.z[0], hunt.z[4], atol=1e-9)
+
+
+@pytest.mark.parametrize(("off", "noise"), [(0.5, None), (1e-5, ("l2", 1e-12))])
+def test_nearby_starts_are_for_what_is_nearly_explained_without_noise(off: float, noise: object):
+    hunt, starts, _ = nearly_found(3, off, noise)
+    before = hunt.z.clone()
+    search_nearby(hunt, starts, (0.1, 0.3), 60)
+    assert torch.equal(hunt.z, before) and len(hunt.open) == 3
+
+
+def test_directions_are_other_ones_for_every_number_and_seed():
+    G = net((8, 60, 100), seed=2)
+    first, again, second, other = (Starts(G, seed).directions(k, 3) for k, seed in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert torch.equal(first, again) and first.shape == (3, 8)
+    assert not torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_a_matrix_of_each_signal_gives_what_the_matrix_alone_gives():
+    """A random start is the best of many latents: by the matrix of the signal, and by no copy of it for each of them."""
+    G = net((8, 60, 100), seed=2)
+    _, x = signals(G, 5)
+    A = normal(5, 40, 100, seed=9)
+    y = (A @ x[..., None])[..., 0]
+    found = ci.invert(G, y, measurement=A, progress=False)
+    assert found.verdict.explained.all()
+    for i in range(5):
+        alone = ci.invert(G, y[i : i + 1], measurement=A[i], progress=False)
+        assert alone.used[0] == found.used[i] and torch.allclose(alone.z[0], found.z[i], atol=1e-9)
+    task = make_task(G, y, A)
+    candidates = normal(30, 8, seed=11)
+    merits = torch.stack([(G(candidates) @ A[i].T - y[i]).norm(dim=1) for i in range(5)])
+    assert torch.equal(most_promising(task, candidates, centre=False), candidates[merits.argmin(1)])
+    assert not make_task(G, y, A).measurement.take(torch.tensor([2])).repeated(7).A.ndim == 3

@@ -32,6 +32,7 @@ from .advice import accept, finite, keep_near, less_noise, more_iterations, more
 from .answer import STEPS
 from .facts import Facts, gather
 from .moments import PROVED
+from .task import EXPLAINED
 
 if TYPE_CHECKING:
     from .answer import LayerReport
@@ -42,7 +43,7 @@ TRUSTS = (YES, SIGNAL_ONLY, NEAREST, NO)
 
 _ROUGH = 0.1  # a z that may be off by more of its length than this is not called trusted
 _MOST = 0.5  # of |y|: what leaves more of it is near nothing
-_FLOAT32 = 1e-5  # misfits up to this share of |y| may come from a signal that was once rounded to float32
+_FLOAT32 = EXPLAINED[torch.float32]  # of |y|: a misfit up to that is explained, where the signal is passed in float32
 _AS_FAR = "not proved: that no other latent, far from this one, gives the same signal"
 _HARMLESS = "harmless here: G(z) and y alone were judged, the layers only led to z"
 

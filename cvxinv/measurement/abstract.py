@@ -146,6 +146,10 @@ class AbstractMeasurement(Batch, ABC):
         """The measurement of the signals at `index`."""
         return self if self.shared else super().take(index)
 
+    def repeated(self, count: int) -> Self:
+        """Of one signal: the same measurement for `count` signals, sharing what it is made of where a class knows how."""
+        return self.take(torch.zeros(count, dtype=torch.long))
+
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """One measurement of the signals of all parts, in their order."""

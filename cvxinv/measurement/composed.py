@@ -76,6 +76,9 @@ class Composed(AbstractMeasurement):
         inner = self.inner.fitted(d)
         return self if inner is self.inner else replace(self, inner=inner)
 
+    def repeated(self, count: int) -> "Composed":
+        return self if self.shared else replace(self, outer=self.outer.repeated(count), inner=self.inner.repeated(count))
+
     def observe(self, x: Tensor) -> Tensor:
         return self.outer.observe(self.inner.observe(x))
 

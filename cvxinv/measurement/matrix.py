@@ -1,5 +1,6 @@
 """A matrix A that turns a signal x into k numbers: y = A x, `(N, k)`."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,18 @@ class Matrix(AbstractMeasurement):
         if not self.A.numel() or not self.A.flatten(-2).any(-1).all():
             got = "all zeros" if self.A.numel() else _kind(self.A)
             raise ValueError(f"expected a matrix A that measures something, got {got}; pass one row per measurement")
+
+    def _with(self, A: Tensor) -> "Matrix":
+        """The same class with some of what was checked, which is not checked again."""
+        there = copy(self)
+        object.__setattr__(there, "A", A)
+        return there
+
+    def take(self, index: Tensor | slice) -> "Matrix":
+        return self if self.shared else self._with(self.A[index])
+
+    def repeated(self, count: int) -> "Matrix":
+        return self if self.shared else self._with(self.A[0])
 
     @property
     def length(self) -> int:

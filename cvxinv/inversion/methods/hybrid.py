@@ -9,6 +9,7 @@
     smoothed 2      from the mean latent, from a wider view on, slowly
     squashed        behind a linear output: from the learnt start through a tanh, see `squashed`
     smoothed 3, 4   from the best z so far
+    nearby          around the best z, where that is nearly one that explains the signal (`steps/nearby.py`)
     random          from the best of a hundred latents, every other time also smoothed from one
     weaned, slow    before the learnt ones where hardly more was seen than there are latents (`steps/weaned.py`)
 
@@ -47,6 +48,7 @@ from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
 from ..steps.misled import dear, led_astray
+from ..steps.nearby import search_nearby
 from ..steps.newton import MU, Descent, descend, descend_from_each, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
@@ -66,6 +68,7 @@ _SHRINKING = 1e-2  # ridge of the second learnt start
 _SHORT = 40  # steps of a start after the first ones; what gets furthest is led to its end when all have been tried
 _HOPS = 2
 _DAMPED = 1.0
+_NEARBY = (0.1, 0.3)  # standard deviations of a latent: how far nearby starts are from the best z
 _IN_NOISE = ("smoothed start", "learnt start 2", "smoothed start 2", "learnt start")  # their order under gaussian noise
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
@@ -183,11 +186,15 @@ class Hybrid(AbstractMethod):
             hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
         if len(hunt.open):
             _compute(hunt, limit, settled)
+        if restarts > early:
+            search_nearby(hunt, starts, _NEARBY[:1], min(_SHORT, limit))
         for k in range(early, restarts):
             hunt.draw(starts, shorter, count=1, candidates=_CANDIDATES, first=k)
             # the wide view leads on from any latent; pictures that are far from all signals are better met without it
             if k % 2 and len(hunt.open) and not task.stated:
                 hunt.offer(f"random start {k + 1}", wide_from(starts.latents(k * _CANDIDATES)))
+        if restarts > early:
+            search_nearby(hunt, starts, _NEARBY, min(_SHORT, limit), first=1)
 
     def _layered(self, task: Task) -> Hunt:
         """The hunt from the layered latents, with their reports."""

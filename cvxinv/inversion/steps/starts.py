@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
 from ...lengths import lengths
+from ...measurement.entries import Everything
 from ..answer import Latents
 from ..task import Task
 from .least_absolute import descend_absolute
@@ -28,6 +29,7 @@ class Starts:
 
     def __init__(self, generator: AbstractGenerator, seed: int = 0):
         self._generator, self._source = generator, torch.Generator().manual_seed(seed ^ _STREAM)
+        self._seed = seed
         self._drawn: list[Tensor] = []
 
     def latents(self, first: int, count: int = 1) -> Tensor:
@@ -36,6 +38,12 @@ class Starts:
         while len(self._drawn) < first + count:
             self._drawn.append(self._generator.sample_latent(1, self._source, device="cpu"))
         return torch.cat(self._drawn[first : first + count]).to(self._generator.device)
+
+    def directions(self, first: int, count: int) -> Tensor:
+        """`count` draws of N(0, I) in the space of latents, `(count, n0)`, others for every `first`; float64."""
+        source = torch.Generator().manual_seed(self._seed ^ _STREAM ^ (first + 1))
+        drawn = torch.randn(count, self._generator.latent_dim, generator=source, dtype=torch.float64, device="cpu")
+        return drawn.to(self._generator.device)
 
 
 def nothing_yet(task: Task) -> Latents:
@@ -176,17 +184,28 @@ def most_promising(task: Task, candidates: Tensor, *, centre: bool) -> Tensor:
     if len(candidates) == 1:
         return candidates.expand(task.N, -1).clone()
     x = task.generator(candidates)
-    return candidates[_by_signal(task, candidates, x) if task.N < len(candidates) else _by_candidate(task, candidates, x)]
+    # matrices of signals' own are read once that way, and not once for each candidate
+    few = task.N < len(candidates) or not (task.measurement.shared or task.measurement.pixelwise)
+    return candidates[(_by_signal if few else _by_candidate)(task, candidates, x)]
 
 
 def _by_signal(task: Task, candidates: Tensor, x: Tensor) -> Tensor:
     """Which candidate has the smallest merit for each signal, `(N,)`; one signal after the other."""
     best = []
     for i in range(task.N):
-        one = task.take(torch.full((len(candidates),), i, device=task.y.device))
+        one = _repeated(task.take(torch.tensor([i], device=task.y.device)), len(candidates))
         merit = one.merit(candidates, lengths(one.residual(x)))
         best.append(torch.where(torch.isnan(merit), torch.inf, merit).argmin())
     return torch.stack(best)
+
+
+def _repeated(task: Task, count: int) -> Task:
+    """A task of one signal, `count` times."""
+    seeing = task.measurement.repeated(count)
+    many = replace(task, measurement=Everything(seeing.length)).take(
+        torch.zeros(count, dtype=torch.long, device=task.y.device)
+    )
+    return replace(many, measurement=seeing)
 
 
 def _by_candidate(task: Task, candidates: Tensor, x: Tensor) -> Tensor:
