@@ -342,12 +342,27 @@ def test_nearby_starts_lead_from_what_is_nearly_explained_to_what_explains():
     assert torch.allclose(alone.z[0], hunt.z[4], atol=1e-9)
 
 
-@pytest.mark.parametrize(("off", "noise"), [(0.5, None), (1e-5, ("l2", 1e-12))])
+@pytest.mark.parametrize(("off", "noise"), [(0.5, None), (1e-7, None), (1e-5, ("l2", 1e-12))])
 def test_nearby_starts_are_for_what_is_nearly_explained_without_noise(off: float, noise: object):
     hunt, starts, _ = nearly_found(3, off, noise)
     before = hunt.z.clone()
     search_nearby(hunt, starts, (0.1, 0.3), 60)
     assert torch.equal(hunt.z, before) and len(hunt.open) == 3
+
+
+def test_what_rounding_to_float32_leaves_is_told_by_two_starts(monkeypatch: pytest.MonkeyPatch):
+    """No start explains it to float64's precision; two that end alike say so, at the optimum that all others lead to."""
+    G = transposed(4, 8, 14, output=nn.Tanh())
+    z, x = signals(G, 6)
+    y = x.float().double()
+    R = ci.invert(G, y, on_fail="ignore", progress=False)
+    assert set(R.verdict.counts()) == {"stationary"} and float(R.verdict.relative_misfit.max()) < 1e-6
+    assert error(R.z, z) < 1e-5 and int(R.starts.max()) <= 1 and R.layers == ()
+    monkeypatch.setattr("cvxinv.inversion.steps.starts._TWICE", 99)
+    every = ci.invert(G, y, on_fail="ignore", progress=False)
+    assert int(every.starts.min()) == 10 and int(R.iterations.max()) * 5 < int(every.iterations.min())
+    assert torch.allclose(every.z, R.z, atol=1e-7)
+    assert torch.allclose(every.verdict.misfit, R.verdict.misfit, rtol=1e-5)
 
 
 def test_directions_are_other_ones_for_every_number_and_seed():

@@ -128,6 +128,7 @@ class Hybrid(AbstractMethod):
         second = plan.layers == "second" and len(hunt.open) > 0
         if second:
             self._one_start(hunt, starts)
+            self._another(hunt)
             hunt.offer("layered", self._layers_of)
         if len(hunt.open):
             self._search(hunt, starts, drawn=second)
@@ -159,6 +160,12 @@ class Hybrid(AbstractMethod):
             return hunt.offer("learnt start", lambda part, index: descend_through(part, learnt_starts(part), few))
         count = min(self.restarts, _drawn_first(hunt.task))
         hunt.draw(starts, lambda part, z: descend_through(part, z, few), count=count, candidates=_SOME)
+
+    def _another(self, hunt: Hunt) -> None:
+        """A second cheap start where the first left what rounding to float32 leaves: that both end alike tells enough."""
+        rounded, few = hunt.rounded(), min(_FEW, _limit(self.max_iter))
+        if len(rounded) and not dear(hunt.task.generator):
+            hunt.offer("learnt start", lambda part, index: descend_through(part, learnt_starts(part), few), rounded)
 
     def _search(self, hunt: Hunt, starts: Starts, drawn: bool) -> None:
         """Learnt, smoothed and random starts for what is open; drawn: whether `_one_start` has been tried."""

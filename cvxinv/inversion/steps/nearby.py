@@ -3,18 +3,19 @@
 Where a few units of a layer are on around z a descent may end in a corner of its piece, at a misfit of 1e-6 to 1e-5 of |y|,
 although y is in range: on a rank-deficient GAN (128-256-512-784) that is what one to two signals of 40 ended in after all
 other starts. A tenth of a standard deviation away three starts of ten led from there to a z that explains the signal,
-three tenths away one to two, a hundredth none. A signal that is out of range has no misfit as small.
+three tenths away one to two, a hundredth none. Signals out of range seldom have misfits as small, and what rounding to
+float32 leaves, below 1e-6 of |y|, no start explains.
 """
 
 import torch
 from torch import Tensor
 
-from ..task import Task
+from ..task import EXPLAINED, Task
 from .learnt import lesson_for
 from .newton import Descent, descend_through
 from .starts import Hunt, Starts
 
-_CLOSE = 1e-3  # of |y|: misfits of signals that are nearly explained
+_CLOSE = (EXPLAINED[torch.float32], 1e-3)  # of |y|: misfits of signals that are nearly explained
 _TRIES = 10  # of one scale, all at once
 
 
@@ -27,7 +28,8 @@ def search_nearby(hunt: Hunt, starts: Starts, scales: tuple[float, ...], limit: 
     if hunt.task.noise is not None:
         return
     for k, scale in enumerate(scales):
-        close = hunt.open[hunt.merit[hunt.open] <= _CLOSE * hunt.task.size[hunt.open]]
+        share = hunt.merit[hunt.open] / hunt.task.size[hunt.open]
+        close = hunt.open[(share > _CLOSE[0]) & (share <= _CLOSE[1])]
         if len(close) == 0:
             return
         moves = scale * lesson_for(hunt.task).spread * starts.directions(first + k, _TRIES)

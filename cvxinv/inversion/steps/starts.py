@@ -10,13 +10,14 @@ from ...generator.abstract import AbstractGenerator
 from ...lengths import lengths
 from ...measurement.entries import Everything
 from ..answer import Latents
-from ..task import Task
+from ..task import EXPLAINED, Task
 from .least_absolute import descend_absolute
 from .minimax import flatten
 from .newton import Descent, descend
 
 _STREAM = 0x5DEECE66D1234567
 _ALIKE = 4  # starts that end at the lowest optimum, after which it is the answer although it explains too little
+_TWICE = 2  # the same at a misfit that rounding to float32 leaves, without noise
 _ONE = 1e-6  # of the merit: ends closer than that are one
 _SETTLE = 5000  # iterations that lead a signal to a local optimum where nobody set a limit
 
@@ -159,17 +160,26 @@ class Hunt:
             self._used[i] = name
         self.open = self._unexplained()
 
+    def rounded(self) -> Tensor:
+        """Those open signals of which only that is left which rounding to float32 leaves, without noise; positions."""
+        return self.open[self._small()[self.open]] if self.task.noise is None else self.open[:0]
+
+    def _small(self) -> Tensor:
+        return self.merit <= EXPLAINED[torch.float32] * self.task.size
+
     def _unexplained(self) -> Tensor:
         """Which signals are not explained, or of which nothing is known; positions.
 
         Where an optimum is asked for, chi-square leaves one signal in a thousand unexplained at its best: `_ALIKE`
-        starts that end alike say that this is one.
+        starts that end alike say that this is one. Without noise two say so of a misfit that rounding to float32 leaves.
         """
         # a merit is the misfit, or the prior adds to it
         known = None if self.task.weighed else self.merit
         met = self.task.explained(self.z, known) & torch.isfinite(self.merit)
         if self.task.stated:
             met = met | (self._alike >= _ALIKE)
+        elif self.task.noise is None:
+            met = met | ((self._alike >= _TWICE) & self._small())
         return (~met & self.task.usable).nonzero()[:, 0]
 
 
