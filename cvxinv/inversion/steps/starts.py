@@ -71,7 +71,7 @@ class Hunt:
         self.task, self._found, self.z, self._spent = task, found, found.z.clone(), found.starts
         self._used = list(found.used or ("",) * task.N)
         self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
-        self._alike = torch.zeros(task.N, dtype=torch.long, device=task.y.device)
+        self._tried, self._alike = 0, torch.zeros(task.N, dtype=torch.long, device=task.y.device)
         self.H: Tensor | None = None
         self.open = self._unexplained()
 
@@ -146,7 +146,7 @@ class Hunt:
     def _keep(self, name: str, part: Task, new: Descent) -> None:
         if self._lead_on is not None:
             new = self._lead_on(part, new)
-        merit, before = new.merit, self.merit[self.open]
+        merit, before, self._tried = new.merit, self.merit[self.open], self._tried + 1
         if part.absolute:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
@@ -178,7 +178,7 @@ class Hunt:
         met = self.task.explained(self.z, known) & torch.isfinite(self.merit)
         if self.task.stated:
             met = met | (self._alike >= _ALIKE)
-        elif self.task.noise is None:
+        elif self.task.noise is None and self._tried >= _TWICE:
             met = met | ((self._alike >= _TWICE) & self._small())
         return (~met & self.task.usable).nonzero()[:, 0]
 
