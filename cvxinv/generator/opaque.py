@@ -151,7 +151,7 @@ class OpaquePiece(AbstractPiece):
 
     @property
     def single(self) -> "OpaquePiece":
-        return OpaquePiece(self.of.to(torch.float32), self.z.float())
+        return OpaquePiece(self.of.single, self.z.float())
 
     def push(self, v: Tensor) -> Tensor:
         return torch.cat([self._pushed(part) for part in v.split(self._most, 1)], 1)

@@ -162,7 +162,7 @@ class PointPiece(AbstractPiece):
 
     @property
     def single(self) -> "PointPiece":
-        return PointPiece(self.of.to(torch.float32), self.z.float(), self.forwards)
+        return PointPiece(self.of.single, self.z.float(), self.forwards)
 
     def push(self, v: Tensor) -> Tensor:
         if not self.forwards:

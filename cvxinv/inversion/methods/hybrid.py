@@ -73,7 +73,7 @@ _IN_NOISE = ("smoothed start", "learnt start 2", "smoothed start 2", "learnt sta
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
 
-Search = Callable[[Task, Tensor], Descent]
+Search = Callable[[Task, Tensor], Descent]  # of a task of some signals, and their positions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -268,9 +268,8 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     def at_once(part: Task, index: Tensor) -> list[Descent]:
         narrow = descend_smoothed(part, z[index], BRIEF[:limit], lesson.spread)
         broad = descend_smoothed(part, m.expand_as(z[index]), WIDE[:short], lesson.spread)
-        begun = [(lead_by_chords(part, start), MU) for start in (narrow, broad)]
-        begun.insert(1, (learnt_starts(part, _SHRINKING), _DAMPED))
-        return descend_from_each(part, begun, limit, settled)
+        begun, second = (lead_by_chords(part, narrow), MU), (learnt_starts(part, _SHRINKING), _DAMPED)
+        return descend_from_each(part, (begun, second, (lead_by_chords(part, broad), MU)), limit, settled)
 
     def widened(part: Task, index: Tensor) -> Descent:
         return wide(part, m.expand_as(z[index]))

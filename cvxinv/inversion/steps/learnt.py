@@ -167,7 +167,7 @@ def _learn(generator: AbstractGenerator, straight: bool) -> Lesson:
     first = made(generator, Z[:_BLOCK])
     unit = float(first.abs().max().clamp(min=torch.finfo(first.dtype).tiny))
     # samples need three digits; a generator of weights that float32 cannot hold makes them itself
-    single = generator.to(torch.float32)
+    single = generator.single
     by = single if bool(((made(single, Z[:_BLOCK]) - first).abs() <= 1e-3 * unit).all()) else generator
     X = torch.cat([(made(by, z) / unit).float() for z in Z.split(_BLOCK)])
     Z, spread = Z.float(), float(Z.std(0).mean())

@@ -72,8 +72,7 @@ def descend(
     """
     z = z.clone() if task.prior is None else task.prior.project(z).clone()
     if kinks_matter(task):
-        end = descend_kinked(task, Place.at(task, z, mu), max_iter, target, settled)
-        return Descent(end.view.z, end.view.misfit, end.view.merit, end.steps, end.H)
+        return _ended(descend_kinked(task, Place.at(task, z, mu), max_iter, target, settled))
     steps = torch.zeros(task.N, dtype=torch.long, device=z.device)
     left = torch.arange(task.N, device=z.device)
     state = _State.start(task, z, mu, exact)
@@ -105,9 +104,12 @@ def descend_from_each(
     copies = task.take(torch.arange(task.N, device=task.y.device).repeat(len(starts)))
     z, mu = torch.cat([z for z, _ in starts]), torch.cat([torch.full_like(task.size, mu) for _, mu in starts])
     z = z if task.prior is None else task.prior.project(z)
-    end = descend_kinked(copies, Place.at(copies, z, mu), max_iter, MET, settled)
-    whole = Descent(end.view.z, end.view.misfit, end.view.merit, end.steps, end.H)
+    whole = _ended(descend_kinked(copies, Place.at(copies, z, mu), max_iter, MET, settled))
     return [whole.take(index) for index in torch.arange(copies.N, device=task.y.device).split(task.N)]
+
+
+def _ended(at: Place) -> Descent:
+    return Descent(at.view.z, at.view.misfit, at.view.merit, at.steps, at.H)
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,14 +112,17 @@ def _softly(task: Task, z: Tensor, H: Tensor, tau: float) -> _Softened:
         return _Softened(moved, z[:0])
     task, start, L, widths = task.take(index), z[index], L[index], [w[index] for w in widths]
     most, z = _ASTRAY * task.merit(start.to(task.y)), start - d[index]
-    for k in range(_STEPS):
-        if k:
-            task.step()
-            slope = _slope(task, z.to(task.y), widths).to(z)
-            z = z - torch.cholesky_solve(slope[..., None], L)[..., 0]
-        if k in (0, _STEPS - 1):
-            start = torch.where((task.merit(z.to(task.y)) <= most)[:, None], z, start)
-    return _Softened(moved, start)
+    start = _unless_astray(task, z, start, most)
+    for _ in range(_STEPS - 1):
+        task.step()
+        slope = _slope(task, z.to(task.y), widths).to(z)
+        z = z - torch.cholesky_solve(slope[..., None], L)[..., 0]
+    return _Softened(moved, _unless_astray(task, z, start, most))
+
+
+def _unless_astray(task: Task, z: Tensor, start: Tensor, most: Tensor) -> Tensor:
+    """z, or `start` where the merit there exceeds `most`."""
+    return torch.where((task.merit(z.to(task.y)) <= most)[:, None], z, start)
 
 
 def _widths(task: Task, z: Tensor, L: Tensor, size: Tensor) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Starts: random latents that are drawn when they are asked for, and the hunt for what is not explained yet."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -71,7 +72,8 @@ class Hunt:
         self.task, self._found, self.z, self._spent = task, found, found.z.clone(), found.starts
         self._used = list(found.used or ("",) * task.N)
         self.merit = torch.full_like(task.size, torch.inf) if merit is None else merit.clone()
-        self._tried, self._alike = 0, torch.zeros(task.N, dtype=torch.long, device=task.y.device)
+        # which starts ended at the lowest optimum: that one ends where it ended before tells nothing
+        self._tried, self._alike = 0, defaultdict[int, set[str]](set)
         self.H: Tensor | None = None
         self.open = self._unexplained()
 
@@ -150,7 +152,11 @@ class Hunt:
         if part.absolute:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
-        self._alike[self.open] = torch.where(one, self._alike[self.open] + 1, torch.where(better, 1, self._alike[self.open]))
+        for i, same, lower in zip(self.open.tolist(), one.tolist(), better.tolist(), strict=True):
+            if same:
+                self._alike[i].add(name)
+            elif lower:
+                self._alike[i] = {name}
         gained = self.open[better]
         self.z[gained], self.merit[gained] = new.z[better], merit[better]
         if new.H is not None:
@@ -163,6 +169,9 @@ class Hunt:
     def rounded(self) -> Tensor:
         """Those open signals of which only that is left which rounding to float32 leaves, without noise; positions."""
         return self.open[self._small()[self.open]] if self.task.noise is None else self.open[:0]
+
+    def _agreed(self, least: int) -> Tensor:
+        return torch.tensor([len(self._alike[i]) >= least for i in range(self.task.N)], device=self.task.y.device)
 
     def _small(self) -> Tensor:
         return self.merit <= EXPLAINED[torch.float32] * self.task.size
@@ -177,9 +186,9 @@ class Hunt:
         known = None if self.task.weighed else self.merit
         met = self.task.explained(self.z, known) & torch.isfinite(self.merit)
         if self.task.stated:
-            met = met | (self._alike >= _ALIKE)
+            met = met | self._agreed(_ALIKE)
         elif self.task.noise is None and self._tried >= _TWICE:
-            met = met | ((self._alike >= _TWICE) & self._small())
+            met = met | (self._agreed(_TWICE) & self._small())
         return (~met & self.task.usable).nonzero()[:, 0]
 
 
