@@ -58,10 +58,10 @@ from tqdm import tqdm
 
 import cvxinv as ci
 from cvxinv.inversion.runs.work import judge_and_measure
-from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.learnt import learnt_starts, lesson_for
 from cvxinv.inversion.steps.misled import led_astray
 from cvxinv.inversion.steps.newton import descend_through
+from cvxinv.inversion.steps.normal_equations import rough_curvature
 from cvxinv.inversion.steps.smoothed import BRIEF, descend_smoothed
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import make_task
@@ -156,13 +156,13 @@ def costs(G: ci.Generator, N: int, share: float = 0.05) -> dict:
     _, y, sigma = noisy(G, N, share)
     z, steps, start = by_map(G, y, sigma)[0].z, 100, start_of(G, N)
     task = make_task(G, y, noise=("gaussian", sigma), prior=ci.Gaussian(1.0))
-    H, view, spread = curvature(task, z), View.at(task, z), lesson_for(task).spread
+    H, view, spread = rough_curvature(task, z), View.at(task, z), lesson_for(task).spread
     slope = Slope.at(task, view)
     parts: dict[str, Callable[[], object]] = {
         "Adam": lambda: adam(G, y, sigma, start, RATES[0], steps),
         "Jacobian": lambda: [task.take(block).linearize(z[block]) for block in task.blocks()],
         "smoothed": lambda: descend_smoothed(task, z, BRIEF[-1:], spread),
-        "J'J": lambda: curvature(task, z),
+        "J'J": lambda: rough_curvature(task, z),
         "step": lambda: (tied_step(task, H, view, slope), Slope.at(task, View.at(task, z))),
         "verdict": lambda: judge_and_measure(task, z),
     }

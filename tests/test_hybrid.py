@@ -78,14 +78,17 @@ def test_of_layers_and_one_start_the_cheaper_comes_first():
     assert plan_of(linear, LayerOptions()).layers == "first", "as ten factorisations of 20 units cost less than a start"
 
 
-def test_what_one_start_leaves_open_goes_on_to_the_layers():
+def test_what_one_start_leaves_open_goes_on_to_the_layers(monkeypatch: pytest.MonkeyPatch):
     G = net((5, 40, 60), "sigmoid", seed=1)
     z, y = signals(G, 20)
-    R, none = ci.invert(G, y, on_fail="ignore"), ci.invert(G, y, restarts=0, on_fail="ignore")
+    R, learnt = ci.invert(G, y, on_fail="ignore"), ci.invert(G, y, restarts=0, on_fail="ignore")
+    monkeypatch.setattr(ci.Hybrid, "_first", lambda *_: None)
+    none = ci.invert(G, y, restarts=0, on_fail="ignore")
     assert R.verdict.explained.all() and error(R.z, z) < 1e-6 and R.layers == ()
     by_luck = np.array([used == "random start 1" for used in R.used])
     assert by_luck.sum() > 10 and (R.starts[by_luck] == 1).all()
     assert any(note.startswith("no layered start before another") and "Sigmoid" in note for note in R.notes)
+    assert set(learnt.used) == {"learnt start"} and error(learnt.z, z) < 1e-6
     assert set(none.used) == {"layered"} and not none.starts.any() and error(none.z, z) < 1e-6
 
 

@@ -15,8 +15,8 @@ from cvxinv.generator.chain import Generator
 from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
-from cvxinv.inversion.steps.kinked import curvature
 from cvxinv.inversion.steps.newton import descend, descend_from_each
+from cvxinv.inversion.steps.normal_equations import rough_curvature
 from cvxinv.inversion.steps.smoothed import descend_smoothed
 from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
@@ -89,7 +89,7 @@ def test_a_step_far_from_the_end_keeps_no_kinks_where_it_crosses_many():
     z, task = noisy_task(net((3, 60, 40), seed=2), ci.Gaussian(), N=8, sigma=0.5)
     at = z + 3 * normal(*z.shape, seed=9)
     view = View.at(task, at)
-    slope, H = Slope.at(task, view), curvature(task, at)
+    slope, H = Slope.at(task, view), rough_curvature(task, at)
     plain = -torch.linalg.solve(H, slope.g)
     tied, free = (tied_step(task, H, view, slope, far).d for far in (torch.inf, 0.0))
     left_out = ((free - plain).abs() <= 1e-9 * plain.abs().amax(1, keepdim=True)).all(1)

@@ -591,7 +591,7 @@ FAULTS = {
     ),
     "no rmatvec": (
         lambda: ci.ScipyOperator(LinearOperator((3, 3), matvec=lambda x: x)),
-        ValueError, "adjoint to take a batch",
+        ValueError, "with its transpose, got one without; pass rmatvec=",
     ),
     "wrong rmatvec": (
         lambda: as_measurement(LinearOperator((3, 3), matvec=np.cumsum, rmatvec=np.cumsum, dtype=float), 3, N),

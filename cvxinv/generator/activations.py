@@ -56,6 +56,14 @@ class AbstractActivation(ABC):
         """The activation of `u` and the derivative there; what both take is worked out once where a class says how."""
         return self(u), self.derivative(u)
 
+    def second_derivative(self, u: Tensor) -> Tensor:
+        """Second derivative at `u`, elementwise, 0 at kinks; by automatic differentiation where no class writes it."""
+        with torch.enable_grad():
+            at = u.detach().clone().requires_grad_()
+            slope = self.derivative(at)
+            found = torch.autograd.grad(slope.sum(), at, allow_unused=True)[0] if slope.requires_grad else None
+        return torch.zeros_like(u) if found is None else found
+
     def inverse(self, y: Tensor) -> Tensor:
         """The `u` whose activation is `y`, elementwise; infinite at the end of an open range, NaN beyond it.
 
@@ -277,6 +285,10 @@ class Tanh(AbstractActivation):
         y = u.tanh()
         return y, 1 - y.square()
 
+    def second_derivative(self, u: Tensor) -> Tensor:
+        y, slope = self.with_derivative(u)
+        return -2 * y * slope
+
     def inverse(self, y: Tensor) -> Tensor:
         return y.atanh()
 
@@ -307,6 +319,10 @@ class Sigmoid(AbstractActivation):
     def with_derivative(self, u: Tensor) -> tuple[Tensor, Tensor]:
         y = u.sigmoid()
         return y, y * (-u).sigmoid()
+
+    def second_derivative(self, u: Tensor) -> Tensor:
+        y, slope = self.with_derivative(u)
+        return slope * (1 - 2 * y)
 
     def inverse(self, y: Tensor) -> Tensor:
         return y.logit()
@@ -746,6 +762,9 @@ class Rescaled(AbstractActivation):
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.scale * self.activation.derivative(u)
+
+    def second_derivative(self, u: Tensor) -> Tensor:
+        return self.scale * self.activation.second_derivative(u)
 
     def inverse(self, y: Tensor) -> Tensor:
         return self.activation.inverse((y - self.shift) / self.scale)

@@ -3,6 +3,7 @@
 from .facts import Facts
 from .method import options_of
 from .methods import METHODS
+from .progress import STOPPED
 
 
 def has(f: Facts, option: str) -> bool:
@@ -14,12 +15,21 @@ def has(f: Facts, option: str) -> bool:
 def accept(f: Facts) -> list[str]:
     """To state what is left over, or to look at what z does not explain."""
     if f.share > 0.5:
-        share = f"the misfit is {f.share:.0%} of |y|" if f.size > 0 else "y is 0"
+        share = f"the misfit is {percent(f.share)} of |y|" if f.size > 0 else "y is 0"
         return [f"z explains nothing of it, {share}: look at its units, offset and order of entries beside samples of G"]
+    if f.gaussian and f.prior and f.seen:
+        level = f"noise=('gaussian', {f.number('misfit') / f.seen**0.5:.2g})"
+        return [f"if all of it is noise, state that: {level} is what is left over, and noise='auto' estimates it"]
     words = [f"if a misfit of this size is acceptable, state it: noise=('l2', {1.05 * f.number('misfit'):.2g})"]
     if not f.gaussian:
         words.append("if it is noise, noise='auto' estimates its level and says how far z may be off")
     return words
+
+
+def percent(share: float) -> str:
+    """A share in per cent, as short as it may be."""
+    number = 100 * share
+    return f"{number:.2g} %" if not 9.95 <= number < 1e6 else f"{number:.0f} %"
 
 
 def keep_near(f: Facts) -> list[str]:
@@ -52,6 +62,8 @@ def more_starts(f: Facts) -> str:
 
 def more_iterations(f: Facts) -> list[str]:
     """A larger limit where there is one that counts, or a method that goes on."""
+    if any(note.startswith(STOPPED) for note in f.inversion.notes):
+        return ["a larger time_limit"]
     limit, method = f.setting("max_iter"), f.inversion.method
     # where there are layers or supports the option is of the papers' debiasing, and of nothing else
     counts = has(f, "max_iter") and (not has(f, "debias") or f.setting("debias") == "gradient")

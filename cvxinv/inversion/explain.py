@@ -28,7 +28,7 @@ from ..layers.core.certificate import (
 )
 from ..surroundings import undisturbed
 from . import proof_words, verify
-from .advice import accept, finite, keep_near, less_noise, more_iterations, more_starts, other_solver, try_on
+from .advice import accept, finite, keep_near, less_noise, more_iterations, more_starts, other_solver, percent, try_on
 from .answer import STEPS
 from .facts import Facts, gather
 from .moments import PROVED
@@ -165,7 +165,7 @@ def _not_explained(f: Facts) -> Explanation:
     reasons = [_misfit_words(f), *_objective_words(f), *_reach_words(f), _singular_words(f), _way_words(f), *_step_words(f)]
     reasons += [*_proof_words(f), *_layer_words(f), *_sparsity_words(f)]
     near = f.share <= _MOST
-    found = f"G(z) is the nearest signal found, misfit {_percent(f.share)} of |y|"
+    found = f"G(z) is the nearest signal found, misfit {percent(f.share)} of |y|"
     if f.status == verify.STATIONARY and f.setting("noise") is None and f.share <= _FLOAT32:
         verdict = "it is the signal's precision: z explains it up to what rounding to float32 leaves"
         advice = ["pass the signal in float32 if it came so, or state noise=('l2', ...)"]
@@ -195,7 +195,7 @@ def _not_explained(f: Facts) -> Explanation:
         reasons.append("z is a local optimum: nothing near it fits better, and nothing says that it is what made y")
         verdict = f"not explained: {found}{_against_noise(f)}; {either}"
         return _put(f, NEAREST, "signal or search", verdict, reasons, [*accept(f), *keep_near(f), *try_on(f)])
-    verdict = f"not explained, and a misfit of {_percent(f.share)} of |y| says little of z: {either}"
+    verdict = f"not explained, and a misfit of {percent(f.share)} of |y| says little of z: {either}"
     return _put(f, NO, "signal or search", verdict, reasons, [*accept(f), *try_on(f)])
 
 
@@ -215,10 +215,6 @@ def _proof_words(f: Facts) -> list[str]:
         return []
     head = proof_words.verdict_of_proof(proof, f.index)
     return [f"proof: {words}" for words in (head, *proof_words.reasons_of_proof(proof, f.index))]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
 def _against_noise(f: Facts) -> str:
@@ -263,6 +259,11 @@ def _objective_words(f: Facts) -> list[str]:
         words.append(f"z is sought as an optimum {of} under the prior {f.prior}")
     if f.held:
         words.append(f"{f.held}: without it y would lead further out")
+        if f.gaussian:
+            words.append(
+                "standard deviations and intervals are those of the directions that the set leaves free, 0 along others: "
+                "they do not say how sure it is that what is held belongs to the border"
+            )
     known = f.inversion.uncertainty
     if known is not None and _estimated(f) and not known.sigma[f.index].isnan():
         sigma, error, dof = (float(value[f.index]) for value in (known.sigma, known.sigma_error, known.dof))

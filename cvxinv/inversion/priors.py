@@ -286,6 +286,8 @@ def as_prior(prior: object, n0: int, dtype: torch.dtype, device: torch.device) -
 def _numbers(value: object, name: str, ndim: int) -> Tensor:
     """One number, or an array of one axis, or up to `ndim` of them, in float64 where it was."""
     value = plain_number(value)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, (int, float)) for v in value):
+        value = torch.tensor(value, dtype=torch.float64, device="cpu")
     if isinstance(value, (Tensor, np.ndarray)):
         place = value.device if isinstance(value, Tensor) else torch.device("cpu")
         read = read_numbers(value, name, place, "fi", "pass numbers")
@@ -293,7 +295,9 @@ def _numbers(value: object, name: str, ndim: int) -> Tensor:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         found = torch.tensor(float(value), dtype=torch.float64)
     else:
-        raise TypeError(f"expected {name} as a number or a tensor, got {describe(value)}; pass a number, or one per latent")
+        raise TypeError(
+            f"expected {name} as a number or a tensor, got {describe(value)}; pass one number, or one per latent"
+        )
     shapes = "a number, (n0,) or (n0, n0)" if ndim == 2 else "a number or (n0,)"
     if found.ndim > ndim or (found.ndim == 2 and found.shape[0] != found.shape[1]) or found.numel() == 0:
         raise ValueError(f"expected {name} as {shapes}, got shape {tuple(found.shape)}; all signals share it")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+STOPPED = "stopped by"  # how the note of a run begins that was
+
 
 class Progress:
     """What `invert` shows, and until when it may take. Without a bar it takes every word and does nothing.

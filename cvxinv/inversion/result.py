@@ -162,7 +162,7 @@ class Inversion(Batch):
             )
         if len(set(self.used)) > 1 or (self.used and self.used[0] != self.method):
             counts = {name: self.used.count(name) for name in sorted(set(self.used), key=lambda n: (n[:6], len(n), n))}
-            lines.append("  answers by: " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
+            lines.append("  answers by: " + ", ".join(f"{name or 'nothing yet'}: {count}" for name, count in counts.items()))
         if self.uncertainty is not None:
             lines.append(f"  {self.uncertainty.summary()}")
         if self.proof is not None:

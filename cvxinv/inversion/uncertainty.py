@@ -32,7 +32,7 @@ re-estimation of the noise is the fixed point.
 """
 
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ class Uncertainty(Batch):
     """Standard deviations and covariances at an answer, float64, on the CPU; see the module. `intervals` makes use of them.
 
     sigma: noise per entry, `(N,)`, signal units, stated or estimated; NaN where too few entries were seen to estimate it.
-    sigma_error: standard error of the estimate, 0 where sigma was stated. dof: degrees of freedom that the fit used up.
+    sigma_error: standard error of the estimate, 0 wherever sigma was stated. dof: degrees of freedom that the fit used up.
     seen: entries seen. open: directions of z that nothing is known of. z_std `(N, n0)`, z_cov `(N, n0, n0)`: inf and NaN
     where they are touched. signal_std `(N, d)`: of G(z), to first order. For one signal these three, z, before and
     before_std have no batch axis.
@@ -93,7 +93,8 @@ class Uncertainty(Batch):
         Returns (low, high) of z, `(N, n0)` each, and of the signal, `(N, d)` each. They are z +- q std, and phi(u +- q std)
         with the signal u = `before` and what its output activation phi makes of it: an entry that phi saturates is not as
         certain as its slope there says. q is the quantile of the normal distribution where sigma was stated, and of
-        Student's t with k - dof degrees of freedom where it was estimated.
+        Student's t with k - dof degrees of freedom where it was estimated. Coordinates that a prior's set holds at its
+        border have no width: whether they belong there no interval says.
 
         Raises ValueError for a level that is not in (0, 1), and where `output` is not known.
         """
@@ -123,11 +124,13 @@ class Uncertainty(Batch):
         """Level and spread in one line, medians over the signals."""
         sigma, z_std = (float(v.nanmedian()) for v in (self.sigma, self.z_std))
         error = f" +- {float(self.sigma_error.nanmedian()):.2g}, estimated" if self.estimated else ", stated"
-        spread = f"{z_std:.2g}" if isfinite(z_std) else "without limit"
+        level = f"median {sigma:.4g}{error}" if isfinite(sigma) else "not known"
+        spread = f"{z_std:.2g}" if isfinite(z_std) else "not known" if isnan(z_std) else "without limit"
         unknown, open_ = int(self.sigma.isnan().sum()), int((self.open > 0).sum())
-        tail = f"; no level for {unknown}, where too few entries were seen" if unknown else ""
+        why = "no level for {}, where too few entries were seen" if self.estimated else "nothing known of {}, left out"
+        tail = f"; {why.format(unknown)}" if unknown else ""
         tail += f"; open directions of z for {open_}" if open_ else ""
-        return f"noise per entry: median {sigma:.4g}{error}; standard deviation of z: median {spread}{tail}"
+        return f"noise per entry: {level}; standard deviation of z: median {spread}{tail}"
 
     def __repr__(self) -> str:
         return f"Uncertainty of {len(self)} signals: {self.summary()}"
@@ -226,7 +229,8 @@ def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Unc
     error = sigma / (2 * left).sqrt() if task.noise.estimated else torch.zeros_like(sigma)
     level = torch.where(left.isnan(), torch.nan, sigma) if task.noise.estimated else sigma
     unknown = torch.where(fine & level.isfinite(), 0.0, torch.nan)
-    columns = (level + unknown, error + unknown, found.dof + unknown, task.seen, (found.open != 0).any(1).sum(1))
+    error = error + unknown if task.noise.estimated else error  # 0 says that it was stated
+    columns = (level + unknown, error, found.dof + unknown, task.seen, (found.open != 0).any(1).sum(1))
     deviations = _deviations(outlook.Ju, found)
     behind = deviations if phi.linear else _deviations_behind(outlook, deviations, found)
     wide = (z, z_std, z_cov, behind, u, deviations)

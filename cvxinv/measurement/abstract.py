@@ -15,6 +15,7 @@ _MOST_UNKNOWNS, _MOST_ENTRIES = 4096, 50_000_000  # of the matrix of an image la
 
 
 ANY = (-torch.inf, torch.inf)
+REAL_ROWS = "real and imaginary part are rows of their own: {cat}([A.real, A.imag]), and y alike"
 
 
 class AbstractMeasurement(Batch, ABC):

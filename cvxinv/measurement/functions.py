@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Operator(AbstractMeasurement):
     """A linear map that is given as two functions of batches, `forward` `(N, d)` to `(N, length)`, and `adjoint` back.
 
-    They take torch tensors of any floating type and give that type on the same device (constants follow by `.to(x)`), treat
-    every signal alike and leave their input as it is. Both are tried on random vectors when the operator is made: a pair
-    that is not linear, or whose dot products <A x, r> and <x, A' r> differ, is refused. d is read from what `adjoint` gives.
+    They take float64 tensors of torch and give float64 on the same device, treat every signal alike and leave their input as
+    it is; where they take float32 too, as those do whose constants follow by `.to(x)`, searches in float32 are faster. Both
+    are tried on random vectors when the operator is made: a pair that is not linear, or whose dot products <A x, r> and
+    <x, A' r> differ, is refused. d is read from what `adjoint` gives.
     device: where they are tried.
     """
 
@@ -46,7 +47,12 @@ class Operator(AbstractMeasurement):
                 f"expected length as an integer >= 1, got {self.length!r}; say how many entries y has per signal"
             )
         object.__setattr__(self, "length", int(self.length))
-        object.__setattr__(self, "d", try_pair(self.forward, self.adjoint, self.length, torch.device(self.device)))
+        device = torch.device(self.device)
+        object.__setattr__(self, "d", try_pair(self.forward, self.adjoint, self.length, device))
+        for name, size in (("forward", self.d), ("adjoint", self.length)):
+            function = getattr(self, name)
+            if not _takes_single(function, size, device):
+                object.__setattr__(self, name, _by_double(function))
 
     @property
     def known(self) -> bool:
@@ -71,6 +77,19 @@ def _followed(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
             return function(x)
 
     return called
+
+
+def _takes_single(function: Callable[[Tensor], Tensor], size: int, device: torch.device) -> bool:
+    """Whether a function of batches `(N, size)` gives float32 of float32."""
+    try:
+        return function(torch.ones(1, size, dtype=torch.float32, device=device)).dtype == torch.float32
+    except Exception:  # whatever it raises: of float64 it raises nothing
+        return False
+
+
+def _by_double(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function of a batch of any floating type, worked out in float64."""
+    return lambda x: function(x.double()).to(x.dtype)
 
 
 class _Product(torch.autograd.Function):
@@ -108,6 +127,7 @@ class ScipyOperator(AbstractMeasurement):
             )
         if min(self.A.shape) < 1:
             raise ValueError(f"expected a LinearOperator (k, d) that measures something, got {self.A.shape}; correct it")
+        _check_transpose(self.A)
         try_pair(self.observe, self.adjoint, self.length, torch.device("cpu"), self.width)
 
     @property
@@ -132,6 +152,18 @@ class ScipyOperator(AbstractMeasurement):
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         return self
+
+
+def _check_transpose(A: "LinearOperator") -> None:
+    try:
+        A.rmatvec(np.zeros(A.shape[0]))
+    except (NotImplementedError, TypeError) as error:
+        # scipy calls a function that was not given
+        if not (isinstance(error, NotImplementedError) or "NoneType" in str(error)):
+            return
+        raise ValueError(
+            "expected a LinearOperator with its transpose, got one without; pass rmatvec= beside matvec= when you make it"
+        ) from error
 
 
 def _check_here(x: Tensor) -> None:

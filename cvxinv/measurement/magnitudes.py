@@ -41,7 +41,8 @@ class Magnitudes(AbstractMeasurement):
         """The linear measurement whose magnitudes these are. Raises ValueError where it is still to be fitted."""
         if self.measurement is None:
             raise ValueError(
-                "expected Magnitudes of a measurement that knows its size, got none; pass Magnitudes(cvxinv.Everything(d))"
+                "expected Magnitudes of a measurement that knows its size, got none; pass Magnitudes(cvxinv.Everything(d)); "
+                "magnitudes of magnitudes are the same"
             )
         inner: AbstractMeasurement = self.measurement
         return inner

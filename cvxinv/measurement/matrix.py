@@ -11,7 +11,7 @@ from ..batch import per_signal
 from ..generator.maps import AbstractMap
 from ..inputs import conversion, read_numbers
 from ..inputs import describe as _kind
-from .abstract import AbstractMeasurement, rows_seen
+from .abstract import REAL_ROWS, AbstractMeasurement, rows_seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,12 @@ class Matrix(AbstractMeasurement):
         if isinstance(self.A, np.ndarray):
             words = f"use A{conversion(self.A)}"
             object.__setattr__(self, "A", read_numbers(self.A, "a matrix A", torch.device("cpu"), "f", words))
+        if isinstance(self.A, Tensor) and self.A.is_complex():
+            raise ValueError(
+                f"expected a matrix A of real numbers, got {_kind(self.A)}; {REAL_ROWS.format(cat='torch.cat')}"
+            )
+        if isinstance(self.A, Tensor) and self.A.dtype.is_floating_point and self.A.ndim == 1:
+            raise ValueError(f"expected a matrix A (k, d) or (N, k, d), got {_kind(self.A)}; one row is A[None]")
         if not isinstance(self.A, Tensor) or not self.A.dtype.is_floating_point or self.A.ndim not in (2, 3):
             raise ValueError(
                 f"expected a matrix A as a floating tensor (k, d) or (N, k, d), got {_kind(self.A)}; use A.double()"

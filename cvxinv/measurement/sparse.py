@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..inputs import describe as _kind
-from .abstract import AbstractMeasurement
+from .abstract import REAL_ROWS, AbstractMeasurement
 
 M = TypeVar("M", bound=AbstractMeasurement)
 
@@ -118,6 +118,9 @@ def read_sparse(value: object) -> Tensor:
         raise TypeError(f"expected a sparse matrix of scipy or torch, got {_kind(value)}; use scipy.sparse.csr_array(A)")
     A: Any = value.detach() if isinstance(value, Tensor) else value
     kind = str(A.dtype).removeprefix("torch.")
+    if kind.startswith("complex"):
+        cure = REAL_ROWS.format(cat="torch.cat" if isinstance(value, Tensor) else "scipy.sparse.vstack")
+        raise TypeError(f"expected a sparse matrix of real numbers, got {kind}; {cure}")
     if kind not in ("float32", "float64"):
         raise TypeError(f"expected a sparse matrix of floats, float32 or float64, got {kind}; use A.astype(float)")
     if A.ndim != 2:

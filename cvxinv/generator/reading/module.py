@@ -169,7 +169,8 @@ def _tried(twin: Twin, roles: Roles, spread: bool, number: int | None, latent_di
     called = "" if roles.label is None else f", with a label of shape ({_PROBES},) as {roles.label.name}"
     raise ValueError(
         f"expected a module that runs on latents of a shape it implies, got none among {shapes.words}{called} ({reason}); "
-        "pass latent_dim=..., or mend the module if the shapes of its layers do not meet"
+        "pass latent_dim=..., with opaque=True where the module runs on such latents and only reading it fails, or mend the "
+        "module if the shapes of its layers do not meet"
     )
 
 

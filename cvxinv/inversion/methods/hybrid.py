@@ -5,6 +5,7 @@
                     it costs more than the first random (or learnt) start, after that one
     learnt          ridge regression from the generator's own signals (`steps/learnt.py`), a few steps
     smoothed        smoothed Gauss-Newton from there (`steps/smoothed.py`)
+    nearest         all that follows at once, for what lies far from all signals of the generator (`steps/far.py`)
     learnt 2        as much ridge as shrinks what is doubtful, large damping, through the output and not before it
     smoothed 2      from the mean latent, from a wider view on, slowly
     squashed        behind a linear output: from the learnt start through a tanh, see `squashed`
@@ -41,6 +42,7 @@ from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.chords import lead_by_chords
 from ..steps.debias import FINISH_MU
+from ..steps.far import far_off, search_far
 from ..steps.given import as_start, begin, check_start
 from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
@@ -126,12 +128,15 @@ class Hybrid(AbstractMethod):
         else:
             hunt = self._without_layers(task, plan.layers == "first")
         second = plan.layers == "second" and len(hunt.open) > 0
+        brief = second and not dear(task.generator)
         if second:
             self._one_start(hunt, starts)
             self._another(hunt)
+            if brief:
+                self._first(hunt, starts)
             hunt.offer("layered", self._layers_of)
         if len(hunt.open):
-            self._search(hunt, starts, drawn=second)
+            self._search(hunt, starts, drawn=second, begun=brief)
         if plan.layers == "last":
             hunt.offer("layered", self._layers_of)
         # whoever sets a limit means it
@@ -155,20 +160,33 @@ class Hybrid(AbstractMethod):
 
     def _one_start(self, hunt: Hunt, starts: Starts) -> None:
         """The first start of `_search`, in few steps: what it leaves open goes on to the layers, whose turn it took."""
-        few = min(_FEW, _limit(self.max_iter))
         if dear(hunt.task.generator):
-            return hunt.offer("learnt start", lambda part, index: descend_through(part, learnt_starts(part), few))
-        count = min(self.restarts, _drawn_first(hunt.task))
+            return self._learnt(hunt)
+        few, count = min(_FEW, _limit(self.max_iter)), min(self.restarts, _drawn_first(hunt.task))
         hunt.draw(starts, lambda part, z: descend_through(part, z, few), count=count, candidates=_SOME)
 
     def _another(self, hunt: Hunt) -> None:
         """A second cheap start where the first left what rounding to float32 leaves: that both end alike tells enough."""
-        rounded, few = hunt.rounded(), min(_FEW, _limit(self.max_iter))
+        rounded = hunt.rounded()
         if len(rounded) and not dear(hunt.task.generator):
-            hunt.offer("learnt start", lambda part, index: descend_through(part, learnt_starts(part), few), rounded)
+            self._learnt(hunt, rounded)
 
-    def _search(self, hunt: Hunt, starts: Starts, drawn: bool) -> None:
-        """Learnt, smoothed and random starts for what is open; drawn: whether `_one_start` has been tried."""
+    def _learnt(self, hunt: Hunt, index: Tensor | None = None) -> None:
+        """The learnt start, in few steps, of what is open or of the signals at `index`."""
+        few = min(_FEW, _limit(self.max_iter))
+        hunt.offer("learnt start", lambda part, _: descend_through(part, learnt_starts(part), few), index)
+
+    def _first(self, hunt: Hunt, starts: Starts) -> None:
+        """The learnt and the first smoothed start; what they leave far from the range has its nearest signal after that."""
+        limit = _limit(self.max_iter)
+        first = [lambda part, z: descend_through(part, z, min(_FEW, limit)), _near(hunt.task, limit, SETTLED)]
+        for k, name in enumerate(("learnt start", "smoothed start")):
+            hunt.offer(name, lambda part, index, search=first[k]: search(part, learnt_starts(part)))  # type: ignore[misc]
+            if self.max_iter is None and len(hunt.open):
+                search_far(hunt, far_off(hunt, first[: k + 1]), starts, max(self.restarts - 1, 0), _CANDIDATES)
+
+    def _search(self, hunt: Hunt, starts: Starts, drawn: bool, begun: bool) -> None:
+        """Learnt, smoothed and random starts for what is open; drawn, begun: whether `_one_start`, `_first` were tried."""
         limit, task = _limit(self.max_iter), hunt.task
         if not task.measurement.linear:
             return search_by_hops(hunt, starts, max(self.restarts, int(task.stated)), limit)
@@ -191,6 +209,8 @@ class Hybrid(AbstractMethod):
         early = min(restarts, _drawn_first(task))
         if not drawn:
             hunt.draw(starts, plain, count=early, candidates=_CANDIDATES)
+        if not (task.stated or begun):
+            self._first(hunt, starts)
         if len(hunt.open):
             _compute(hunt, limit, settled)
         if restarts > early:
@@ -243,12 +263,15 @@ def _drawn_first(task: Task) -> int:
 
 
 def _compute(hunt: Hunt, limit: int, settled: float) -> None:
-    """Starts that are computed from y, in turn: later ones take longer, and fewer signals need them."""
+    """Starts that are computed from y, in turn: later ones take longer, and fewer signals need them.
+
+    Without stated noise those after `Hybrid._first`.
+    """
     lesson, z = lesson_for(hunt.task), torch.zeros_like(hunt.z)
     z[hunt.open] = learnt_starts(hunt.task.take(hunt.open))
     m, stated = lesson.m.to(z), hunt.task.stated
-    few, short = (limit, limit) if stated else (min(_FEW, limit), min(_SHORT, limit))
-    near = _smoothly(hunt.task, BRIEF if stated else each(NEAR, 2), limit, settled)
+    short = limit if stated else min(_SHORT, limit)
+    near = _near(hunt.task, limit, settled)
     wide, slow = (_smoothly(hunt.task, each(scales, 1 if stated else 4), short, settled) for scales in (WIDE, NEAR))
 
     def shrunk(part: Task, index: Tensor) -> Descent:
@@ -260,7 +283,7 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         return descend(part, descend(other, z[index], short).z, short, settled=settled)
 
     def learnt(part: Task, index: Tensor) -> Descent:
-        return descend_through(part, z[index], few, settled=settled)
+        return descend_through(part, z[index], limit, settled=settled)
 
     def smoothed(part: Task, index: Tensor) -> Descent:
         return near(part, z[index])
@@ -274,9 +297,9 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     def widened(part: Task, index: Tensor) -> Descent:
         return wide(part, m.expand_as(z[index]))
 
-    kinds: dict[str, Search] = {
-        "learnt start": learnt, "smoothed start": smoothed, "learnt start 2": shrunk, "smoothed start 2": widened
-    }  # fmt: skip
+    kinds: dict[str, Search] = {"learnt start 2": shrunk, "smoothed start 2": widened}
+    if stated:
+        kinds |= {"smoothed start": smoothed, "learnt start": learnt}
     astray = led_astray(hunt.task, hunt.open) if stated else hunt.open[:0]
     if len(astray) and kinks_matter(hunt.task) and one_sided(hunt.task) is None:
         # when the first is offered, not before: where the time is over in them they are kept as far as they are
@@ -304,6 +327,11 @@ def _of_known(index: Tensor, ends: Callable[[], Descent], search: Search) -> Sea
         return Descent.joined([found, search(part.take(others), which[others])]).take(order)
 
     return looked_up
+
+
+def _near(task: Task, limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:
+    """The first smoothed start, from what is learnt."""
+    return _smoothly(task, BRIEF if task.stated else each(NEAR, 2), limit, settled)
 
 
 def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:

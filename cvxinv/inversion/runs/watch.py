@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...inputs import describe, read_seconds
-from ..progress import Progress
+from ..progress import STOPPED, Progress
 from ..result import Inversion
 from ..verify import USER_LIMIT
 from .folder import Layout
@@ -85,7 +85,7 @@ class Watch:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a result says of a run that was stopped."""
-        return (f"stopped by {self.stopped}: what was not finished by then is {USER_LIMIT}",) if self.stopped else ()
+        return (f"{STOPPED} {self.stopped}: what was not finished by then is {USER_LIMIT}",) if self.stopped else ()
 
     @property
     def idle(self) -> bool:

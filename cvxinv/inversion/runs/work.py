@@ -136,6 +136,8 @@ def not_begun(chunk: Chunk, like: Inversion) -> Inversion:
     numbers = _without_numbers(blank.verdict)
     verdict = replace(numbers, status=status, size=chunk.task.size.cpu(), determined=torch.zeros(len(chunk)) > 0)
     known = None if blank.uncertainty is None else _without_numbers(blank.uncertainty)
+    if known is not None and not blank.uncertainty.estimated:
+        known = replace(known, sigma_error=torch.zeros_like(known.sigma_error))  # as it was stated
     return replace(
         blank, z=_nan(blank.z), hidden=tuple(map(_nan, blank.hidden)), signal=_nan(blank.signal), verdict=verdict, layers=(),
         used=("",) * len(chunk), starts=torch.zeros_like(blank.starts), snr={k: _nan(v) for k, v in blank.snr.items()},

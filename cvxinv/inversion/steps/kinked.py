@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...batch import Batch, per_signal
 from ..task import Task
-from .normal_equations import rough_gram
+from .normal_equations import rough_curvature
 from .ties import Slope, View, tied_step
 
 SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
@@ -55,7 +55,7 @@ class Place(Batch):
         view = View.at(task, z)
         its = torch.full_like(view.merit, own or H is None, dtype=torch.bool)
         steps = torch.zeros_like(its, dtype=torch.long)
-        H = curvature(task, z) if H is None else H
+        H = rough_curvature(task, z) if H is None else H
         return cls(view, Slope.at(task, view), H, its, torch.zeros_like(view.merit) + mu, steps)
 
 
@@ -101,7 +101,7 @@ def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
     due = (~served & ~done).nonzero()[:, 0]
     if len(due):
         H, own = H.clone(), own.index_fill(0, due, True)
-        H[due] = curvature(task.take(due), view.z[due])
+        H[due] = rough_curvature(task.take(due), view.z[due])
     return Place(view, slope, H, own, mu, at.steps + 1), done
 
 
@@ -110,8 +110,3 @@ def kinks_matter(task: Task) -> bool:
     G = task.generator
     bends = G.piecewise_linear and G.depth > 1 and G.output.elementwise
     return task.stated and bends and task.cut is None and not (task.prior and task.prior.bounded)
-
-
-def curvature(task: Task, z: Tensor) -> Tensor:
-    """H of the stated objective's piece at z, in float32's precision where that holds it, `(N, n0, n0)`."""
-    return rough_gram(task, z) + task.prior_curvature(z)

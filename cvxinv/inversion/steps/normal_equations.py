@@ -39,6 +39,7 @@ _HELD = 500_000_000  # bytes of the Jacobian of one signal beyond which it is no
 _MANY = 512  # latents from which a Krylov space costs less than all columns
 _SOLVED = 0.1  # of |g|: what a step by a Krylov space may leave
 _SHARE = 4  # a Krylov space of more than n0 over this costs as much as the columns
+_CONVEX = 1e-3  # of its diagonal: a curvature that is not convex by that is bent
 _ALONE = 100_000  # numbers in a Jacobian from which its Gram matrix is formed by itself, half of it
 
 
@@ -152,26 +153,53 @@ def in_single(task: Task, z: Tensor, mu: Tensor) -> Equations:
     return Equations(H, g)
 
 
-def rough_gram(task: Task, z: Tensor) -> Tensor:
-    """J'J at z with J in float32, `(N, n0, n0)`, for descents whose gradient is another's; float64 where that holds no J."""
-    parts = [_rough_gram(task.take(block), z[block]) for block in task.blocks()]
+def rough_curvature(task: Task, z: Tensor) -> Tensor:
+    """H of the stated objective's piece at z with J in float32, `(N, n0, n0)`, for descents whose gradient is another's.
+
+    J'J + sigma^2 R'', and behind a curved output with what Gauss-Newton leaves out, see the module; float64 where float32
+    holds no J.
+    """
+    parts = [_rough_curvature(task.take(block), z[block]) for block in task.blocks()]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _rough_gram(task: Task, z: Tensor) -> Tensor:
+def _rough_curvature(task: Task, z: Tensor) -> Tensor:
+    prior = task.prior_curvature(z)
     if ways_of(task).end == "blocks":
-        return by_blocks(task, z, z[:, 0]).H
-    x, piece = task.generator.piece(z)
-    J = _Seen(task, x).push(_packed(piece, z).to(z.dtype))
-    H = _gram(J)
+        return by_blocks(task, z, z[:, 0]).H + prior
+    if task.generator.output.curved:
+        H = _newton(task, z, prior)
+    else:
+        x, piece = task.generator.piece(z)
+        H = _gram(_Seen(task, x).push(_packed(piece, z).to(z.dtype))) + prior
     lost = (~torch.isfinite(H).all((1, 2)) | (torch.diagonal(H, dim1=-2, dim2=-1) == 0).all(1)).nonzero()[:, 0]
     if len(lost):
-        H[lost] = by_columns(task.take(lost), z[lost], z[lost, 0]).H
+        H[lost] = by_columns(task.take(lost), z[lost], z[lost, 0]).H + task.take(lost).prior_curvature(z[lost])
+    return H
+
+
+def _newton(task: Task, z: Tensor, prior: Tensor) -> Tensor:
+    """J'J + U' diag(phi''(u) A'r) U + sigma^2 R''; where that is not convex, without what is negative of phi''(u) A'r."""
+    u, piece = task.generator.piece(z, before_output=True)
+    phi, U = task.generator.output, _packed(piece, z).to(z.dtype)
+    x, slope = phi.with_derivative(u)
+    bend = phi.second_derivative(u) * task.pull(x)
+    if task.measurement.pixelwise:
+        weight = slope.square() * task.measurement.seen(task.N).to(slope)
+        H, rest = U.mT @ ((weight + bend)[..., None] * U) + prior, None
+    else:
+        rest = _gram(_Seen(task, x).push(U * slope[..., None])) + prior
+        H, weight = rest + U.mT @ (bend[..., None] * U), torch.zeros_like(bend)
+    bare = H - torch.diag_embed(_CONVEX * torch.diagonal(H, dim1=-2, dim2=-1))
+    bent = (torch.linalg.cholesky_ex(bare)[1] != 0).nonzero()[:, 0]
+    if len(bent):
+        held = _gram(U[bent] * (weight + bend.clamp(min=0))[bent].sqrt()[..., None])
+        H[bent] = held + (prior if rest is None else rest).expand_as(H)[bent]
     return H
 
 
 def chord_equations(piece: AbstractPiece, slope: Tensor, r: Tensor, z: Tensor) -> Equations:
-    """(S J)'(S J) and J'S r, S = diag(slope) `(N, d)`, J of `piece` in float32 as in `rough_gram`; r `(N, d)`."""
+    """(S J)'(S J) and J'S r, S = diag(slope) `(N, d)`, J of `piece` in float32 as in `rough_curvature`; r `(N, d)`."""
     J = _packed(piece, z).to(z.dtype) * slope[..., None]
     return Equations(_gram(J), piece.pull((slope * r)[:, None])[:, 0])
 

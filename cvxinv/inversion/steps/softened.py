@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from ..task import Task
-from .kinked import Place, curvature, descend_kinked, kinks_matter
+from .kinked import Place, descend_kinked, kinks_matter
+from .normal_equations import rough_curvature
 from .smoothed import single_of
 
 TAUS = (0.3, 0.6)
@@ -62,11 +63,11 @@ def lower(task: Task, z: Tensor, H: Tensor | None = None) -> Tensor:
 def _curvatures(task: Task, z: Tensor, H: Tensor | None) -> Tensor:
     """H, with those that are not known."""
     if H is None:
-        return curvature(task, z)
+        return rough_curvature(task, z)
     unknown = (torch.diagonal(H, dim1=1, dim2=2) == 0).all(1).nonzero()[:, 0]
     if len(unknown) == 0:
         return H
-    return H.index_put((unknown,), curvature(task.take(unknown), z[unknown]))
+    return H.index_put((unknown,), rough_curvature(task.take(unknown), z[unknown]))
 
 
 def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:

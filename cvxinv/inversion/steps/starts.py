@@ -75,6 +75,7 @@ class Hunt:
         # which starts ended at the lowest optimum: that one ends where it ended before tells nothing
         self._tried, self._alike = 0, defaultdict[int, set[str]](set)
         self.H: Tensor | None = None
+        self._closed = torch.zeros_like(task.usable)
         self.open = self._unexplained()
 
     def offer(self, name: str, search: Callable[[Task, Tensor], Descent], index: Tensor | None = None) -> None:
@@ -114,7 +115,7 @@ class Hunt:
             part = self.task.take(self.open)
             drawn = starts.latents(k * candidates, candidates).to(self.task.y)
             new = search(part, most_promising(part, drawn, centre=k == 0))
-            self._spent = self._spent.index_add(0, self.open.cpu(), torch.ones(len(self.open), dtype=self._spent.dtype))
+            self.spend(self.open, 1)
             self._keep(f"{name} {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
 
@@ -128,12 +129,31 @@ class Hunt:
             if len(index) == 0 or (self.task.progress.deadline is not None and self.task.progress.late()):
                 return
             z = starts.latents(k).to(self.task.y)
-            self._spent = self._spent.index_add(0, index.cpu(), torch.ones(len(index), dtype=self._spent.dtype))
+            self.spend(index, 1)
             self.offer(f"random start {k + 1}", lambda part, _, z=z: search(part, z.expand(part.N, -1)), index)  # type: ignore[misc]
             self.task.progress.reach((k + 1) / (count + 1))
 
     def reopen(self) -> None:
         """Whatever is not explained is open again, where some of it was left aside."""
+        self.open = self._unexplained()
+
+    def keep(self, name: str, index: Tensor, end: Descent) -> None:
+        """`offer` of a descent of the signals at `index` that has been made: it counts although the time may be over."""
+        self.open = index
+        self._keep(name, self.task.take(index), end)
+
+    def lower(self, index: Tensor, end: Descent) -> None:
+        """Where the signals at `index` ended further down from their best z: who gave that is credited as before."""
+        better = end.merit < self.merit[index]
+        self.z[index[better]], self.merit[index[better]] = end.z[better], end.merit[better]
+
+    def spend(self, index: Tensor, count: int) -> None:
+        """Count random starts that others tried of the signals at `index`."""
+        self._spent = self._spent.index_add(0, index.cpu(), torch.full((len(index),), count, dtype=self._spent.dtype))
+
+    def close(self, index: Tensor) -> None:
+        """The signals at `index` have what they will have: nothing more is tried."""
+        self._closed[index] = True
         self.open = self._unexplained()
 
     def settle(self) -> None:
@@ -189,7 +209,7 @@ class Hunt:
             met = met | self._agreed(_ALIKE)
         elif self.task.noise is None and self._tried >= _TWICE:
             met = met | (self._agreed(_TWICE) & self._small())
-        return (~met & self.task.usable).nonzero()[:, 0]
+        return (~met & self.task.usable & ~self._closed).nonzero()[:, 0]
 
 
 def most_promising(task: Task, candidates: Tensor, *, centre: bool) -> Tensor:
