@@ -271,6 +271,13 @@ def test_what_is_said_of_noisy_signals_is_counted(tmp_path: Path):
             assert 0.9 < row["median"] < 1.1 and row["explained"] > 17, key
 
 
+def test_the_nearest_signals_are_measured(tmp_path: Path):
+    run_script(ROOT / "benchmarks" / "nearest.py", "--quick", "--out", str(tmp_path))
+    (row,) = json.loads((tmp_path / "nearest_cpu.json").read_text())["results"].values()
+    assert row["worse"] == 0 and row["misfit"]["hybrid"] <= row["misfit"]["Adam"] and row["statuses"] == {"stationary": 4}
+    assert "The nearest signals" in (tmp_path / "nearest_cpu.md").read_text()
+
+
 def test_what_hybrid_finds_is_counted():
     G = ci.load_generator(ROOT / "cvxinv" / "shipped" / "mnist_gan").to(torch.float64)
     for hidden in (0.0, 0.45):

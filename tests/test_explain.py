@@ -204,3 +204,23 @@ def test_an_estimated_level_is_said_with_its_error():
     true = float(e[0].norm()) / 60**0.5
     assert said and abs(float(said[1]) - true) < 4 * float(said[2])
     assert "counts as noise" in R.explain(0)
+
+
+def test_what_the_time_cut_is_told_to_take_more_time():
+    G = net((6, 40, 80), "sigmoid", seed=2)
+    y = torch.rand(2, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    R = ci.invert(G, y, time_limit=1e-9, on_fail="ignore")
+    assert set(R.status) == {"user_limit"} and explain(R, [0])[0].advice == ("a larger time_limit",)
+    assert ": 2" not in str(R) or "nothing yet: 2" in str(R)
+
+
+def test_with_a_prior_more_noise_is_stated_as_gaussian_and_that_works():
+    G = net((6, 40, 80), seed=2)
+    _, x = signals(G, 2)
+    y = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    told = {"prior": ci.Gaussian(1.0), "on_fail": "ignore"}
+    (word,) = explain(ci.invert(G, y, noise=("gaussian", 0.02), **told), [0])
+    (level,) = re.findall(r"noise=\('gaussian', ([\d.e-]+)\)", " ".join(word.advice))
+    assert "'l2'" not in " ".join(word.advice) and 0.08 < float(level) < 0.12
+    assert ci.invert(G, y, noise=("gaussian", float(level)), **told).verdict.explained[0]
+    assert "'auto'" in " ".join(word.advice)

@@ -660,3 +660,48 @@ def test_what_is_made_of_numbers_follows_the_type_of_the_signal():
             continue
         low = seeing.observe(x.float())
         assert low.dtype == torch.float32 and torch.allclose(low.double(), seeing.observe(x), rtol=1e-4, atol=1e-4), name
+
+
+def test_functions_that_know_float64_alone_serve_starts_in_float32():
+    """A picture in noise, which starts of float32 are tried of."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 20), torch.nn.ReLU(), torch.nn.Linear(20, 60), torch.nn.Sigmoid()).double()
+    G = ci.load_generator(net)
+    A = torch.randn(40, 60, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 8
+    narrow = ci.Operator(lambda v: v @ A.T, lambda r: r @ A, 40)
+    x = torch.rand(3, 60, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    single = torch.ones(2, 60, dtype=torch.float32)
+    assert narrow.observe(single).dtype == torch.float32 and narrow.adjoint(single[:, :40]).dtype == torch.float32
+    for told in (
+        {},
+        {"noise": ("gaussian", 0.05)},
+        {"noise": "auto"},
+        {"noise": ("gaussian", 0.1), "prior": ci.Gaussian(1.0)},
+    ):
+        by, expected = (ci.invert(G, x @ A.T, measurement=m, on_fail="ignore", **told) for m in (narrow, A))
+        torch.testing.assert_close(by.verdict.misfit, expected.verdict.misfit, rtol=1e-6, atol=0)
+    of_single = ci.load_generator(net, dtype=torch.float32)
+    y = of_single(of_single.sample_latent(2, torch.Generator().manual_seed(3))) @ A.T.float()
+    assert ci.invert(of_single, y, measurement=narrow).verdict.explained.all()
+
+
+@pytest.mark.parametrize(
+    ("A", "kind", "words"),
+    [
+        (torch.ones(3, 3, dtype=torch.complex128), TypeError, r"real numbers, .*torch.cat\(\[A.real, A.imag\]\)"),
+        (scipy.sparse.eye(3, format="csr") * 1j, TypeError, r"real numbers, .*scipy.sparse.vstack\(\[A.real, A.imag\]\)"),
+        (torch.ones(3, dtype=torch.float64), ValueError, r"one row is A\[None\]"),
+    ],
+)
+def test_a_matrix_that_is_none_is_refused_with_a_cure_that_keeps_it(A: object, kind: type[Exception], words: str):
+    with pytest.raises(kind, match=words):
+        as_measurement(A, 3, 1)
+
+
+def test_signals_whose_squares_are_lost_are_refused():
+    G = ci.load_generator(torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(), torch.nn.Linear(5, 9)).double())
+    y = G(G.sample_latent(1, torch.Generator().manual_seed(0)))
+    with pytest.raises(ValueError, match=r"whose squares are numbers, .*another unit"):
+        ci.invert(G, 1e-160 * y, measurement=1e-160 * torch.eye(9, dtype=torch.float64))
+    R = ci.invert(G, 1e-140 * y, measurement=1e-140 * torch.eye(9, dtype=torch.float64))
+    assert R.verdict.explained.all()

@@ -255,3 +255,10 @@ def test_the_centre_of_a_prior_is_where_one_start_begins_and_no_more():
     far = torch.full((1, 4), 5.0, dtype=torch.float64)
     centre, own = (most_promising(task, far, centre=first) for first in (True, False))
     assert torch.allclose(centre, torch.full((3, 4), 0.3, dtype=torch.float64)) and torch.equal(own, far.expand(3, -1))
+
+
+def test_lists_of_numbers_are_read():
+    assert torch.equal(ci.Box([-1.0, -2.0], [1, 2]).lo, ci.Box(torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 2.0])).lo)
+    assert ci.Gaussian([1.0, 2.0]).fitted(2, torch.float64, torch.device("cpu")) is not None
+    with pytest.raises(TypeError, match="as a number or a tensor"):
+        ci.Box([-1.0, "a"], [1.0, 2.0])

@@ -512,3 +512,30 @@ def test_numbers_are_those_of_numpy_too():
     R = quietly(NET.to(torch.float32), y.float().numpy(), noise=("gaussian", np.float32(0.1)))
     assert R.z.dtype == torch.float32 and R.uncertainty.z_std.dtype == torch.float64
     assert (R.uncertainty.sigma_error == 0).all()
+
+
+def test_a_signal_that_holds_no_number_changes_no_word_and_no_interval_of_the_others():
+    """Its level is not known; that of the others is as stated, and not estimated."""
+    G = net((4, 15, 30), seed=1)
+    _, y = signals(G, 5)
+    y = y + 0.05 * normal(5, 30, seed=2)
+    seen = torch.arange(30) < 6
+    spoilt = y.index_put((torch.tensor([0]),), torch.full((30,), torch.nan, dtype=torch.float64))
+    told = {"measurement": seen, "noise": ("gaussian", 0.05), "prior": ci.Gaussian(1.0), "on_fail": "ignore"}
+    R, whole = ci.invert(G, spoilt, **told), ci.invert(G, y, **told)
+    known, expected = R.uncertainty, whole.uncertainty
+    assert known is not None and expected is not None and not known.estimated
+    assert ", stated" in known.summary() and "nothing known of 1, left out" in known.summary()
+    for part, other in zip(known.intervals()[0], expected.intervals()[0], strict=True):
+        torch.testing.assert_close(part[1:], other[1:])
+    assert "estimated" not in R.explain(1) + R.explain(2)
+    late = ci.invert(G, y[1:], **told, time_limit=1e-9).uncertainty
+    assert late is not None and not late.estimated
+
+
+def test_a_level_that_is_known_of_no_signal_is_called_that():
+    G = net((4, 15, 30), seed=1)
+    _, y = signals(G, 2)
+    told = {"measurement": torch.arange(30) < 3, "noise": "auto", "prior": ci.Gaussian(1.0), "on_fail": "ignore"}
+    known = ci.invert(G, y, **told).uncertainty
+    assert known is not None and "nan" not in known.summary() and "without limit" not in known.summary()

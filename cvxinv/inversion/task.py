@@ -299,7 +299,9 @@ def read_task(
     seen = seeing.seen(len(y)).to(y.device)
     usable = (_fits(y) | ~seen).all(1) & seen.any(1)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
-    _refuse_tiny(y, usable)
+    largest, least = y.abs().amax(1), 10 * torch.finfo(y.dtype).tiny ** 0.5
+    if bool(((largest > 0) & (largest < least)).any()):
+        _refuse_tiny(largest, least)
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
     if stated is None and seeing.range != ANY:
@@ -399,17 +401,13 @@ def _fits(y: Tensor) -> Tensor:
     return torch.isfinite(y) & (y.abs() <= min(_LARGEST, torch.finfo(y.dtype).max))
 
 
-def _refuse_tiny(y: Tensor, usable: Tensor) -> None:
-    """Raises ValueError for a signal that is not 0 although the squares of its entries are, or nearly."""
-    largest = y.abs().amax(1)
-    least = 10 * torch.finfo(y.dtype).tiny ** 0.5
-    tiny = (usable & (largest > 0) & (largest < least)).nonzero()[:, 0]
-    if len(tiny):
-        i = int(tiny[0])
-        raise ValueError(
-            f"expected signals of numbers above {least:.1g}, whose squares are numbers, got {float(largest[i]):.3g} as the "
-            f"largest of signal {i}; give the signals, and what measures them or the generator's last layer, another unit"
-        )
+def _refuse_tiny(largest: Tensor, least: float) -> None:
+    """Raises ValueError for signals that are not 0 although the squares of their entries are, or nearly; largest: `(N,)`."""
+    i = int(((largest > 0) & (largest < least)).nonzero()[0, 0])
+    raise ValueError(
+        f"expected signals of numbers above {least:.1g}, whose squares are numbers, got {float(largest[i]):.3g} as the "
+        f"largest of signal {i}; give the signals, and what measures them or the generator's last layer, another unit"
+    )
 
 
 def _refuse_all_unusable(y: Tensor, seeing: AbstractMeasurement) -> None:

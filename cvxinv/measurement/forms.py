@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..inputs import conversion, read_numbers
 from ..inputs import describe as _kind
-from .abstract import AbstractMeasurement
+from .abstract import REAL_ROWS, AbstractMeasurement
 from .entries import Mask
 from .functions import ScipyOperator
 from .matrix import Matrix
@@ -24,6 +24,9 @@ def is_operator(value: object) -> bool:
 
 def read_dense(value: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """A mask or a matrix as a tensor."""
+    if value.dtype.is_complex if isinstance(value, Tensor) else value.dtype.kind == "c":
+        cat = "torch.cat" if isinstance(value, Tensor) else "numpy.concatenate"
+        raise TypeError(f"expected a measurement matrix of real numbers, got {_kind(value)}; {REAL_ROWS.format(cat=cat)}")
     cure = f"use mask{conversion(value, 'bool')} for a mask, or A{conversion(value)} for a matrix"
     return read_numbers(value, "a mask or a measurement matrix", device, "bf", cure)
 

@@ -337,6 +337,24 @@ def proofs(record: dict) -> Any:
     return figure
 
 
+def nearest(record: dict) -> Any:
+    """How near hybrid and Adam come to real pictures."""
+    figure, (panel,) = panels(1, 4.5)
+    rows = record["results"]
+    at = range(len(rows))
+    for name, marker, colour in (("hybrid", "o", COLOURS[0]), ("Adam", "s", COLOURS[1])):
+        misfits = [100 * row["misfit"][name] for row in rows.values()]
+        panel.plot(misfits, at, marker, color=colour, fillstyle="full" if name == "hybrid" else "none", label=name)
+    panel.set_yticks(at, list(rows))
+    panel.invert_yaxis()
+    panel.set_xlabel("median misfit of real pictures (% of |y|)")
+    panel.set_xlim(left=0)
+    panel.grid(alpha=0.3)
+    above(panel, 2)
+    figure.set_label("Median misfits of real pictures by hybrid and by Adam, for each generator: hybrid's are no larger.")
+    return figure
+
+
 def guide() -> Any:
     """One noisy signal of the guide: z within a bound, and the most probable z with its intervals."""
     import torch
@@ -370,7 +388,7 @@ JSON: dict[str, tuple[str, Callable[[dict], Any]]] = {
     **{
         f"{RESULTS}/{draw}_cpu.md": (f"{RESULTS}/{draw}_cpu.json", globals()[draw])
         for draw in ("multilayer", "streamed", "launches", "noise", "killed", "operators", "jacobians", "mnist_inversion",
-                     "soundness", "wide", "uniqueness", "checked", "error_bars", "proofs")
+                     "soundness", "wide", "uniqueness", "checked", "error_bars", "nearest", "proofs")
     },
     f"{RESULTS}/proofs_convolutional_cpu.md": (f"{RESULTS}/proofs_convolutional_cpu.json", boxes),
     f"{RESULTS}/foreign_proofs_cpu.md": (f"{RESULTS}/foreign_proofs_cpu.json", foreign),

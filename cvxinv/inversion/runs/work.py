@@ -17,7 +17,7 @@ from ...inputs import describe
 from ..answer import Latents
 from ..level import at_level, estimated, find
 from ..method import AbstractMethod
-from ..progress import Progress
+from ..progress import STOPPED, Progress
 from ..result import Inversion, snrs
 from ..steps.plan import descent_cost
 from ..steps.starts import Starts
@@ -67,11 +67,12 @@ def answer(chunk: Chunk, starts: Starts, progress: Progress) -> Inversion:
     hidden, signal = signals_of(task, clean)
     seconds = {"verify": time.perf_counter() - solved, "solve": solved - began}
     verdict, given = _unfinished(verdict) if cut else verdict, signal.to(chunk.dtype)
+    notes = (*found.notes, *([f"{STOPPED} the time limit: what is not explained is unfinished"] if cut else ()))
     return Inversion(
         z, tuple([h.to(chunk.dtype) for h in hidden]), given, chunk.method.name, verdict, found.layers,
         found.used or (), found.starts if found.starts is not None else torch.zeros(task.N, dtype=torch.long),
         {} if chunk.truth is None else snrs(task, chunk.truth, z, hidden, signal),
-        seconds, {}, {}, found.notes, known, iterations=iterations,
+        seconds, {}, {}, notes, known, iterations=iterations,
     )  # fmt: skip
 
 
