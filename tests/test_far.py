@@ -1,5 +1,6 @@
 """Signals far from all that a generator makes: the nearest one, and which those are."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,7 @@ def test_the_curvature_is_the_hessian_of_the_piece_where_that_is_convex(output: 
     y = y + 0.02 * normal(12, 60, seed=4)
     A = normal(30, 60, seed=6) / 8 if seen == "matrix" else None
     task = make_task(G, y if A is None else y @ A.T, measurement=A, noise=("gaussian", 0.02), prior=ci.Gaussian(1.0))
+    noisy, task = task, replace(task, far=True)
 
     def objective(at: Tensor, i: int) -> Tensor:
         x = G(at[None])[0]
@@ -146,6 +148,8 @@ def test_the_curvature_is_the_hessian_of_the_piece_where_that_is_convex(output: 
             convex += 1
             torch.testing.assert_close(H[i], exact, rtol=1e-5, atol=1e-5 * float(exact.norm()))
     assert convex > 6
+    _, J = task.linearize(z)
+    torch.testing.assert_close(rough_curvature(noisy, z), J.mT @ J + 0.02**2 * torch.eye(4).double(), rtol=1e-5, atol=1e-6)
 
 
 def test_where_the_hessian_is_not_convex_the_curvature_is():

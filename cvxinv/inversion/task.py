@@ -82,7 +82,7 @@ class Task(Batch):
     usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
     type y came in. prior: what is known of z, fitted to the generator.
     cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar. place: which
-    of the chunk's signals each is, `(N,)`, where iterations are counted.
+    of the chunk's signals each is, `(N,)`, where iterations are counted. far: whether what z leaves over is no noise.
     """
 
     generator: AbstractGenerator
@@ -95,6 +95,7 @@ class Task(Batch):
     cut: Tensor | None = per_signal(default=None)
     progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
     place: Tensor | None = per_signal(default=None)
+    far: bool = False
 
     @cached_property
     def N(self) -> int:

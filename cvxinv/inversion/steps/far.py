@@ -62,7 +62,7 @@ def _heeds_kinks(task: Task) -> bool:
 def _in_noise(task: Task, misfit: Tensor) -> Task:
     """The task with gaussian noise that leaves `misfit` over, `(N,)`."""
     freedom = (task.seen - task.generator.latent_dim).clamp(min=1)
-    return replace(task, noise=Noise("gaussian", misfit / freedom.to(misfit).sqrt()))
+    return replace(task, noise=Noise("gaussian", misfit / freedom.to(misfit).sqrt()), far=True)
 
 
 def _left_over(one: Task, first: Sequence[Search]) -> float:

@@ -156,8 +156,8 @@ def in_single(task: Task, z: Tensor, mu: Tensor) -> Equations:
 def rough_curvature(task: Task, z: Tensor) -> Tensor:
     """H of the stated objective's piece at z with J in float32, `(N, n0, n0)`, for descents whose gradient is another's.
 
-    J'J + sigma^2 R'', and behind a curved output with what Gauss-Newton leaves out, see the module; float64 where float32
-    holds no J.
+    J'J + sigma^2 R'', behind a curved output with what Gauss-Newton leaves out where more than noise is left; in float64
+    where float32 holds no J.
     """
     parts = [_rough_curvature(task.take(block), z[block]) for block in task.blocks()]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -167,21 +167,23 @@ def _rough_curvature(task: Task, z: Tensor) -> Tensor:
     prior = task.prior_curvature(z)
     if ways_of(task).end == "blocks":
         return by_blocks(task, z, z[:, 0]).H + prior
+    x, piece = task.generator.piece(z)
+    H = _gram(_Seen(task, x).push(_packed(piece, z).to(z.dtype))) + prior
     if task.generator.output.curved:
-        H = _newton(task, z, prior)
-    else:
-        x, piece = task.generator.piece(z)
-        H = _gram(_Seen(task, x).push(_packed(piece, z).to(z.dtype))) + prior
+        # noise within its level has as much of either sign in it: what it adds to the curvature costs more than it tells
+        left = torch.arange(task.N, device=z.device) if task.far else (~task.met(task.residual(x))).nonzero()[:, 0]
+        if len(left):
+            H[left] = _newton(task.take(left), z[left])
     lost = (~torch.isfinite(H).all((1, 2)) | (torch.diagonal(H, dim1=-2, dim2=-1) == 0).all(1)).nonzero()[:, 0]
     if len(lost):
         H[lost] = by_columns(task.take(lost), z[lost], z[lost, 0]).H + task.take(lost).prior_curvature(z[lost])
     return H
 
 
-def _newton(task: Task, z: Tensor, prior: Tensor) -> Tensor:
+def _newton(task: Task, z: Tensor) -> Tensor:
     """J'J + U' diag(phi''(u) A'r) U + sigma^2 R''; where that is not convex, without what is negative of phi''(u) A'r."""
     u, piece = task.generator.piece(z, before_output=True)
-    phi, U = task.generator.output, _packed(piece, z).to(z.dtype)
+    phi, U, prior = task.generator.output, _packed(piece, z).to(z.dtype), task.prior_curvature(z)
     x, slope = phi.with_derivative(u)
     bend = phi.second_derivative(u) * task.pull(x)
     if task.measurement.pixelwise:
