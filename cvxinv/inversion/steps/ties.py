@@ -31,7 +31,7 @@ from ..minimisers import box_minimiser
 from ..task import Task
 from .plain import Step
 
-_KEPT = (32, 64)  # kinks that one step keeps, least and most; in between as many as latents, which n0 fix: pictures lie near more
+_KEPT = (32, 64)  # kinks that one step keeps, least and most; in between as many as latents: pictures lie near more
 _FEW = 4  # kinks that a step far from the end keeps at most
 _AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
 _RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
