@@ -168,7 +168,11 @@ MEASUREMENTS: dict[str, Case] = {
     "matrix too narrow": (invert(Y @ A.T, measurement=A[:, 1:]), ValueError, ("40", "39", "last axis")),
     "matrix as a vector": (invert(Y[:, :1], measurement=A[0]), ValueError, (r"\(k, d\)", r"\(40,\)")),
     "matrix of ints": (invert(Y @ A.T, measurement=A.long()), TypeError, ("floats", "torch.int64", r"A\.double\(\)")),
-    "complex matrix": (invert(Y @ A.T, measurement=A + 0j), TypeError, ("floats", "torch.complex128", r"A\.double\(\)")),
+    "complex matrix": (
+        invert(Y @ A.T, measurement=A + 0j),
+        TypeError,
+        ("real numbers", "torch.complex128", r"torch.cat\(\[A.real, A.imag\]\)"),
+    ),
     "matrix with NaN": (invert(Y @ A.T, measurement=at(A, (1, 2), NAN)), ValueError, ("finite matrix", "NaN", "clean")),
     "matrix with inf": (invert(Y @ A.T, measurement=at(A, (1, 2), INF)), ValueError, ("finite matrix", "inf", "clean")),
     "matrix of zeros": (invert(Y @ A.T, measurement=0 * A), ValueError, ("measures something", "zeros")),
