@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from measuring import circumstances, clocked
+from noise import DENSE, RATES, STEPS, TUNED, WORSE, adam
 from runs import begin, load_after, write
 from tables import Table
 from torch import Tensor
@@ -32,18 +33,7 @@ from tqdm import tqdm
 import cvxinv as ci
 
 ROOT = Path(__file__).resolve().parent.parent
-DENSE = (
-    "lei_vae_relu_20_60_784_nobias",
-    "csinva_vae_20_400_784",
-    "zeesky_vae_10_400_784",
-    "jezza_fashion_vae_20_400_784",
-    "laug_vae_5_128_256_784",
-    "lei_vae_leaky_20_200_500_784_nobias",
-    "ashish_gan_leaky_64_256_784",
-    "jay_gan_bn_128_256_512_784",
-)
-STEPS, RATES, TUNED, ALONE = 2000, (0.02, 0.05, 0.1), 4, 3
-WORSE = 1e-6
+ALONE = 3
 
 
 def pictures(name: str, G: ci.Generator, N: int) -> Tensor:
@@ -55,16 +45,10 @@ def pictures(name: str, G: ci.Generator, N: int) -> Tensor:
     return low + (high - low) * x if np.isfinite(high - low) else x
 
 
-def adam(G: ci.Generator, y: Tensor, rate: float, steps: int) -> Tensor:
-    """Where Adam ends."""
+def by_adam(G: ci.Generator, y: Tensor, rate: float, steps: int) -> Tensor:
+    """Where Adam ends on the squared misfit."""
     start = 0.1 * torch.randn(len(y), G.latent_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    z = start.requires_grad_()
-    optimiser = torch.optim.Adam([z], lr=rate)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        (G(z) - y).square().sum().backward()
-        optimiser.step()
-    return z.detach()
+    return adam(lambda z: (G(z) - y).square(), start, rate, steps)
 
 
 def share(G: ci.Generator, y: Tensor, z: Tensor) -> Tensor:
@@ -79,11 +63,11 @@ def measure(G: ci.Generator, y: Tensor, steps: int) -> dict:
         return ci.invert(G, of, on_fail="ignore", progress=False)
 
     few = y[:TUNED]
-    rate = min(RATES, key=lambda r: float(share(G, few, adam(G, few, r, steps)).mean()))
+    rate = min(RATES, key=lambda r: float(share(G, few, by_adam(G, few, r, steps)).mean()))
     ours(y[:1])
-    (R, by), (z, theirs) = clocked(lambda: ours(y)), clocked(lambda: adam(G, y, rate, steps))
+    (R, by), (z, theirs) = clocked(lambda: ours(y)), clocked(lambda: by_adam(G, y, rate, steps))
     alone = [clocked(lambda i=i: ours(y[i : i + 1]))[1].process for i in range(min(ALONE, len(y)))]
-    one = clocked(lambda: adam(G, y[:1], rate, steps))[1].process
+    one = clocked(lambda: by_adam(G, y[:1], rate, steps))[1].process
     found, other = share(G, y, R.z), share(G, y, z)
     excess = (found - other) / other
     return {

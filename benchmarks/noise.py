@@ -100,13 +100,18 @@ def objective(G: ci.Generator, y: Tensor, z: Tensor, sigma: Tensor) -> Tensor:
     return (G(z) - y).square().sum(1) / (2 * sigma**2) + z.square().sum(1) / 2
 
 
-def adam(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, rate: float, steps: int) -> Tensor:
-    """Where Adam ends."""
+def stated(G: ci.Generator, y: Tensor, sigma: Tensor) -> Callable[[Tensor], Tensor]:
+    """`objective` of latents."""
+    return lambda z: objective(G, y, z, sigma)
+
+
+def adam(lowered: Callable[[Tensor], Tensor], start: Tensor, rate: float, steps: int) -> Tensor:
+    """Where Adam ends on the sum of what is `lowered`, `(N,)` of latents `(N, n0)`."""
     z = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([z], lr=rate)
     for _ in range(steps):
         optimiser.zero_grad()
-        objective(G, y, z, sigma).sum().backward()
+        lowered(z).sum().backward()
         optimiser.step()
     return z.detach()
 
@@ -132,7 +137,8 @@ def alone(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, rate: float,
     by_map(G, y[each[0]], sigma[each[0]])
     ours = [by_map(G, y[one], sigma[one])[1] for one in each]
     theirs = [
-        clocked(lambda one=one: adam(G, y[one], sigma[one], start[one], rate, steps))[1].process for one in each[:ADAM_ALONE]
+        clocked(lambda one=one: adam(stated(G, y[one], sigma[one]), start[one], rate, steps))[1].process
+        for one in each[:ADAM_ALONE]
     ]
     found = {"MAP": sum(ours) / len(ours), "Adam": sum(theirs) / len(theirs)}
     return {"milliseconds": {name: 1e3 * spent for name, spent in found.items()}, "ratio": found["Adam"] / found["MAP"]}
@@ -159,7 +165,7 @@ def costs(G: ci.Generator, N: int, share: float = 0.05) -> dict:
     H, view, spread = rough_curvature(task, z), View.at(task, z), lesson_for(task).spread
     slope = Slope.at(task, view)
     parts: dict[str, Callable[[], object]] = {
-        "Adam": lambda: adam(G, y, sigma, start, RATES[0], steps),
+        "Adam": lambda: adam(stated(G, y, sigma), start, RATES[0], steps),
         "Jacobian": lambda: [task.take(block).linearize(z[block]) for block in task.blocks()],
         "smoothed": lambda: descend_smoothed(task, z, BRIEF[-1:], spread),
         "J'J": lambda: rough_curvature(task, z),
@@ -204,7 +210,7 @@ def compared(G: ci.Generator, N: int, share: float, pairs: int, errors: tuple[Te
 
 def tuned(G: ci.Generator, y: Tensor, sigma: Tensor, start: Tensor, steps: int) -> float:
     """The best step length of Adam for these signals."""
-    tried = {rate: adam(G, y, sigma, start, rate, steps) for rate in RATES}
+    tried = {rate: adam(stated(G, y, sigma), start, rate, steps) for rate in RATES}
     return min(RATES, key=lambda rate: float(objective(G, y, tried[rate], sigma).mean()))
 
 
@@ -216,7 +222,7 @@ def measure(G: ci.Generator, N: int, share: float, steps: int, pairs: int, known
     by_map(G, y, sigma)  # all signals: some starts are learnt when the first signal asks for them
     R, before = by_map(G, y, sigma)
     began = time.process_time()
-    z_adam = adam(G, y, sigma, start, rate, steps)
+    z_adam = adam(stated(G, y, sigma), start, rate, steps)
     adam_seconds = time.process_time() - began
     map_seconds = (before + by_map(G, y, sigma)[1]) / 2
     answers = {"MAP": R.z, "fit": by_fit(G, y, sigma), "Adam": z_adam}

@@ -301,8 +301,9 @@ def read_task(
     usable = (_fits(y) | ~seen).all(1) & seen.any(1)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
     largest, least = y.abs().amax(1), 10 * torch.finfo(y.dtype).tiny ** 0.5
-    if bool(((largest > 0) & (largest < least)).any()):
-        _refuse_tiny(largest, least)
+    tiny = (largest > 0) & (largest < least)
+    if bool(tiny.any()):
+        _refuse_tiny(largest, tiny, least)
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
     if stated is None and seeing.range != ANY:
@@ -402,9 +403,9 @@ def _fits(y: Tensor) -> Tensor:
     return torch.isfinite(y) & (y.abs() <= min(_LARGEST, torch.finfo(y.dtype).max))
 
 
-def _refuse_tiny(largest: Tensor, least: float) -> None:
-    """Raises ValueError for signals that are not 0 although the squares of their entries are, or nearly; largest: `(N,)`."""
-    i = int(((largest > 0) & (largest < least)).nonzero()[0, 0])
+def _refuse_tiny(largest: Tensor, tiny: Tensor, least: float) -> None:
+    """Raises ValueError for `tiny` signals, bool `(N,)`: not 0, although the squares of their entries are, or nearly."""
+    i = int(tiny.nonzero()[0, 0])
     raise ValueError(
         f"expected signals of numbers above {least:.1g}, whose squares are numbers, got {float(largest[i]):.3g} as the "
         f"largest of signal {i}; give the signals, and what measures them or the generator's last layer, another unit"

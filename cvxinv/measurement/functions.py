@@ -158,7 +158,7 @@ def _check_transpose(A: "LinearOperator") -> None:
     try:
         A.rmatvec(np.zeros(A.shape[0]))
     except (NotImplementedError, TypeError) as error:
-        # scipy calls a function that was not given
+        # scipy calls a function that was not given; what a given one raises is told by the trial that follows
         if not (isinstance(error, NotImplementedError) or "NoneType" in str(error)):
             return
         raise ValueError(

@@ -40,9 +40,8 @@ from ...layers.core.certificate import INFEASIBLE, NUMERICAL_ERROR, USER_LIMIT
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
-from ..steps.chords import lead_by_chords
 from ..steps.debias import FINISH_MU
-from ..steps.far import far_off, search_far
+from ..steps.far import COMPUTED, DAMPED, SHRINKING, computed, far_off, search_far
 from ..steps.given import as_start, begin, check_start
 from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
@@ -51,14 +50,14 @@ from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
 from ..steps.misled import dear, led_astray
 from ..steps.nearby import search_nearby
-from ..steps.newton import MU, Descent, descend, descend_from_each, descend_through
+from ..steps.newton import Descent, descend, descend_from_each, descend_through
 from ..steps.normal_equations import notes_of_ways
 from ..steps.plan import plan_of
 from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import BRIEF, NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import APART, lower
-from ..steps.starts import Hunt, Starts
+from ..steps.starts import Hunt, Search, Starts
 from ..steps.weaned import search_few
 from ..task import Task
 
@@ -66,16 +65,12 @@ _CANDIDATES = 100  # latents that a random start is the best of
 _SOME = 10  # the same before the layers: of one signal a hundred take as long as some steps
 _MOST_ITERATIONS = 100
 _FEW = 20  # steps that show whether a learnt start, or one before the layers, leads anywhere
-_SHRINKING = 1e-2  # ridge of the second learnt start
 _SHORT = 40  # steps of a start after the first ones; what gets furthest is led to its end when all have been tried
 _HOPS = 2
-_DAMPED = 1.0
 _NEARBY = (0.1, 0.3)  # standard deviations of a latent: how far nearby starts are from the best z
-_IN_NOISE = ("smoothed start", "learnt start 2", "smoothed start 2", "learnt start")  # their order under gaussian noise
+_IN_NOISE = (*COMPUTED, "learnt start")  # their order under gaussian noise
 _FAILED = (INFEASIBLE, USER_LIMIT, NUMERICAL_ERROR)  # statuses of layers that led nowhere
 _DESCENT = "layers and a descent"
-
-Search = Callable[[Task, Tensor], Descent]  # of a task of some signals, and their positions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -162,8 +157,8 @@ class Hybrid(AbstractMethod):
         """The first start of `_search`, in few steps: what it leaves open goes on to the layers, whose turn it took."""
         if dear(hunt.task.generator):
             return self._learnt(hunt)
-        few, count = min(_FEW, _limit(self.max_iter)), min(self.restarts, _drawn_first(hunt.task))
-        hunt.draw(starts, lambda part, z: descend_through(part, z, few), count=count, candidates=_SOME)
+        count = min(self.restarts, _drawn_first(hunt.task))
+        hunt.draw(starts, self._briefly(), count=count, candidates=_SOME)
 
     def _another(self, hunt: Hunt) -> None:
         """A second cheap start where the first left what rounding to float32 leaves: that both end alike tells enough."""
@@ -173,15 +168,18 @@ class Hybrid(AbstractMethod):
 
     def _learnt(self, hunt: Hunt, index: Tensor | None = None) -> None:
         """The learnt start, in few steps, of what is open or of the signals at `index`."""
+        hunt.offer("learnt start", _from_learnt(self._briefly()), index)
+
+    def _briefly(self) -> Search:
+        """A descent of few steps."""
         few = min(_FEW, _limit(self.max_iter))
-        hunt.offer("learnt start", lambda part, _: descend_through(part, learnt_starts(part), few), index)
+        return lambda part, z: descend_through(part, z, few)
 
     def _first(self, hunt: Hunt, starts: Starts) -> None:
         """The learnt and the first smoothed start; what they leave far from the range has its nearest signal after that."""
-        limit = _limit(self.max_iter)
-        first = [lambda part, z: descend_through(part, z, min(_FEW, limit)), _near(hunt.task, limit, SETTLED)]
+        first = [self._briefly(), _near(hunt.task, _limit(self.max_iter), SETTLED)]
         for k, name in enumerate(("learnt start", "smoothed start")):
-            hunt.offer(name, lambda part, index, search=first[k]: search(part, learnt_starts(part)))  # type: ignore[misc]
+            hunt.offer(name, _from_learnt(first[k]))
             if self.max_iter is None and len(hunt.open):
                 search_far(hunt, far_off(hunt, first[: k + 1]), starts, max(self.restarts - 1, 0), _CANDIDATES)
 
@@ -275,7 +273,7 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     wide, slow = (_smoothly(hunt.task, each(scales, 1 if stated else 4), short, settled) for scales in (WIDE, NEAR))
 
     def shrunk(part: Task, index: Tensor) -> Descent:
-        return descend(part, learnt_starts(part, _SHRINKING), short, _DAMPED, settled=settled)
+        return descend(part, learnt_starts(part, SHRINKING), short, DAMPED, settled=settled)
 
     def through_tanh(part: Task, index: Tensor) -> Descent:
         other = squashed(part, lesson.size)
@@ -289,10 +287,7 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         return near(part, z[index])
 
     def at_once(part: Task, index: Tensor) -> list[Descent]:
-        narrow = descend_smoothed(part, z[index], BRIEF[:limit], lesson.spread)
-        broad = descend_smoothed(part, m.expand_as(z[index]), WIDE[:short], lesson.spread)
-        begun, second = (lead_by_chords(part, narrow), MU), (learnt_starts(part, _SHRINKING), _DAMPED)
-        return descend_from_each(part, (begun, second, (lead_by_chords(part, broad), MU)), limit, settled)
+        return descend_from_each(part, computed(part, z[index], limit), limit, settled)
 
     def widened(part: Task, index: Tensor) -> Descent:
         return wide(part, m.expand_as(z[index]))
@@ -304,7 +299,7 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
     if len(astray) and kinks_matter(hunt.task) and one_sided(hunt.task) is None:
         # when the first is offered, not before: where the time is over in them they are kept as far as they are
         ends = cache(lambda: at_once(hunt.task.take(astray), astray))
-        for k, name in enumerate(_IN_NOISE[:3]):
+        for k, name in enumerate(COMPUTED):
             kinds[name] = _of_known(astray, lambda k=k: ends()[k], kinds[name])  # type: ignore[misc]
     for k, name in enumerate(_IN_NOISE if stated and not dear(hunt.task.generator) else kinds):
         further = astray if 0 < k < len(_IN_NOISE) - 1 else astray[:0]
@@ -329,12 +324,17 @@ def _of_known(index: Tensor, ends: Callable[[], Descent], search: Search) -> Sea
     return looked_up
 
 
-def _near(task: Task, limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:
+def _from_learnt(search: Search) -> Search:
+    """`search` from the latents that are learnt."""
+    return lambda part, _: search(part, learnt_starts(part))
+
+
+def _near(task: Task, limit: int, settled: float) -> Search:
     """The first smoothed start, from what is learnt."""
     return _smoothly(task, BRIEF if task.stated else each(NEAR, 2), limit, settled)
 
 
-def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float) -> Callable[[Task, Tensor], Descent]:
+def _smoothly(task: Task, scales: tuple[float, ...], limit: int, settled: float) -> Search:
     """A descent that begins with smoothed steps; as many as a start may take."""
     spread = lesson_for(task).spread
 

@@ -11,7 +11,7 @@ many takes little longer than one of a few; the lowest is led to its end, and pa
 (`softened`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -25,23 +25,21 @@ from .misled import dear
 from .newton import MU, Descent, descend_from_each
 from .smoothed import BRIEF, WIDE, descend_smoothed
 from .softened import APART, lower
-from .starts import Hunt, Starts, most_promising
+from .starts import Hunt, Search, Starts, most_promising
 
 _LEAST = 1e-2  # of |y|: a smaller misfit is searched on
 _TIMES = 2.0
 _OWN = 24  # signals of the generator's own
 _STEPS = 40  # of each start; the lowest goes on
-_SHRINKING, _DAMPED = 1e-2, 1.0
 _SEED = 0xFA2
-_COMPUTED = ("smoothed start", "learnt start 2", "smoothed start 2")
-
-Search = Callable[[Task, Tensor], Descent]  # of a task, from learnt latents
+SHRINKING, DAMPED = 1e-2, 1.0  # ridge and first damping of the second learnt start
+COMPUTED = ("smoothed start", "learnt start 2", "smoothed start 2")
 
 
 def far_off(hunt: Hunt, first: Sequence[Search]) -> Tensor:
     """Those open signals that are further from the range than `first` leave any of the generator's own; positions.
 
-    first: searches that have been tried of the open signals, each where the one before leaves something.
+    first: searches from learnt latents that were tried of the open signals, each where the one before leaves something.
     """
     task, left = hunt.task, hunt.open
     if task.prior is not None or not (task.noise is None or task.noise.norm == "l2") or not _heeds_kinks(task):
@@ -96,29 +94,32 @@ def search_far(hunt: Hunt, index: Tensor, starts: Starts, count: int, candidates
     """
     if len(index) == 0:
         return
-    names = [*_COMPUTED, *[f"random start {k + 2}" for k in range(count)]]
+    names = [*COMPUTED, *[f"random start {k + 2}" for k in range(count)]]
     drawn = [starts.latents((k + 1) * candidates, candidates) for k in range(count)]
     size = max(1, hunt.task.chunk_size() // (1 + len(names)))
     for some in index.split(size):
         task = _in_noise(hunt.task.take(some), hunt.merit[some])
         known, *others = _ends(task, hunt.z[some], drawn)
-        hunt.lower(some, known)
+        hunt.lower(some, known.z, known.merit)
         for name, end in zip(names, others, strict=True):
             hunt.keep(name, some, end)
         hunt.spend(some, count)
         z = lower(task, hunt.z[some], None if hunt.H is None else hunt.H[some])
-        hunt.lower(some, Descent(z, task.misfit(z), task.merit(z), torch.zeros_like(some)))
+        hunt.lower(some, z, task.merit(z))
     hunt.close(index)
 
 
 def _ends(task: Task, z: Tensor, drawn: list[Tensor]) -> list[Descent]:
     """Where starts end: z, those that are computed, and the best of each of the `drawn` latents `(K, n0)`."""
-    lesson, learnt = lesson_for(task), learnt_starts(task)
-    centre = lesson.m.to(z).expand_as(z)
-    smoothed = [descend_smoothed(task, at, scales, lesson.spread) for at, scales in ((learnt, BRIEF), (centre, WIDE))]
-    random = [most_promising(task, latents.to(z), centre=False) for latents in drawn]
-    narrow, broad, *random = [lead_by_chords(task, each) for each in (*smoothed, *random)]
-    shrunk = (learnt_starts(task, _SHRINKING), _DAMPED)
-    return descend_from_each(
-        task, [(z, MU), (narrow, MU), shrunk, *[(each, MU) for each in (broad, *random)]], _STEPS, APART
-    )
+    random = [lead_by_chords(task, most_promising(task, latents.to(z), centre=False)) for latents in drawn]
+    begun = [(z, MU), *computed(task, learnt_starts(task), _STEPS), *[(each, MU) for each in random]]
+    return descend_from_each(task, begun, _STEPS, APART)
+
+
+def computed(task: Task, z: Tensor, limit: int) -> list[tuple[Tensor, float]]:
+    """Latents and first dampings of the starts `COMPUTED`, from the learnt z; limit: of smoothed steps."""
+    lesson = lesson_for(task)
+    narrow = descend_smoothed(task, z, BRIEF[:limit], lesson.spread)
+    broad = descend_smoothed(task, lesson.m.to(z).expand_as(z), WIDE[:limit], lesson.spread)
+    shrunk = learnt_starts(task, SHRINKING)
+    return [(lead_by_chords(task, narrow), MU), (shrunk, DAMPED), (lead_by_chords(task, broad), MU)]

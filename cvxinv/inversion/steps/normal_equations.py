@@ -167,12 +167,14 @@ def _rough_curvature(task: Task, z: Tensor) -> Tensor:
     prior = task.prior_curvature(z)
     if ways_of(task).end == "blocks":
         return by_blocks(task, z, z[:, 0]).H + prior
-    x, piece = task.generator.piece(z)
-    H = _gram(_Seen(task, x).push(_packed(piece, z).to(z.dtype))) + prior
-    if task.generator.output.curved:
+    curved = task.generator.output.curved
+    if curved and task.far:
+        H = _newton(task, z)
+    else:
+        x, piece = task.generator.piece(z)
+        H = _gram(_Seen(task, x).push(_packed(piece, z).to(z.dtype))) + prior
         # noise within its level has as much of either sign in it: what it adds to the curvature costs more than it tells
-        left = torch.arange(task.N, device=z.device) if task.far else (~task.met(task.residual(x))).nonzero()[:, 0]
-        if len(left):
+        if curved and len(left := (~task.met(task.residual(x))).nonzero()[:, 0]):
             H[left] = _newton(task.take(left), z[left])
     lost = (~torch.isfinite(H).all((1, 2)) | (torch.diagonal(H, dim1=-2, dim2=-1) == 0).all(1)).nonzero()[:, 0]
     if len(lost):

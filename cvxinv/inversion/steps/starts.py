@@ -55,6 +55,7 @@ def nothing_yet(task: Task) -> Latents:
 
 
 LeadOn = Callable[[Task, Descent], Descent]
+Search = Callable[[Task, Tensor], Descent]  # of a task of some signals; from latents, or of their positions
 
 
 class Hunt:
@@ -78,7 +79,7 @@ class Hunt:
         self._closed = torch.zeros_like(task.usable)
         self.open = self._unexplained()
 
-    def offer(self, name: str, search: Callable[[Task, Tensor], Descent], index: Tensor | None = None) -> None:
+    def offer(self, name: str, search: Search, index: Tensor | None = None) -> None:
         """Try `search` on the open signals; it takes their task and positions. name: to be credited with what it gains.
 
         index: on those at these positions, explained or not.
@@ -96,7 +97,7 @@ class Hunt:
     def draw(
         self,
         starts: Starts,
-        search: Callable[[Task, Tensor], Descent],
+        search: Search,
         *,
         count: int,
         candidates: int = 1,
@@ -119,7 +120,7 @@ class Hunt:
             self._keep(f"{name} {k + 1}", part, new)
             self.task.progress.reach((k + 1) / (first + count + 1))
 
-    def draw_every(self, starts: Starts, search: Callable[[Task, Tensor], Descent], *, count: int) -> None:
+    def draw_every(self, starts: Starts, search: Search, *, count: int) -> None:
         """Random starts number 0 to `count - 1`, as they are drawn: the lowest merit wins, not the first that explains.
 
         Where no prior is weighed an explained signal is done: nothing is left to lower.
@@ -142,10 +143,10 @@ class Hunt:
         self.open = index
         self._keep(name, self.task.take(index), end)
 
-    def lower(self, index: Tensor, end: Descent) -> None:
-        """Where the signals at `index` ended further down from their best z: who gave that is credited as before."""
-        better = end.merit < self.merit[index]
-        self.z[index[better]], self.merit[index[better]] = end.z[better], end.merit[better]
+    def lower(self, index: Tensor, z: Tensor, merit: Tensor) -> None:
+        """What the best z of the signals at `index` led to, where that is lower: who gave that is credited as before."""
+        better = merit < self.merit[index]
+        self.z[index[better]], self.merit[index[better]] = z[better], merit[better]
 
     def spend(self, index: Tensor, count: int) -> None:
         """Count random starts that others tried of the signals at `index`."""
