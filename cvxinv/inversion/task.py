@@ -300,10 +300,6 @@ def read_task(
     seen = seeing.seen(len(y)).to(y.device)
     usable = (_fits(y) | ~seen).all(1) & seen.any(1)
     y = torch.where(seen & usable[:, None], y, torch.zeros_like(y))
-    largest, least = y.abs().amax(1), 10 * torch.finfo(y.dtype).tiny ** 0.5
-    tiny = (largest > 0) & (largest < least)
-    if bool(tiny.any()):
-        _refuse_tiny(largest, tiny, least)
     known, stated = as_prior(prior, generator.latent_dim, y.dtype, y.device), as_noise(noise, y)
     _refuse_weightless(known, stated)
     if stated is None and seeing.range != ANY:
@@ -401,15 +397,6 @@ def _refuse_constant(generator: AbstractGenerator) -> None:
 def _fits(y: Tensor) -> Tensor:
     """Entries that are finite, and small enough for their squares to be."""
     return torch.isfinite(y) & (y.abs() <= min(_LARGEST, torch.finfo(y.dtype).max))
-
-
-def _refuse_tiny(largest: Tensor, tiny: Tensor, least: float) -> None:
-    """Raises ValueError for `tiny` signals, bool `(N,)`: not 0, although the squares of their entries are, or nearly."""
-    i = int(tiny.nonzero()[0, 0])
-    raise ValueError(
-        f"expected signals of numbers above {least:.1g}, whose squares are numbers, got {float(largest[i]):.3g} as the "
-        f"largest of signal {i}; give the signals, and what measures them or the generator's last layer, another unit"
-    )
 
 
 def _refuse_all_unusable(y: Tensor, seeing: AbstractMeasurement) -> None:
