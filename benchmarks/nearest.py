@@ -1,11 +1,12 @@
 """The nearest signal to real pictures, which no latent explains: hybrid and Adam.
 
-    python benchmarks/nearest.py --out benchmarks/results           # all of it: ten minutes
+    python benchmarks/nearest.py --out benchmarks/results           # all of it: twenty minutes
     python benchmarks/nearest.py --quick                            # small, on the shipped digits: to see that it runs
     python benchmarks/nearest.py --only csinva --signals 20         # generators whose name holds this
 
-Data: trained dense generators of the folder CVXINV_DATA, and its pictures, handwritten digits or, for generators of
-fashion, clothes, in the generator's units, in float64. No noise is stated.
+Data: trained generators of the folder CVXINV_DATA, and its pictures, handwritten digits or, for generators of fashion,
+clothes, resized where theirs are larger, in the generator's units, in float64; half as many for convolutional ones. No noise
+is stated.
 
 - *hybrid*: with its defaults, which is ten random starts beside others.
 - *Adam*: 2,000 steps of torch.optim.Adam on |G(z) - y|^2 from one start, 0.1 N(0, I), all in one batch; the step length
@@ -18,6 +19,7 @@ included; alone: one signal a call, the mean of the first three, Adam for the fi
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 
@@ -34,13 +36,18 @@ import cvxinv as ci
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = 3
+CONVOLUTIONAL = ("aman_fashion_dcgan_28x28", "amshoka_dcgan_64x64")
 
 
 def pictures(name: str, G: ci.Generator, N: int) -> Tensor:
     """The first N pictures of the kind that the generator was trained on, in its units, `(N, d)`."""
     file = "fashion_mnist_900.npz" if "fashion" in name else "mnist_test.npz"
     images = np.load(Path(os.environ["CVXINV_DATA"]) / "datasets" / file)["images"][:N]
-    x = torch.from_numpy(images.reshape(len(images), -1) / 255.0)
+    x = torch.from_numpy(images.reshape(len(images), 1, 28, 28) / 255.0)
+    side = math.isqrt(G.signal_dim)
+    if side != 28:
+        x = torch.nn.functional.interpolate(x, size=(side, side), mode="bilinear")
+    x = x.flatten(1)
     low, high = G.output.range
     return low + (high - low) * x if np.isfinite(high - low) else x
 
@@ -113,14 +120,14 @@ def main() -> None:
     path = None if arguments.out is None else arguments.out / "nearest_cpu.json"
     before = json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
     record = {"circumstances": circumstances("cpu"), "results": before}
-    names = ("digits_8x8",) if arguments.quick else [name for name in DENSE if arguments.only in name]
+    names = ("digits_8x8",) if arguments.quick else [name for name in (*DENSE, *CONVOLUTIONAL) if arguments.only in name]
     for name in tqdm(names, "generators"):
         if arguments.quick:
             G = ci.load_generator(ROOT / "cvxinv" / "shipped" / name, dtype=torch.float64)
             y = torch.rand(4, G.signal_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         else:
             G = ci.load_generator(Path(os.environ["CVXINV_DATA"]) / "generators" / name, dtype=torch.float64)
-            y = pictures(name, G, arguments.signals)
+            y = pictures(name, G, arguments.signals // (2 if name in CONVOLUTIONAL else 1))
         row = measure(G, y, 200 if arguments.quick else STEPS)
         record["results"][name] = row | {"commit": record["circumstances"]["commit"]}
         if arguments.out is not None:

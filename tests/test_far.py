@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator import activations
-from cvxinv.inversion.steps.far import far_off
+from cvxinv.inversion.steps import misled
+from cvxinv.inversion.steps.far import far_off, search_far_in_turn
 from cvxinv.inversion.steps.learnt import learnt_starts
-from cvxinv.inversion.steps.newton import descend_through
+from cvxinv.inversion.steps.newton import Descent, descend, descend_through
 from cvxinv.inversion.steps.normal_equations import rough_curvature
-from cvxinv.inversion.steps.starts import Hunt, nothing_yet
-from cvxinv.inversion.task import make_task
+from cvxinv.inversion.steps.starts import Hunt, Search, Starts, nothing_yet
+from cvxinv.inversion.task import Task, make_task
 
 OUTPUTS = ("identity", "sigmoid", "tanh")
 FIRST = [lambda part, z: descend_through(part, z, 20)]
@@ -106,6 +107,72 @@ def test_a_time_limit_keeps_what_was_found_so_far():
     y = pictures(G, 3)
     R = ci.invert(G, y, time_limit=0.05, on_fail="ignore")
     assert set(R.status) <= {"user_limit", "stationary"} and (R.verdict.misfit <= 1.5 * y.norm(dim=1)).all()
+
+
+# --- where a Jacobian is dear ---------------------------------------------------------------------
+
+
+@pytest.fixture()
+def all_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators of these tests count as dear, as convolutional ones do."""
+    monkeypatch.setattr(misled, "_DEAR", 0)
+
+
+@pytest.mark.usefixtures("all_dear")
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("seen", ["all", "mask"])
+def test_of_dear_generators_random_starts_end_when_some_were_in_vain(output: str, seen: str):
+    G = net((6, 40, 80), output, seed=2)
+    y, told = pictures(G, 4), dict[str, Any]()
+    if seen == "mask":
+        told["measurement"] = torch.rand(4, 80, generator=seeded(5)) > 0.3
+    R = ci.invert(G, y, on_fail="ignore", **told)
+    assert (R.status == "stationary").all() and (R.starts >= 3).all() and (R.starts <= 10).all() and (R.starts < 10).any()
+    plain = ci.invert(G, y, on_fail="ignore", method="levenberg_marquardt", restarts=3, **told)
+    assert (R.verdict.misfit < 1.01 * plain.verdict.misfit).all() and R.verdict.misfit.sum() < plain.verdict.misfit.sum()
+
+
+@pytest.mark.usefixtures("all_dear")
+def test_of_dear_generators_own_signals_beside_far_ones_are_explained():
+    G = net((6, 40, 80), "sigmoid", seed=2)
+    z, y = signals(G, 6)
+    R = ci.invert(G, torch.cat([y, pictures(G, 2)]), on_fail="ignore")
+    assert R.verdict.explained[:6].all() and error(R.z[:6], z) < 1e-6 and (R.status[6:] == "stationary").all()
+    alone = ci.invert(G, pictures(G, 2)[1], on_fail="ignore")
+    assert float(alone.verdict.misfit[0]) == pytest.approx(float(R.verdict.misfit[7]), rel=1e-9)
+    assert int(alone.starts[0]) == int(R.starts[7])
+
+
+def test_what_a_random_start_brings_near_is_searched_on():
+    G = net((6, 40, 80), seed=2)
+    z, own = signals(G, 1)
+    task = make_task(G, torch.cat([own, pictures(G, 1)]))
+    hunt = Hunt(task, nothing_yet(task))
+    begin = torch.cat([z + 1e-4, torch.zeros_like(z)])
+    rows = {float(y[0]): k for k, y in enumerate(task.y)}
+
+    def nowhere(part: Task, _: Tensor) -> Descent:
+        return descend(part, begin[[rows[float(y[0])] for y in part.y]], 0)
+
+    search_far_in_turn(hunt, hunt.open, Starts(G), nowhere, range(10), 1)
+    assert hunt.open.tolist() == [0] and hunt.answer().starts is not None
+    assert hunt.answer().starts.tolist() == [1, 4]  # the first lowers what was nothing
+
+
+@pytest.mark.usefixtures("all_dear")
+def test_a_smoothed_start_is_not_made_twice_from_one_latent(monkeypatch: pytest.MonkeyPatch):
+    G, begun = net((6, 40, 80), "sigmoid", seed=2), dict[str, tuple[Tensor, Tensor]]()
+    offer = Hunt.offer
+
+    def noted(hunt: Hunt, name: str, search: Search, index: Tensor | None = None) -> None:
+        begun[name] = hunt.z.clone(), hunt.open if index is None else index
+        offer(hunt, name, search, index)
+
+    monkeypatch.setattr(Hunt, "offer", noted)
+    ci.invert(G, pictures(G, 12), on_fail="ignore")
+    (before, first), (after, second) = begun["smoothed start 3"], begun["smoothed start 4"]
+    moved = (before != after).any(1)
+    assert len(first) == 12 and set(second.tolist()) == set(moved.nonzero()[:, 0].tolist()) and 0 < len(second) < 12
 
 
 # --- the curvature of the output ------------------------------------------------------------------

@@ -41,7 +41,7 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
 from ..steps.debias import FINISH_MU
-from ..steps.far import COMPUTED, DAMPED, SHRINKING, computed, far_off, search_far
+from ..steps.far import COMPUTED, DAMPED, SHRINKING, computed, far_off, search_far, search_far_in_turn
 from ..steps.given import as_start, begin, check_start
 from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
@@ -177,11 +177,16 @@ class Hybrid(AbstractMethod):
 
     def _first(self, hunt: Hunt, starts: Starts) -> None:
         """The learnt and the first smoothed start; what they leave far from the range has its nearest signal after that."""
-        first = [self._briefly(), _near(hunt.task, _limit(self.max_iter), SETTLED)]
+        first, cheap = self._first_searches(hunt.task), not dear(hunt.task.generator)
         for k, name in enumerate(("learnt start", "smoothed start")):
             hunt.offer(name, _from_learnt(first[k]))
-            if self.max_iter is None and len(hunt.open):
+            if self.max_iter is None and cheap and len(hunt.open):
                 search_far(hunt, far_off(hunt, first[: k + 1]), starts, max(self.restarts - 1, 0), _CANDIDATES)
+
+    def _first_searches(self, task: Task) -> list[Search]:
+        """The descents of `_first`."""
+        limit = _limit(self.max_iter)
+        return [self._briefly(), _near(task, min(_SHORT, limit) if dear(task.generator) else limit, SETTLED)]
 
     def _search(self, hunt: Hunt, starts: Starts, drawn: bool, begun: bool) -> None:
         """Learnt, smoothed and random starts for what is open; drawn, begun: whether `_one_start`, `_first` were tried."""
@@ -213,6 +218,9 @@ class Hybrid(AbstractMethod):
             _compute(hunt, limit, settled)
         if restarts > early:
             search_nearby(hunt, starts, _NEARBY[:1], min(_SHORT, limit))
+        if self.max_iter is None and not task.stated and dear(task.generator) and len(hunt.open):
+            far = far_off(hunt, self._first_searches(task))
+            search_far_in_turn(hunt, far, starts, shorter, range(early, restarts), _CANDIDATES)
         for k in range(early, restarts):
             hunt.draw(starts, shorter, count=1, candidates=_CANDIDATES, first=k)
             # the wide view leads on from any latent; pictures that are far from all signals are better met without it
@@ -306,8 +314,12 @@ def _compute(hunt: Hunt, limit: int, settled: float) -> None:
         hunt.offer(name, kinds[name], torch.cat([hunt.open, further]).unique() if len(further) else None)
     if squashed(hunt.task, lesson.size) is not None:
         hunt.offer("squashed start", through_tanh)
+    z = torch.full_like(z, torch.nan)
     for k in range(_HOPS):
-        hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]))
+        moved = hunt.open[(hunt.z[hunt.open] != z[hunt.open]).any(1)]  # from where it began before it would end as before
+        z = hunt.z.clone()
+        if len(moved):
+            hunt.offer(f"smoothed start {k + 3}", lambda part, index: slow(part, hunt.z[index]), moved)
 
 
 def _of_known(index: Tensor, ends: Callable[[], Descent], search: Search) -> Search:

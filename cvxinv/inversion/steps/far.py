@@ -9,6 +9,10 @@ and a signal that is left `_TIMES` as far from the range as the worst of them is
 The noise's standard deviation is then what is left over, misfit / (k - n0)^(1/2). All starts are tried at once, as a step of
 many takes little longer than one of a few; the lowest is led to its end, and past it where a lower one lies near by
 (`softened`).
+
+Where a Jacobian is dear, as behind convolutions, many at once take as long as one after the other, and their kinks longer:
+all computed starts are tried first there, random ones until `_VAIN` in a row have lowered nothing, and the lowest takes a
+few steps that heed kinks (`search_far_in_turn`).
 """
 
 from collections.abc import Sequence
@@ -22,15 +26,18 @@ from .chords import lead_by_chords
 from .kinked import kinks_matter
 from .learnt import learnt_starts, lesson_for
 from .misled import dear
-from .newton import MU, Descent, descend_from_each
+from .newton import MU, Descent, descend, descend_from_each
 from .smoothed import BRIEF, WIDE, descend_smoothed
 from .softened import APART, lower
 from .starts import Hunt, Search, Starts, most_promising
 
 _LEAST = 1e-2  # of |y|: a smaller misfit is searched on
 _TIMES = 2.0
-_OWN = 24  # signals of the generator's own
+_OWN, _FEW_OWN = 24, 3  # signals of the generator's own; where their Jacobians are dear
 _STEPS = 40  # of each start; the lowest goes on
+_VAIN, _LOWERS = 3, 0.01  # random starts in a row that lower the misfit by less than that share
+_KINKED, _ROUNDS = 60, 5  # steps that heed kinks, and again that many while they lower the misfit by `_LOWERS`
+_END = 1000  # plain steps after them
 _SEED = 0xFA2
 SHRINKING, DAMPED = 1e-2, 1.0  # ridge and first damping of the second learnt start
 COMPUTED = ("smoothed start", "learnt start 2", "smoothed start 2")
@@ -53,8 +60,7 @@ def far_off(hunt: Hunt, first: Sequence[Search]) -> Tensor:
 
 
 def _heeds_kinks(task: Task) -> bool:
-    # where a Jacobian takes long so do the kinks of a step
-    return not dear(task.generator) and task.measurement.linear and kinks_matter(_in_noise(task, task.size))
+    return task.measurement.linear and kinks_matter(_in_noise(task, task.size))
 
 
 def _in_noise(task: Task, misfit: Tensor) -> Task:
@@ -71,8 +77,9 @@ def _left_over(one: Task, first: Sequence[Search]) -> float:
         return float(G.kept[key])
     if len(first) > 1 and (before := _left_over(one, first[:-1])) <= _LEAST:
         return before
-    seeing = one.measurement.repeated(_OWN)
-    y = seeing.observe(G(G.sample_latent(_OWN, torch.Generator().manual_seed(_SEED)).to(one.y)))
+    count = _FEW_OWN if dear(G) else _OWN
+    seeing = one.measurement.repeated(count)
+    y = seeing.observe(G(G.sample_latent(count, torch.Generator().manual_seed(_SEED)).to(one.y)))
     usable = torch.isfinite(y).all(1) & (y != 0).any(1)
     task = Task(G, y, seeing, None, usable, one.born).take(usable)
     share = torch.full_like(task.size, torch.inf)
@@ -107,6 +114,47 @@ def search_far(hunt: Hunt, index: Tensor, starts: Starts, count: int, candidates
         z = lower(task, hunt.z[some], None if hunt.H is None else hunt.H[some])
         hunt.lower(some, z, task.merit(z))
     hunt.close(index)
+
+
+def search_far_in_turn(
+    hunt: Hunt, index: Tensor, starts: Starts, search: Search, numbers: Sequence[int], drawn: int
+) -> None:
+    """The nearest signals to those at `index` from random starts of these `numbers`, from 0, while they lower anything.
+
+    search: a descent from latents. drawn: latents that a random start is the best of. What comes no nearer than a signal of
+    the generator's own might lie is closed.
+    """
+    left, vain = index, torch.zeros_like(index)
+    for k in numbers:
+        if len(left) == 0 or (hunt.task.progress.deadline is not None and hunt.task.progress.late()):
+            break
+        part, before = hunt.task.take(left), hunt.merit[left]
+        end = search(part, most_promising(part, starts.latents(k * drawn, drawn).to(part.y), centre=False))
+        hunt.keep(f"random start {k + 1}", left, end)
+        hunt.spend(left, 1)
+        vain = torch.where(hunt.merit[left] < (1 - _LOWERS) * before, 0, vain + 1)
+        on = (vain < _VAIN) & (hunt.merit[left] > _LEAST * part.size)
+        left, vain = left[on], vain[on]
+    index = index[hunt.merit[index] > _LEAST * hunt.task.size[index]]
+    if len(index):
+        task, z = hunt.task.take(index), _along_kinks(hunt.task.take(index), hunt.z[index])
+        end = descend(task, z, _END)
+        hunt.lower(index, end.z, end.merit)
+    hunt.close(index)
+
+
+def _along_kinks(task: Task, z: Tensor) -> Tensor:
+    """Where steps that heed kinks lead from z."""
+    z, left = z.clone(), torch.arange(task.N, device=z.device)
+    for _ in range(_ROUNDS):
+        part = task.take(left)
+        before = part.misfit(z[left])
+        end = descend(_in_noise(part, before), z[left], _KINKED)
+        z[left] = end.z
+        left = left[end.misfit < (1 - _LOWERS) * before]
+        if len(left) == 0:
+            break
+    return z
 
 
 def _ends(task: Task, z: Tensor, drawn: list[Tensor]) -> list[Descent]:
