@@ -9,6 +9,7 @@ from torch import Tensor
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
+from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps import learnt
 from cvxinv.inversion.steps.learnt import learnt_starts, lesson_for, samples, straightened
 from cvxinv.inversion.steps.newton import descend
@@ -92,6 +93,18 @@ def test_a_lesson_is_worked_out_once_for_all_copies_of_a_generator():
     tanh = G.with_output("tanh")
     assert lesson_for(make_task(tanh, torch.tanh(y))) is not first and tanh.kept is G.kept
     assert net((6, 30, 40)).kept == {}
+
+
+def test_a_time_limit_ends_a_lesson_and_keeps_none_of_it():
+    G = net((6, 30, 40))
+    _, y = signals(G, 2)
+    task = make_task(G, y)
+    late = replace(task, progress=Progress(deadline=0.0))
+    brief = lesson_for(late)
+    assert len(brief.sizes) == learnt._BLOCK < samples(G) and G.kept == {}
+    assert torch.isfinite(learnt_starts(late)).all()
+    whole = lesson_for(task)
+    assert len(whole.sizes) == samples(G) and lesson_for(late) is whole
 
 
 @pytest.mark.parametrize("hidden", [ci.ReLU(), ci.LeakyReLU(0.2)], ids=["relu", "leaky"])

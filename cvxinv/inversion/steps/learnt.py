@@ -16,6 +16,7 @@ be afforded. Signals with one mask share one kernel.
 
 The lesson, samples and principal directions, does not depend on signals or measurement. It is worked out once, in blocks,
 and kept with the generator and its copies (`AbstractGenerator.kept`): (S d + S n0) float32 numbers for each f that was used.
+Where a time limit ends the drawing of samples, those there are make a lesson of their own, which is not kept.
 
 Source: Hoerl, Kennard (1970), ridge regression; Saunders, Gammerman, Vovk (1998), its dual form.
 """
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
 from ...generator.activations import AbstractActivation
+from ..progress import Progress
 from ..task import Task
 from .bent import read_bent
 
@@ -66,7 +68,7 @@ class Lesson:
 def learnt_starts(task: Task, ridge: float = RIDGE) -> Tensor:
     """The latents that ridge regression reads off the signals, `(N, n0)`."""
     straight = _straightens(task)
-    lesson = lesson_of(task.generator, straight)
+    lesson = lesson_for(task)
     f = straightened(task.generator.output, task.y) if straight else task.y
     z, kinds = torch.empty(task.N, task.generator.latent_dim, dtype=task.y.dtype, device=task.y.device), _kinds(task)
     for kind in range(int(kinds.max()) + 1):
@@ -123,12 +125,16 @@ def _kinds(task: Task) -> Tensor:
 # --- the lesson -----------------------------------------------------------------------------------
 
 
-def lesson_of(generator: AbstractGenerator, straight: bool) -> Lesson:
-    """What is learnt of a generator's signals, or of them before an invertible output; worked out once and kept."""
-    key = _key(generator, straight)
-    if key not in generator.kept:
-        generator.kept[key] = _learn(generator, straight)
-    kept: Lesson = generator.kept[key]
+def lesson_for(task: Task) -> Lesson:
+    """What is learnt of the task's generator, as its signals are read; worked out once and kept."""
+    G, straight = task.generator, _straightens(task)
+    key = _key(G, straight)
+    if key not in G.kept:
+        lesson, whole = _learn(G, straight, task.progress)
+        if not whole:
+            return lesson
+        G.kept[key] = lesson
+    kept: Lesson = G.kept[key]
     return kept
 
 
@@ -145,18 +151,14 @@ def lesson_cost(generator: AbstractGenerator) -> float:
     return float(S * generator.work + 2 * S * S * d + 9 * S**3)
 
 
-def lesson_for(task: Task) -> Lesson:
-    """What is learnt of the task's generator, as its signals are read."""
-    return lesson_of(task.generator, _straightens(task))
-
-
 def _key(generator: AbstractGenerator, straight: bool) -> tuple[object, ...]:
     phi = generator.output
     # other devices round otherwise: what was learnt on one would make the answers of another depend on what ran before
     return "lesson", straight, type(phi), repr(phi), str(generator.device)
 
 
-def _learn(generator: AbstractGenerator, straight: bool) -> Lesson:
+def _learn(generator: AbstractGenerator, straight: bool, progress: Progress) -> tuple[Lesson, bool]:
+    """A lesson, and whether it is of all samples that it is to have."""
     Z = generator.sample_latent(samples(generator), torch.Generator().manual_seed(_SEED))
     phi = generator.output
 
@@ -169,13 +171,19 @@ def _learn(generator: AbstractGenerator, straight: bool) -> Lesson:
     # samples need three digits; a generator of weights that float32 cannot hold makes them itself
     single = generator.single
     by = single if bool(((made(single, Z[:_BLOCK]) - first).abs() <= 1e-3 * unit).all()) else generator
-    X = torch.cat([(made(by, z) / unit).float() for z in Z.split(_BLOCK)])
-    Z, spread = Z.float(), float(Z.std(0).mean())
+    blocks = list[Tensor]()
+    for z in Z.split(_BLOCK):
+        blocks.append((made(by, z) / unit).float())
+        if progress.deadline is not None and progress.late():
+            break
+    X, wanted = torch.cat(blocks), len(Z)
+    Z = Z[: len(X)].float()
+    spread = float(Z.std(0).mean())
     e, m = X.mean(0), Z.mean(0)
     X -= e
     sizes, U = torch.linalg.eigh(_gram(X))
     U = U.flip(1).float()
-    return Lesson(U.T @ X, U.T @ (Z - m), e, m, sizes.flip(0).clamp(min=0), unit, spread)
+    return Lesson(U.T @ X, U.T @ (Z - m), e, m, sizes.flip(0).clamp(min=0), unit, spread), len(X) == wanted
 
 
 def _gram(X: Tensor) -> Tensor:
