@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator import activations
-from cvxinv.inversion.steps import misled
+from cvxinv.inversion.steps import costs
 from cvxinv.inversion.steps.far import far_off, search_far_in_turn
 from cvxinv.inversion.steps.learnt import learnt_starts
 from cvxinv.inversion.steps.newton import Descent, descend, descend_through
@@ -115,7 +115,7 @@ def test_a_time_limit_keeps_what_was_found_so_far():
 @pytest.fixture()
 def all_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generators of these tests count as dear, as convolutional ones do."""
-    monkeypatch.setattr(misled, "_DEAR", 0)
+    monkeypatch.setattr(costs, "_DEAR", 0)
 
 
 @pytest.mark.usefixtures("all_dear")

@@ -40,6 +40,7 @@ from ...layers.core.certificate import INFEASIBLE, NUMERICAL_ERROR, USER_LIMIT
 from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import positive, tidy
+from ..steps.costs import dear
 from ..steps.debias import FINISH_MU
 from ..steps.far import COMPUTED, DAMPED, SHRINKING, computed, far_off, search_far, search_far_in_turn
 from ..steps.given import as_start, begin, check_start
@@ -48,7 +49,7 @@ from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
 from ..steps.least_absolute import led_on
-from ..steps.misled import dear, led_astray
+from ..steps.misled import led_astray
 from ..steps.nearby import search_nearby
 from ..steps.newton import Descent, descend, descend_from_each, descend_through
 from ..steps.normal_equations import notes_of_ways

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from ..task import Noise, Task
 from .chords import lead_by_chords
+from .costs import dear
 from .kinked import kinks_matter
 from .learnt import learnt_starts, lesson_for
-from .misled import dear
 from .newton import MU, Descent, descend, descend_from_each
 from .smoothed import BRIEF, WIDE, descend_smoothed
 from .softened import APART, lower

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
 from ..task import Noise, Task
+from .costs import dear
 from .learnt import learnt_starts, lesson_for
 from .newton import descend, descend_through
 from .smoothed import BRIEF, descend_smoothed
@@ -24,7 +25,6 @@ _SHARES = (0.01, 0.1, 0.4)
 _HIGHER = 2.5e-3
 _STEPS = 100
 _SEED = 0x7E57
-_DEAR = 1e8  # multiplications of a Jacobian from which on nothing is tried: it would take longer than an inversion
 
 
 def misleads(generator: AbstractGenerator, noise: float = _SHARES[0]) -> bool:
@@ -52,11 +52,6 @@ def led_astray(task: Task, index: Tensor) -> Tensor:
     nearest = (shares.log()[:, None] - torch.tensor(_SHARES).to(shares).log()).abs().argmin(1)
     worth = torch.tensor([bool((nearest == k).any()) and misleads(task.generator, s) for k, s in enumerate(_SHARES)])
     return index[worth.to(nearest.device)[nearest]]
-
-
-def dear(generator: AbstractGenerator) -> bool:
-    """Whether a Jacobian takes so long that starts of many are not worth it."""
-    return generator.latent_dim * generator.work >= _DEAR
 
 
 def _tried(G: AbstractGenerator, share: float) -> bool:

@@ -30,6 +30,7 @@ from ...batch import Batch, per_signal
 from ..outlook import triangle
 from ..task import Task
 from .chords import lead_by_chords
+from .costs import dear
 from .kinked import SETTLED, Place, descend_kinked, kinks_matter
 from .normal_equations import normal_equations
 from .plain import plain_step
@@ -37,6 +38,7 @@ from .reading import before_output, one_sided
 
 MET = 1e-14  # of |y|: what is left of a misfit where rounding is
 MU = 1e-3  # damping at first
+_MIXED_MU = 1.0  # where tangents of saturated entries lead far away
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
 
@@ -178,16 +180,23 @@ def descend_through(
     """`descend`, first on an easier task with the same solutions where there is one, then on the task itself.
 
     Easier: before a saturating output, or one-sided behind a ReLU. Gaussian noise is no longer that before the output, so
-    that what is easier there has other solutions: chords lead on there (`chords`).
+    that what is easier there has other solutions: chords lead on there (`chords`). Where the measurement mixes entries of a
+    curved output there is neither, and of generators with dear Jacobians the damping is `_MIXED_MU` at first: behind a
+    DCGAN's tanh a learnt start leads to z with it, and away from it without. Small ones are as fast by luck.
     """
     inner = (None if task.stated else before_output(task)) or one_sided(task)
     if inner is None:
-        return descend(task, lead_by_chords(task, z), max_iter, mu, target, settled=settled)
+        first = max(mu, _MIXED_MU) if _misleads_tangents(task) else mu
+        return descend(task, lead_by_chords(task, z), max_iter, first, target, settled=settled)
     first = descend(inner, z, max_iter, mu, target=1e-12)
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
     start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
     second = descend(task, start, max_iter, mu, target, settled=settled)
     return replace(second, steps=first.steps + second.steps)
+
+
+def _misleads_tangents(task: Task) -> bool:
+    return dear(task.generator) and task.generator.output.curved and not task.measurement.pixelwise
 
 
 def extreme_singular_values(J: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from ...generator.maps import Dense
 from ...solvers.openings import LARGEST_NEWTON
 from ..task import Task
+from .costs import dear
 from .learnt import lesson_cost
-from .misled import dear
 from .pursuit import LayerOptions, image_form, notes_of, obstacle, too_large
 
 _STEPS, _STARTS = 60, 3

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...lengths import lengths
 from ..task import Task
-from .misled import dear
+from .costs import dear
 from .newton import Descent, descend
 from .starts import Hunt, Starts
 
