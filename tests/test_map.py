@@ -15,6 +15,7 @@ from cvxinv.generator.chain import Generator
 from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
+from cvxinv.inversion.steps.learnt import lesson_for
 from cvxinv.inversion.steps.newton import descend, descend_from_each
 from cvxinv.inversion.steps.normal_equations import rough_curvature
 from cvxinv.inversion.steps.smoothed import descend_smoothed
@@ -323,6 +324,7 @@ def test_starts_that_the_time_ends_are_kept_as_far_as_they_are(monkeypatch: pyte
     G = net((8, 60, 100), seed=2)
     _, task = noisy_task(G, ci.Gaussian(), N=5, sigma=0.1)
     monkeypatch.setattr("cvxinv.inversion.methods.hybrid.led_astray", lambda *_: torch.arange(5))
+    lesson_for(task)  # or its samples would ask too
     asked = []
 
     def late(progress: Progress) -> bool:

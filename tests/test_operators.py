@@ -13,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 import cvxinv as ci
+from cvxinv.inversion.steps import newton
 from cvxinv.inversion.steps.gradient import gradient
 from cvxinv.inversion.task import make_task
 from cvxinv.measurement.abstract import SeenMap, rows_seen, settled
@@ -705,3 +706,43 @@ def test_what_is_measured_may_be_small_or_large(unit: float):
     z = G.sample_latent(4, torch.Generator().manual_seed(0))
     R = ci.invert(G, unit * G(z), measurement=unit * torch.eye(9, dtype=torch.float64))
     assert R.verdict.explained.all() and float((R.signal - G(z)).norm() / G(z).norm()) < 1e-12
+
+
+@pytest.mark.generators
+@pytest.mark.parametrize("kind", ["blur", "matrix"])
+def test_a_trained_dcgan_is_inverted_behind_what_mixes_its_tanh(kind: str, real_generator):
+    G = real_generator("aman_fashion_dcgan_28x28", dtype=torch.float64)
+    z = G.sample_latent(6, seeded(5))
+    blur = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+    A = ci.Convolution(blur, (28, 28)) if kind == "blur" else normal(400, 784, seed=6) / 20
+    y = A.observe(G(z)) if isinstance(A, ci.Convolution) else G(z) @ A.T
+    R = ci.invert(G, y, measurement=A, on_fail="ignore")
+    assert (R.status == "explained").sum() >= 5 and ((R.z - z).norm(dim=1) <= 1e-6 * z.norm(dim=1)).sum() >= 5
+    # behind the blur none of them was with less damping at first
+    assert sum(used == "learnt start" for used in R.used) >= 4
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_descents_of_dear_generators_begin_damped_where_a_measurement_mixes_a_curved_output(
+    mixed: bool, monkeypatch: pytest.MonkeyPatch
+):
+    torch.manual_seed(0)
+    G = ci.load_generator(
+        torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 9), torch.nn.Tanh()).double()
+    )
+    y = G(normal(3, 2))
+    A = normal(9, 9) if mixed else torch.arange(9) < 7
+    task = make_task(G, y @ A.T if mixed else y, A)
+    told = list[float]()
+    plain = newton.descend
+
+    def noted(task: object, z: Tensor, max_iter: int, mu: float, *rest: object, **more: object) -> object:
+        told.append(mu)
+        return plain(task, z, max_iter, mu, *rest, **more)
+
+    monkeypatch.setattr(newton, "descend", noted)
+    for dear in (False, True):
+        monkeypatch.setattr(newton, "dear", lambda _, dear=dear: dear)
+        newton.descend_through(task, torch.zeros(3, 2, dtype=torch.float64), 3)
+    assert set(told[: len(told) // 2]) == {newton.MU}
+    assert set(told[len(told) // 2 :]) == ({1.0} if mixed else {newton.MU})

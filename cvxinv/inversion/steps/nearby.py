@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..task import EXPLAINED, Task
+from .costs import dear
 from .learnt import lesson_for
 from .newton import Descent, descend_through
 from .starts import Hunt, Starts
 
 _CLOSE = (EXPLAINED[torch.float32], 1e-3)  # of |y|: misfits of signals that are nearly explained
-_TRIES = 10  # of one scale, all at once
+_TRIES, _FEW_TRIES = 10, 3  # of one scale, all at once; where Jacobians are dear
 
 
 def search_nearby(hunt: Hunt, starts: Starts, scales: tuple[float, ...], limit: int, first: int = 0) -> None:
@@ -32,7 +33,8 @@ def search_nearby(hunt: Hunt, starts: Starts, scales: tuple[float, ...], limit: 
         close = hunt.open[(share > _CLOSE[0]) & (share <= _CLOSE[1])]
         if len(close) == 0:
             return
-        moves = scale * lesson_for(hunt.task).spread * starts.directions(first + k, _TRIES)
+        count = _FEW_TRIES if dear(hunt.task.generator) else _TRIES
+        moves = scale * lesson_for(hunt.task).spread * starts.directions(first + k, count)
         hunt.offer("nearby start", lambda part, index, moves=moves: _best(part, hunt.z[index], moves, limit), close)  # type: ignore[misc]
 
 

@@ -38,7 +38,7 @@ from .reading import before_output, one_sided
 
 MET = 1e-14  # of |y|: what is left of a misfit where rounding is
 MU = 1e-3  # damping at first
-_MIXED_MU = 1.0  # where tangents of saturated entries lead far away
+_MIXED_MU = 1.0  # the same behind measurements that mix what an output bends
 _SMALLEST_MU = 1e-15
 _STALLED_MU = 1e10
 
@@ -186,8 +186,8 @@ def descend_through(
     """
     inner = (None if task.stated else before_output(task)) or one_sided(task)
     if inner is None:
-        first = max(mu, _MIXED_MU) if _misleads_tangents(task) else mu
-        return descend(task, lead_by_chords(task, z), max_iter, first, target, settled=settled)
+        mu = max(mu, _MIXED_MU) if _misleads_tangents(task) else mu
+        return descend(task, lead_by_chords(task, z), max_iter, mu, target, settled=settled)
     first = descend(inner, z, max_iter, mu, target=1e-12)
     # the logit fit weighs pixels otherwise than the signal does: keep the start where it was better
     start = torch.where((task.merit(first.z) < task.merit(z))[:, None], first.z, z)
@@ -196,6 +196,7 @@ def descend_through(
 
 
 def _misleads_tangents(task: Task) -> bool:
+    """Whether tangents of saturated entries lead far away, and nothing stands for them."""
     return dear(task.generator) and task.generator.output.curved and not task.measurement.pixelwise
 
 

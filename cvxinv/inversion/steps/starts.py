@@ -12,6 +12,7 @@ from ...lengths import lengths
 from ...measurement.entries import Everything
 from ..answer import Latents
 from ..task import EXPLAINED, Task
+from .costs import dear
 from .least_absolute import descend_absolute
 from .minimax import flatten
 from .newton import Descent, descend
@@ -21,6 +22,7 @@ _ALIKE = 4  # starts that end at the lowest optimum, after which it is the answe
 _TWICE = 2  # the same at a misfit that rounding to float32 leaves, without noise
 _ONE = 1e-6  # of the merit: ends closer than that are one
 _SETTLE = 5000  # iterations that lead a signal to a local optimum where nobody set a limit
+_BRIEFLY = 500  # the same where they are dear
 
 
 class Starts:
@@ -263,5 +265,5 @@ def _settled(task: Task, z: Tensor) -> Tensor:
     """A local optimum from `z`, in the linf or l1 norm if that is what the noise is stated in."""
     if task.absolute:
         return descend_absolute(task, z, _SETTLE).z
-    z = descend(task, z, _SETTLE).z
+    z = descend(task, z, _BRIEFLY if dear(task.generator) else _SETTLE).z
     return flatten(task, z) if task.noise is not None and task.noise.norm == "linf" else z
