@@ -1,12 +1,13 @@
 """What can be said of an answer in gaussian noise: covariances, the noise's level, and `noise="auto"`."""
 
 from dataclasses import dataclass, replace
-from math import cos, exp, sin, sqrt
+from math import cos, exp, inf, log, sin, sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 from test_inversion import net, normal, seeded, signals
 from torch import Tensor
 
@@ -217,6 +218,59 @@ def test_intervals_hold_the_truth_as_often_as_they_say(noise: str, prior, output
     assert 0.93 < of_z < 0.97 and 0.93 < of_x < 0.97
     (low, high), _ = R.uncertainty.intervals(0.5)
     assert 0.45 < ((low <= z) & (z <= high))[fine].double().mean() < 0.55
+
+
+def test_an_interval_of_a_coordinate_that_a_side_holds_is_that_of_the_posterior_cut_off():
+    """x = (z, 2 z), sigma 0.1: z is N(m, 0.002) without the box, m the latent of y."""
+    G, spread = affine([[1.0], [2.0]]), sqrt(0.002)
+    for m, mode, part in ((-0.1, 0.0, (0, 0.95)), (1.07, 1.0, (0.05, 1)), (0.02, 0.02, (0.025, 0.975))):
+        y, z = G(torch.tensor([[m]]).double()), torch.tensor([[mode]]).double()
+        (low, high), _ = known(G, z, 0.1, y=y, prior=ci.Box(0.0, 1.0)).intervals(0.95)
+        exact = truncnorm((0 - m) / spread, (1 - m) / spread, loc=m, scale=spread).ppf(part)
+        assert np.allclose([low.item(), high.item()], exact, atol=1e-9)
+
+
+def test_intervals_in_a_box_of_what_gradients_or_nothing_say():
+    """x = 1e-9 z1: the first latent falls off by its gradient alone, the second lies anywhere in its side, the third is
+    fixed."""
+    G, z = affine([[1e-9, 0.0, 1.0]]), torch.tensor([[0.0, 0.3, 0.5]]).double()
+    box = ci.Box([0.0, -1.0, 0.5], [inf, 2.0, 0.5])
+    found = known(G, z, 1e-9, y=G(z) - 1e-6, prior=box)  # 1,000 standard deviations: |gradient| 1e3
+    (low, high), _ = found.intervals(0.95)
+    assert low[0].tolist() == [0.0, -1.0, 0.5] and high[0, 1:].tolist() == [2.0, 0.5]
+    assert float(high[0, 0]) == pytest.approx(truncnorm(1e3, inf, loc=-1e3).ppf(0.95), rel=1e-6)
+    assert float(high[0, 0]) == pytest.approx(-log(0.05) / 1e3, rel=3e-3)
+
+
+@pytest.mark.parametrize("noise", ["stated", "auto"])
+def test_intervals_in_a_box_hold_the_truth_at_its_sides_too(noise: str):
+    z = torch.rand(600, 4, generator=seeded(1), dtype=torch.float64) - 0.5
+    x = NET(z)
+    sigma = 0.3 * x.norm(dim=1) / sqrt(60)
+    y = x + sigma[:, None] * normal(600, 60, seed=2)
+    told = "auto" if noise == "auto" else ("gaussian", sigma)
+    R = quietly(NET, y, "levenberg_marquardt", noise=told, prior=ci.Box(-0.5, 0.5), restarts=6)
+    (low, high), _ = R.uncertainty.intervals(0.95)
+    fine, held = torch.as_tensor(R.status == "explained")[:, None].expand_as(z), R.uncertainty.z_std == 0
+    inside = (low <= z) & (z <= high)
+    assert fine.double().mean() > 0.99 and (low >= -0.5).all() and (high <= 0.5).all() and (low < high).all()
+    assert (held & fine).sum() > 100 and 0.89 < inside[held & fine].double().mean() < 0.98
+    assert 0.92 < inside[fine].double().mean() < 0.97
+
+
+def test_what_is_cut_off_is_kept_taken_and_read_again(tmp_path: Path):
+    _, y, sigma = noisy(NET, 5, 0.1)
+    R = quietly(NET, y, noise=("gaussian", sigma), prior=ci.Box(-0.5, 0.5), chunk=2)
+    expected = R.uncertainty.intervals()[0]
+    back = ci.Inversion.load(R.save(tmp_path / "result"))
+    for a, b in zip(expected, back.uncertainty.intervals()[0], strict=True):
+        assert torch.equal(a, b)
+    alone = quietly(NET, y[3], noise=("gaussian", sigma[3:4]), prior=ci.Box(-0.5, 0.5))
+    for a, b, c in zip(expected, alone.uncertainty.intervals()[0], R[3:4].uncertainty.intervals()[0], strict=True):
+        assert b.shape == (4,) and torch.allclose(a[3], b, atol=1e-6) and torch.equal(a[3], c[0])
+    ball = quietly(NET, y, noise=("gaussian", sigma), prior=ci.Ball(0.3))
+    assert all((side.abs() <= 0.3).all() for side in ball.uncertainty.intervals()[0])
+    assert quietly(NET, y, noise=("gaussian", sigma)).uncertainty.marginals is None
 
 
 # --- the level ------------------------------------------------------------------------------------

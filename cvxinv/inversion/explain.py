@@ -261,8 +261,8 @@ def _objective_words(f: Facts) -> list[str]:
         words.append(f"{f.held}: without it y would lead further out")
         if f.gaussian:
             words.append(
-                "standard deviations and intervals are those of the directions that the set leaves free, 0 along others: "
-                "they do not say how sure it is that what is held belongs to the border"
+                "standard deviations are those of the directions that the set leaves free, 0 along others; "
+                "intervals of what a side of a box holds begin at that side"
             )
     known = f.inversion.uncertainty
     if known is not None and _estimated(f) and not known.sigma[f.index].isnan():

@@ -91,6 +91,14 @@ class AbstractPrior(Batch, ABC):
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         return eye, torch.zeros_like(eye)
 
+    def reach(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The least and the largest value of each coordinate in C, `(n0,)` or one number each, latent units; -inf and inf
+        where there is none. None where C is everything, or where it is left out.
+
+        z `(N, n0)` says type and device only.
+        """
+        return None
+
     def as_rows(self, z: Tensor) -> "AsRows | None":
         """R and C as rows of a layer problem, None where they are none; z `(N, n0)` says sizes, type and device only."""
         return None
@@ -208,6 +216,9 @@ class Box(AbstractPrior):
         free = torch.diag_embed((~held).to(z))
         return free, torch.zeros_like(free)
 
+    def reach(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return _tensor(self.lo), _tensor(self.hi)
+
     def as_rows(self, z: Tensor) -> AsRows:
         lo, hi = _tensor(self.lo), _tensor(self.hi)
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
@@ -252,6 +263,10 @@ class Ball(AbstractPrior):
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         free = eye - torch.where(held[:, None, None], u[:, :, None] * u[:, None], torch.zeros_like(eye))
         return free, torch.where(held, push / self.radius, 0.0)[:, None, None] * free
+
+    def reach(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        radius = torch.full_like(z[0], self.radius)
+        return -radius, radius
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return ball_minimiser(H, g, z, self.radius)

@@ -11,6 +11,10 @@ with the Jacobian J (k, n0) of A G at z and P the curvature of R, both on the af
 Jx (d, n0) is the whole signal's Jacobian: what is hidden counts too. Without a prior that is the covariance of least
 squares, with one that of the posterior: both are exact for an affine G, and first order in sigma elsewhere. Where z touches
 the border of C they are those of the directions in which z may still move (`AbstractPrior.tangent`), and 0 along the others.
+In a Box the posterior of a coordinate is a normal distribution cut off at its sides, `marginals`: of mean z and cov z's
+deviation where it may move; where a side holds it against the gradient g of the objective, with the curvature h that is left
+of the coordinate when the free ones follow, of mean z - g / h and variance 1 / h, far outside where g is large, so that what
+remains inside falls away from the side. Other held coordinates count as known. In a Ball coordinates end at its radius.
 A direction that neither J nor P knows is open: what depends on it has an infinite standard deviation and NaN covariances,
 and a pseudo-inverse would call it certain.
 
@@ -49,6 +53,7 @@ _KNOWN = 1e-12  # eigenvalues of the scaled curvature below this are 0
 SMALLEST = 1e-100  # a level above 0 that can be squared and divided by
 _ROUNDS = 30  # of the fixed point for sigma at a given z, each of which changes it by its share of dof / k at most
 _FIXED = 1e-7
+_FLAT = 1e-12  # of a squared gradient, or of 1 / width^2: a curvature that changes nothing
 _TOUCHED = 1e-6  # a coordinate whose share of the open directions is longer than this is open itself
 
 
@@ -59,8 +64,11 @@ class Uncertainty(Batch):
     sigma: noise per entry, `(N,)`, signal units, stated or estimated; NaN where too few entries were seen to estimate it.
     sigma_error: standard error of the estimate, 0 wherever sigma was stated. dof: degrees of freedom that the fit used up.
     seen: entries seen. open: directions of z that nothing is known of. z_std `(N, n0)`, z_cov `(N, n0, n0)`: inf and NaN
-    where they are touched. signal_std `(N, d)`: of G(z), to first order. For one signal these three, z, before and
-    before_std have no batch axis.
+    where they are touched. signal_std `(N, d)`: of G(z), to first order. For one signal these three, z, before, before_std
+    and marginals have no batch axis.
+
+    marginals: None without a set, or `(N, 4, n0)`: mean and standard deviation of a normal distribution for each coordinate,
+    and where it is cut off, below and above; see the module.
 
     z: the answer. before, before_std: the signal before its output activation `output`, and its standard deviation; output
     is None after loading where it is a class of the user's own.
@@ -78,6 +86,7 @@ class Uncertainty(Batch):
     before: Tensor = per_signal()
     before_std: Tensor = per_signal()
     output: AbstractActivation | None = shared()
+    marginals: Tensor | None = per_signal(default=None)
 
     def __len__(self) -> int:
         return len(self.sigma)
@@ -93,8 +102,9 @@ class Uncertainty(Batch):
         Returns (low, high) of z, `(N, n0)` each, and of the signal, `(N, d)` each. They are z +- q std, and phi(u +- q std)
         with the signal u = `before` and what its output activation phi makes of it: an entry that phi saturates is not as
         certain as its slope there says. q is the quantile of the normal distribution where sigma was stated, and of
-        Student's t with k - dof degrees of freedom where it was estimated. Coordinates that a prior's set holds at its
-        border have no width: whether they belong there no interval says.
+        Student's t with k - dof degrees of freedom where it was estimated. In a set the interval of a coordinate is that of
+        its `marginals`, which ends with the set: of equal tails, or, of what a side holds, from that side on. The signal's
+        are those of the directions that the set leaves free.
 
         Raises ValueError for a level that is not in (0, 1), and where `output` is not known.
         """
@@ -105,7 +115,10 @@ class Uncertainty(Batch):
         left, upper = (self.seen - self.dof).numpy(), (1 + level) / 2
         quantiles = torch.as_tensor(t.ppf(upper, left) if self.estimated else norm.ppf(upper).repeat(len(self)))
         q = quantiles[:, None] if self.z_std.ndim == 2 else quantiles
-        return (self.z - q * self.z_std, self.z + q * self.z_std), self._of_signal(q)
+        if self.marginals is None:
+            return (self.z - q * self.z_std, self.z + q * self.z_std), self._of_signal(q)
+        ratio = quantiles / norm.ppf(upper)  # of Student's t, which has no simple one that is cut off
+        return _of_marginals(self.marginals, ratio[:, None] if q.ndim == 2 else ratio, level), self._of_signal(q)
 
     def _of_signal(self, q: Tensor) -> tuple[Tensor, Tensor]:
         if self.output is None:
@@ -117,7 +130,8 @@ class Uncertainty(Batch):
 
     def one(self) -> "Uncertainty":
         """The same without the batch axis on what stands beside z and the signal, for a single signal."""
-        names = ("z", "z_std", "z_cov", "signal_std", "before", "before_std")
+        names = ["z", "z_std", "z_cov", "signal_std", "before", "before_std"]
+        names += [] if self.marginals is None else ["marginals"]
         return replace(self, **{name: getattr(self, name)[0] for name in names})
 
     def summary(self) -> str:
@@ -134,6 +148,25 @@ class Uncertainty(Batch):
 
     def __repr__(self) -> str:
         return f"Uncertainty of {len(self)} signals: {self.summary()}"
+
+
+def _of_marginals(marginals: Tensor, ratio: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """Where normal distributions that are cut off have their mass `level`; ratio: of deviations to those of `marginals`."""
+    from scipy.stats import truncnorm
+
+    mean, std, low, high = marginals.unbind(-2)
+    std = std * ratio
+    below, above = low >= mean, high <= mean  # a side holds what is expected beyond it
+    first = torch.full_like(std, (1 - level) / 2).masked_fill(above, 1 - level).masked_fill(below, 0.0)
+    last = torch.full_like(std, (1 + level) / 2).masked_fill(above, 1.0).masked_fill(below, level)
+    wide, fixed = torch.isinf(std), low == high
+    unit = torch.where(wide | fixed, torch.ones_like(std), std).clamp(min=torch.finfo(std.dtype).tiny)
+    ends = [v.numpy() for v in ((low - mean) / unit, torch.where(fixed, low + 1 - mean, high - mean) / unit)]
+    sides = []
+    for share, end in ((first, low), (last, high)):
+        found = torch.as_tensor(truncnorm.ppf(share.numpy(), *ends, loc=mean.numpy(), scale=unit.numpy()))
+        sides.append(torch.where(wide | fixed, end, found).maximum(low).minimum(high))
+    return sides[0], sides[1]
 
 
 class Spread(NamedTuple):
@@ -236,7 +269,29 @@ def uncertainty_at(task: Task, z: Tensor, fine: Tensor, outlook: Outlook) -> Unc
     wide = (z, z_std, z_cov, behind, u, deviations)
     whole = [v + unknown.reshape(-1, *(1,) * (v.ndim - 1)) for v in wide]
     parts = dict(zip(tensor_names(Uncertainty), [v.cpu() for v in (*columns, *whole)], strict=True))
-    return Uncertainty(output=phi, **parts)
+    marginals = _marginals(task, z, z_std, sigma, found, outlook)
+    return Uncertainty(
+        output=phi, marginals=None if marginals is None else (marginals + unknown[:, None, None]).cpu(), **parts
+    )
+
+
+def _marginals(task: Task, z: Tensor, z_std: Tensor, sigma: Tensor, found: Spread, outlook: Outlook) -> Tensor | None:
+    """`Uncertainty.marginals`; None where no set says where coordinates end."""
+    reach = None if task.prior is None else task.prior.reach(z)
+    if reach is None:
+        return None
+    assert task.prior is not None
+    low, high = (side.expand_as(z) for side in reach)
+    J = outlook.J / sigma[:, None, None]
+    g = (J.mT @ (outlook.r / sigma[:, None])[..., None])[..., 0] + task.prior.gradient(z)
+    K, free = J.mT @ J + task.prior.curvature(z), task.prior.tangent(z, g)[0]
+    held = (torch.diagonal(free, dim1=-2, dim2=-1) == 0).expand_as(z)
+    follows = (K @ (found.factor @ (found.factor.mT @ K)) * torch.eye(z.shape[1]).to(z)).sum(1)
+    h = (torch.diagonal(K, dim1=1, dim2=2) - follows).clamp(min=0)
+    # what falls off by the gradient alone, or not at all within the set, needs no curvature, but a finite one
+    h = h.maximum(_FLAT * g.square()).maximum(_FLAT / (high - low).clamp(min=SMALLEST).square()).clamp(min=SMALLEST)
+    mean, std = torch.where(held, z - g / h, z), torch.where(held, h.rsqrt(), z_std)
+    return torch.stack([mean, std, low, high], 1)
 
 
 def _covariance(found: Spread) -> tuple[Tensor, Tensor]:

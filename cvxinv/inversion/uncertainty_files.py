@@ -15,7 +15,9 @@ _NAMES = tuple(name for name in tensor_names(Uncertainty) if name != "z")  # z i
 
 def uncertainty_tensors(uncertainty: Uncertainty) -> dict[str, Tensor]:
     """Its tensors by the names that files give them."""
-    return {f"uncertainty.{name}": getattr(uncertainty, name) for name in _NAMES}
+    named = {f"uncertainty.{name}": getattr(uncertainty, name) for name in _NAMES}
+    cut = uncertainty.marginals
+    return named if cut is None else named | {"uncertainty.marginals": cut}
 
 
 def uncertainty_words(uncertainty: Uncertainty) -> dict[str, Any]:
@@ -26,7 +28,8 @@ def uncertainty_words(uncertainty: Uncertainty) -> dict[str, Any]:
 def uncertainty_of(words: Mapping[str, Any], tensors: Mapping[str, Tensor], z: Tensor, prefix: str = "") -> Uncertainty:
     """What was written; prefix: before the names of its tensors. z: the latents it is of."""
     parts = {name: tensors[f"{prefix}uncertainty.{name}"] for name in _NAMES}
-    return Uncertainty(z=z.double(), output=_output(words["output"]), **parts)
+    cut = tensors.get(f"{prefix}uncertainty.marginals")
+    return Uncertainty(z=z.double(), output=_output(words["output"]), marginals=cut, **parts)
 
 
 def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
