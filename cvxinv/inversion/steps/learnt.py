@@ -177,8 +177,8 @@ def _learn(generator: AbstractGenerator, straight: bool, progress: Progress) -> 
         if progress.deadline is not None and progress.late():
             break
     X, wanted = torch.cat(blocks), len(Z)
-    Z = Z[: len(X)].float()
-    spread = float(Z.std(0).mean())
+    Z = Z[: len(X)]
+    Z, spread = Z.float(), float(Z.std(0).mean())
     e, m = X.mean(0), Z.mean(0)
     X -= e
     sizes, U = torch.linalg.eigh(_gram(X))
