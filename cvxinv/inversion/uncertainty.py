@@ -286,7 +286,7 @@ def _marginals(task: Task, z: Tensor, z_std: Tensor, sigma: Tensor, found: Sprea
     g = (J.mT @ (outlook.r / sigma[:, None])[..., None])[..., 0] + task.prior.gradient(z)
     K, free = J.mT @ J + task.prior.curvature(z), task.prior.tangent(z, g)[0]
     held = (torch.diagonal(free, dim1=-2, dim2=-1) == 0).expand_as(z)
-    follows = (K @ (found.factor @ (found.factor.mT @ K)) * torch.eye(z.shape[1]).to(z)).sum(1)
+    follows = (K @ found.factor).square().sum(2)  # the diagonal of K cov K
     h = (torch.diagonal(K, dim1=1, dim2=2) - follows).clamp(min=0)
     # what falls off by the gradient alone, or not at all within the set, needs no curvature, but a finite one
     h = h.maximum(_FLAT * g.square()).maximum(_FLAT / (high - low).clamp(min=SMALLEST).square()).clamp(min=SMALLEST)

@@ -126,19 +126,17 @@ def search_far_in_turn(
     """
     left, vain = index, torch.zeros_like(index)
     for k in numbers:
-        if len(left) == 0 or (hunt.task.progress.deadline is not None and hunt.task.progress.late()):
+        if len(left) == 0:
             break
-        part, before = hunt.task.take(left), hunt.merit[left]
-        end = search(part, most_promising(part, starts.latents(k * drawn, drawn).to(part.y), centre=False))
-        hunt.keep(f"random start {k + 1}", left, end)
-        hunt.spend(left, 1)
+        before = hunt.merit[left]
+        hunt.draw(starts, search, count=1, candidates=drawn, first=k, index=left)
         vain = torch.where(hunt.merit[left] < (1 - _LOWERS) * before, 0, vain + 1)
-        on = (vain < _VAIN) & (hunt.merit[left] > _LEAST * part.size)
+        on = (vain < _VAIN) & (hunt.merit[left] > _LEAST * hunt.task.size[left])
         left, vain = left[on], vain[on]
     index = index[hunt.merit[index] > _LEAST * hunt.task.size[index]]
     if len(index):
-        task, z = hunt.task.take(index), _along_kinks(hunt.task.take(index), hunt.z[index])
-        end = descend(task, z, _END)
+        task = hunt.task.take(index)
+        end = descend(task, _along_kinks(task, hunt.z[index]), _END)
         hunt.lower(index, end.z, end.merit)
     hunt.close(index)
 

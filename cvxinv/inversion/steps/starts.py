@@ -105,11 +105,15 @@ class Hunt:
         candidates: int = 1,
         first: int = 0,
         name: str = "random start",
+        index: Tensor | None = None,
     ) -> None:
         """Random starts number `first` to `first + count - 1`, each the best by merit of `candidates` latents.
 
-        search: a descent from latents, of a task. name: of the start in results, before its number.
+        search: a descent from latents, of a task. name: of the start in results, before its number. index: the first of
+        them on those at these positions only.
         """
+        if index is not None:
+            self.open = index  # what it leaves out is open again afterwards
         for k in range(first, first + count):
             if self.task.progress.deadline is not None and self.task.progress.late():
                 self.open = self.open[:0]
