@@ -120,6 +120,17 @@ def test_a_latent_that_gives_another_signal_decides_nothing():
     assert "no latent is known" in found.explain(1)
 
 
+def test_a_stated_tol_is_not_proved_by_an_engine_that_knows_none():
+    """G = (max(z, 0) + max(-z, 0), max(-z, 0) / 20): of y = (1, 0) z = -1 misses .05, and z = 1 nothing."""
+    G = chain(
+        (torch.tensor([[1.0], [-1.0]]), torch.zeros(2), ci.ReLU()),
+        (torch.tensor([[1.0, 1.0], [0.0, 0.05]]), torch.zeros(2), ci.Identity()),
+    )
+    y, z = torch.tensor([[1.0, 0.0]]).double(), torch.ones(1, 1).double()
+    assert ci.uniqueness(G, y, z, box=3.0).status.tolist() == ["unique"]
+    assert ci.uniqueness(G, y, z, box=3.0, tol=0.1).status.tolist() == ["undecided"]
+
+
 def test_what_does_not_fit_is_refused():
     G = random_net(0, (3, 18, 40))
     z = torch.ones(1, 3).double()

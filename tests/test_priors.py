@@ -262,3 +262,39 @@ def test_lists_of_numbers_are_read():
     assert ci.Gaussian([1.0, 2.0]).fitted(2, torch.float64, torch.device("cpu")) is not None
     with pytest.raises(TypeError, match="as a number or a tensor"):
         ci.Box([-1.0, "a"], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", ["box", "one-sided box", "ball"])
+def test_the_sides_of_a_set_are_its_border_to_first_order(name: str):
+    n = 5
+    prior = PRIORS[name](n).fitted(n, torch.float64, torch.device("cpu"))
+    z = prior.project(normal(6, n, seed=8))
+    u, A = prior.sides(z)
+    assert (u <= 1e-12).all() and u.shape[0] == 6 and A.shape[-2:] == (u.shape[1], n)
+    d = 1e-4 * normal(6, n, seed=9)
+    ahead = prior.sides(z + d).u
+    finite = torch.isfinite(u)
+    linear = u + (A @ d[..., None])[..., 0]
+    assert torch.allclose(ahead[finite], linear[finite], atol=1e-7)
+    outside = (ahead > 1e-7).any(1)
+    assert torch.equal(outside, ((prior.project(z + d) - z - d).norm(dim=1) > 1e-7))
+
+
+@pytest.mark.parametrize("prior", [ci.Box(-0.7, 0.7), ci.Ball(1.2)], ids=repr)
+def test_an_optimum_in_a_set_among_kinks_is_one(prior: AbstractPrior):
+    draw = torch.Generator().manual_seed(5)
+    G = net((5, 10, 10, 30))
+    z = prior.fitted(5, torch.float64, torch.device("cpu")).project(torch.randn(60, 5, generator=draw, dtype=torch.float64))
+    x = G(z)
+    sigma = 0.3 * float(x.std())
+    y = x + sigma * torch.randn(x.shape, generator=draw, dtype=x.dtype)
+    R = ci.invert(G, y, noise=("gaussian", sigma), prior=prior, on_fail="ignore")
+    assert set(R.status) <= {"explained", "stationary"}
+    task = make_task(G, y, None, ("gaussian", sigma), prior)
+    assert task.prior is not None
+    found, lower = task.merit(R.z), 0
+    for scale in (1e-3, 1e-2):
+        moves = torch.randn(1000, 1, 5, generator=draw, dtype=x.dtype)
+        near = torch.stack([task.merit(task.prior.project(R.z + scale * d / d.norm())) for d in moves])
+        lower = max(lower, int((near.amin(0) < (1 - 1e-5) * found).sum()))
+    assert lower <= 1  # 8 to 9 where steps know no kink

@@ -19,8 +19,8 @@ from cvxinv.inversion.moments import INTERRUPTED, Moment
 SEED, SHARE = 3, 1.0  # a net and noise that take many steps
 
 
-def net(sizes: tuple[int, int, int] = (4, 24, 24)) -> ci.Generator:
-    torch.manual_seed(SEED)
+def net(sizes: tuple[int, int, int] = (4, 24, 24), seed: int = SEED) -> ci.Generator:
+    torch.manual_seed(seed)
     a, b, c = sizes
     return ci.load_generator(nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c)).eval())
 
@@ -243,6 +243,20 @@ def test_what_is_wrong_told_to_an_inversion(tmp_path: Path):
         found.with_proof(ci.prove(G, y, found, noise=("l2", 0.1), time_limit=0))
     with pytest.raises(ValueError, match="knows the inversion's latents"):
         told.with_proof(ci.prove(G, y, time_limit=0, box=0.01))
+
+
+def test_a_proof_of_other_signals_or_of_another_generator_is_not_told():
+    G, other = net(), net(seed=SEED + 1)
+    z, y = noisy(G, 3)
+    found = ci.invert(G, y, on_fail="ignore")
+    with pytest.raises(ValueError, match=r"the inversion's signals, got one whose signal 0 has length"):
+        found.with_proof(ci.prove(G, G(z), z, time_limit=0))
+    with pytest.raises(ValueError, match="the inversion's generator, got one of another"):
+        found.with_proof(ci.prove(other, y, z, time_limit=0))
+    # an older file says nothing of its generator: the signals of latents do where they are the same
+    del found.settings["mark"]
+    with pytest.raises(ValueError, match="the latent of signal 0 gives another"):
+        found.with_proof(ci.prove(other, y, found.z, time_limit=0))
 
 
 def test_of_one_signal_the_inversion_has_no_batch_axis():

@@ -141,7 +141,8 @@ def uniqueness(
     in `prove`: None for |z_j| <= 3 n0^(1/2), one number, or (lowest, highest); what is proved by layers holds without it,
     second preimages lie in it. tol: of |y|, what a latent may miss y by and still gives it; None takes a z that misses by
     1e-10 (1e-6 for signals in float32), and speaks of all that miss by no more than z does. starts: random latents of `seed`
-    from which a second preimage is looked for. time_limit: seconds of the engine, of all signals together; 0 leaves it out.
+    from which a second preimage is looked for. time_limit: seconds of the engine, of all signals together; 0 leaves it out,
+    and so does a stated tol: it proves nothing of latents that miss y by more than z does.
 
     Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of.
     """
@@ -166,7 +167,8 @@ def uniqueness(
         left = answer.open(part)
         answer.layers(part[left], _traced(task.take(part[left]), network, at[left], stated))
         _look_elsewhere(answer, its, at, near, part, asked.sides, starts, seed)
-        if time_limit > 0:
+        # the engine speaks of latents that are as good as z, and of none that miss y by more
+        if time_limit > 0 and stated is None:
             _ask_engine(answer, task, found, asked, near.determined, part, time_limit)
     return answer.done(asked.sides, time.perf_counter() - began, most)
 

@@ -46,6 +46,13 @@ class AsRows(NamedTuple):
     c: Tensor
 
 
+class Sides(NamedTuple):
+    """C near z to first order: u + A d <= 0; u `(N, s)`, not above 0 in C, A `(s, n0)` or `(N, s, n0)`."""
+
+    u: Tensor
+    A: Tensor
+
+
 class AbstractPrior(Batch, ABC):
     """What is known of z. Make yours a frozen dataclass of numbers and tensors that all signals share.
 
@@ -97,6 +104,10 @@ class AbstractPrior(Batch, ABC):
 
         z `(N, n0)` says type and device only.
         """
+        return None
+
+    def sides(self, z: Tensor) -> "Sides | None":
+        """The border of C as it is seen from z `(N, n0)` in C; None where C is everything, or where it is left out."""
         return None
 
     def as_rows(self, z: Tensor) -> "AsRows | None":
@@ -219,6 +230,10 @@ class Box(AbstractPrior):
     def reach(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return _tensor(self.lo), _tensor(self.hi)
 
+    def sides(self, z: Tensor) -> Sides:
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        return Sides(torch.cat([z - _tensor(self.hi), _tensor(self.lo) - z], 1), torch.cat([eye, -eye]))
+
     def as_rows(self, z: Tensor) -> AsRows:
         lo, hi = _tensor(self.lo), _tensor(self.hi)
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
@@ -267,6 +282,10 @@ class Ball(AbstractPrior):
     def reach(self, z: Tensor) -> tuple[Tensor, Tensor]:
         radius = torch.full_like(z[0], self.radius)
         return -radius, radius
+
+    def sides(self, z: Tensor) -> Sides:
+        u = (lengths(z, keepdim=True) / self.radius) ** 2 / 2 - 0.5
+        return Sides(self.radius * u, (z / self.radius)[:, None])
 
     def step(self, H: Tensor, g: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return ball_minimiser(H, g, z, self.radius)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .result import Inversion
 
 _SAME = 1e-6  # of the misfit: what an inversion's latents may be better by than those of the proof
+_ROUNDED = 1e-6  # of |y|: how far lengths of the same signals may be apart, which may have come in float32
+_MARKED = 1e-4  # the same for marks of generators, which may be in float32
 _CURE = (
     "prove these: prove(generator, y, inversion, ...) with the same measurement, noise and prior, in a box that holds them"
 )
@@ -86,6 +88,7 @@ def _refuse_others(inversion: "Inversion", proof: "Proof") -> None:
         ours, its = inversion.settings.get(name), proof.settings.get(name)
         if name not in free and name in inversion.settings | proof.settings and ours != its:
             raise ValueError(f"expected a proof with {name} {ours!r}, as the inversion has, got {its!r}; {_CURE}")
+    _refuse_other_signals(inversion, proof)
     if proof.settings.get("prior") is None and str(inversion.settings.get("noise")).partition(":")[0] not in ("linf", "l1"):
         lower = inversion.verdict.misfit < (1 - _SAME) * proof.verdict.misfit - 1e-12 * proof.size
         if bool(lower.any()):
@@ -95,3 +98,30 @@ def _refuse_others(inversion: "Inversion", proof: "Proof") -> None:
                 f"{float(proof.verdict.misfit[first]):.3g} where the inversion has "
                 f"{float(inversion.verdict.misfit[first]):.3g}; {_CURE}"
             )
+
+
+def _refuse_other_signals(inversion: "Inversion", proof: "Proof") -> None:
+    """Raises ValueError where signals have other lengths, or a latent gives another signal than it gave there."""
+    ours, its = inversion.settings.get("mark"), proof.settings.get("mark")
+    if ours is not None and its is not None and abs(ours - its) > _MARKED * abs(ours):
+        raise ValueError(
+            f"expected a proof of the inversion's generator, got one of another, of which |G(z)| is {its:.6g} where the "
+            f"inversion's has {ours:.6g}, z_j = cos(j); {_CURE}"
+        )
+    size, known = inversion.verdict.size, proof.verdict.size
+    apart = (size - known).abs() > _ROUNDED * torch.maximum(size, known)
+    if bool(apart.any()):
+        k = int(apart.nonzero()[0, 0])
+        raise ValueError(
+            f"expected a proof of the inversion's signals, got one whose signal {k} has length {float(known[k]):.9g} "
+            f"where the inversion's has {float(size[k]):.9g}; {_CURE}"
+        )
+    single = inversion.z.ndim == 1
+    z, x = _batched(inversion.z, single), _batched(inversion.signal, single)
+    same = (proof.z.to(z) == z).all(1)
+    off = same & ((proof.signal.to(x) - x).norm(dim=1) > _MARKED * x.norm(dim=1))
+    if bool(off.any()):
+        k = int(off.nonzero()[0, 0])
+        raise ValueError(
+            f"expected a proof of the inversion's generator, got one where the latent of signal {k} gives another; {_CURE}"
+        )

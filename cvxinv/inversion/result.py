@@ -1,5 +1,6 @@
 """`Inversion`: what `invert` gives back."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -229,7 +230,22 @@ def task_words(task: Task, level: Tensor | None = None) -> dict[str, Any]:
     if name != "Everything":
         few, many = int(task.seen.min()), int(task.seen.max())
         seen["seen"] = few if few == many else f"{few} to {many} per signal"
-    return {"noise": noise, **prior, "measurement": name, **seen, "generator": task.generator.named}
+    mark = generator_mark(task.generator)
+    made = {"generator": task.generator.named} | ({} if mark is None else {"mark": mark})
+    return {"noise": noise, **prior, "measurement": name, **seen, **made}
+
+
+def generator_mark(generator: AbstractGenerator) -> float | None:
+    """|G(z)| at z_j = cos(j), by which results of two generators with the same name are told apart; None where not finite.
+
+    It is worked out once; six digits of it mean something whatever type the generator has.
+    """
+    key = ("mark", repr(generator.output))
+    if key not in generator.kept:
+        z = torch.arange(generator.latent_dim, dtype=generator.dtype, device=generator.device).cos()
+        generator.kept[key] = float(generator(z).double().norm())
+    mark = generator.kept[key]
+    return mark if math.isfinite(mark) else None
 
 
 def snrs(task: Task, truth: Tensor, z: Tensor, hidden: list[Tensor], signal: Tensor) -> dict[str, Tensor]:

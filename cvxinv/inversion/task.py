@@ -81,7 +81,8 @@ class Task(Batch):
 
     usable: `(N,)`, False for signals that hold NaN, inf or numbers above 1e100, or of which nothing was seen. born: the
     type y came in. prior: what is known of z, fitted to the generator.
-    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). progress: the bar. place: which
+    cut: None, or bool `(N, k)`: entries where only what exceeds 0 counts (see `one_sided`). slack: None, or what an entry
+    may be off without counting, `(N,)`, signal units (see `minimax`). progress: the bar. place: which
     of the chunk's signals each is, `(N,)`, where iterations are counted. far: whether what z leaves over is no noise.
     """
 
@@ -93,6 +94,7 @@ class Task(Batch):
     born: torch.dtype = torch.float64
     prior: AbstractPrior | None = None
     cut: Tensor | None = per_signal(default=None)
+    slack: Tensor | None = per_signal(default=None)
     progress: Progress = Progress()  # noqa: RUF009 - it holds nothing without a bar
     place: Tensor | None = per_signal(default=None)
     far: bool = False
@@ -129,7 +131,11 @@ class Task(Batch):
 
     def residual(self, x: Tensor) -> Tensor:
         """A x - y on what was seen, `(N, k)`."""
-        seen = self.measurement.observe(x)
+        r = self._off(self.measurement.observe(x))
+        return r if self.slack is None else r - r.clamp(-self.slack[:, None], self.slack[:, None])
+
+    def _off(self, seen: Tensor) -> Tensor:
+        """`residual` of what was observed, whatever slack there is."""
         return (seen if self.cut is None else torch.where(self.cut, seen.clamp(min=0), seen)) - self.y
 
     def misfit(self, z: Tensor) -> Tensor:
@@ -145,6 +151,11 @@ class Task(Batch):
     def absolute(self) -> bool:
         """Whether the sum of absolute misfits is what is lowered, not their squares: noise is stated in the l1 norm."""
         return self.noise is not None and self.noise.norm == "l1"
+
+    @property
+    def own_length(self) -> bool:
+        """Whether noise is stated in a norm in which the misfit is another than in l2: linf or l1."""
+        return self.noise is not None and self.noise.norm in _OWN
 
     def merit(self, z: Tensor, misfit: Tensor | None = None) -> Tensor:
         """(|A G(z) - y|^2 + 2 sigma^2 R(z))^(1/2), `(N,)`, signal units: the misfit where no R is stated. A descent lowers
@@ -179,13 +190,13 @@ class Task(Batch):
 
         misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf or l1.
         """
-        if misfit is None or (self.noise is not None and self.noise.norm in _OWN):
+        if misfit is None or self.own_length:
             return self.met(self.residual(self.generator(z)))
         return self._within(misfit)
 
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
-        return self._within(self.stated_length(r) if self.noise is not None and self.noise.norm in _OWN else lengths(r))
+        return self._within(self.stated_length(r) if self.own_length else lengths(r))
 
     def stated_length(self, r: Tensor) -> Tensor:
         """|r| `(N,)` in the norm that the noise is stated in; l2 where none is, and for gaussian noise."""
@@ -209,15 +220,21 @@ class Task(Batch):
         x, J = self.generator.linearize(z)
         seeing = self.measurement if self.measurement.linear else self.measurement.at(x)
         J = seeing.push(J)
-        return self.residual(x), J if self.cut is None else J * ~self.still(x)[..., None]  # type: ignore[index]
+        still = self.still(x)
+        return self.residual(x), J if still is None else J * ~still[..., None]
 
     def pull(self, x: Tensor) -> Tensor:
         """The gradient of |A x - y|^2 / 2 with respect to signals `x`, `(N, d)`; without what is cut."""
         return self.measurement.at(x).adjoint(self.residual(x))
 
     def still(self, x: Tensor) -> Tensor | None:
-        """Entries that do not move with the signals `x`, cut and not above 0, bool `(N, k)`; None where none is cut."""
-        return None if self.cut is None else self.cut & (self.measurement.observe(x) <= 0)
+        """Entries that do not move with the signals `x`, bool `(N, k)`: cut and not above 0, or off by no more than the
+        slack; None where there is neither."""
+        if self.cut is None and self.slack is None:
+            return None
+        seen = self.measurement.observe(x)
+        still = torch.zeros_like(seen, dtype=torch.bool) if self.cut is None else self.cut & (seen <= 0)
+        return still if self.slack is None else still | (self._off(seen).abs() <= self.slack[:, None])
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Positions of all signals, in blocks of one size or nearly whose Jacobians fit the work space, or nearly."""

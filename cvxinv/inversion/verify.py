@@ -16,7 +16,7 @@ from .level import at_level, check_level, doubts, estimated
 from .outlook import Outlook
 from .steps.kinked import Place, descend_kinked, kinks_matter
 from .steps.least_absolute import descend_absolute
-from .steps.minimax import flatten
+from .steps.minimax import lowered_near
 from .steps.newton import descend, extreme_singular_values
 from .task import EXPLAINED, Task, make_task
 from .uncertainty import Uncertainty, uncertainty_at
@@ -31,7 +31,7 @@ _FEW, _MU, _MET = 12, 1e-3, 1e-14  # steps that may show that z is no optimum, t
 _GAIN = 1e-6  # of the merit: what a step must lower it by to be one
 # to a local optimum in the norm that noise is stated in, where that is not l2
 STATED_LEAST: dict[str, Callable[[Task, Tensor], Tensor]] = {
-    "linf": flatten,
+    "linf": lowered_near,
     "l1": lambda task, z: descend_absolute(task, z).z,
 }
 _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
@@ -44,7 +44,8 @@ class Verdict(Batch):
     misfit: |A G(z) - y|, l2, signal units. size: |y| of what was seen. status: `explained` (misfit within the stated noise,
     or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum that does not
     explain it: no damped Gauss-Newton step from z lowers `Task.merit`, which is the misfit where no prior is weighed, by
-    1e-6 of itself; where noise is stated in linf or l1, no reweighted step lowers the misfit in that norm by as much),
+    1e-6 of itself; where noise is stated in linf or l1, no steps on what exceeds less, or reweighted ones, lower the misfit
+    in that norm by as much),
     `user_limit` (such a step does: somebody stopped too early), `numerical_error`. Under gaussian noise, where an optimum
     of the stated objective is asked for, `explained` is one whose misfit is below sigma times the square root of the 99.9 %
     quantile of chi-squared with as many degrees of freedom as entries were seen; what is none is `user_limit`, and so is a

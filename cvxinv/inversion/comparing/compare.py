@@ -144,6 +144,7 @@ def _settings(task: Task, seen: Observed, noise: object) -> dict[str, Any]:
     words, shown = task_words(task), task.measurement.seen(task.N)
     parts = {"Everything": "everything seen", "Mask": f"{1 - float(shown.double().mean()):.0%} hidden"}
     how = parts.get(task.measurement.name, f"{task.measurement.name}, {task.measurement.length} measurements")
+    words.pop("mark", None)
     words["noise"] = "auto" if noise == "auto" else words["noise"]
     sizes = {"signals": task.N, "latents": task.generator.latent_dim, "entries": task.generator.signal_dim, "seen": how}
     return words | sizes | seen.told

@@ -31,10 +31,9 @@ from ..method import AbstractMethod
 from ..options import FINISH, choice, number, within
 from ..steps.adam import descend_by_adam
 from ..steps.given import begin, check_start, tidy_starting
-from ..steps.least_absolute import led_on
 from ..steps.newton import Descent, descend
 from ..steps.slopes import slope_of
-from ..steps.starts import Starts
+from ..steps.starts import Starts, leading
 from ..steps.weighing import weighed
 from ..task import Task
 
@@ -91,7 +90,7 @@ class Csgm(AbstractMethod):
             found = descend_by_adam(part, z, rate=self.rate, max_iter=self.max_iter, tol=self.tol, slope=slope)
             return found if self.finish is None or part.absolute else descend(part, found.z)
 
-        hunt = begin(task, self.z0, search, led_on if self.finish is not None and task.absolute else None)
+        hunt = begin(task, self.z0, search, None if self.finish is None else leading(task))
         hunt.draw_every(starts, search, count=self.restarts)
         return hunt.answer()
 

@@ -18,7 +18,7 @@ A measurement that is not linear, such as magnitudes, has other starts (`steps/h
 
 What comes first is a matter of predicted cost (`steps/plan.py`). The best z of all is kept; what none explains goes on to a
 local optimum. Of noise that is stated in the l1 norm a few entries may hold all: layers are not read then, and every descent
-is led on in that norm (`steps/least_absolute.py`).
+is led on in that norm (`steps/least_absolute.py`); under a linf bound to where it is kept (`steps/minimax.py`).
 
 Under gaussian noise there is an objective whose optimum is asked for, and noise leaves little of a layered start: a short
 smoothed start comes first there, with the second learnt and the second smoothed one beside it for every signal where that
@@ -48,7 +48,6 @@ from ..steps.hops import search_by_hops
 from ..steps.idle import refuse_idle, refuse_idle_force
 from ..steps.kinked import SETTLED, kinks_matter
 from ..steps.learnt import learnt_starts, lesson_for
-from ..steps.least_absolute import led_on
 from ..steps.misled import led_astray
 from ..steps.nearby import search_nearby
 from ..steps.newton import Descent, descend, descend_from_each, descend_through
@@ -58,7 +57,7 @@ from ..steps.pursuit import LayerOptions, notes_of, pursue
 from ..steps.reading import before_output, one_sided, refuse_unlayered
 from ..steps.smoothed import BRIEF, NEAR, WIDE, descend_smoothed, each, squashed
 from ..steps.softened import APART, lower
-from ..steps.starts import Hunt, Search, Starts
+from ..steps.starts import Hunt, Search, Starts, leading
 from ..steps.weaned import search_few
 from ..task import Task
 
@@ -149,7 +148,7 @@ class Hybrid(AbstractMethod):
     def _without_layers(self, task: Task, layered: bool) -> Hunt:
         """The hunt from the user's start, and from layers where that leaves a signal open; layers are not reported then."""
         search = lambda part, z: descend_through(part, z, _limit(self.max_iter))  # noqa: E731
-        hunt = begin(task, self.z0, search, led_on if task.absolute else None)
+        hunt = begin(task, self.z0, search, leading(task))
         if layered:
             hunt.offer("layered", self._layers_of)
         return hunt
@@ -234,12 +233,13 @@ class Hybrid(AbstractMethod):
         """The hunt from the layered latents, with their reports."""
         start, reports = pursue(task, self.layers)
         # small damping first keeps what the layers found; a full run follows where that does not explain the signal
-        found = descend(task, start, 30, FINISH_MU)
+        found, lead_on = descend(task, start, 30, FINISH_MU), leading(task)
+        found = found if lead_on is None else lead_on(task, found)
         # where a layer failed, or what the layers found was given up, the descent has found z and not they
         failed = [np.isin(column, _FAILED).any() for column in np.stack([r.solution.status for r in reports]).T]
         by = [_DESCENT if f and u else "layered" for f, u in zip(failed, task.usable.tolist(), strict=True)]
         used, spent = tuple(by), torch.zeros(task.N, dtype=torch.long)
-        hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit)
+        hunt = Hunt(task, Latents(found.z, used, spent, tuple(reports), notes_of(task, self.layers)), found.merit, lead_on)
         if len(hunt.open):
             hunt.offer(_DESCENT, lambda part, index: descend_through(part, start[index], _limit(self.max_iter)))
         return hunt

@@ -10,10 +10,9 @@ from ..answer import Latents
 from ..method import AbstractMethod
 from ..options import within
 from ..steps.given import begin, check_start, tidy_starting
-from ..steps.least_absolute import led_on
 from ..steps.newton import MET, Descent, descend, descend_through
 from ..steps.normal_equations import notes_of_ways
-from ..steps.starts import Starts
+from ..steps.starts import Starts, leading
 from ..task import Task
 
 _MOST_ITERATIONS = 100
@@ -47,7 +46,7 @@ class LevenbergMarquardt(AbstractMethod):
         def search(part: Task, z: Tensor) -> Descent:
             return descend_through(part, z, self._limit, target=self._target)
 
-        hunt = begin(task, self.z0, search, led_on if task.absolute else None)
+        hunt = begin(task, self.z0, search, leading(task))
         hunt.draw(starts, search, count=self.restarts)
         # whoever sets a limit means it
         if self.max_iter is None and self.tol is None:

@@ -7,6 +7,7 @@ from ...generator.piece import Piece
 from ...solvers.solve import check_choice
 from ..task import Task
 from .least_absolute import descend_absolute
+from .minimax import descend_within
 from .newton import descend, extreme_singular_values
 
 DEBIAS = ("piece", "gradient")
@@ -31,7 +32,8 @@ def debiased(task: Task, z: Tensor, masks: list[Tensor], how: str | None, max_it
     if how == "piece" and task.absolute:
         return descend_absolute(task, z).z  # squares would follow the few entries that are far off
     if how == "piece":
-        return descend(task, z, max_iter=min(_FINISH, max_iter), mu=FINISH_MU).z  # accepts no step that raises the merit
+        found = descend(task, z, max_iter=min(_FINISH, max_iter), mu=FINISH_MU).z  # accepts no step that raises the merit
+        return descend_within(task, found).z if task.own_length else found  # the least squares may exceed a linf bound
     if how is None:
         return z
     found = debias_by_gradient(task, z, masks, max_iter)

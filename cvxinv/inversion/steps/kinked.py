@@ -59,7 +59,7 @@ class Place(Batch):
         return cls(view, Slope.at(task, view), H, its, torch.zeros_like(view.merit) + mu, steps)
 
 
-def descend_kinked(task: Task, at: Place, max_iter: int, target: float = 0.0, settled: float = SETTLED) -> Place:
+def descend_kinked(task: Task, at: Place, max_iter: int, target: float | Tensor = 0.0, settled: float = SETTLED) -> Place:
     """Steps until each signal has nothing to gain, no damping up to 1e10 helps, its merit is <= target |y|, or `max_iter`.
 
     settled: share of the merit's square that counts as nothing. Every signal runs as if alone.
@@ -85,10 +85,15 @@ def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
     """After one step, and which signals are done."""
     s = torch.diagonal(at.H, dim1=-2, dim2=-1).mean(1, keepdim=True).clamp(min=torch.finfo(at.H.dtype).tiny)
     damping = (at.mu[:, None] + 4 * torch.finfo(at.H.dtype).eps) * s
-    d, gain = tied_step(task, at.H + torch.diag_embed(damping.expand_as(at.view.z)), at.view, at.slope, _FAR)
-    view, before = View.at(task, at.view.z + d), at.view.merit
+    H, bounded = at.H + torch.diag_embed(damping.expand_as(at.view.z)), task.prior is not None and task.prior.bounded
+    if bounded:
+        H = H + task.prior.tangent(at.view.z, at.slope.g)[1]  # type: ignore[union-attr]
+    d, gain = tied_step(task, H, at.view, at.slope, _FAR)
+    z = at.view.z + d
+    view, before = View.at(task, task.prior.project(z) if bounded else z), at.view.merit  # type: ignore[union-attr]
     better = view.merit < before
-    settled, gained = gain < nothing * before**2, (before**2 - view.merit**2) / (2 * gain)
+    # a model that promises a loss is one of a curvature too near singular for its damping
+    settled, gained = gain.abs() < nothing * before**2, (before**2 - view.merit**2) / (2 * gain)
     if not better.all():
         view.put(~better, at.view.take(~better))
     served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)
@@ -106,7 +111,10 @@ def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
 
 
 def kinks_matter(task: Task) -> bool:
-    """Whether steps heed kinks: an optimum is asked for, and no set bounds z."""
+    """Whether steps heed kinks: an optimum is asked for, and a set that bounds z has `sides` that steps heed too."""
     G = task.generator
     bends = G.piecewise_linear and G.depth > 1 and G.output.elementwise
-    return task.stated and bends and task.cut is None and not (task.prior and task.prior.bounded)
+    if not (task.stated and bends and task.cut is None):
+        return False
+    prior = task.prior
+    return prior is None or not prior.bounded or prior.sides(task.y.new_zeros(1, G.latent_dim)) is not None

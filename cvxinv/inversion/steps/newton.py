@@ -62,11 +62,13 @@ def descend(
     z: Tensor,
     max_iter: int = 100,
     mu: float = MU,
-    target: float = MET,
+    target: float | Tensor = MET,
     exact: bool = False,
     settled: float = SETTLED,
 ) -> Descent:
     """Run Levenberg-Marquardt from `z` until each signal's merit is <= target |y|, it stalls, or `max_iter`.
+
+    target: one, or one per signal `(N,)`.
 
     A signal stalls when no damping up to 1e10 finds a lower merit, when a step promises to lower its square by less than
     1e-13 of it, or when three accepted steps in a row gain less than 1e-12 of it. Every signal runs as if alone. exact: all

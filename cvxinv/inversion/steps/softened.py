@@ -78,6 +78,7 @@ def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:
         if len(moved) == 0:
             break
         part, known = task.take(moved), at.view.z[moved]
+        start = start if task.prior is None else task.prior.project(start)
         begun = replace(Place.at(part, start, _MU, at.H[moved]), home=known)
         end = replace(descend_kinked(part, begun, _MOST, settled=APART), home=None)
         change, back = end.view.merit / at.view.merit[moved] - 1, end.near(part, known)

@@ -13,8 +13,8 @@ from ...measurement.entries import Everything
 from ..answer import Latents
 from ..task import EXPLAINED, Task
 from .costs import dear
-from .least_absolute import descend_absolute
-from .minimax import flatten
+from .least_absolute import descend_absolute, led_on
+from .minimax import descend_largest, led_within
 from .newton import Descent, descend
 
 _STREAM = 0x5DEECE66D1234567
@@ -60,13 +60,20 @@ LeadOn = Callable[[Task, Descent], Descent]
 Search = Callable[[Task, Tensor], Descent]  # of a task of some signals; from latents, or of their positions
 
 
+def leading(task: Task) -> LeadOn | None:
+    """What follows a least-squares descent where the noise is stated in linf or l1; None elsewhere."""
+    if task.absolute:
+        return led_on
+    return led_within if task.own_length else None
+
+
 class Hunt:
     """The best latents so far of a task's signals: descents are tried on those that are not explained, the best z is kept.
 
     found: latents to begin with, and their `Task.merit` `(N,)`; without it they count as nothing. A signal's z, and what is
-    said to have given it, change only where a descent ends lower, in the l1 norm where the noise is stated in it. lead_on:
-    what follows every descent that is tried. H: curvatures from near z, `(N, n0, n0)`, 0 where none is known; None where
-    kinks do not matter.
+    said to have given it, change only where a descent ends lower, in the norm of the noise where that is linf or l1.
+    lead_on: what follows every descent that is tried. H: curvatures from near z, `(N, n0, n0)`, 0 where none is known; None
+    where kinks do not matter.
     """
 
     def __init__(self, task: Task, found: Latents, merit: Tensor | None = None, lead_on: LeadOn | None = None):
@@ -176,7 +183,7 @@ class Hunt:
         if self._lead_on is not None:
             new = self._lead_on(part, new)
         merit, before, self._tried = new.merit, self.merit[self.open], self._tried + 1
-        if part.absolute:
+        if part.own_length:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
         for i, same, lower in zip(self.open.tolist(), one.tolist(), better.tolist(), strict=True):
@@ -269,5 +276,6 @@ def _settled(task: Task, z: Tensor) -> Tensor:
     """A local optimum from `z`, in the linf or l1 norm if that is what the noise is stated in."""
     if task.absolute:
         return descend_absolute(task, z, _SETTLE).z
-    z = descend(task, z, _BRIEFLY if dear(task.generator) else _SETTLE).z
-    return flatten(task, z) if task.noise is not None and task.noise.norm == "linf" else z
+    if task.own_length:
+        return descend_largest(task, z)
+    return descend(task, z, _BRIEFLY if dear(task.generator) else _SETTLE).z

@@ -15,6 +15,8 @@ The sum is the maximum of t'(v + B d) over 0 <= t <= kappa. So d = -H^-1 (g + B'
 and where 0 < t_j < kappa_j the step ends on the kink. Kinks that this step crosses join in, once. Where none costs anything
 it is the plain step. A minimum among kinks, which noise makes the rule, is so met exactly, and in few steps.
 
+The border of a prior's set (`Sides`) is a kink whose price is infinite: what would cross it enters in the same way.
+
 Source: Fletcher, "A model algorithm for composite nondifferentiable optimization problems" (1982), for minimising the convex
 model of a composite function; the bends of a ReLU network as what is composed are this project's.
 """
@@ -33,6 +35,7 @@ from .plain import Step
 
 _KEPT = (32, 64)  # kinks that one step keeps, least and most; in between as many as latents: pictures lie near more
 _FEW = 4  # kinks that a step far from the end keeps at most
+_TIMES, _TIMES_BOUNDED = 2, 6  # how often what is crossed joins in; at the border of a set others follow from it
 _AHEAD = 1.2  # of a step: kinks a little beyond its end are kept too, for what the others do to it
 _RIDGE = 1e-10  # of the dual's diagonal: kinks with parallel a_j leave t open, not d
 
@@ -90,33 +93,66 @@ def tied_step(task: Task, H: Tensor, view: View, slope: Slope, far: float = inf)
     more than `_FEW` kinks.
     """
     L, info = torch.linalg.cholesky_ex(H)
-    g, u, d = slope.g, torch.cat(view.u[:-1], 1), -_solve(L, slope.g)
+    g, u, d, border = slope.g, torch.cat(view.u[:-1], 1), -_solve(L, slope.g), Border.of(task, view)
+    units, price = u.shape[1], slope.kappa
+    if border is not None:
+        u, price = torch.cat([u, border.u], 1), torch.cat([price, torch.full_like(border.u, torch.inf)], 1)
     kept, bent = torch.zeros_like(u, dtype=torch.bool), torch.zeros_like(d[:, 0])
-    bends, near = slope.kappa > 0, -(g * d).sum(1) <= far * view.merit.square()
-    most = min(max(_KEPT[0], d.shape[1]), _KEPT[1], u.shape[1])
-    least = torch.where(near, most, _FEW)[:, None]
+    most = min(max(_KEPT[0], d.shape[1]), _KEPT[1], units)
     rows: Tensor | slice = slice(None)
-    for _ in range(2):
+    for _ in range(_TIMES if border is None else _TIMES_BOUNDED):
+        near = -(g[rows] * d[rows]).sum(1) <= far * view.merit[rows].square()
         rate = _rates(task, view, rows, d[rows])
         its = u[rows]
-        crossed = bends[rows] & ~kept[rows] & (torch.where(its > 0, -rate, rate) * _AHEAD >= its.abs()) & (rate != 0)
-        crossed = crossed & (crossed.sum(1, keepdim=True) <= least[rows])
+        crossed = price[rows, :units] > 0
+        if border is not None:
+            rate, crossed = torch.cat([rate, border.rates(rows, d[rows])], 1), price[rows] > 0
+        crossed = crossed & ~kept[rows] & (torch.where(its > 0, -rate, rate) * _AHEAD >= its.abs()) & (rate != 0)
+        few = crossed[:, :units].sum(1, keepdim=True) <= torch.where(near, most, _FEW)[:, None]
+        crossed[:, :units] &= few
         found = crossed.any(1).nonzero()[:, 0]
         if len(found) == 0:
             break
         rows = found if isinstance(rows, slice) else rows[found]  # what crosses nothing more keeps its step
         order = torch.where(kept[rows], -1.0, torch.where(crossed, (its / rate).abs(), torch.inf)[found])
-        first, index = order.topk(int(torch.isfinite(order).sum(1).amax().clamp(max=most)), dim=1, largest=False)
+        order[:, units:] = torch.where(torch.isfinite(order[:, units:]), -1.0, torch.inf)  # the border is always kept
+        keep = int(torch.isfinite(order).sum(1).amax().clamp(max=most + u.shape[1] - units))
+        first, index = order.topk(keep, dim=1, largest=False)
         there = torch.isfinite(first)
         kept[rows] = kept[rows].scatter(1, index, there)
         its = u[rows].gather(1, index)
-        kappa = torch.where(there, slope.kappa[rows].gather(1, index), 0.0)
+        kappa = torch.where(there, price[rows].gather(1, index), 0.0)
         side = torch.where(its > 0, -1.0, 1.0) * there
-        B = side[..., None] * _unit_gradients(task, view, rows, index, there)
-        d[rows], bent[rows] = _tied(L[rows], g[rows], side * its, B, kappa)
+        B = _unit_gradients(task, view, rows, index, there)
+        if border is not None:
+            border.put(B, rows, index - units, there)
+        d[rows], bent[rows] = _tied(L[rows], g[rows], side * its, side[..., None] * B, kappa)
     gain = -((g * d).sum(1) + (d * (H @ d[..., None])[..., 0]).sum(1) / 2 + bent)
     lost = info != 0
     return Step(torch.where(lost[:, None], torch.zeros_like(d), d), torch.where(lost, torch.inf, gain))
+
+
+@dataclass(frozen=True, eq=False)
+class Border:
+    """`Sides` of the set that bounds z, as one more kind of kinks."""
+
+    u: Tensor
+    A: Tensor
+
+    @classmethod
+    def of(cls, task: Task, view: View) -> "Border | None":
+        sides = None if task.prior is None else task.prior.sides(view.z)
+        return None if sides is None else cls(sides.u.clamp(max=0.0), sides.A)
+
+    def rates(self, rows: Tensor | slice, d: Tensor) -> Tensor:
+        """How fast u changes along d `(n, n0)`, `(n, s)`, of the signals at `rows`."""
+        return d @ self.A.mT if self.A.ndim == 2 else (self.A[rows] @ d[..., None])[..., 0]
+
+    def put(self, B: Tensor, rows: Tensor, index: Tensor, there: Tensor) -> None:
+        """Write rows of A into B `(n, K, n0)` where the `index` `(n, K)` is one of a side."""
+        signal, place = (there & (index >= 0)).nonzero(as_tuple=True)
+        which = index[signal, place]
+        B[signal, place] = self.A[which] if self.A.ndim == 2 else self.A[rows[signal], which]
 
 
 def _tied(L: Tensor, g: Tensor, v: Tensor, B: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +164,8 @@ def _tied(L: Tensor, g: Tensor, v: Tensor, B: Tensor, kappa: Tensor) -> tuple[Te
     none = torch.zeros_like(v)
     t, _ = box_minimiser(dual, (B @ _solve(L, g)[..., None])[..., 0] - v, none, none, kappa)
     d = -_solve(L, g + (B.mT @ t[..., None])[..., 0])
-    return d, (kappa * (v + (B @ d[..., None])[..., 0]).clamp(min=0)).sum(1)
+    paid = torch.where(torch.isinf(kappa), 0.0, kappa)
+    return d, (paid * (v + (B @ d[..., None])[..., 0]).clamp(min=0)).sum(1)
 
 
 def _solve(L: Tensor, g: Tensor) -> Tensor:
