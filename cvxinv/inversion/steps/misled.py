@@ -7,6 +7,8 @@ at all, a signal may be explained by a latent that is not its best one: noise hi
 chi-square's spread.
 """
 
+from dataclasses import replace
+from functools import partial
 from math import log
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
 from ...measurement.entries import Everything
+from ..progress import Progress
 from ..task import Noise, Task
 from .costs import dear
 from .learnt import learnt_starts, lesson_for
@@ -27,16 +30,23 @@ _STEPS = 100
 _SEED = 0x7E57
 
 
-def misleads(generator: AbstractGenerator, noise: float = _SHARES[0]) -> bool:
+def misleads(generator: AbstractGenerator, noise: float = _SHARES[0], progress: Progress | None = None) -> bool:
     """Whether another start is worth its time where an optimum is asked for; False for generators that are dear.
 
-    noise: its length in that of a signal.
+    So are those whose layers are not known: what runs one of a user's modules takes ten to a hundred times what its
+    multiplications say. noise: its length in that of a signal. progress: until when the trial may take; nothing is kept of
+    one that was cut short.
     """
     share = min(_SHARES, key=lambda s: abs(log(s / max(noise, _SHARES[0]))))
     phi = generator.output
     key = ("misled", type(phi), repr(phi), share)
     if key not in generator.kept:
-        generator.kept[key] = not dear(generator) and _tried(generator.to(torch.float64), share)
+        progress = Progress() if progress is None else progress
+        cheap = bool(generator.layers) and not dear(generator)
+        found = cheap and _tried(generator.to(torch.float64), share, progress)
+        if cheap and progress.deadline is not None and progress.late():
+            return False
+        generator.kept[key] = found
     return bool(generator.kept[key])
 
 
@@ -50,11 +60,12 @@ def led_astray(task: Task, index: Tensor) -> Tensor:
     """Those of the signals at `index` for which another start is worth its time, each by its own noise."""
     shares = share_of(task)[index].clamp(_SHARES[0], _SHARES[-1])
     nearest = (shares.log()[:, None] - torch.tensor(_SHARES).to(shares).log()).abs().argmin(1)
-    worth = torch.tensor([bool((nearest == k).any()) and misleads(task.generator, s) for k, s in enumerate(_SHARES)])
+    tried = partial(misleads, task.generator, progress=task.progress)
+    worth = torch.tensor([bool((nearest == k).any()) and tried(s) for k, s in enumerate(_SHARES)])
     return index[worth.to(nearest.device)[nearest]]
 
 
-def _tried(G: AbstractGenerator, share: float) -> bool:
+def _tried(G: AbstractGenerator, share: float, progress: Progress) -> bool:
     source = torch.Generator().manual_seed(_SEED)
     z = G.sample_latent(_TRIED, source)
     x = G(z)
@@ -63,7 +74,8 @@ def _tried(G: AbstractGenerator, share: float) -> bool:
     if not bool(usable.any()):
         return False
     noise = torch.randn(x.shape, generator=source, dtype=x.dtype, device="cpu").to(x.device)
-    task = Task(G, x + sigma[:, None] * noise, Everything(G.signal_dim), Noise("gaussian", sigma), usable).take(usable)
+    task = Task(G, x + sigma[:, None] * noise, Everything(G.signal_dim), Noise("gaussian", sigma), usable)
+    task = replace(task, progress=progress).take(usable)
     start = descend_smoothed(task, learnt_starts(task), BRIEF, lesson_for(task).spread)
     found, near = descend_through(task, start, _STEPS), descend(task, z[usable], _STEPS)
     return bool((found.merit > (1 + _HIGHER) * near.merit).any())
