@@ -5,6 +5,8 @@ from .method import options_of
 from .methods import METHODS
 from .progress import STOPPED
 
+_LEAD_ON = ("hybrid", "levenberg_marquardt")  # methods whose own limit of steps is no limit
+
 
 def has(f: Facts, option: str) -> bool:
     """Whether the method that ran has the option; of one from outside the package that is not known."""
@@ -69,7 +71,12 @@ def more_iterations(f: Facts) -> list[str]:
     counts = has(f, "max_iter") and (not has(f, "debias") or f.setting("debias") == "gradient")
     if not counts:
         return ["method='hybrid', which goes on to a local optimum"]
-    words = f"max_iter above {limit}" if limit is not None else "a larger max_iter"
+    if limit is None and has(f, "z0"):
+        words = "z0=result, which goes on from there"
+    else:
+        # where none was set a search is led on to a local optimum
+        leave = ", or leave it out" if limit is not None and method in _LEAD_ON else ""
+        words = f"max_iter above {limit}{leave}" if limit is not None else "a larger max_iter"
     return [words if method == "hybrid" else f"{words}, or method='hybrid'"]
 
 

@@ -146,13 +146,22 @@ def taken(method: AbstractMethod, task: Task, truth: Tensor | None) -> AbstractM
     """
     chosen = method.told(task, truth)
     if task.prior is not None and not chosen.priors:
-        able = ", ".join(name for name, kind in METHODS.items() if kind.priors)
+        able = ", ".join(name for name, kind in METHODS.items() if kind.priors and _takes(kind(), task))
         raise ValueError(
             f"expected prior=None with the method {chosen.name}, got {task.prior!r}, which it knows nothing of; "
             f"use one of {able}, or leave the prior out"
         )
     chosen.check(task)
     return chosen
+
+
+def _takes(method: AbstractMethod, task: Task) -> bool:
+    """Whether a method with its defaults takes a task."""
+    try:
+        method.check(task)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_single(y: Tensor | np.ndarray, generator: object, measurement: object) -> bool:

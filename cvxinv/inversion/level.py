@@ -6,7 +6,9 @@
    estimate follow until it stands. Then the method leads z on at that level, if it can (`AbstractMethod.refine`).
 3. Where what is left is doubted (`doubts`) although the first level ended the search, the method runs once more, for a
    quarter of the level found, so that it goes on to its other starts. The answer of the lower level is kept. Of a signal of
-   less than 200 entries a wrong optimum shows less surely: there what noise would leave once in ten times is searched again.
+   less than 200 entries a wrong optimum shows less surely: there what noise would leave once in ten times is searched again,
+   and of less than 4 n0 entries, of which no test tells much, everything is. What was not doubted gives way only to a level
+   so much lower that the likelihood of what was seen, about level^-(k - n0), is a thousand times as large.
 
 *What the estimate can say.* Whatever z is, its residual fits the level that was estimated from it: a length refutes nothing
 here. What can, `explained` asks for:
@@ -52,6 +54,7 @@ _SAMPLES = 64
 _SEED = 0x1E7E1
 _RARE = 1e-3  # how often white noise may be doubted
 _FEW, _WORTH = 200, 0.1  # below that many entries wrong optima are told less surely: what is as rare is searched again
+BARELY, _SURELY = 4, 1e3  # times n0: below that many entries tests tell little; the likelihoods' ratio that counts there
 _SMALL = 0.01  # misfit over |y| up to which what is left may be uneven
 _MOST = 0.5  # misfit over |y| beyond which a level is large
 _STANDS = 1e-3  # relative change of a level that stands
@@ -81,14 +84,16 @@ def find(task: Task, search: Callable[[Task, Tensor | None], Latents], refine: C
     found = search(first, None)
     ended = first.explained(found.z) & task.usable
     z, level = _settled(first, found.z, refine)
-    worth = torch.where(task.seen < _FEW, _WORTH, _RARE)
-    again = (ended & (odds(_with(task, level), z) < worth)).nonzero()[:, 0]
+    doubted = odds(_with(task, level), z) < torch.where(task.seen < _FEW, _WORTH, _RARE)
+    n0 = task.generator.latent_dim
+    again = (ended & (doubted | (task.seen < min(BARELY * n0, _FEW)))).nonzero()[:, 0]
     if len(again) == 0:
         return replace(found, z=z)
     part = _with(task.take(again), _LOWER * level[again])
     second = search(part, again)
     z_second, lower = _settled(part, second.z, refine)
-    better = lower < (1 - _STANDS) * level[again]
+    surely = _SURELY ** (-1 / (task.seen[again] - n0).clamp(min=1).to(level))
+    better = lower < torch.where(doubted[again], 1 - _STANDS, surely) * level[again]
     z[again[better]] = z_second[better]
     return _credited(replace(found, z=z), second, again, better)
 

@@ -141,8 +141,8 @@ class Gaussian(AbstractPrior):
     def __post_init__(self) -> None:
         P = _numbers(self.precision, "the precision of a Gaussian prior", 2)
         mean = _numbers(self.mean, "the mean of a Gaussian prior", 1)
-        _refuse(P, "the precision of a Gaussian prior", torch.isfinite(P), "finite")
-        _refuse(mean, "the mean of a Gaussian prior", torch.isfinite(mean), "finite")
+        _refuse(P, "the precision of a Gaussian prior", torch.isfinite(P), "finite numbers")
+        _refuse(mean, "the mean of a Gaussian prior", torch.isfinite(mean), "finite numbers")
         _check_precision(P)
         if P.ndim and mean.ndim and len(P) != len(mean):
             raise ValueError(

@@ -354,7 +354,10 @@ def as_noise(noise: object, y: Tensor) -> Noise | None:
         raise ValueError(f"expected the noise's norm as 'l2', 'linf', 'l1' or 'gaussian', got {norm!r}")
     value = read_amount(bound, "the noise bound", y.device).to(y.dtype)
     if value.ndim > 1 or (value.ndim == 1 and len(value) != len(y)):
-        raise ValueError(f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}")
+        raise ValueError(
+            f"expected one noise bound or one per signal ({len(y)},), got shape {tuple(value.shape)}; where entries have a "
+            "standard deviation s each, divide by it: y / s, measurement=scipy.sparse.diags(1 / s), noise=('gaussian', 1.0)"
+        )
     if not torch.isfinite(value).all() or (value < 0).any():
         raise ValueError(f"the noise bound must be >= 0 and finite, got {float(value.min())}; pass noise=None for none")
     if norm == "gaussian" and not (value > 0).all():

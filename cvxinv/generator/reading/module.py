@@ -26,7 +26,7 @@ from .latents import UNLIKELY, Shapes
 from .recorder import Recorder
 from .roles import Roles, fixed_inputs, possible, too_many
 from .steps.call import OPAQUE
-from .twin import Twin, twin_of
+from .twin import Twin, key_of_signal, twin_of
 
 _PROBES = 3
 _CHECKS = (16, 5)
@@ -53,7 +53,7 @@ def read_module(
     fixed = fixed_inputs(inputs, twin.parameters)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         trial = _run(twin, fixed, latent_dim, label)
-        signal = trial.signal()
+        signal = trial.signal(_decoder_of(source))
         described = {} if trial.number is None else {"label": trial.number}
         generator = _folded(trial, signal, described)
         _compare(generator, twin, trial, signal)
@@ -70,14 +70,17 @@ class _Trial:
     spread: bool
     number: int | None
 
-    def signal(self) -> Signal:
-        """The output as one signal per latent. Raises: UnsupportedLayerError for what is none."""
+    def signal(self, decoder: str = "") -> Signal:
+        """The output as one signal per latent. Raises: UnsupportedLayerError for what is none.
+
+        decoder: a part or a method of the module that is likely what is meant, as a cure.
+        """
         found = [t for t in _tensors(self.out) if self.recorder.book.look(t) is not None]
         if len(found) != 1:
             got = f"{len(_tensors(self.out))} tensors" if found else "what does not depend on it"
             raise UnsupportedLayerError(
-                f"expected a forward pass that returns one tensor that depends on the latent, got {got}; pass a function "
-                "that picks the signal, such as load_generator(lambda z: net(z)[0])"
+                f"expected a forward pass that returns one tensor that depends on the latent, got {got}; pass {decoder}a "
+                f"function that picks the signal, such as load_generator(lambda z: net(z)[{key_of_signal(self.out)}])"
             )
         point = self.recorder.book.look(found[0])
         assert point is not None
@@ -102,6 +105,17 @@ def _sized(error: Exception, shape: ops.Shape) -> Exception:
     """The error with the latent's size in its cure: its numbers, or its shape where these alone do not say it."""
     size = prod(shape) if sum(n > 1 for n in shape) <= 1 else tuple(shape)
     return type(error)(str(error).replace("latent_dim=...", f"latent_dim={size}"))
+
+
+def _decoder_of(source: object) -> str:
+    """What of a whole autoencoder makes signals of latents, in words that go before another cure; "" where none is known."""
+    if not isinstance(source, nn.Module):
+        return ""
+    method = next((name for name in ("decode", "generate") if callable(getattr(source, name, None))), None)
+    if method is not None:
+        return f"method={method!r}, or "
+    part = next((name for name, _ in source.named_children() if name in ("decoder", "generator", "netG", "dec")), None)
+    return "" if part is None else f"its part net.{part}, or "
 
 
 def _tensors(out: Any) -> list[Tensor]:
@@ -230,4 +244,5 @@ def _compare(generator: Generator, twin: Twin, trial: _Trial, signal: Signal) ->
         found = [t for t in _tensors(out) if LATENT in follower.marks.of(t)]
         expected = signal.lay.with_count(N)(found[0]).reshape(N, -1).double()
         source, cure = "the module to compute what was read from it", "remove forward hooks, in-place changes and randomness"
+        cure = f"{cure}, or have it run as it is with opaque=True"
         check_agreement(expected, generator(_latents(N, trial.recorder.shape).flatten(1)), _RTOL, source=source, cure=cure)

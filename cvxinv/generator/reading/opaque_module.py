@@ -25,7 +25,7 @@ from ..opaque import ROWS, WAYS, OpaqueGenerator, steady
 from .labels import fixed_label
 from .opened import Borrowed, Opened
 from .roles import fixed_inputs, possible, too_many
-from .twin import twin_of, unwrapped
+from .twin import key_of_signal, twin_of, unwrapped
 
 _BATCH = 5
 _SAME = 1e-9  # how far the signals of a batch may be from those of its latents alone: roundings differ, neighbours must not
@@ -136,7 +136,7 @@ def _check_signals(x: object, name: str) -> None:
         got = type(x).__name__ if not isinstance(x, Tensor) else f"a tensor {x.dtype}"
         raise UnsupportedLayerError(
             f"expected {name} to give one tensor of floats, the signals, got {got}; pass a function that picks them, as in "
-            "load_generator(lambda z: net(z)[0], opaque=True)"
+            f"load_generator(lambda z: net(z)[{key_of_signal(x)}], opaque=True)"
         )
     if x.ndim == 0 or len(x) != _BATCH or x[0].numel() == 0:
         raise ValueError(

@@ -226,3 +226,10 @@ def _names(code: types.CodeType) -> set[str]:
     """All global names that a function may use, those of the functions in it too."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return set(code.co_names).union(*(_names(part) for part in inner))
+
+
+def key_of_signal(out: object) -> str:
+    """How a signal is picked from an output of several, as a cure says it: a number, or the first tensor's key."""
+    if not isinstance(out, Mapping):
+        return "0"
+    return next((repr(key) for key, value in out.items() if isinstance(value, Tensor)), "0")

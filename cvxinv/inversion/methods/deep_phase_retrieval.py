@@ -67,8 +67,7 @@ class DeepPhaseRetrieval(AbstractMethod):
         if task.measurement.linear:
             raise ValueError(
                 f"deep_phase_retrieval cannot invert this: expected magnitudes, got the linear measurement "
-                f"{task.measurement.name}, whose signs are seen; pass measurement=Magnitudes(...), or use "
-                "method='gradient_descent_with_negation'"
+                f"{task.measurement.name}, whose signs are seen; pass measurement=Magnitudes(...), or use method='hybrid'"
             )
         check_start(self.z0, task)
 
