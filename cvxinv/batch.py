@@ -39,7 +39,8 @@ class Batch:
         """The signals at `index`: a bool mask `(N,)`, positions, or a slice; on any device."""
         if isinstance(index, Tensor) and index.dtype == torch.bool:
             index = index.nonzero()[:, 0]  # once: each field that a mask is used on would wait for its device
-        return self._changed({f.name: _taken(getattr(self, f.name), index, f) for f in _per_signal_fields(self)})
+        held = [(f, getattr(self, f.name)) for f in _per_signal_fields(self)]
+        return self._changed({f.name: _taken(value, index, f) for f, value in held if value is not None})
 
     @classmethod
     def joined(cls, parts: "list[Self]") -> Self:

@@ -893,6 +893,8 @@ def test_settings_and_versions_say_what_ran():
     R = ci.invert(G, y.float(), "latent_pursuit", lam=0.5, debias="gradient", seed=3, chunk=4, on_fail="ignore")
     assert R.method == "latent_pursuit"
     task = {"noise": None, "measurement": "Everything", "generator": "a module"}
+    mark = G(torch.arange(5.0).double().cos()).norm()  # by which generators of one name are told apart
+    assert R.settings.pop("mark") == pytest.approx(float(mark), rel=1e-12)
     assert R.settings == {"lam": 0.5, "debias": "gradient", "seed": 3, "chunk": 4} | task
     assert R.versions["torch"] == torch.__version__ and R.versions["cvxinv"] == ci.__version__
     assert R.versions["dtype"] == "torch.float64" and R.versions["signals in"] == "torch.float32"

@@ -131,6 +131,8 @@ class Task(Batch):
 
     def residual(self, x: Tensor) -> Tensor:
         """A x - y on what was seen, `(N, k)`."""
+        if self.cut is None and self.slack is None:
+            return self.measurement.observe(x) - self.y
         r = self._off(self.measurement.observe(x))
         return r if self.slack is None else r - r.clamp(-self.slack[:, None], self.slack[:, None])
 
@@ -152,7 +154,7 @@ class Task(Batch):
         """Whether the sum of absolute misfits is what is lowered, not their squares: noise is stated in the l1 norm."""
         return self.noise is not None and self.noise.norm == "l1"
 
-    @property
+    @cached_property
     def own_length(self) -> bool:
         """Whether noise is stated in a norm in which the misfit is another than in l2: linf or l1."""
         return self.noise is not None and self.noise.norm in _OWN
@@ -190,13 +192,13 @@ class Task(Batch):
 
         misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf or l1.
         """
-        if misfit is None or self.own_length:
+        if misfit is None or (self.noise is not None and self.own_length):
             return self.met(self.residual(self.generator(z)))
         return self._within(misfit)
 
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
-        return self._within(self.stated_length(r) if self.own_length else lengths(r))
+        return self._within(self.stated_length(r) if self.noise is not None and self.own_length else lengths(r))
 
     def stated_length(self, r: Tensor) -> Tensor:
         """|r| `(N,)` in the norm that the noise is stated in; l2 where none is, and for gaussian noise."""
@@ -220,8 +222,9 @@ class Task(Batch):
         x, J = self.generator.linearize(z)
         seeing = self.measurement if self.measurement.linear else self.measurement.at(x)
         J = seeing.push(J)
-        still = self.still(x)
-        return self.residual(x), J if still is None else J * ~still[..., None]
+        if self.cut is None and self.slack is None:
+            return self.residual(x), J
+        return self.residual(x), J * ~self.still(x)[..., None]  # type: ignore[index]
 
     def pull(self, x: Tensor) -> Tensor:
         """The gradient of |A x - y|^2 / 2 with respect to signals `x`, `(N, d)`; without what is cut."""

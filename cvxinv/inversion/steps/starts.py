@@ -62,9 +62,9 @@ Search = Callable[[Task, Tensor], Descent]  # of a task of some signals; from la
 
 def leading(task: Task) -> LeadOn | None:
     """What follows a least-squares descent where the noise is stated in linf or l1; None elsewhere."""
-    if task.absolute:
-        return led_on
-    return led_within if task.own_length else None
+    if task.noise is None:
+        return None
+    return led_on if task.absolute else led_within if task.own_length else None
 
 
 class Hunt:
@@ -183,7 +183,7 @@ class Hunt:
         if self._lead_on is not None:
             new = self._lead_on(part, new)
         merit, before, self._tried = new.merit, self.merit[self.open], self._tried + 1
-        if part.own_length:
+        if part.noise is not None and part.own_length:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
         for i, same, lower in zip(self.open.tolist(), one.tolist(), better.tolist(), strict=True):
