@@ -16,11 +16,16 @@ F(x) = max(W x + b, 0), rows w_i, u_i(x) = w_i'x + b_i. K: a ball about 0, all o
     units on at t from the left or from the right end. s itself is met on a piece: the constant is between s / 2^(1/2) and s.
     The least s is sought by the same search, a node ending where the rows of A alone have a larger one.
 
+**Points and emptiness.** Which cells have a point decides all of it, and is not left to a tolerance. Floats look for a point,
+    which counts where it is inside the cell by more than its rounding, or for multipliers, which count where they prove
+    exactly that there is none; what neither settles is decided over the rationals (`shortest`), at the cost of some nodes.
+
 Source: Puthawala, Kothari, Lassas, Dokmanic, de Hoop, "Globally injective ReLU networks" (2022): its directed spanning sets
 are the case K = R^n, b = 0; Haider, Ehler, Balazs, "Convex geometry of ReLU-layers" (2023) for balls and biases. The proofs
 and the search are written down here as they were derived here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -148,8 +153,8 @@ class Cells:
         if np.isfinite(self.radius) and np.isfinite(list(p.values())).all():
             share = {i: Fraction(value) / 2 ** self._whole[i][1] for i, value in p.items()}
             columns = zip(*(self._whole[i][0] for i in share), strict=True)
-            *v, s = (sum(q * a for q, a in zip(share.values(), column, strict=True)) for column in columns)
-            if s >= 0 and s * s >= Fraction(self.radius) ** 2 * sum(a * a for a in v):
+            *v, s = (_product(share.values(), column) for column in columns)
+            if s >= 0 and s * s >= Fraction(self.radius) ** 2 * _product(v, v):
                 return True
         rows = list(p)
         A, c = self._sides
@@ -157,7 +162,7 @@ class Cells:
         if len(found) != 1:
             return False
         q = found[0] if sum(found[0]) > 0 else tuple(-value for value in found[0])
-        return min(q) >= 0 and sum(Fraction(c[i]) * value for i, value in zip(rows, q, strict=True)) >= 0
+        return min(q) >= 0 and _product(q, (Fraction(float(c[i])) for i in rows)) >= 0
 
     def _exactly(self, rows: list[int], guess: list[int]) -> tuple[Fraction, ...] | list[int] | None:
         """A point inside K with `rows` below 0, or those of them that cannot be, over the rationals; None: took too long.
@@ -166,31 +171,35 @@ class Cells:
         below 0: on the way to that x all are, from the first step on.
         """
         M = [self._whole[i][0] for i in rows]
-        at = [rows.index(i) for i in guess]
+        places = [rows.index(i) for i in guess]
         near = [Fraction(0)] * (len(M[0]) - 1)
         if np.isfinite(self.radius) and not self.conic:
-            found = shortest([[-a for a in row[:-1]] for row in M], [row[-1] for row in M], at)
+            found = shortest([[-a for a in row[:-1]] for row in M], [row[-1] for row in M], places)
             if found is None:
                 return None
-            if found.x is None or sum(v * v for v in found.x) >= Fraction(self.radius) ** 2:
+            if found.x is None or _product(found.x, found.x) >= Fraction(self.radius) ** 2:
                 return [rows[i] for i in found.rows]
             near = found.x
-        far = _strictly_below(M, self.conic, at)
+        far = _strictly_below(M, self.conic, places)
         if far is None or isinstance(far, list):
-            return [rows[i] for i in far if i < len(rows)] if far is not None else None
+            return None if far is None else [rows[i] for i in far if i < len(rows)]
         step = [x - y for x, y in zip(far, near, strict=True)]
         share = Fraction(1)
         while np.isfinite(self.radius):
             x = tuple(a + share * d for a, d in zip(near, step, strict=True))
-            if sum(v * v for v in x) < Fraction(self.radius) ** 2:
+            if _product(x, x) < Fraction(self.radius) ** 2:
                 return x
             share /= 2
         return far
 
     def _exactly_on(self, x: tuple[Fraction, ...]) -> np.ndarray:
         """Rows that are not below 0 at a point between which and 0 no floats may lie."""
-        ends = (sum(a * v for a, v in zip(row, (*x, 1), strict=True)) for row, _ in self._whole[: len(self.W)])
-        return np.array([end >= 0 for end in ends], dtype=bool)
+        rows = (row for row, _ in self._whole[: len(self.W)])
+        return np.array([_product((*x, Fraction(1)), row) >= 0 for row in rows], dtype=bool)
+
+
+def _product(v: Iterable[Fraction], w: Iterable[Fraction | int]) -> Fraction:
+    return sum((a * b for a, b in zip(v, w, strict=True)), Fraction(0))
 
 
 def _surely_below(A: np.ndarray, c: np.ndarray, x: np.ndarray) -> np.ndarray:

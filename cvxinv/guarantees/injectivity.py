@@ -36,7 +36,7 @@ class LayerInjectivity:
     """One layer on the set that its inputs lie in: |x| <= radius, and x >= 0 where `nonnegative`.
 
     status: `injective`, `not_injective` (`points` `(2, n)` are two inputs of one output; None for a matrix without full
-    column rank), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz constant, as a factor: |F(x) -
+    column rank to 1e-10, rows at length 1), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz constant, as a factor: |F(x) -
     F(x')| >= lower |x - x'| is proved on all of the set, NaN where it is not; for no factor above upper it holds, which is
     the least singular value of a piece that was met. nodes: of the search.
     """
@@ -103,7 +103,9 @@ def injectivity(
 
     generator: a chain of layers. nodes: of the search, for each layer and question; what they do not decide is undecided.
     samples: random latents of `seed` at which a second preimage is looked for where layers do not decide. Computes in
-    float64; what is on, spans or is inside is told apart to 1e-9. Raises TypeError or ValueError for what does not fit.
+    float64. `injective` and `lower` are said of the weights as the floats that they are: each cell was shown by a point of it,
+    beyond rounding, or proved to have none exactly. What could not be proved is undecided, as are cells too thin for two
+    floats. Raises TypeError or ValueError for what does not fit.
     """
     began = time.perf_counter()
     chain = read_chain(generator).to(torch.float64)
@@ -190,7 +192,7 @@ def _layer(index: int, layer: Layer, radius: float, nonnegative: bool, nodes: in
 
 def _proved(value: float, W: np.ndarray) -> float:
     """What a least singular value of some rows of W `(m, n)` is at least, after rounding; NaN where that is nothing."""
-    below = value - sum(W.shape) * 2.0**-52 * float(np.linalg.norm(W))
+    below = value - (W.shape[0] + W.shape[1]) * 2.0**-52 * float(np.linalg.norm(W))
     return below if below > 0 else np.nan
 
 
@@ -225,7 +227,7 @@ def counterexample(cells: Cells, x: np.ndarray) -> np.ndarray | None:
     if points is None:
         return None
     F = np.maximum(points @ cells.W.T + cells.b, 0)
-    return points if np.linalg.norm(F[1] - F[0]) <= _SAME * max(np.linalg.norm(F), 1e-300) else None
+    return points if np.linalg.norm(F[1] - F[0]) <= _SAME * max(float(np.linalg.norm(F)), 1e-300) else None
 
 
 def deepest(cells: Cells, off: list[int]) -> np.ndarray | None:
@@ -278,7 +280,7 @@ def _sampled(generator: Generator, radius: float, samples: int, seed: int) -> tu
     z = z.clamp(-0.9 * side, 0.9 * side) if side < inf else z
     task = make_task(generator, generator(z))
     near = geometry(task, z)
-    loose = ~near.determined
+    loose = ~near.full
     if not bool(loose.any()):
         return None, -1
     most = 10 * float(z.abs().max()) if side == inf else side

@@ -101,4 +101,5 @@ def _answer(G: list[list[int]], h: list[int], u: dict[int, Fraction]) -> Shortes
     rest = 1 - sum(h[i] * value for i, value in u.items())
     if rest == 0:
         return Shortest(None, list(u))
-    return Shortest([sum((G[i][k] * value for i, value in u.items()), Fraction(0)) / rest for k in range(len(G[0]))], list(u))
+    x = [sum((G[i][k] * value for i, value in u.items()), Fraction(0)) / rest for k in range(len(G[0]))]
+    return Shortest(x, list(u))
