@@ -16,9 +16,9 @@ F(x) = max(W x + b, 0), rows w_i, u_i(x) = w_i'x + b_i. K: a ball about 0, all o
     units on at t from the left or from the right end. s itself is met on a piece: the constant is between s / 2^(1/2) and s.
     The least s is sought by the same search, a node ending where the rows of A alone have a larger one.
 
-**Points and emptiness.** Which cells have a point decides all of it, and is not left to a tolerance. Floats look for a point,
-    which counts where it is inside the cell by more than its rounding, or for multipliers, which count where they prove
-    exactly that there is none; what neither settles is decided over the rationals (`shortest`), at the cost of some nodes.
+**Points and emptiness.** Which cells have a point decides all of it, and is not left to a tolerance. Floats look for a
+    point, which counts where it is inside the cell by more than its rounding, or for multipliers, which count where they
+    prove exactly that there is none; what neither settles is decided over the rationals (`shortest`), and costs more nodes.
 
 Source: Puthawala, Kothari, Lassas, Dokmanic, de Hoop, "Globally injective ReLU networks" (2022): its directed spanning sets
 are the case K = R^n, b = 0; Haider, Ehler, Balazs, "Convex geometry of ReLU-layers" (2023) for balls and biases. The proofs
@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import combinations
 from math import isqrt
 
 import numpy as np
@@ -45,12 +46,14 @@ _DEAR = 20  # nodes that a decision in whole numbers counts as
 @dataclass(frozen=True, eq=False)
 class Place:
     """What is known of a cell. x: a point inside it, `(n,)`, None where there is none; on: the rows not below 0 there, bool
-    `(m,)`; told: False where neither a point nor a proof that there is none was found; cost: in nodes.
+    `(m,)`; told: False where neither a point nor a proof that there is none was found; thin: x is inside the cell only
+    before it is rounded to floats; cost: in nodes.
     """
 
     x: np.ndarray | None
     on: np.ndarray
     told: bool = True
+    thin: bool = False
     cost: int = 1
 
 
@@ -109,8 +112,7 @@ class Cells:
         x, p = self._guessed(rows)
         if x is not None and self._inside(x, rows):
             return Place(x, self.on(x))
-        if frozenset(p) in self.empty or self._never(p):
-            self.empty.add(frozenset(p))
+        if self._known(p) or self._never(p):
             return Place(None, nowhere)
         found = self._exactly(rows, list(p))
         if found is None:
@@ -119,7 +121,8 @@ class Cells:
             self.empty.add(frozenset(found))
             return Place(None, nowhere, cost=_DEAR)
         x = np.array([float(v) for v in found])
-        return Place(x, self.on(x) if self._inside(x, rows) else self._exactly_on(found), cost=_DEAR)
+        thin = not self._inside(x, rows)
+        return Place(x, self._exactly_on(found) if thin else self.on(x), thin=thin, cost=_DEAR)
 
     def _inside(self, x: np.ndarray, rows: list[int]) -> bool:
         """Whether x is inside K, and `rows` are below 0 there, beyond rounding."""
@@ -142,8 +145,12 @@ class Cells:
         length = float(np.linalg.norm(x))
         return x * (min(1.0, self.radius / (2 * length)) if self.conic and length > 0 else unit), p
 
+    def _known(self, p: Iterable[int]) -> bool:
+        """Whether all of these rows, or two, which are often opposite, were proved not to be below 0 all at once."""
+        return frozenset(p) in self.empty or any(frozenset(two) in self.empty for two in combinations(p, 2))
+
     def _never(self, p: dict[int, float]) -> bool:
-        """Whether multipliers, or others of their rows, prove that these are not below 0 all at once inside K.
+        """Whether multipliers, or others of their rows, prove that these are not below 0 all at once inside K; noted.
 
         For p >= 0 with v = A'p and s = c'p, sum p_i u_i(x) = v'x + s >= s - radius |v| on the ball: where that is >= 0,
         not all of p's rows are below 0 inside it; without an end where v = 0 and s >= 0.
@@ -155,14 +162,16 @@ class Cells:
             columns = zip(*(self._whole[i][0] for i in share), strict=True)
             *v, s = (_product(share.values(), column) for column in columns)
             if s >= 0 and s * s >= Fraction(self.radius) ** 2 * _product(v, v):
+                self.empty.add(frozenset(p))
                 return True
         rows = list(p)
         A, c = self._sides
-        found = list(null_basis(torch.from_numpy(A[rows].T.copy())))
-        if len(found) != 1:
-            return False
-        q = found[0] if sum(found[0]) > 0 else tuple(-value for value in found[0])
-        return min(q) >= 0 and _product(q, (Fraction(float(c[i])) for i in rows)) >= 0
+        for q in null_basis(torch.from_numpy(A[rows].T.copy())):
+            q = q if sum(q) > 0 else tuple(-value for value in q)
+            if min(q) >= 0 and _product(q, (Fraction(float(c[i])) for i in rows)) >= 0:
+                self.empty.add(frozenset(i for i, value in zip(rows, q, strict=True) if value))
+                return True
+        return False
 
     def _exactly(self, rows: list[int], guess: list[int]) -> tuple[Fraction, ...] | list[int] | None:
         """A point inside K with `rows` below 0, or those of them that cannot be, over the rationals; None: took too long.
@@ -258,10 +267,10 @@ def look_for_a_gap(cells: Cells, most: int) -> Spanning:
     n = cells.W.shape[1]
     rows = unit_rows(cells.W)
     stack: list[tuple[list[int], list[int], np.ndarray, Place | None]] = [([], [], np.zeros((n, 0)), None)]
-    nodes, unclear = 0, False
+    nodes, unclear, thin = 0, False, None
     while stack:
         if nodes >= most:
-            return Spanning(None, False, nodes, unclear)
+            return Spanning(thin, False, nodes, unclear)
         off, kept, Q, at = stack.pop()
         at, cost = (cells.place(off), 0) if at is None else (at, 1)
         nodes += cost or at.cost
@@ -272,7 +281,10 @@ def look_for_a_gap(cells: Cells, most: int) -> Spanning:
         free = at.on & (np.linalg.norm(outside, axis=1) > _SPAN)
         free[off] = False
         if _rank(outside[free]) + Q.shape[1] < n:
-            return Spanning(at.x, True, nodes)
+            if not at.thin:
+                return Spanning(at.x, True, nodes)
+            thin, unclear = at.x, True  # one that can be shown is looked for further
+            continue
         i = _row_to_branch(cells, at.x, free)
         w = outside[i] / np.linalg.norm(outside[i])
         w = w - Q @ (Q.T @ w)
@@ -282,7 +294,7 @@ def look_for_a_gap(cells: Cells, most: int) -> Spanning:
         else:
             unclear |= not _spans(rows, cells.W, [*kept, i])
         stack.append(([*off, i], kept, Q, None))
-    return Spanning(None, not unclear, nodes, unclear)
+    return Spanning(thin, not unclear, nodes, unclear)
 
 
 def _spans(rows: np.ndarray, W: np.ndarray, kept: list[int]) -> bool:

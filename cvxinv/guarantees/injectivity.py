@@ -36,9 +36,9 @@ class LayerInjectivity:
     """One layer on the set that its inputs lie in: |x| <= radius, and x >= 0 where `nonnegative`.
 
     status: `injective`, `not_injective` (`points` `(2, n)` are two inputs of one output; None for a matrix without full
-    column rank to 1e-10, rows at length 1), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz constant, as a factor: |F(x) -
-    F(x')| >= lower |x - x'| is proved on all of the set, NaN where it is not; for no factor above upper it holds, which is
-    the least singular value of a piece that was met. nodes: of the search.
+    column rank to 1e-10, rows at length 1), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz
+    constant, as a factor: |F(x) - F(x')| >= lower |x - x'| is proved on all of the set, NaN where it is not; for no
+    factor above upper it holds, which is the least singular value of a piece that was met. nodes: of the search.
     """
 
     index: int
@@ -103,9 +103,9 @@ def injectivity(
 
     generator: a chain of layers. nodes: of the search, for each layer and question; what they do not decide is undecided.
     samples: random latents of `seed` at which a second preimage is looked for where layers do not decide. Computes in
-    float64. `injective` and `lower` are said of the weights as the floats that they are: each cell was shown by a point of it,
-    beyond rounding, or proved to have none exactly. What could not be proved is undecided, as are cells too thin for two
-    floats. Raises TypeError or ValueError for what does not fit.
+    float64. `injective` and `lower` are said of the weights as the floats that they are: each cell was shown by a point of
+    it, beyond rounding, or proved to have none exactly. What could not be proved is undecided, as are cells too thin for
+    two floats. Raises TypeError or ValueError for what does not fit.
     """
     began = time.perf_counter()
     chain = read_chain(generator).to(torch.float64)
