@@ -1,5 +1,6 @@
 """Injectivity of ReLU layers against exhaustive search, and of nets; stability of the inverse against pairs of points."""
 
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.optimize import linprog, minimize
 from test_preimages import chain, misfits, random_net
 
 import cvxinv as ci
+from cvxinv.guarantees.rational import rank as exact_rank
 
 
 def layer(W: np.ndarray, b: np.ndarray) -> ci.Generator:
@@ -98,11 +100,143 @@ def test_in_four_dimensions_seven_rows_never_do_and_opposite_pairs_do():
     for seed in range(5):
         W = np.random.default_rng(seed).standard_normal((7, 4))
         assert ci.injectivity(layer(W, np.zeros(7))).status == "not_injective"
-        pairs = np.vstack([W[:4], -3 * W[:4]])
+        pairs = np.vstack([W[:4], -4 * W[:4]])
         assert ci.injectivity(layer(pairs, np.zeros(8))).status == "injective"
     wide = np.vstack([np.eye(30), -np.eye(30)])
     found = ci.injectivity(layer(wide, np.zeros(60)), nodes=50)
     assert found.status == "injective" and "of which always one is on" in str(found.layers[0])
+
+
+def test_rows_that_are_opposite_but_for_rounding_are_undecided():
+    """fl(-3 w) is not on the line of w: both are below 0 on a cone of some 1e-16, where three rows are on in R^4. No two
+    floats of it can be told apart from others."""
+    W = np.random.default_rng(0).standard_normal((4, 4))
+    found = ci.injectivity(layer(np.vstack([W, -3 * W]), np.zeros(8)))
+    assert found.status == "undecided" and "too thin to be shown" in str(found.layers[0])
+    assert ci.injectivity(layer(np.vstack([W, -3 * W]), np.zeros(8)), nodes=0).status == "undecided"
+
+
+# --- over the rationals -----------------------------------------------------------------------------
+
+
+def below_somewhere(rows: list[list[Fraction]]) -> bool:
+    """Whether some x has a'x + c < 0 for all rows (a, c): Fourier and Motzkin, one coordinate after the other."""
+    for _ in range(len(rows[0]) - 1):
+        over, under = [r for r in rows if r[0] > 0], [r for r in rows if r[0] < 0]
+        pairs = [[a / r[0] - b / q[0] for a, b in zip(r[1:], q[1:], strict=True)] for r in over for q in under]
+        rows = [r[1:] for r in rows if r[0] == 0] + pairs
+        if not rows:
+            return True
+    return all(r[0] < 0 for r in rows)
+
+
+def solved(K: list[list[Fraction]], right: list[Fraction]) -> list[Fraction] | None:
+    A = [[*row, value] for row, value in zip(K, right, strict=True)]
+    for j in range(len(A)):
+        i = next((i for i in range(j, len(A)) if A[i][j]), None)
+        if i is None:
+            return None
+        A[j], A[i] = A[i], A[j]
+        A[j] = [a / A[j][j] for a in A[j]]
+        A = [row if i == j else [a - row[j] * b for a, b in zip(row, A[j], strict=True)] for i, row in enumerate(A)]
+    return [row[-1] for row in A]
+
+
+def least_square(rows: list[list[Fraction]]) -> Fraction:
+    """The least |x|^2 where a'x + c <= 0 for all rows (a, c): among the points nearest to 0 of all faces."""
+    n, found = len(rows[0]) - 1, []
+    for some in (some for k in range(n + 1) for some in combinations(rows, k)):
+        gram = [[sum(a * b for a, b in zip(r[:n], q[:n], strict=True)) for q in some] for r in some]
+        p = solved(gram, [r[n] for r in some])
+        if p is not None:
+            x = [-sum((value * r[j] for value, r in zip(p, some, strict=True)), Fraction(0)) for j in range(n)]
+            if all(sum(a * v for a, v in zip(r, [*x, 1], strict=True)) <= 0 for r in rows):
+                found.append(sum(v * v for v in x))
+    return min(found)
+
+
+def injective_over_the_rationals(W: np.ndarray, b: np.ndarray, radius: float | None) -> bool:
+    """All sets of rows without which the others do not span: can they be below 0 at once? Nothing is rounded."""
+    m, n = W.shape
+    rows = [[Fraction(a) for a in (*w, c)] for w, c in zip(W, b, strict=True)]
+    for off in (off for k in range(m + 1) for off in combinations(range(m), k)):
+        rest = [i for i in range(m) if i not in off]
+        if rest and exact_rank(torch.from_numpy(W[rest])) == n:
+            continue
+        its = [rows[i] for i in off]
+        if not its or (below_somewhere(its) and (radius is None or least_square(its) < Fraction(radius) ** 2)):
+            return False
+    return True
+
+
+def uneven(seed: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """A layer with rows that are opposite, or the same, but for 1e-17 to 1, of lengths and biases of 1e-9 to 1e9."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 4))
+    basis = np.eye(n) if rng.uniform() < 0.6 else rng.standard_normal((n, n))
+    turned = 10.0 ** rng.uniform(-17, 0, (n, 1)) * (rng.uniform(size=(n, 1)) < 0.7) * rng.standard_normal((n, n))
+    W = np.vstack([basis, turned - basis * 2.0 ** rng.integers(-3, 3, (n, 1)), rng.standard_normal((1, n))])
+    if rng.uniform() < 0.3:
+        W = np.vstack([W[:-1], W[:1] + 1e-12 * rng.standard_normal(n)])
+    W = W * 10.0 ** (rng.uniform(-9, 9, (len(W), 1)) * (rng.uniform() < 0.5))
+    sizes = 10.0 ** rng.uniform(-9, 9, len(W)) * (np.linalg.norm(W, axis=1) if rng.uniform() < 0.5 else 1)
+    b = rng.choice([-1.0, 0, 1], len(W)) * sizes if rng.uniform() < 0.6 else rng.integers(-1, 3, len(W)).astype(float)
+    b = b * (rng.uniform() < 0.7)
+    radius = float(10.0 ** rng.uniform(-9, 9)) if rng.uniform() < 0.6 else float(rng.integers(1, 4))
+    return W, np.abs(b) if rng.uniform() < 0.3 else b, None if rng.uniform() < 0.5 else radius
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_no_layer_of_uneven_rows_is_said_to_be_what_it_is_not(first: int):
+    """Whatever the lengths and angles: what is decided is so over the rationals, and most is."""
+    told = {"injective": 0, "not_injective": 0, "undecided": 0}
+    for seed in range(first, first + 100):
+        W, b, radius = uneven(seed)
+        found = ci.injectivity(layer(W, b), radius, samples=0)
+        expected = "injective" if injective_over_the_rationals(W, b, radius) else "not_injective"
+        assert found.status in (expected, "undecided"), (seed, W.tolist(), b.tolist(), radius, found)
+        told[found.status] += 1
+    assert min(told["injective"], told["not_injective"]) > 10 and told["undecided"] < 40
+
+
+def narrow(e: float) -> np.ndarray:
+    """(1, 0) and (-1, e) are both below 0 on a cone of angle e about (0, -1), where only (0, -1) is on of the others."""
+    return np.array([[1.0, 0.0], [-1.0, e], [0.0, 1.0], [0.0, -1.0]])
+
+
+@pytest.mark.parametrize("e", (1e-2, 1e-4, 1e-6, 3e-8))
+def test_a_narrow_cone_on_which_one_row_is_on_is_found(e: float):
+    """Both x and x' = x + (t, 0) lie in the cone, and give (0, 0, 0, -x_2) each. With bias 1 the cone begins at
+    (-1, -2 / e), as x_1 < -1 and e x_2 < x_1 - 1: the ball of 1.5 / e does not reach it."""
+    x = torch.tensor([[-e / 4, -1.0], [-e / 2, -1.0]], dtype=torch.float64)
+    for b, radius in ((0.0, None), (0.0, 5.0), (1.0, None), (1.0, 3 / e)):
+        found, G = ci.injectivity(layer(narrow(e), np.full(4, b)), radius), layer(narrow(e), np.full(4, b))
+        assert found.status == "not_injective" and found.points is not None and found.layers[0].upper == 0
+        assert float((G(found.points[0]) - G(found.points[1])).norm()) <= 1e-10 * float(G(found.points).norm())
+        if not b:
+            assert torch.equal(G(x[0]), G(x[1]))
+    near = ci.injectivity(layer(narrow(e), np.ones(4)), 1.5 / e)
+    assert near.status == "injective" and near.lower <= np.linalg.svd(narrow(e)[[0, 3]])[1][-1]
+
+
+def test_a_layer_is_decided_where_its_biases_or_the_radius_are_large():
+    """x_1 - 3 and 2 - x_1 are both below 0 between 2 and 3, as is seen on any ball that reaches there."""
+    W = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    for b, radius in (([-3.0, 2, 1e9, 1e9], None), ([-3.0, 2, 1, 1], 1e9), ([-3.0, 2, 1, 1], 2.5)):
+        assert ci.injectivity(layer(W, np.array(b)), radius).status == "not_injective"
+    assert ci.injectivity(layer(W, np.array([-3.0, 2, 1, 1])), 2.0).status == "injective"  # open at 2
+
+
+def test_lower_is_no_more_than_what_a_pair_meets():
+    """Where only rows of (-1e-6, 1e-6) and (0, 3e-5) are on, outputs of points along e1 are 1e-6 times as far apart."""
+    W = np.array([[0.0, 3e-5], [-1e-6, 1e-6], [0.0, -2e4], [300.0, 300.0], [1e4, -1e4], [-0.03, 0.01]])
+    G = layer(W, np.array([20.0, 100, 1, -20, 0, 0]))
+    x = torch.tensor([[0.00090021, 0.00227991]], dtype=torch.float64)
+    moved = float((G(x + torch.tensor([1e-5, 0.0], dtype=torch.float64)) - G(x)).norm()) / 1e-5
+    assert not ci.injectivity(G).lower > moved * (1 + 1e-9)
+
+
+# --- stability, and nets ----------------------------------------------------------------------------
 
 
 def test_the_least_piece_is_found_and_no_pair_is_nearer_than_the_proved_factor_allows():

@@ -157,6 +157,45 @@ def test_local_geometry_by_hand():
     assert near.amplification.tolist() == [np.inf, 0.5] and near.layer.tolist() == [0, 1]
 
 
+def test_at_a_kink_all_pieces_that_meet_are_looked_at():
+    """z - max(z - c, 0) is constant from c on: at c, and a rounding before it, more than z gives the same. With the slope
+    1/2 in place of 1 it is not. Of max(z, 0), max(-z, 0), z + 3 at 0 the two sides of z know z; the pattern with both units
+    on, or both off, has no latents."""
+
+    def ramp(c: float, slope: float) -> ci.Generator:
+        first = torch.ones(2, 1), torch.tensor([10.0, -c]).double(), ci.ReLU()
+        return chain(first, (torch.tensor([[1.0, -slope]]), torch.tensor([-10.0]), ci.Identity()))
+
+    G, z = ramp(0.3, 1.0), torch.tensor([[0.3], [0.1 + 0.2], [0.3 - 1e-6]]).double()
+    near = ci.local_geometry(G, z)
+    assert near.at_kinks.tolist() == [1, 1, 0] and near.determined.tolist() == [False, False, True]
+    assert ci.local_geometry(ramp(0.3, 0.5), z).determined.all()
+    told = ci.uniqueness(G, G(z), z, starts=0, box=5.0, time_limit=0)
+    assert told.isolated.tolist() == [False, False, True] and set(told.status) == {"undecided"}
+    assert "whether z is the only one near by is not known" in told.explain(0) and "only one near by." in told.explain(2)
+    W = torch.tensor([[1.0], [-1], [1]])
+    both = chain((W, torch.tensor([0.0, 0, 3]), ci.ReLU()), (torch.eye(3), torch.zeros(3), ci.Identity()))
+    near = ci.local_geometry(both, torch.zeros(1, 1).double())
+    assert near.at_kinks.tolist() == [2] and near.determined.all()
+
+
+def test_kinks_behind_kinks_and_of_curved_activations_count():
+    """max(z, 0) at 0 is 0 to the left. u - elu(u), of slope 2 left of 0, is 0 right of it: its units' kink is one, too. At 0
+    of a net without biases too many pieces meet to be looked at."""
+    eye, zero = torch.eye(2), torch.zeros(2)
+    G = chain((torch.tensor([[1.0], [0]]), torch.tensor([0.0, 1]), ci.ReLU()), (eye, zero, ci.ReLU()),
+              (torch.ones(1, 2), torch.zeros(1), ci.Identity()))  # fmt: skip
+    near = ci.local_geometry(G, torch.tensor([[0.0], [1]]).double())
+    assert near.at_kinks.tolist() == [2, 0] and near.determined.tolist() == [False, True]
+    W = torch.ones(2, 1)
+    G = chain((W, torch.tensor([0.0, 10]), ci.ELU(2.0)), (torch.tensor([[1.0, -1]]), torch.zeros(1), ci.Identity()))
+    near = ci.local_geometry(G, torch.zeros(1, 1).double())
+    assert near.full.all() and near.at_kinks.tolist() == [1] and not near.determined.any()
+    wide = random_net(0, (2, 40, 60), bias=0.0)
+    near = ci.local_geometry(wide, torch.zeros(1, 2).double())
+    assert near.at_kinks.tolist() == [40] and not near.determined.any()
+
+
 def test_within_the_distance_no_unit_switches_and_beyond_it_one_does():
     G = random_net(3, (4, 12, 15, 20), 0.1)
     z = G.sample_latent(30, torch.Generator().manual_seed(0)).double()

@@ -79,7 +79,7 @@ class SignalDiagnosis:
         near = self.local
         rank, n0 = int(near.rank[i]), self.z.shape[1]
         if rank < n0:
-            moved = f"The Jacobian has rank {rank} of {n0}: a whole piece of latents near by gives the same signal."
+            moved = f"The Jacobian has rank {rank} of {n0}: along the rest nothing changes on the piece of z."
         else:
             moved = (
                 f"The Jacobian has full rank, smallest singular value {float(near.smallest[i]):.2g}: noise of length 1 "
@@ -204,8 +204,8 @@ def diagnose(
     if isinstance(G, Generator):
         at = G.sample_latent(max(samples, latents), source)[:latents]
         own = _own(G, at, time_limit, seed)
-        # where the signal does not determine z the engine has no piece to come to
-        sure = bool(own.local.determined[:_ASKED].all()) and not nothing_proved(G)
+        # where a piece does not determine z the engine has none to come to
+        sure = bool(own.local.full[:_ASKED].all()) and not nothing_proved(G)
         noise = noise_phases(G, at[:_FEW], levels, _ASKED if sure else 0, time_limit, seed)
         conditions = conditions_of(G, at[:_FEW], _QUICK)
         if y is not None:
@@ -353,14 +353,14 @@ def _of_uniqueness(them: SignalDiagnosis) -> str:
 
 def _of_local(them: SignalDiagnosis, G: AbstractGenerator, whose: str) -> list[str]:
     near, n0 = them.local, G.latent_dim
-    short = int((~near.determined).sum())
+    short = int((~near.full).sum())
     index, count = torch.mode(near.layer).values.item(), len(near)
     where = _layer_word(int(index), G)
     often = int((near.layer == index).sum())
     if short:
-        lost = near.layer[~near.determined]
+        lost = near.layer[~near.full]
         where = _layer_word(int(torch.mode(lost).values), G)
-        ranks = near.rank[~near.determined]
+        ranks = near.rank[~near.full]
         return [
             f"the layer that decides: {where}, where the rank is lost for {short} of {_many(count, 'latent')} of {whose} "
             f"(rank {int(ranks.min())} to {int(ranks.max())} of {n0})"

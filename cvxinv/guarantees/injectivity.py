@@ -20,13 +20,15 @@ from ..generator.chain import Generator, Layer
 from ..inputs import describe, plain_number
 from ..inversion.task import make_task
 from ..surroundings import undisturbed
-from .cells import Cells, least_singular_value, look_for_a_gap, sure_lines
+from .cells import Cells, least_singular_value, look_for_a_gap, smallest, sure_lines, unit_rows
 from .local import geometry, read_chain
 from .preimages import along_the_piece
+from .prime_field import ranks, residues
 
 INJECTIVE, NOT_INJECTIVE, UNDECIDED = "injective", "not_injective", "undecided"
 _MOST_ENTRIES = 20_000_000  # of a layer's matrix
 _RANK = 1e-10
+_SAME = 1e-10  # of the outputs: how far those of two inputs may be apart that are shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +36,9 @@ class LayerInjectivity:
     """One layer on the set that its inputs lie in: |x| <= radius, and x >= 0 where `nonnegative`.
 
     status: `injective`, `not_injective` (`points` `(2, n)` are two inputs of one output; None for a matrix without full
-    column rank), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz constant, as a factor: |F(x) -
-    F(x')| >= lower |x - x'| is proved on all of the set, NaN where it is not; for no factor above upper it holds, which is
-    the least singular value of a piece that was met. nodes: of the search.
+    column rank to 1e-10, rows at length 1), `undecided`. how: what says so. lower, upper: of the inverse's Lipschitz
+    constant, as a factor: |F(x) - F(x')| >= lower |x - x'| is proved on all of the set, NaN where it is not; for no
+    factor above upper it holds, which is the least singular value of a piece that was met. nodes: of the search.
     """
 
     index: int
@@ -101,7 +103,9 @@ def injectivity(
 
     generator: a chain of layers. nodes: of the search, for each layer and question; what they do not decide is undecided.
     samples: random latents of `seed` at which a second preimage is looked for where layers do not decide. Computes in
-    float64; what is on, spans or is inside is told apart to 1e-9. Raises TypeError or ValueError for what does not fit.
+    float64. `injective` and `lower` are said of the weights as the floats that they are: each cell was shown by a point of
+    it, beyond rounding, or proved to have none exactly. What could not be proved is undecided, as are cells too thin for
+    two floats. Raises TypeError or ValueError for what does not fit.
     """
     began = time.perf_counter()
     chain = read_chain(generator).to(torch.float64)
@@ -152,36 +156,44 @@ def _layer(index: int, layer: Layer, radius: float, nonnegative: bool, nodes: in
         return said(UNDECIDED, "its matrix is too large to be looked at")
     W, b = layer.W.matrix().cpu().numpy(), layer.b.cpu().numpy()
     m, n = W.shape
-    values = np.linalg.svd(W, compute_uv=False)
-    low = float(values[-1]) if m >= n else 0.0
-    full = low > _RANK * values[0]
-    if not full:
+    values = np.linalg.svd(unit_rows(W), compute_uv=False)
+    if m < n or values[-1] <= _RANK * values[0]:
         points = _along(W, b, np.zeros(n) if not nonnegative else np.full(n, _inner(radius, n)), radius, nonnegative)
         rank = int((values > _RANK * values[0]).sum())
         return said(NOT_INJECTIVE, f"its matrix has rank {rank} of {n}", 0.0, 0.0, points)
     if strict(phi):
-        slope = phi.slopes[0] if phi.slopes is not None else np.nan
-        lower = slope * low if phi.slopes is not None else np.nan
+        slope, low = phi.slopes[0] if phi.slopes is not None else np.nan, smallest(W)
+        lower = slope * _proved(low, W) if phi.slopes is not None else np.nan
         return said(INJECTIVE, "its matrix has full column rank, and nothing is cut", lower, low if phi.linear else np.nan)
     if not phi.cuts:
         return said(UNDECIDED, f"{phi!r} is not known to be strictly increasing")
-    cells = Cells(W, b, radius, nonnegative)
+    there = W.any(1)  # what is constant tells nothing apart
+    cells = Cells(W[there], b[there], radius, nonnegative)
     found = look_for_a_gap(cells, nodes)
     if found.point is not None:
         points = counterexample(cells, found.point)
         if points is None:
             return said(UNDECIDED, "a piece on which the on rows do not span is too thin to be shown", n=found.nodes)
-        rank = int(np.linalg.matrix_rank(W[cells.on(points.mean(0))])) if cells.on(points.mean(0)).any() else 0
+        on = cells.W[cells.on(points.mean(0))]
+        if len(on) >= n and int(ranks(residues(torch.from_numpy(on))[None])) == n:
+            return said(UNDECIDED, "on a piece the on rows span, but by no more than 1e-9 of their length", n=found.nodes)
+        rank = int((np.linalg.svd(unit_rows(on), compute_uv=False) > _RANK).sum()) if len(on) else 0
         return said(NOT_INJECTIVE, f"on a piece the on rows have rank {rank} of {n}", 0.0, 0.0, points, found.nodes)
     sure = not found.done and sure_lines(cells)
     least = least_singular_value(cells, nodes)
-    lower = least.value / sqrt(2) if least.done else np.nan
+    lower = _proved(least.value, W) / sqrt(2) if least.done else np.nan
     if found.done or sure:
         how = "the on rows span on every piece" if found.done else "rows of which always one is on, of each line, span"
         return said(INJECTIVE, how, lower, least.value, None, found.nodes + least.nodes)
-    return said(
-        UNDECIDED, f"no piece was found in {nodes} nodes on which the on rows do not span", np.nan, least.value, n=nodes
-    )
+    how = f"no piece was found in {found.nodes} nodes on which the on rows do not span"
+    how += ", but of some it could not be told beyond rounding" if found.unclear else ""
+    return said(UNDECIDED, how, np.nan, least.value, n=found.nodes + least.nodes)
+
+
+def _proved(value: float, W: np.ndarray) -> float:
+    """What a least singular value of some rows of W `(m, n)` is at least, after rounding; NaN where that is nothing."""
+    below = value - (W.shape[0] + W.shape[1]) * 2.0**-52 * float(np.linalg.norm(W))
+    return below if below > 0 else np.nan
 
 
 def strict(phi: AbstractActivation) -> bool:
@@ -211,16 +223,18 @@ def counterexample(cells: Cells, x: np.ndarray) -> np.ndarray | None:
     off = np.flatnonzero(~cells.on(x)).tolist()
     deep = deepest(cells, off)
     x = x if deep is None else deep
-    return _along(cells.W, cells.b, x, cells.radius, cells.nonnegative)
+    points = _along(cells.W, cells.b, x, cells.radius, cells.nonnegative)
+    if points is None:
+        return None
+    F = np.maximum(points @ cells.W.T + cells.b, 0)
+    return points if np.linalg.norm(F[1] - F[0]) <= _SAME * max(float(np.linalg.norm(F)), 1e-300) else None
 
 
 def deepest(cells: Cells, off: list[int]) -> np.ndarray | None:
     """A point inside K at which rows `off` are far below 0, of those that are tried; None where none is found."""
     size = np.linalg.norm(cells.W, axis=1)
-    loose = [i for i in off if size[i] > 0]
-    for share in (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6):
-        shifted = Cells(cells.W, cells.b + share * cells.unit * size * (not cells.conic), cells.radius, cells.nonnegative)
-        x = shifted.point(loose)
+    for share in (0.0,) if cells.conic else (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6):
+        x = Cells(cells.W, cells.b + share * cells.unit * size, cells.radius, cells.nonnegative).place(off).x
         if x is not None and not cells.on(x)[off].any():
             return x
     return None
@@ -230,7 +244,7 @@ def _along(W: np.ndarray, b: np.ndarray, x: np.ndarray, radius: float, nonnegati
     """x and x + t v, v orthogonal to all rows that are on at x, t as far as nothing else changes; None for no length."""
     u = W @ x + b
     on = u >= -1e-13 * (np.abs(W) @ np.abs(x) + np.abs(b))
-    _, values, Vh = np.linalg.svd(W[on]) if on.any() else (None, np.zeros(0), np.eye(len(x)))
+    _, values, Vh = np.linalg.svd(unit_rows(W[on])) if on.any() else (None, np.zeros(0), np.eye(len(x)))
     rank = int((values > 1e-9 * max(values.max(initial=0.0), 1e-300)).sum())
     best, step = None, 0.0
     for v in np.vstack([Vh[rank:], -Vh[rank:]]):
@@ -253,7 +267,7 @@ def _along(W: np.ndarray, b: np.ndarray, x: np.ndarray, radius: float, nonnegati
 def _pair(generator: Generator, points: Tensor) -> Tensor | None:
     """The points, where they give the same signal."""
     x = generator(points.to(generator.device))
-    return points if float((x[1] - x[0]).norm()) <= 1e-10 * max(float(x.norm()), 1e-300) else None
+    return points if float((x[1] - x[0]).norm()) <= _SAME * max(float(x.norm()), 1e-300) else None
 
 
 def _sampled(generator: Generator, radius: float, samples: int, seed: int) -> tuple[Tensor | None, int]:
@@ -266,7 +280,7 @@ def _sampled(generator: Generator, radius: float, samples: int, seed: int) -> tu
     z = z.clamp(-0.9 * side, 0.9 * side) if side < inf else z
     task = make_task(generator, generator(z))
     near = geometry(task, z)
-    loose = ~near.determined
+    loose = ~near.full
     if not bool(loose.any()):
         return None, -1
     most = 10 * float(z.abs().max()) if side == inf else side

@@ -222,10 +222,10 @@ def _verified(task: Task, z: Tensor, other: Tensor, apart: float) -> Tensor:
 class PreimageSet(Batch):
     """The latents on the piece of each z, in a box, that give what z gives: a polytope, of N latents.
 
-    z: `(N, n0)`. dimension: of the polytope, `(N,)`: that of the null space of A J, less what units at 0 take away; 0 is z
-    alone. low, high: `(N, n0)`, latent units: every preimage of the piece lies between them, and each end is reached. rank:
-    of A J, `(N,)`. null: of each latent orthonormal columns `(n0, n0 - rank)`, along which the preimages lie. box: what was
-    cut with, lowest and highest, `(n0,)` each.
+    z: `(N, n0)`. dimension: of the polytope, `(N,)`: that of the null space of A J, less what units at 0 take away; 0 is
+    z alone, on its piece. low, high: `(N, n0)`, latent units: every preimage of the piece lies between them, and each
+    end is reached. rank: of A J, `(N,)`. null: of each latent orthonormal columns `(n0, n0 - rank)`, along which the
+    preimages lie. box: what was cut with, lowest and highest, `(n0,)` each.
     """
 
     z: Tensor = per_signal()

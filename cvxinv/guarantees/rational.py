@@ -1,8 +1,9 @@
 """Dependence over the rationals, decided by whole numbers: fraction-free elimination (Bareiss)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import gcd
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ def echelon(W: Tensor) -> tuple[list[list[int]], list[int], list[int]]:
 
     Each pivot's column is 0 but for its pivot. Column j of what was reduced is W_j 2^power_j, whole numbers.
     """
-    columns, powers = zip(*(_whole(W[:, j]) for j in range(W.shape[1])), strict=True) if W.shape[1] else ((), ())
+    columns, powers = zip(*(whole(W[:, j]) for j in range(W.shape[1])), strict=True) if W.shape[1] else ((), ())
     A = [list(row) for row in zip(*columns, strict=True)]
     pivots, last, top = list[int](), 1, 0
     for j in range(W.shape[1]):
@@ -54,7 +55,26 @@ def null_basis(W: Tensor) -> Iterator[tuple[Fraction, ...]]:
         yield tuple(Fraction(value, common) * Fraction(2) ** power for value, power in zip(x, powers, strict=True))
 
 
-def _whole(column: Tensor) -> tuple[list[int], int]:
-    ratios = [float(a).as_integer_ratio() for a in column]
+def whole(values: Iterable[Any]) -> tuple[list[int], int]:
+    """Finite floats as whole numbers times 2^-power, all with one power."""
+    ratios = [float(a).as_integer_ratio() for a in values]
     power = max((below.bit_length() - 1 for _, below in ratios), default=0)
     return [above * (2**power // below) for above, below in ratios], power
+
+
+def solve(K: list[list[int]], right: list[int]) -> list[Fraction] | None:
+    """The x with K x = right, `(k, k)` and `(k,)` in whole numbers; None where K is singular."""
+    A = [[*row, value] for row, value in zip(K, right, strict=True)]
+    last = 1
+    for j in range(len(A)):
+        row = next((i for i in range(j, len(A)) if A[i][j]), None)
+        if row is None:
+            return None
+        A[j], A[row] = A[row], A[j]
+        p = A[j][j]
+        for i in range(len(A)):
+            if i != j:
+                f = A[i][j]
+                A[i] = [(p * a - f * b) // last for a, b in zip(A[i], A[j], strict=True)]
+        last = p
+    return [Fraction(row[-1], last) for row in A]

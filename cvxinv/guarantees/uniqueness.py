@@ -42,6 +42,11 @@ LAYERS, ENGINE, NULL_SPACE, ELSEWHERE, NOTHING = "layers", "engine", "null space
 _ROUNDING = 1e-13  # of |y|
 _ULPS = 1e-15  # of an entry behind a curved output, which is rounded by itself
 _NEAR = 1e-4  # of 1 + |z|: latents this close are one where some phases stay undecided
+_NEAR_BY = "z is the only one near by"
+_AT_A_KINK = (
+    "units are at a kink at z, and as the Jacobian was not found to have full column rank on all pieces that meet there, "
+    "whether z is the only one near by is not known"
+)
 _TOL = {torch.float64: 1e-10, torch.float32: EXPLAINED[torch.float32]}
 
 
@@ -53,12 +58,14 @@ class Uniqueness(Batch):
     `undecided` is not 0 up to `radius`, no further than 1e-4 (1 + |z|) away), `not_unique` (`other` gives the same to
     1e-10 |y|), `undecided`. how: what decided: "layers" (no box needed: `everywhere`), "engine" (in the box),
     "null space", "elsewhere", "" for nothing. layer: the layer that decides: of a
-    latent that is not determined, the first whose on units do not span the latent space (`depth`: the measurement); of one
-    that is proved or open, the layer whose rows say least; -1 where no latent is known. other: `(N, n0)`, a second preimage,
-    NaN where none. rank, smallest: of A J at z, signal / latent units; behind a curved output of which entries are seen, of
-    the layer before it. undecided: `(N, hidden layers)`, units whose phase may differ from z's in a latent that gives the
-    signal. radius: of all such latents around z, `(N,)`, latent units; inf where that is not known. box: the latents spoken
-    of. seconds: of all signals. tol: the relative misfit up to which a latent gives a signal. depth: of the generator.
+    latent that is not determined, the first whose on units do not span the latent space (`depth`: the measurement); of
+    one that is proved or open, the layer whose rows say least; -1 where no latent is known. other: `(N, n0)`, a second
+    preimage, NaN where none. rank, smallest: of A J at z, signal / latent units; behind a curved output of which entries
+    are seen, of the layer before it. isolated: whether no other latent near by gives the same, as A J has full column
+    rank on all pieces that meet at z; False where that was not found. undecided: `(N, hidden layers)`, units whose phase
+    may differ from z's in a latent that gives the signal. radius: of all such latents around z, `(N,)`, latent units;
+    inf where that is not known. box: the latents spoken of. seconds: of all signals. tol: the relative misfit up to
+    which a latent gives a signal. depth: of the generator.
     """
 
     z: Tensor = per_signal()
@@ -68,6 +75,7 @@ class Uniqueness(Batch):
     other: Tensor = per_signal()
     rank: Tensor = per_signal()
     smallest: Tensor = per_signal()
+    isolated: Tensor = per_signal()
     undecided: Tensor = per_signal()
     radius: Tensor = per_signal()
     box: tuple[Tensor, Tensor] = shared()
@@ -113,7 +121,7 @@ class Uniqueness(Batch):
             )
         return (
             f"Undecided: what is known above {where} does not determine what comes to it, and no second latent was found; "
-            "z is the only one near by."
+            f"{_NEAR_BY if self.isolated[i] else _AT_A_KINK}."
         )
 
     def __repr__(self) -> str:
@@ -169,7 +177,7 @@ def uniqueness(
         _look_elsewhere(answer, its, at, near, part, asked.sides, starts, seed)
         # the engine speaks of latents that are as good as z, and of none that miss y by more
         if time_limit > 0 and stated is None:
-            _ask_engine(answer, task, found, asked, near.determined, part, time_limit)
+            _ask_engine(answer, task, found, asked, near.full, part, time_limit)
     return answer.done(asked.sides, time.perf_counter() - began, most)
 
 
@@ -323,7 +331,7 @@ def _move(
     answer: "_Answer", task: Task, z: Tensor, near: LocalGeometry, part: Tensor, sides: tuple[Tensor, Tensor], seed: int
 ) -> None:
     """Second preimages along the null space of A J."""
-    loose = ~near.determined
+    loose = ~near.full
     if bool(loose.any()):
         answer.others(part[loose], along_the_piece(task.take(loose), z[loose], sides, seed), NULL_SPACE)
 
@@ -335,16 +343,16 @@ def _look_elsewhere(
     """Second preimages of what is not proved, from random latents."""
     left = answer.open(part)
     if bool(left.any()):
-        smallest = torch.where(near.determined, near.smallest, torch.inf)[left]
+        smallest = torch.where(near.full, near.smallest, torch.inf)[left]
         answer.others(part[left], from_elsewhere(task.take(left), z[left], smallest, sides, starts, seed), ELSEWHERE)
 
 
 def _ask_engine(
-    answer: "_Answer", task: Task, z: Tensor, asked: Asked, determined: Tensor, part: Tensor, time_limit: float
+    answer: "_Answer", task: Task, z: Tensor, asked: Asked, full: Tensor, part: Tensor, time_limit: float
 ) -> None:
-    """`prove` of what is still open and determined near by."""
+    """`prove` of what is still open and determined on its piece."""
     assert isinstance(task.generator, Generator)
-    open_ = part[answer.open(part) & determined]
+    open_ = part[answer.open(part) & full]
     if not len(open_) or not fits(task.generator):
         return
     try:
@@ -370,6 +378,7 @@ class _Answer:
     other: Tensor
     rank: Tensor
     smallest: Tensor
+    isolated: Tensor
     undecided: Tensor
     radius: Tensor
     depth: int
@@ -382,13 +391,16 @@ class _Answer:
         count = torch.zeros(N, dtype=torch.long, device=device)
         undecided = torch.zeros(N, kinked, dtype=torch.long, device=device)
         none = nan[:, 0].clone()
-        return cls(z, count + 2, [NOTHING] * N, count - 1, nan, count.clone(), none, undecided, none.clone(), depth)
+        return cls(
+            z, count + 2, [NOTHING] * N, count - 1, nan, count.clone(), none, count > 0, undecided, none.clone(), depth
+        )
 
     def open(self, part: Tensor) -> Tensor:
         return self.status[part] == 2
 
     def local(self, part: Tensor, near: LocalGeometry) -> None:
         self.rank[part], self.smallest[part], self.layer[part] = near.rank, near.smallest, near.layer
+        self.isolated[part] = near.determined
 
     def layers(self, part: Tensor, traced: list[Traced]) -> None:
         n0 = self.z.shape[1]
@@ -415,5 +427,6 @@ class _Answer:
         status = np.array([UNIQUENESS_STATUSES[k] for k in self.status.tolist()], dtype="<U12")
         return Uniqueness(
             self.z, status, np.array(self.how, dtype="<U12"), self.layer.cpu(), self.other, self.rank.cpu(),
-            self.smallest.cpu(), self.undecided.cpu(), self.radius.cpu(), sides, seconds, tol, self.depth,
+            self.smallest.cpu(), self.isolated.cpu(), self.undecided.cpu(), self.radius.cpu(), sides, seconds, tol,
+            self.depth,
         )  # fmt: skip

@@ -44,7 +44,7 @@ TRUSTS = (YES, SIGNAL_ONLY, NEAREST, NO)
 _ROUGH = 0.1  # a z that may be off by more of its length than this is not called trusted
 _MOST = 0.5  # of |y|: what leaves more of it is near nothing
 _FLOAT32 = EXPLAINED[torch.float32]  # of |y|: a misfit up to that is explained, where the signal is passed in float32
-_AS_FAR = "not proved: that no other latent, far from this one, gives the same signal"
+_AS_FAR = "not proved: that no other latent, far from this one or across a kink that z sits on, gives the same signal"
 _HARMLESS = "harmless here: G(z) and y alone were judged, the layers only led to z"
 
 
@@ -123,7 +123,7 @@ def _explained(f: Facts) -> Explanation:
     if f.seen is not None and f.seen <= f.n0 and not f.prior:
         verdict = (
             f"what was seen is explained, z is one of several that may do so: {f.seen} numbers were seen, and z has {f.n0}; "
-            "it is determined among the latents near by, no further"
+            "it is determined to first order, on its own piece, no further"
         )
         return _put(f, SIGNAL_ONLY, "signal", verdict, reasons, ["let more entries be seen, or state a prior of z"])
     if _error(f) > _ROUGH * f.size_of_z:
