@@ -1276,3 +1276,30 @@ def test_wrong_latent_is_refused(z: Tensor, message: str):
 def test_wrong_activation_is_refused(build: Callable, message: str):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+class Autoencoder(nn.Module):
+    """A whole autoencoder: its forward pass gives two tensors, or a dict of them; `decode` the signal."""
+
+    def __init__(self, keys: bool) -> None:
+        super().__init__()
+        self.decoder, self.keys = nn.Linear(4, 9), keys
+
+    def forward(self, z: torch.Tensor) -> Any:
+        x = self.decode(z)
+        return {"mean": x, "size": x.norm(dim=1)} if self.keys else (x, x.norm(dim=1))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self.decoder(z)
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_a_cure_picks_the_signal_by_its_key_and_names_a_method_that_is_one(opaque: bool):
+    net = Autoencoder(keys=True).eval()
+    with pytest.raises(UnsupportedLayerError, match=r"lambda z: net\(z\)\['mean'\]") as refused:
+        ci.load_generator(net, opaque=opaque, latent_dim=4)
+    assert ci.load_generator(lambda z: net(z)["mean"], opaque=opaque, latent_dim=4).signal_dim == 9
+    if not opaque:
+        assert "method='decode'" in str(refused.value) and ci.load_generator(net, method="decode").signal_dim == 9
+        with pytest.raises(UnsupportedLayerError, match=r"lambda z: net\(z\)\[0\]"):
+            ci.load_generator(Autoencoder(keys=False).eval())

@@ -1,5 +1,6 @@
 """The plan of `hybrid`: which starts it tries in which order, what the user gives, and convolutional generators."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.generator.chain import Generator
+from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps.learnt import learnt_starts
 from cvxinv.inversion.steps.misled import led_astray, misleads, share_of
 from cvxinv.inversion.steps.nearby import search_nearby
@@ -271,6 +273,16 @@ def test_whether_learnt_starts_lead_astray_is_tried_once():
     assert not misleads(astray) and not misleads(astray.to(torch.float32)), "kept, and shared with copies"
     wide = transposed(64, 256, 14)
     assert not misleads(wide) and wide.kept[next(key for key in wide.kept if key[0] == "misled")] is False
+
+
+def test_no_trial_is_made_of_what_has_no_layers_and_none_that_was_cut_short_is_kept():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 40))
+    G = ci.load_generator(net, opaque=True, latent_dim=6)
+    assert not misleads(G) and not any(key[0] == "learnt" for key in G.kept), "not even a start is learnt for it"
+    other = bias_free(0)
+    late = Progress(deadline=time.time() - 1)
+    assert not misleads(other, 0.1, late) and not any(key[0] == "misled" for key in other.kept)
 
 
 def test_the_noise_at_which_it_is_tried_is_the_nearest_to_what_was_stated():

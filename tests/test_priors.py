@@ -298,3 +298,27 @@ def test_an_optimum_in_a_set_among_kinks_is_one(prior: AbstractPrior):
         near = torch.stack([task.merit(task.prior.project(R.z + scale * d / d.norm())) for d in moves])
         lower = max(lower, int((near.amin(0) < (1 - 1e-5) * found).sum()))
     assert lower <= 1  # 8 to 9 where steps know no kink
+
+
+def test_methods_that_are_named_in_place_of_one_take_the_task():
+    G = net((4, 16, 30))
+    _, y = signals(G, 2)
+    with pytest.raises(ValueError, match="use one of") as refused:
+        ci.invert(G, y, "plugin", noise=("gaussian", 0.1), prior=ci.Gaussian(1.0))
+    named = str(refused.value).partition("use one of ")[2].partition(", or leave")[0].split(", ")
+    assert "hybrid" in named and "deep_phase_retrieval" not in named and "projected_gradient" not in named
+    for method in named:
+        ci.invert(G, y, method, noise=("gaussian", 0.1), prior=ci.Gaussian(1.0), on_fail="ignore")
+
+
+def test_noise_per_entry_is_inverted_as_the_refusal_says():
+    import scipy.sparse
+
+    G = net((4, 16, 30))
+    z, x = signals(G, 3)
+    s = np.linspace(0.01, 0.3, 30)
+    y = x + torch.from_numpy(s) * torch.randn(3, 30, generator=seeded(4), dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"y / s, measurement=scipy.sparse.diags\(1 / s\), noise=\('gaussian', 1.0\)"):
+        ci.invert(G, y, noise=("gaussian", torch.from_numpy(s)))
+    R = ci.invert(G, y / torch.from_numpy(s), measurement=scipy.sparse.diags(1 / s), noise=("gaussian", 1.0))
+    assert R.verdict.explained.all() and float((R.z - z).norm(dim=1).max()) < 0.2

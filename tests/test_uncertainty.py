@@ -593,3 +593,24 @@ def test_a_level_that_is_known_of_no_signal_is_called_that():
     told = {"measurement": torch.arange(30) < 3, "noise": "auto", "prior": ci.Gaussian(1.0), "on_fail": "ignore"}
     known = ci.invert(G, y, **told).uncertainty
     assert known is not None and "nan" not in known.summary() and "without limit" not in known.summary()
+
+
+@pytest.mark.parametrize("prior", [None, ci.Gaussian(1.0), ci.Box(-5.0, 5.0)], ids=repr)
+def test_a_level_of_few_entries_is_not_that_of_a_wrong_optimum(prior: ci.AbstractPrior | None):
+    """22 of 40 entries for 6 latents: the first level ended the search at an optimum with 35 times the true one, which is
+    as likely as any to a test of so few entries."""
+    draw = torch.Generator().manual_seed(7)
+    W, b, V, c = (
+        torch.randn(*shape, generator=draw, dtype=torch.float64) * scale
+        for shape, scale in (((30, 6), (2 / 6) ** 0.5), ((30,), 0.3), ((40, 30), (2 / 30) ** 0.5), ((40,), 0.3))
+    )
+    G = ci.Generator((ci.Layer(ci.Dense(W), b, ci.ReLU()), ci.Layer(ci.Dense(V), c, ci.Identity())), (40,), {})
+    x = G(torch.randn(400, 6, generator=draw, dtype=torch.float64))
+    sigma = 1e-3 * float(x.std())
+    seen = torch.rand(400, 40, generator=draw) > 0.5
+    y = x + sigma * torch.randn(400, 40, generator=draw, dtype=torch.float64)
+    some = slice(140, 170)
+    R = quietly(G, y[some], measurement=seen[some], noise="auto", prior=prior)
+    assert R.uncertainty is not None and R.verdict.explained.all()
+    found = R.uncertainty.sigma / sigma
+    assert float(found.max()) < 3 and 0.8 < float(found.median()) < 1.2
