@@ -1285,7 +1285,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.decoder, self.keys = nn.Linear(4, 9), keys
 
-    def forward(self, z: torch.Tensor) -> Any:
+    def forward(self, z: torch.Tensor) -> object:
         x = self.decode(z)
         return {"mean": x, "size": x.norm(dim=1)} if self.keys else (x, x.norm(dim=1))
 
@@ -1297,9 +1297,9 @@ class Autoencoder(nn.Module):
 def test_a_cure_picks_the_signal_by_its_key_and_names_a_method_that_is_one(opaque: bool):
     net = Autoencoder(keys=True).eval()
     with pytest.raises(UnsupportedLayerError, match=r"lambda z: net\(z\)\['mean'\]") as refused:
-        ci.load_generator(net, opaque=opaque, latent_dim=4)
-    assert ci.load_generator(lambda z: net(z)["mean"], opaque=opaque, latent_dim=4).signal_dim == 9
+        load_generator(net, opaque=opaque, latent_dim=4)
+    assert load_generator(lambda z: net(z)["mean"], opaque=opaque, latent_dim=4).signal_dim == 9
     if not opaque:
-        assert "method='decode'" in str(refused.value) and ci.load_generator(net, method="decode").signal_dim == 9
+        assert "method='decode'" in str(refused.value) and load_generator(net, method="decode").signal_dim == 9
         with pytest.raises(UnsupportedLayerError, match=r"lambda z: net\(z\)\[0\]"):
-            ci.load_generator(Autoencoder(keys=False).eval())
+            load_generator(Autoencoder(keys=False).eval())
