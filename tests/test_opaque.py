@@ -481,3 +481,19 @@ def test_latents_of_another_distribution_are_said_by_the_description():
     z = flat.sample_latent(500, torch.Generator().manual_seed(0))
     assert float(z.abs().max()) <= 1 and float(z.abs().mean()) > 0.45
     assert ci.invert(flat, flat(z[:2])).verdict.explained.all()
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_what_a_module_in_half_precision_rounded_is_said_and_explained_with_that(opaque: bool):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 80)).bfloat16().eval()
+    G = ci.load_generator(net, opaque=opaque, latent_dim=6)
+    assert G.description["precision"] == "bfloat16"
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(1)).bfloat16()
+    y = net(z).detach().double()
+    R = ci.invert(G, y, on_fail="ignore")
+    (note,) = [note for note in R.notes if "bfloat16" in note]
+    assert "2 signals that are not explained" in note and "noise=('l2', 0.031 * y.norm(dim=1))" in note
+    again = ci.invert(G, y, noise=("l2", 0.031 * y.norm(dim=1)))
+    assert again.verdict.explained.all() and not any("bfloat16" in note for note in again.notes)
+    assert "precision" not in ci.load_generator(net.float(), opaque=opaque, latent_dim=6).description

@@ -32,6 +32,8 @@ from .runs.work import Chunk, told_often
 from .task import Task, make_task
 from .verify import EXPLAINED_WORD
 
+_ROUNDINGS = 4  # of a half precision: what the layers of a module may leave of a signal, as a share of it
+
 
 @undisturbed
 def invert(
@@ -206,11 +208,27 @@ def _finished(found: Inversion, whole: Chunk, settings: dict[str, Any], watch: W
     task, verdict, level, notes = whole.task, found.verdict, None, found.notes
     if estimated(task) and found.uncertainty is not None:
         level, notes = found.uncertainty.sigma, (*notes, *level_notes(verdict.explained, verdict.misfit, verdict.size))
+    notes = (*notes, *_of_half_precision(task.generator, found))
     return replace(
         found,
         settings=settings | task_words(task, level),
         versions=versions(task, whole.dtype),
         notes=(*notes, *watch.notes),
+    )
+
+
+def _of_half_precision(generator: AbstractGenerator, found: Inversion) -> tuple[str, ...]:
+    """What is to be said of signals that a module in half precision may have rounded."""
+    name = generator.description.get("precision")
+    if name not in ("float16", "bfloat16"):
+        return ()
+    share = _ROUNDINGS * torch.finfo(getattr(torch, name)).eps
+    left = int((~found.verdict.explained & (found.verdict.relative_misfit <= share)).sum())
+    if not left:
+        return ()
+    return (
+        f"the generator's module computes in {name}, and here it is computed in float64: {left} signals that are not "
+        f"explained may be its own, rounded; noise=('l2', {share:.2g} * y.norm(dim=1)) allows for that",
     )
 
 

@@ -1,9 +1,10 @@
 """Loading a generator: which reader takes what a caller gives."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import nn
@@ -97,9 +98,9 @@ def load_generator(
     if module is not None:
         source = _weighed(source, module)
     if opaque:
-        return _opaque(source, output, latent_dim, label, inputs, method).to(dtype, device)
+        return _with_precision(_opaque(source, output, latent_dim, label, inputs, method), source).to(dtype, device)
     if isinstance(source, nn.Module) or callable(source):
-        generator = read_module(source, latent_dim, label, inputs, method)
+        generator = _with_precision(read_module(source, latent_dim, label, inputs, method), source)
     elif isinstance(source, str | Path):
         latent_dim = prod(latent_dim) if isinstance(latent_dim, tuple) else latent_dim
         generator = _read_files(source, latent_dim, label, inputs)
@@ -111,6 +112,19 @@ def load_generator(
         )
     generator = generator.to(dtype, device)
     return generator if output is None else generator.with_output(output)
+
+
+_Read = TypeVar("_Read", Generator, OpaqueGenerator)
+
+
+def _with_precision(generator: _Read, source: object) -> _Read:
+    """With a word of the half precision that a module computes in: what is computed here differs by its rounding."""
+    module = source if isinstance(source, nn.Module) else getattr(source, "__self__", None)
+    kinds = {p.dtype for p in module.parameters()} if isinstance(module, nn.Module) else set()
+    half = next((kind for kind in (torch.float16, torch.bfloat16) if kind in kinds), None)
+    if half is None:
+        return generator
+    return replace(generator, description={**generator.description, "precision": str(half).removeprefix("torch.")})
 
 
 def _opaque(source: Any, output: str | AbstractActivation | None, *asked: Any) -> OpaqueGenerator:
