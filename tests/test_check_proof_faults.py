@@ -459,7 +459,7 @@ FAULTS = [
     ("limits", "D rounded down", "over(-(-(D.numerator << max(to, 0)) // (D", "over(((D.numerator << max(to, 0)) // (D"),
     ("limits", "rooms rounded down", "[-(-(x.numerator << self.Er) // x.denominator) for",
      "[((x.numerator << self.Er) // x.denominator) for"),
-    ("limits", "rooms by D halved", "/ (2 * y)) for", "/ (4 * y)) for"),
+    ("limits", "rooms by D halved", "min(x, twice / y)", "min(x, twice / (2 * y))"),
     ("limits", "rests without F", "rests[k][k] += 1 << self.Erest", "rests[k][k] += 0"),
     ("limits", "rests without A'Z", "- (b << self.Erest - E2)", "+ (b << self.Erest - E2)"),
     ("limits", "x below 0 bounds u", "low if low > 0 and", "low if"),

@@ -1,7 +1,9 @@
 """`prove` as it is used: what it takes and refuses, what it says, what it keeps."""
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import cvxinv as ci
+from cvxinv.check_proof import check_file
 from cvxinv.inversion.moments import BOUNDED, NOTHING, PROVED
 
 
@@ -33,6 +36,28 @@ def signals(G: ci.Generator, count: int, noise: float, seed: int = 1) -> tuple[T
 def best_of_starts(G: ci.Generator, y: Tensor, count: int = 30) -> Tensor:
     """Least misfits that Levenberg-Marquardt finds, `(N,)`: no true bound is above them."""
     return ci.invert(G, y, "levenberg_marquardt", restarts=count, on_fail="ignore").verdict.misfit
+
+
+def cancelling(C: float) -> tuple[ci.Generator, Tensor, Tensor]:
+    """Pairs of units that differ by a / C, read with weights -C and C; y is G at (1/2, -1/4), in rationals, to 5e-17."""
+    rng = np.random.default_rng(0)
+    a, w = rng.normal(size=(3, 2)), rng.normal(size=(3, 2))
+    W = np.vstack([w, w + a / C, rng.normal(size=(1, 2))])
+    M = rng.normal(size=(6, 3))
+    last = np.hstack([-C * M, C * M, rng.normal(size=(6, 1))])
+    b, none = np.array([10.0] * 6 + [0.3]), np.zeros(6)
+    hidden, end = (ci.Dense(torch.from_numpy(x)) for x in (W, last))
+    layers = ci.Layer(hidden, torch.from_numpy(b), ci.ReLU()), ci.Layer(end, torch.from_numpy(none), ci.Identity())
+    z = torch.tensor([[0.5, -0.25]], dtype=torch.float64)
+    y = torch.tensor([[float(x) for x in exactly(W, b, last, z[0].tolist())]], dtype=torch.float64)
+    return ci.Generator(layers, (6,), {}), y, z
+
+
+def exactly(W: np.ndarray, b: np.ndarray, last: np.ndarray, z: list[float]) -> list[Fraction]:
+    """The signal of a latent in rationals."""
+    rows = zip(W.tolist(), b.tolist(), strict=True)
+    h = [max(sum((Fraction(x) * Fraction(c) for x, c in zip(w, z, strict=True)), Fraction(k)), Fraction(0)) for w, k in rows]
+    return [sum((Fraction(x) * c for x, c in zip(w, h, strict=True)), Fraction(0)) for w in last.tolist()]
 
 
 # --- what is proved -------------------------------------------------------------------------------
@@ -248,3 +273,60 @@ def test_generators_of_which_nothing_is_proved():
             ci.prove(G, Y0)
     with pytest.raises(TypeError, match="load_generator"):
         ci.prove(nn.Linear(3, 20), Y0)
+
+
+# --- rounding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4, 1e8, 1e12])
+def test_no_bound_is_above_the_truth_where_weights_cancel(C: float, tmp_path: Path):
+    """The best misfit is below 1e-16, whatever is lost in products of weights; the checker says so, too."""
+    G, y, z = cancelling(C)
+    path = tmp_path / "proof.certificate.json"
+    proof = ci.prove(G, y, z, box=2.0, time_limit=2.0, progress=False, log=path)
+    assert float(proof.bound) < 1e-16
+    assert all(verdict.accepted for verdict in check_file(path))
+    eps = 1e-15 * C
+    assert ci.out_of_range(G, y, eps, box=2.0, time_limit=1.0).status[0] != "out_of_range"
+    if C == 1.0:
+        assert proof.proved.all() and proof.unique.all(), "nothing is lost where nothing cancels"
+
+
+def test_a_wide_search_takes_several_signals_and_is_true_where_weights_cancel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cvxinv.exact.prove.by_maps", lambda task, log: True)
+    for C in (1e4, 1e8):
+        G, y, z = cancelling(C)
+        proof = ci.prove(G, y.expand(3, -1), z.expand(3, -1), box=2.0, time_limit=1.0, progress=False)
+        assert (proof.bound < 1e-16).all()
+
+
+def test_the_latent_is_the_best_of_its_piece_in_the_box():
+    """Descents end within the gap of it: a prior makes one direction 1e-4 as steep as another."""
+    s, P = 0.01691040849683089, 0.041592055560322486
+    W1, W2 = [[6.18753437, 0.07652366]], [[-0.17105017], [0.7790277], [3.17264983]]
+    hidden, last = (ci.Dense(torch.tensor(W, dtype=torch.float64)) for W in (W1, W2))
+    b, none = torch.tensor([1.05824695], dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    G = ci.Generator((ci.Layer(hidden, b, ci.ReLU()), ci.Layer(last, none, ci.Identity())), (3,), {})
+    y = torch.tensor([[-0.969498670587453, 3.859413576595951, 14.908882670261349]], dtype=torch.float64)
+    z = torch.tensor([[0.596, -0.364]], dtype=torch.float64)
+    proof = ci.prove(G, y, z, box=10.0, noise=("gaussian", s), prior=ci.Gaussian(P), progress=False)
+    best = torch.tensor([[0.5911061070558521, 0.007310440646974651]], dtype=torch.float64)
+    assert torch.allclose(proof.z, best, atol=1e-9) and "no other latent" not in proof.explain(0) + proof.summary()
+
+
+def test_what_is_too_small_to_be_squared_is_not_judged():
+    W = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    for unit, status in ((1e-100, PROVED), (1e-150, NOTHING), (1e-165, NOTHING), (1e-300, NOTHING)):
+        last, none = unit * torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+        G = ci.Generator((ci.Layer(ci.Dense(W), none, ci.ReLU()), ci.Layer(ci.Dense(last), none, ci.Identity())), (2,), {})
+        y = torch.tensor([[2 * unit, 0.0]], dtype=torch.float64)
+        proof = ci.prove(G, y, torch.tensor([[-1.0]]), box=5.0, progress=False)
+        assert proof.status[0] == status and (status == NOTHING or float(proof.z) == pytest.approx(2.0))
+        assert ci.verify(G, y, torch.tensor([[-1.0]])).status[0] in ("user_limit", "numerical_error")
+        assert ci.verify(G, y, torch.tensor([[2.0]])).status[0] == "explained"
+
+
+def test_bounds_out_of_range_are_float64():
+    G, y, _ = cancelling(1.0)
+    found = ci.out_of_range(G, y + 1.0, 0.1, box=2.0, time_limit=5.0)
+    assert found.misfit.dtype == found.bound.dtype == torch.float64

@@ -169,7 +169,7 @@ def test_a_unique_latent_is_trusted_without_reserve():
     proof = ci.prove(G, y, found)
     assert proof.unique.all() and "not proved: that no other latent" in found.explain(0)
     sure = found.with_proof(proof)
-    assert "not proved" not in sure.explain(0) and "no other latent of the box is as good" in sure.explain(0)
+    assert "not proved" not in sure.explain(0) and "as good lie on one affine piece" in sure.explain(0)
     assert sure.status.tolist() == ["explained"] * 2, "what is explained stays so"
 
 

@@ -59,7 +59,8 @@ class Round(Relaxed):
         self.D = over(-(-(D.numerator << max(to, 0)) // (D.denominator << max(-to, 0))), to)  # rounded up
         self.lams, self.flat = ([x for part in parts for x in part] for parts in (self.kept, self.t))
         most = [x for part in self.most for x in part]
-        room = [x if not y else min(x, self.D * (1 << self.Elam) / (2 * y)) for x, y in zip(most, self.lams, strict=True)]
+        twice = self.D * Fraction(2) ** (self.Elam - 1)  # of any size, as multipliers are
+        room = [x if not y else min(x, twice / y) for x, y in zip(most, self.lams, strict=True)]
         self.Er = max(0, fine(max(room), 80))
         self.rooms = [-(-(x.numerator << self.Er) // x.denominator) for x in room]
         self.flam, self.froom = [ldexp(x, -self.Elam) for x in self.lams], [ldexp(x, -self.Er) for x in self.rooms]

@@ -144,7 +144,7 @@ class Relaxed:
                 g[k] += x * y << top - 2 * proof.EE - Ev
         moved = sum(-x * ((lo if x > 0 else hi) - y) for x, lo, hi, y in zip(g, self.low, self.high, v[1:], strict=True))
         self.t, self.most = self._slack()
-        work = Fraction(sum(map(dot, self.kept, self.t)), 1 << self.Elam + self.Et)
+        work = sum(map(dot, self.kept, self.t)) / Fraction(2) ** (self.Elam + self.Et)
         self.D = level - square + 2 * work + 2 * Fraction(moved, 1 << top + Ev)
         self.reach = [max(hi - y, y - lo) for lo, hi, y in zip(self.low, self.high, v[1:], strict=True)]
 

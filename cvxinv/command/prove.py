@@ -185,7 +185,7 @@ def print_proof(proof: Proof, files: dict[str, Path], notes: list[str]) -> None:
     table.add_row("latents spoken of", box_words(proof))
     if len(gap):
         table.add_row("gap", f"median {float(gap.median()):.1e}, largest {float(gap.max()):.1e} of the squared misfit")
-    table.add_row("the only one as good", f"{int(proof.unique.sum())} of {len(proof)}")
+    table.add_row("one piece as good", f"{int(proof.unique.sum())} of {len(proof)}")
     table.add_row("a better z was found", f"{int(proof.improved.sum())} of {len(proof)}")
     if proof.out_of_range.any():
         table.add_row("out of range", f"{int(proof.out_of_range.sum())}: no latent of the box meets the stated noise")

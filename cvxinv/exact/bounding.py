@@ -2,8 +2,9 @@
 
     (P)   minimise 1/2 |J v - q|^2   over t(v) = A v + c >= 0            (D)   lam >= 0, J'(J v - q) = A'lam
 
-A latent of the node with squared misfit at most `level` has some w with t(w) >= 0 and |r(w)|^2 + e <= level, r(w) = J w -
-q. Expanding |r(w)|^2 about v and adding 2 lam't(w) = 2 lam't(v) + 2 lam'A (w - v), for any v and lam >= 0
+A latent of the node with squared misfit at most `level` has some w with t(w) >= 0 and |r(w)|^2 + e <= level, r(w) = J w - q
+(J and q are rounded: `Relaxation.ball` stands for level - e). Expanding |r(w)|^2 about v and adding 2 lam't(w) = 2 lam't(v)
++ 2 lam'A (w - v), for any v and lam >= 0
 
     |J (w - v)|^2 + 2 lam't(w) <= D := level - e - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over the range of -g_j (w_j - v_j)
 
@@ -27,8 +28,8 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal
 from .relaxation import Relaxation
+from .rounding import ROUNDING
 
-ROUNDING = 1e-13  # of the absolute values added up in one entry: sums of 900 terms at the worst, of many more in fact
 _TINY = 1e-300
 _ITERATIONS = 40
 _CACHE = 500_000  # bytes
@@ -55,9 +56,10 @@ def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
     end = torch.where(g > 0, rel.vl, rel.vu)
     slope = (-g * (end - v)).sum(1)
     work = 2 * (lam * t).sum(1)
-    D = level - rel.e - (r**2).sum(1) + work + 2 * slope
+    ball = rel.ball(level)
+    D = ball - (r**2).sum(1) + work + 2 * slope
     # of r's own entries, which 2 r'J (w - v) holds too, |J (w - v)| <= |r(w)| + |r(v)|; then of the sums
-    length = (r**2).sum(1).sqrt() + (level - rel.e).clamp(min=0).sqrt()
+    length = (r**2).sum(1).sqrt() + ball.clamp(min=0).sqrt()
     off = ROUNDING * ((rel.J_sizes @ v.abs()[..., None])[..., 0] + rel.q.abs()).square().sum(1).sqrt()
     reach = torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())
     g_off = ROUNDING * (_pull_size(rel, r, lam) * reach).sum(1)
@@ -96,7 +98,7 @@ def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
         work = (lam * tau).sum(1)
         # D but for rounding
         slope = (-rd * (torch.where(rd > 0, rel.vl, rel.vu) - v)).sum(1)
-        D = level - rel.e - (r**2).sum(1) + 2 * (lam * t).sum(1) + 2 * slope
+        D = rel.ball(level) - (r**2).sum(1) + 2 * (lam * t).sum(1) + 2 * slope
         unclear = fine > D
         if bool((unclear & ~done).any()):
             D = torch.where(unclear, excess(rel, level, v, lam).D, D)

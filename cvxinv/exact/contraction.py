@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .bounding import ROUNDING, Excess, bound_functionals, weighed
+from .bounding import Excess, bound_functionals, weighed
 from .nodes import Nodes
 from .relaxation import Relaxation
+from .rounding import ROUNDING
 
 THETAS, THETA = (4.0, 64.0), (32.0,)  # of small relaxations, where they cost little; of others one
 BARE: tuple[float, ...] = (1.0,)  # where there are no multipliers to weigh

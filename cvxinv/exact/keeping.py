@@ -34,7 +34,7 @@ from .watching import Record
 PROVING = "proving"
 _FORMAT, _VERSION = "cvxinv proof in work format", 1
 SHARE = 20  # of the time between two writes, what one may take: one in so many parts
-_NOT_STATE = ("network", "targets", "gap", "value", "refine", "limits", "fitted", "deadline")
+_NOT_STATE = ("network", "targets", "gap", "value", "refine", "limits", "fitted", "deadline", "rounding")
 
 
 # --- what a search holds --------------------------------------------------------------------------

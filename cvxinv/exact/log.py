@@ -149,7 +149,7 @@ def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tup
     layers = [_layer(W, b, s) for W, b, s in zip(network.W, network.b, network.s, strict=True)]
     layers.append(_layer(network.last, network.offset, None))
     # what the checker finds differs in its last digits
-    bound = torch.maximum(search.bound - 1e-3 * gap * f, torch.minimum((1 - gap) * f, search.bound * (1 - 5e-10)))
+    bound = torch.maximum(search.bound - 1e-3 * gap * f, torch.minimum((1 - gap) * search.upper, search.bound * (1 - 5e-10)))
     A = _matrix(task)
     content = {
         "kind": "Proof",
@@ -163,7 +163,7 @@ def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tup
         "box": packed(torch.stack(sides)),
         "z": packed(proof.z),
         "gap": packed(gap),
-        "f": packed(f * (1 + 1e-9) + search.precision),
+        "f": packed(search.upper * (1 + 1e-9) + search.precision),
         "level": packed(search.level),
         "bound": packed(bound.clamp(min=0)),
         "status": proof.status.tolist(),

@@ -22,9 +22,11 @@ from torch import Tensor
 from ..generator.activations import PLU, AbstractActivation, Sigmoid, Softsign, Tanh
 from ..inversion.task import Task
 from ..lengths import lengths
+from ..measurement.abstract import AbstractMeasurement
 from .network import Network, axes_of
 from .nodes import Nodes, Targets, over_box, through_box
 from .refining import refined, stated_misfit
+from .rounding import gamma, misfit_rounding, prior_rounding, seen_sizes, shares
 from .search import Search, strict_level
 
 _LAWSON = 200
@@ -54,6 +56,7 @@ def opened(
     A = measurement.push(network.last[None] if measurement.shared else network.last.expand(S, -1, -1)).expand(S, -1, -1)
     a = measurement.observe(network.offset.expand(S, -1))
     seen = measurement.seen(S).to(z.device)
+    A_size, a_size = _sizes_seen(network, measurement, S)
     # rounding is a share of what is added up in the signal, which an offset may exceed
     size = torch.maximum(task.size, lengths(task.y - a))
     limits, fitted, weight = None, None, None
@@ -64,19 +67,29 @@ def opened(
         weight = _minimax_weights(J, task.residual(task.generator(z)), seen)
     if norm == "l1":
         A, a = A * seen[..., None], torch.where(seen, a - task.y, 0.0)
+        A_size, a_size = A_size * seen[..., None], torch.where(seen, a_size + task.y.abs(), 0.0)
         R, t, e = torch.ones(S, 1, A.shape[1]).to(z), torch.zeros(S, 1).to(z), torch.zeros(S).to(z)
+        columns, rest = shares(A.shape[1]) * R[:, 0], torch.zeros_like(e)
     else:
         R, t, e = _factored(A, task.y - a, weight, measurement.shared and weight is None)
+        columns, rest = _lengths_factored(A_size, a_size + task.y.abs(), weight)
     Z, m = _prior_rows(task, V, z)
+    e = e - prior_rounding(task, torch.maximum(*(side.abs() for side in sides)).expand(S, -1))
     folded = norm == "l1"
     reaching = _reaching(network, R, A if folded else None)
-    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching, columns=columns, rest=rest)
     if folded or limits is not None:  # the rows are spoken of themselves
-        targets = replace(targets, A=A, a=a, folded=folded)
+        targets = replace(targets, A=A, a=a, folded=folded, A_size=A_size, a_size=a_size)
     nodes = _whole(network, targets, sides, strict_level(f, size))
     return Search(
-        network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted, weights=weight
-    )
+        network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
+        weights=weight, rounding=rounding_of(task, sides),
+    )  # fmt: skip
+
+
+def rounding_of(task: Task, sides: tuple[Tensor, Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """How far the misfits of latents `(N, n0)` of signals `(N,)` in the box may be from what `judged` says, `(N,)`."""
+    return lambda owner, z: misfit_rounding(task.take(owner), z.clamp(*sides))
 
 
 def judged(
@@ -119,6 +132,25 @@ def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[
     t = (Q.mT @ d[..., None])[..., 0]
     rest = lengths(d - (Q @ t[..., None])[..., 0])
     return R, t, (rest - 1e-14 * lengths(d)).clamp(min=0).square()  # rounding of what remains is of the size of d
+
+
+def _sizes_seen(network: Network, measurement: AbstractMeasurement, S: int) -> tuple[Tensor, Tensor]:
+    """M `(S, k, n_H)` and c `(S, k)`: M |x| + c is added up in the signal's rows, a share of which is their rounding."""
+    M, c = network.sizes[-1]
+    both = torch.cat([M, c[:, None]], 1)[None]
+    if not measurement.pixelwise:
+        both = 2 * shares(len(c)) * both  # of |A| and of the products
+    found = seen_sizes(measurement, both if measurement.shared else both.expand(S, -1, -1)).expand(S, -1, -1)
+    return found[..., :-1], found[..., -1]
+
+
+def _lengths_factored(A_size: Tensor, d_size: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`Targets.columns` and `rest` of R, t and e: of columns of what is added up in A and of their factors Q R, and of d."""
+    if weight is not None:
+        A_size, d_size = A_size * weight[..., None], d_size * weight
+    k, n = A_size.shape[1:]
+    share = 3 * shares(k + n)
+    return share * lengths(A_size, 1), share * lengths(d_size)
 
 
 def _reaching(network: Network, R: Tensor, folded: Tensor | None) -> Tensor:
@@ -213,10 +245,22 @@ def _minimax_weights(J: Tensor, r: Tensor, seen: Tensor) -> Tensor:
     return (w * (1 - 1e-12)).sqrt()
 
 
+def turned_box(V: Tensor, sides: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Limits `(S, n0)` of c over the latents z = V c of a box; V `(S, n0, n0)`, orthogonal to rounding.
+
+    c = V^-1 z is V'z but for V^-1 (I - V V') z, where V^-1 is V' again, nearly: at most 2 |V'| |I - V V'| |z|.
+    """
+    S, n0 = V.shape[:2]
+    low, high = over_box(V.mT, torch.zeros(S, n0).to(V), *(side.expand(S, -1) for side in sides))
+    off = (torch.eye(n0).to(V) - V @ V.mT).abs() + gamma(n0) * (V.abs() @ V.mT.abs())
+    slip = 2 * (V.mT.abs() @ (off @ torch.maximum(*(side.abs() for side in sides))[:, None]))[..., 0]
+    return low - slip, high + slip
+
+
 def _whole(network: Network, targets: Targets, sides: tuple[Tensor, Tensor], level: Tensor) -> Nodes:
     """One node per signal: all of the box."""
     S, n0 = len(level), network.latent_dim
-    low, high = over_box(targets.V.mT, torch.zeros(S, n0).to(level), *(side.expand(S, -1) for side in sides))
+    low, high = turned_box(targets.V, sides)
     # the last units of the first layer are z - low (`Network.beside`), which the numbers of the box say exactly
     below, above = (x[0] for x in over_box(network.W[0][None], network.b[0][None], *(side[None] for side in sides)))
     free = [torch.full((S, width), torch.inf).to(level) for width in network.widths[1:]]

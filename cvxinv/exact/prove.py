@@ -27,6 +27,7 @@ from ..inversion.moments import (
 from ..inversion.proof import Proof
 from ..inversion.result import Inversion, task_words, versions
 from ..inversion.runs.work import signals_of
+from ..inversion.task import Task
 from ..inversion.uncertainty import measure_uncertainty
 from ..inversion.verify import judge
 from ..surroundings import undisturbed
@@ -36,7 +37,8 @@ from .log import log_path, recorder, write_log
 from .network import as_network
 from .nodes import over_box
 from .opening import check_misfit, opened
-from .refining import refined, stated_misfit
+from .refining import polished, refined, stated_misfit
+from .rounding import EPS, SMALLEST, misfit_rounding
 from .search import FINE, Search
 from .watching import Bar, Record
 from .wide import by_maps, check_wide
@@ -87,9 +89,10 @@ def prove(
     `cvxinv check` accepts or refuses in exact arithmetic (docs/checking.md); its numbers are kept in memory until the
     end, so that it goes without checkpoint.
 
-    Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of (opaque and curved
-    generators, measurements that are not linear), before any arithmetic; FileExistsError for a folder that holds a proof,
-    OSError where it cannot be written.
+    Computes in float64; bounds are true of the real numbers that the weights are, whatever cancels in their products. Of
+    signals shorter than 1e-120, whose squares are nothing, nothing is proved (`numerical_error`). Raises TypeError or
+    ValueError for what does not fit or nothing can be proved of (opaque and curved generators, measurements that are not
+    linear), before any arithmetic; FileExistsError for a folder that holds a proof, OSError where it cannot be written.
     """
     limit, batch = read_budget(time_limit, batch, callback)
     asked = read_asked(generator, y, z, measurement=measurement, noise=noise, prior=prior, gap=gap, box=box)
@@ -120,6 +123,8 @@ def prove(
     search.log = None if path is None else recorder(asked.task)
     with Bar(len(record.first), progress) as shown:
         stopped = _go(search, record, time.perf_counter() + limit, batch, shown, callback, folder)
+    if _polish(search, asked):
+        record.add(_moment(search, record))
     proof = _answer(search, record, asked, stopped)
     if folder is not None:
         folder.end(proof)
@@ -154,13 +159,20 @@ def _led(asked: Asked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     good = task.usable & torch.isfinite(start).all(1)
     start = torch.where(good[:, None], start, 0.0).clamp(*sides)
     merit = stated_misfit(task, start)
-    good = good & torch.isfinite(merit)
+    good = good & torch.isfinite(merit) & ~_too_small(task, merit, sides)
     start = torch.where(good[:, None], start, sides[0])
     first = torch.where(good, merit, 0.0).square()
     end = refined(task, start).clamp(*sides)
     end = end if task.prior is None else task.prior.project(end).clamp(*sides)
     better = (stated_misfit(task, end).square() < first * (1 - 1e-9)) & good
     return torch.where(better[:, None], end, start), good, first
+
+
+def _too_small(task: Task, merit: Tensor, sides: tuple[Tensor, Tensor]) -> Tensor:
+    """Signals so small that squares of their rounding are 0 in float64, `(N,)`; where one is 0, what the generator gives."""
+    size = torch.where(task.size > 0, task.size, merit)
+    reached = misfit_rounding(task, torch.maximum(*(side.abs() for side in sides)).expand(task.N, -1)) / EPS
+    return torch.where(size > 0, size, reached) < SMALLEST
 
 
 def _resumed(begin: Begin, asked: Asked, kept: Kept, began: float) -> tuple[Search, Record]:
@@ -207,6 +219,19 @@ def _go(
     return stopped
 
 
+def _polish(search: Search, asked: Asked) -> bool:
+    """Whether the best latents, led to the optimum of their own affine pieces in the box, are better: then they are these.
+
+    What the tree says holds for them, too: its nodes speak of all that was as good as worse ones.
+    """
+    z = polished(asked.task, search.best, asked.sides)
+    f = search.value(torch.arange(len(z), device=z.device), z)
+    better = f < search.f
+    search.f, search.best = torch.where(better, f, search.f), torch.where(better[:, None], z, search.best)
+    search.slip = search.slip_of(torch.arange(len(z), device=z.device), search.best)
+    return bool(better.any())
+
+
 def _told(callback: Told, moment: Moment) -> bool:
     try:
         return callback(moment) is True
@@ -226,7 +251,7 @@ def _moment(search: Search, record: Record) -> Moment:
 
 def _reached(search: Search, good: Tensor) -> Tensor:
     """Whether the gap asked for is reached, or the misfit is rounding, `(S,)`."""
-    return ((search.bound >= search.enough) | search.exact) & good
+    return search.reached & good
 
 
 def _answer(search: Search, record: Record, asked: Asked, stopped: str) -> Proof:

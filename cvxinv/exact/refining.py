@@ -15,6 +15,7 @@ from torch import Tensor
 from ..inversion.steps.newton import descend
 from ..inversion.task import Task
 from ..inversion.verify import STATED_LEAST
+from ..lengths import power_of_two
 
 _PIECES = 8
 _FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.01)
@@ -36,6 +37,50 @@ def stated_misfit(task: Task, z: Tensor) -> Tensor:
     if task.noise is None or task.noise.norm not in STATED_LEAST:
         return task.merit(z)
     return task.stated_length(task.residual(task.generator(z)))
+
+
+def polished(task: Task, z: Tensor, sides: tuple[Tensor, Tensor]) -> Tensor:
+    """Latents `(N, n0)` of a box led to the optimum of their affine pieces within it, sides active where they are met.
+
+    In l2, with what a prior weighs; where noise is stated in linf or l1 z is returned. No latent is worse than before.
+    """
+    if task.noise is not None and task.noise.norm in STATED_LEAST:
+        return z
+    z = z.clone()
+    for k in range(task.N):
+        z[k : k + 1] = _bounded(task.take(slice(k, k + 1)), z[k : k + 1], sides)
+    return z
+
+
+def _bounded(task: Task, z: Tensor, sides: tuple[Tensor, Tensor]) -> Tensor:
+    from scipy.optimize import lsq_linear  # late: importing the package loads torch and little else
+
+    found = stated_misfit(task, z)
+    for _ in range(_PIECES if bool(torch.isfinite(found).all()) else 0):
+        r, J = _stacked(task, z)
+        low, high = ((side - z[0]).cpu().numpy() for side in sides)
+        step = lsq_linear(J, -r, (np.minimum(low, 0.0), np.maximum(high, 0.0)), method="bvls").x
+        trials = (z + torch.tensor(_FRACTIONS).to(z)[:, None] * torch.from_numpy(step).to(z)).clamp(*sides)
+        trials = trials if task.prior is None else task.prior.project(trials).clamp(*sides)
+        values = torch.cat([stated_misfit(task, trial[None]) for trial in trials])
+        best = int(torch.nan_to_num(values, nan=torch.inf).argmin())
+        if not float(values[best]) < float(found[0]) * (1 - 1e-12):
+            break
+        z, found = trials[best : best + 1], values[best : best + 1]
+    return z
+
+
+def _stacked(task: Task, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Residual and Jacobian of one signal's piece, in units of its size, with the rows of a prior below."""
+    r, J = task.linearize(z)
+    r, J = r[0], J[0]
+    if task.weighed and task.prior is not None and task.noise is not None:
+        rows = task.prior.as_rows(z)
+        if rows is not None:
+            sigma = task.noise.bound[0]
+            r, J = torch.cat([r, sigma * (rows.S @ z[0] - rows.t)]), torch.cat([J, sigma * rows.S])
+    unit = power_of_two(torch.cat([r, J.flatten()]).abs().amax())
+    return (r / unit).cpu().numpy(), (J / unit).cpu().numpy()
 
 
 def _by_programs(task: Task, z: Tensor, norm: str) -> Tensor:

@@ -9,6 +9,13 @@ With s the slope where cut, l <= u <= h the limits of an undecided unit, a = (h 
 
 Decided units are substituted (x = u or s u), so that layer l's pre-activations are P_l v + p_l with P_l zero behind the
 columns of layer l - 1, and the misfit is |J v - q|^2 + e. Every better latent of the node gives such a v.
+
+P, p, J and q are products that are rounded: of the true pre-activations P v + p is off by rho at most, of the true misfit's
+root |J v - q| by `off`, with v as large as it may be in the node and sizes propagated as absolute values, in `ROUNDING`
+
+    rho_1 = |W_1| |V| |c| + |b_1|,    rho_{l+1} = |W_{l+1}| y + |b_{l+1}|,    y = s (|P_l| |v| + |p_l| + rho_l) or |x|
+
+and |r(v)|^2 + e <= level for the true r gives |J v - q|^2 <= (level^(1/2) + off)^2 - e, the `ball`.
 """
 
 from copy import copy
@@ -19,8 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..lengths import lengths
 from .network import Network
-from .nodes import Nodes, Targets
+from .nodes import Nodes, Targets, first_size
+from .rounding import ROUNDING, shares
 
 _DENSE = 40_000  # entries of A: up to so many it is a matrix, and few calls cost less than few products
 
@@ -31,7 +40,7 @@ class Level:
 
     at, fixed: its undecided units `(N, U)`, and the decided ones in constraints `(N, D)`; there, held: which are no padding.
     Pu, Pd: their rows of P, `(N, U, start)` and `(N, D, start)`; base: p of the undecided. a, s: their chords' slopes and
-    slopes where cut; below, above: their limits. scale, scale_held: what is added up in u, of which its rounding is a share.
+    slopes where cut; below, above: their limits. scale, scale_held: rho of the module, what u is off by in `ROUNDING`.
     """
 
     start: int
@@ -65,7 +74,8 @@ class Relaxation:
     """Maps and constraints of N nodes, padded to the most undecided units of each layer.
 
     V variables, K constraints. J `(N, k, V)`, q `(N, k)`, e `(N,)`; vl, vu: ranges of the variables `(N, V)`; active: which
-    constraints are none of the padding `(N, K)`; most: their maxima over the node `(N, K)`; const `(N, K)`: t(0).
+    constraints are none of the padding `(N, K)`; most: their maxima over the node `(N, K)`; const `(N, K)`: t(0). off:
+    `(N,)`, signal units, see the module.
     """
 
     def __init__(self, network: Network, targets: Targets, nodes: Nodes, rows: "Rows | None" = None):
@@ -84,6 +94,7 @@ class Relaxation:
             lo, hi = (rows.lo, rows.hi) if plain and rows is not None else (nodes.lo[layer], nodes.hi[layer])
             s = torch.zeros_like(lo[0]) if plain else self._slopes(network, targets, layer)
             v_low, v_high = torch.cat(vl, 1), torch.cat(vu, 1)
+            size = size_of(P, p, v_low, v_high)
             lo, hi, reach_low, reach_high = self._reach(P, p, scale, v_low, v_high, lo, hi)
             und = (lo < 0) & (hi > 0) & (not plain)
             at, there = _positions(und)
@@ -95,7 +106,7 @@ class Relaxation:
             Pu = _rows(P, at) * there[..., None]
             pu = torch.where(there, p.gather(1, at), 0.0)
             # decided units that what stands before does not keep within their limits
-            slip = 1e-9 * (1 + reach_low.abs() + reach_high.abs())
+            slip = 1e-9 * (1 + reach_low.abs() + reach_high.abs()) + ROUNDING * (scale + size)
             loose = ~und & ((reach_low < lo - slip) | (reach_high > hi + slip)) & (lo <= hi)
             fixed, held = _positions(loose)
             Pd, pd = _rows(P, fixed) * held[..., None], torch.where(held, p.gather(1, fixed), 0.0)
@@ -119,20 +130,24 @@ class Relaxation:
                 break
             slope = torch.where(und, 0.0, torch.where(lo >= 0, 1.0, s))  # of decided units
             at_end = layer + 1 == layers
-            outputs = torch.maximum(lo.abs(), hi.abs())[..., None]
+            # of what is added up behind: decided units' rows of P, and their rounding; the undecided are variables
+            outputs = torch.where(und, torch.maximum((s * lo).abs(), hi.abs()), slope.abs() * size)
+            carried = slope.abs() * scale
             if at_end:
-                J, q = self._misfit(network, targets, owner, slope, P, p, at, there, outputs, scale)
+                J, q, self.off = self._misfit(network, targets, owner, slope, P, p, at, there, outputs, carried)
             if not at_end or rows is not None:
-                P, p, scale = self._next(network, targets, layer + 1, slope, P, p, at, there, outputs, scale)
+                P, p, scale = self._next(network, targets, layer + 1, slope, P, p, at, there, outputs, carried)
         if rows is not None and rows.m is not None and rows.c is not None:
             J, q = rows.m[..., None] * P, rows.m * p
             wanted, self.e = rows.c, torch.zeros_like(targets.e[owner])
+            self.off = ROUNDING * lengths(rows.m * (scale + size) + rows.c.abs())
         else:
             wanted, self.e = targets.t[owner], targets.e[owner]
         # rows whose limits leave nothing between them: no better latent is in the node
         apart = None if rows is None else rows.lo - rows.hi > 1e-9 * (1 + rows.lo.abs() + rows.hi.abs())
         self.contradicted = torch.zeros_like(owner, dtype=torch.bool) if apart is None else apart.any(1)
         V = J.shape[2]
+        self.off = self.off + ROUNDING * self._prior_size(targets, owner)
         prior = torch.nn.functional.pad(targets.Z[owner], (0, V - n0))
         self.J, self.q = torch.cat([J, prior], 1), torch.cat([wanted - q, targets.m[owner]], 1)
         self.vl, self.vu, self.pad = torch.cat(vl, 1), torch.cat(vu, 1), torch.cat(pad, 1)
@@ -148,11 +163,23 @@ class Relaxation:
 
     # products with the layers, which a generator that no matrices are kept of makes otherwise (`wide_relaxation`)
 
+    def ball(self, level: Tensor) -> Tensor:
+        """What |J v - q|^2 is at most for latents of squared misfits up to `level` `(N,)`, rounding counted."""
+        return level - self.e + (2 * self.off * level.clamp(min=0).sqrt() + self.off**2)
+
+    def _prior_size(self, targets: Targets, owner: Tensor) -> Tensor:
+        """What is added up in the rows of a prior, `(N,)`, as a length."""
+        if not targets.Z.shape[1]:
+            return torch.zeros_like(targets.e[owner])
+        most = torch.maximum(self.nodes.low.abs(), self.nodes.high.abs())
+        # Z = S V: no entry adds up more than the length of S's row, which is that of Z's
+        rows = targets.Z[owner].norm(dim=2) * most.sum(1, keepdim=True)
+        return shares(most.shape[1]) * lengths(rows + targets.m[owner].abs())
+
     def _first(self, network: Network, targets: Targets, nodes: Nodes) -> tuple[Tensor, Tensor, Tensor]:
-        """P `(N, n_1, n0)` and p of the first layer, and what is added up in a unit: its rounding is a share of that,
-        however little is left of it."""
+        """P `(N, n_1, n0)` and p of the first layer, and rho of the module."""
         P, p = targets.first[nodes.owner], network.b[0].expand(len(nodes), -1)
-        return P, p, (P.abs() @ torch.maximum(nodes.low.abs(), nodes.high.abs())[..., None])[..., 0] + p.abs()
+        return P, p, first_size(network, targets, nodes)
 
     def _slopes(self, network: Network, targets: Targets, layer: int) -> Tensor:
         return network.s[0] if not layer else targets.layer(network, layer, self.nodes.owner)[2]
@@ -165,25 +192,28 @@ class Relaxation:
 
     def _next(
         self, network: Network, targets: Targets, layer: int, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, there: Tensor,
-        outputs: Tensor, scale: Tensor,
+        outputs: Tensor, carried: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """P, p and what is added up in them, of the layer behind units of at most `outputs` `(N, n, 1)`; behind the last
-        layer of the signal's rows."""
+        """P, p and rho of the layer behind units of which at most `outputs` is added up, off by `carried`, `(N, n)`; behind
+        the last layer of the signal's rows."""
         owner = self.nodes.owner
         if layer == self.layers:
             assert targets.A is not None and targets.a is not None
             W, b = targets.A[owner], targets.a[owner]
         else:
             W, b, _ = targets.layer(network, layer, owner)
+        M, c = targets.sizes(network, layer, owner)
         P, p = _through(W, slope, P, p, at, there)
-        return P, p + b, (W.abs() @ outputs)[..., 0] + b.abs()
+        return P, p + b, (M @ (outputs + carried)[..., None])[..., 0] + c
 
     def _misfit(
         self, network: Network, targets: Targets, owner: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor,
-        there: Tensor, outputs: Tensor, scale: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """J and q with |J v + q - t|^2 + e the misfit."""
-        return _through(targets.R[owner], slope, P, p, at, there)
+        there: Tensor, outputs: Tensor, carried: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """J and q with |J v + q - t|^2 + e the misfit, but for what |J v + q - t| is off by, `(N,)`."""
+        assert targets.columns is not None and targets.rest is not None
+        size = (targets.columns[owner] * (outputs + carried)).sum(1) + targets.rest[owner]
+        return *_through(targets.R[owner], slope, P, p, at, there), ROUNDING * size
 
     def held_limits(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """p, and the limits, of a level's decided units in constraints, `(N, D)` each."""
@@ -353,6 +383,11 @@ def _through(W: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, there: 
     columns = _rows(W.mT.expand(len(P), -1, -1), at) * there[..., None]  # (N, U, m)
     scaled = W * slope[:, None]
     return torch.cat([scaled @ P, columns.mT], 2), (scaled @ p[..., None])[..., 0]
+
+
+def size_of(P: Tensor, p: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """|P| |v| + |p| `(N, n)`, v as large as its range allows."""
+    return (P.abs() @ torch.maximum(low.abs(), high.abs())[..., None])[..., 0] + p.abs()
 
 
 def _reach(P: Tensor, p: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

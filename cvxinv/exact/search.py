@@ -18,6 +18,7 @@ from .log import Recorder
 from .network import Network
 from .nodes import Nodes, Targets, rows_through_box, through_box
 from .relaxation import Relaxation, Rows
+from .rounding import ROUNDING
 from .tightening import tighten, tightened
 
 VISITS = 6  # rounds a visit
@@ -53,7 +54,8 @@ class Search:
     gap: `(S,)`, of f. limits: of the signal's rows, `(S, k)` each, at levels `(S,)`. fitted: m and c (`relaxation.Rows`)
     for signals `(N,)` and limits `(N, k)`. refine: latents `(N, n0)` of signals `(N,)` to better ones, with their squared
     misfits `(N,)`. log: who is told every
-    round and branch. weights: `(S, k)`, by which linf's rows are squared.
+    round and branch. weights: `(S, k)`, by which linf's rows are squared. rounding: how far misfits of latents `(N, n0)` of
+    signals `(N,)` may be from the true ones; slip: `(S,)`, that of the best known, signal units.
     """
 
     network: Network
@@ -71,8 +73,10 @@ class Search:
     rounds: Tensor = field(init=False)
     log: Recorder | None = None
     weights: Tensor | None = None
+    rounding: Callable[[Tensor, Tensor], Tensor] | None = None
     count: int = 0
     floor: Tensor = field(init=False)
+    slip: Tensor = field(init=False)
     tries = TRIES
     cut = 0.5  # where a coordinate is cut
     few = FEW  # undecided units from which limits are tightened by problems of their own
@@ -83,6 +87,16 @@ class Search:
         self.visited, self.rounds = torch.zeros(S, dtype=torch.long), torch.zeros(S, dtype=torch.long)
         self.floor = torch.full_like(self.f, torch.inf)  # least bound of the nodes that ended
         self.count = len(self.open)
+        self.slip = self.slip_of(torch.arange(S, device=self.f.device), self.best)
+
+    def slip_of(self, owner: Tensor, z: Tensor) -> Tensor:
+        """How far the misfits of latents `(N, n0)` of signals `(N,)` may be from the true ones, `(N,)`, signal units."""
+        return torch.zeros_like(z[:, 0]) if self.rounding is None else self.rounding(owner, z)
+
+    @property
+    def upper(self) -> Tensor:
+        """What the true squared misfits of the best known latents are at most, `(S,)`."""
+        return (self.f.sqrt() + self.slip).square()
 
     @property
     def precision(self) -> Tensor:
@@ -92,19 +106,24 @@ class Search:
     @property
     def exact(self) -> Tensor:
         """Signals whose misfit is 0 but for rounding: nothing is better, only other latents may be as good, `(S,)`."""
-        return is_rounding(self.f, self.targets.size)
+        return is_rounding(self.upper, self.targets.size)
 
     @property
     def level(self) -> Tensor:
         """Squared misfit up to which latents are looked for, `(S,)`."""
-        strict = strict_level(self.f, self.targets.size)
+        strict = strict_level(self.upper, self.targets.size)
         fine = (self.gap <= FINE) & (self.limits is None)
-        return torch.where(fine, strict, (1 - self.gap) * self.f + self.precision)
+        return torch.where(fine, strict, (1 - self.gap) * self.upper + self.precision)
 
     @property
     def enough(self) -> Tensor:
         """The bound that closes a node, `(S,)`; a misfit that is rounding needs none."""
-        return torch.where(self.exact, 0.0, (1 - self.gap) * self.f)
+        return torch.where(self.exact, 0.0, (1 - self.gap) * self.upper)
+
+    @property
+    def reached(self) -> Tensor:
+        """Whether the gap is proved, or the misfit is rounding, `(S,)`."""
+        return (self.bound >= (1 - self.gap) * self.upper) | self.exact
 
     @property
     def bound(self) -> Tensor:
@@ -116,11 +135,24 @@ class Search:
         """Whether the misfit of nodes with every unit decided has one minimiser: J of full column rank, `(N,)`."""
         found = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.low.device)
         for k in (nodes.undecided == 0).nonzero()[:, 0].tolist():
-            J = self.relaxed(nodes.take(slice(k, k + 1))).J[0]
+            node = nodes.take(slice(k, k + 1))
+            J = self.relaxed(node).J[0]
             if J.shape[0] >= J.shape[1] and bool(torch.isfinite(J).all()):
                 values = torch.linalg.svdvals(J)
-                found[k] = bool(values[-1] > 1e-10 * values[0])
+                found[k] = bool(values[-1] > 1e-10 * values[0] + self.jacobian_rounding(node))
         return found
+
+    def jacobian_rounding(self, node: Nodes) -> float:
+        """How far the Jacobian of one node, with every unit decided, may be off, in length."""
+        targets, (M, _) = self.targets, self.network.sizes[0]
+        rho = size = M @ targets.V[int(node.owner[0])].abs()
+        for layer in range(1, targets.layers(self.network)):
+            M = targets.sizes(self.network, layer, node.owner)[0].expand(1, -1, -1)[0]
+            size = M @ size
+            rho = M @ rho + size
+        if targets.columns is None:
+            return 0.0
+        return ROUNDING * float((targets.columns[node.owner] @ (rho + size)).norm())
 
     def step(self, batch: int, deadline: float = torch.inf) -> None:
         """Visit up to `batch` open nodes, the lowest bounds first, as shares of f: rounds, then their branches.
@@ -248,6 +280,9 @@ class Search:
         # where there is no misfit what is left to prove is that the latent is the only one
         alone = self.exact[owner] & (self.visited[owner] < self.tries)
         keep = ~gone & close & ((shrunk.undecided == 0) | (little & ~alone & (not bare)) | (self.gap[owner] > FINE))
+        # what rounding leaves open is open in every part of it, too
+        lost = rel.ball(level) - (level - rel.e) > level - self.enough[owner]
+        keep |= ~gone & ~close & lost & little & (shrunk.undecided == 0) & (not bare)
         if keep.any():
             part = shrunk.take(keep)
             self.kept.append(part)
@@ -281,6 +316,7 @@ class Search:
             if value[k] < self.f[s] * (1 - 1e-9) - self.precision[s]:
                 won = won or bool(value[k] < self.f[s] * (1 - 1e-6))
                 self.f[s], self.best[s] = value[k], z[k]
+                self.slip[s] = self.slip_of(whose[k : k + 1], z[k : k + 1])[0]
         return won
 
     def branch(self, nodes: Nodes, points: "Points") -> list[Nodes]:

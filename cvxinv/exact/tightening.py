@@ -26,10 +26,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .bounding import ROUNDING, Excess, corrected, factor, solve_relaxed, times
+from .bounding import Excess, corrected, factor, solve_relaxed, times
 from .contraction import fold
 from .nodes import Nodes
 from .relaxation import Relaxation
+from .rounding import ROUNDING
 
 ITERATIONS, EVERY = 40, 20
 SIDES = 0.8  # of the room, that of the units' sides which are looked at
@@ -73,7 +74,7 @@ def tightened(rel: Relaxation, found: Excess, level: Tensor, share: float) -> No
     width = torch.cat([rel.nodes.high - rel.nodes.low, *(x.above - x.below for x in rel.levels)], 1)
     at = _sides(rel, share)
     size = max(1, _BYTES // (8 * 12 * len(level) * (rel.V + rel.const.shape[1])))
-    ball, lows = (level - rel.e).clamp(min=0), list[Tensor]()
+    ball, lows = rel.ball(level).clamp(min=0), list[Tensor]()
     for part in at.split(size, 1):
         which, sign = part % M, torch.where(part < M, 1.0, -1.0).to(C)
         its = C.gather(2, which[:, None].expand(-1, rel.V, -1)) * sign[:, None]

@@ -26,10 +26,10 @@ from ..generator.chain import Generator
 from ..inversion.task import Task
 from ..lengths import lengths
 from ..measurement.abstract import AbstractMeasurement
-from .bounding import ROUNDING
 from .network import MOST_ENTRIES, cut_slope
 from .nodes import Nodes
 from .opening import behind_output
+from .rounding import ROUNDING, shares
 
 _MOST_UNITS = 4000  # hidden units that matrices are kept of, whatever is asked
 _MANY_UNITS = 1500  # above, products with maps cost less: 1 s in place of minutes at 3,315 units, 118 MB
@@ -87,21 +87,22 @@ def forms(
     """
     n0, found = len(low), Limits()
     form = Form(V, torch.zeros_like(low), torch.zeros_like(low))
+    most, turned_off = torch.maximum(low.abs(), high.abs()), 4 * ROUNDING * shares(n0)  # of G V', and of c = V'z
+    far = most if sides is None else V.mT.abs() @ torch.maximum(*(side.abs() for side in sides))
 
     def limits() -> tuple[Tensor, Tensor]:
         lo, hi = form.limits(low, high)
         if sides is None:
             return lo, hi
-        below, above = replace(form, G=form.G @ V.mT).limits(*sides)
+        below, above = replace(form, G=form.G @ V.mT, e=form.e + turned_off * form.G.abs() @ far).limits(*sides)
         return torch.maximum(lo, below), torch.minimum(hi, above)
 
     last = len(generator.layers) - 1
     for index, layer in enumerate(generator.layers):
-        size = torch.maximum(*(x.abs() for x in limits())) if not found else torch.maximum(*(x.abs() for x in found[-1]))
         columns = torch.cat([form.G.mT, form.g[None]])
         there = layer.W(columns)
-        e, wide = layer.W.magnitude()(torch.stack([form.e, size]))
-        form = Form(there[:n0].mT, there[n0] + layer.b, e + ROUNDING * (wide + layer.b.abs()))
+        e, wide = layer.W.magnitude()(torch.stack([form.e, form.G.abs() @ most + form.g.abs() + form.e]))
+        form = Form(there[:n0].mT, there[n0] + layer.b, e + 2 * shares(layer.W.n) * ROUNDING * (wide + layer.b.abs()))
         phi = layer.activation
         if phi.linear or (index == last and not phi.kinked):
             continue
@@ -112,7 +113,8 @@ def forms(
         und = (lo < 0) & (hi > 0)
         a = torch.where(und, (hi - s * lo) / (hi - lo).clamp(min=1e-300), torch.where(lo >= 0, torch.ones_like(lo), s))
         half = torch.where(und, (a - s) * -lo / 2, 0.0)
-        form = Form(a[:, None] * form.G, a * form.g + half, a * form.e + half * (1 + 1e-12))
+        e = a * form.e + half * (1 + 1e-12) + ROUNDING * (form.G.abs() @ most + form.g.abs())
+        form = Form(a[:, None] * form.G, a * form.g + half, e)
     return form, found
 
 
@@ -129,6 +131,7 @@ def contracted(task: Task, node: Nodes, form: Form, level: float) -> Nodes | Non
     centre = Wt.mT[:, keep] @ (t[keep] / S[keep])
     rest = float(lengths((form.g + form.G @ centre)[None]))
     size = float(lengths(form.g[None]) + lengths((form.G.abs() @ centre.abs())[None]))
+    size *= shares(len(form.g))
     e = float(lengths(form.e[None])) + ROUNDING * size
     rho2 = (level**0.5 + e) ** 2 - max(rest - ROUNDING * size, 0.0) ** 2
     if rho2 < 0:
@@ -136,7 +139,10 @@ def contracted(task: Task, node: Nodes, form: Form, level: float) -> Nodes | Non
     node = replace(node, bound=node.bound.clamp(min=min(max(rest - e, 0.0) ** 2, level)))
     if not bool(keep.all()):
         return node
-    reach = rho2**0.5 * lengths(Wt.mT / S) * (1 + 1e-9) + 1e-13 * centre.abs()
+    # of factors off by a share of |G|, at no latent of the box further away than `away`
+    away = float(lengths(torch.maximum(high - centre, centre - low).abs()[None]))
+    rho = rho2**0.5 + ROUNDING * size + shares(len(form.g)) * ROUNDING * float(lengths(form.G.flatten()[None])) * away
+    reach = rho * lengths(Wt.mT / S) * (1 + 1e-9) + 1e-13 * centre.abs()
     low, high = torch.maximum(low, centre - reach), torch.minimum(high, centre + reach)
     if bool((low > high + 1e-12 * (1 + centre.abs())).any()):
         return None
@@ -147,15 +153,19 @@ def _seen(task: Task, form: Form, low: Tensor, high: Tensor, level: float) -> Fo
     """The form of what the misfit squares, J c - q with its remainders."""
     measurement, phi = task.measurement, task.generator.output
     if phi.linear or phi.kinked:
-        G, g = measurement.push(form.G[None])[0], measurement.observe(form.g[None])[0]
-        return Form(G, g - task.y[0], magnitude(measurement, form.e))
+        G, g, e = measurement.push(form.G[None])[0], measurement.observe(form.g[None])[0], form.e
+        most = torch.maximum(low.abs(), high.abs())
+        if not measurement.pixelwise:
+            e = e + 2 * shares(len(form.g)) * ROUNDING * (form.G.abs() @ most + form.g.abs())
+        return Form(G, g - task.y[0], magnitude(measurement, e) + 1e-3 * ROUNDING * (g.abs() + task.y[0].abs()))
     limits, fitted = behind_output(task)
     below, above = form.limits(low, high)
     lower, upper = (side[0] for side in limits(torch.tensor([level]).to(form.g)))
     lower, upper = torch.maximum(lower, below), torch.minimum(upper, above)
     owner = torch.zeros(1, dtype=torch.long, device=form.g.device)
     m, c = (x[0] for x in fitted(owner, torch.minimum(lower, upper)[None], torch.maximum(lower, upper)[None]))
-    return Form(m[:, None] * form.G, m * form.g - c, m * form.e)
+    size = m * (form.G.abs() @ torch.maximum(low.abs(), high.abs()) + form.g.abs()) + c.abs()
+    return Form(m[:, None] * form.G, m * form.g - c, m * form.e + ROUNDING * size)
 
 
 def magnitude(measurement: AbstractMeasurement, e: Tensor) -> Tensor:

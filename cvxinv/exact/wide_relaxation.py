@@ -10,9 +10,8 @@ put K's entries of the level's variables into those of its pre-activations, P_u 
 known in two ways: turned, low <= c <= high, and as it was asked, sides of z = V c, K'c = (V K)'z. Both hold, the nearer one
 counts. Limits are intersected with those of the node. So only units that these bounds leave undecided become variables.
 
-Rounding: rho = |W| rho + 1e-13 (|W| |x| + |b|) goes through the maps with |W| in place of W, and from there into limits,
-constraints (`Level.scale`, rho in units of 1e-13) and the misfit: |r(w)| as computed is at most level^(1/2) + |rho|, which
-e = level - (level^(1/2) + |rho|)^2 says.
+Rounding: rho = |W| rho + 1e-13 (|W| |x| + |b|) goes through the maps with |W| in place of W, x as large as what is added up
+in it (`relaxation`), and from there into limits, constraints (`Level.scale`, rho in units of 1e-13) and the misfit (`off`).
 """
 
 from collections.abc import Callable
@@ -26,10 +25,10 @@ from ..generator.chain import Generator
 from ..generator.maps import AbstractMap, Dense
 from ..inversion.task import Task
 from ..lengths import lengths
-from .bounding import ROUNDING
 from .network import Network, cut_slope
 from .nodes import Nodes, Targets, over_box
-from .relaxation import Level, Relaxation, Rows
+from .relaxation import Level, Relaxation, Rows, size_of
+from .rounding import ROUNDING, shares
 from .wide import magnitude
 
 MOST_VARIABLES = 1500  # undecided units that a relaxation takes
@@ -85,13 +84,21 @@ class Chain:
         return x[:-1], x[-1]
 
     def rounding(self, layer: int, outputs: Tensor, rho: Tensor) -> Tensor:
-        """rho behind the maps, of outputs of at most `outputs` `(n,)` with rho `(n,)`, in units of `ROUNDING`."""
-        x = torch.stack([outputs, rho])
+        """rho `(N, m)` behind the maps, of outputs of at most `outputs` `(N, n)` with rho `(N, n)`, in `ROUNDING`."""
         for W, b in self._magnitudes[layer]:
-            x = W(x)
-            size = x[0] + b
-            x = torch.stack([size, x[1] + size])
-        return x[1]
+            # an image is also a sum of images before it, by `_UPDATES`
+            outputs, more = W(outputs) + b, 2 * shares(W.n)
+            rho = W(rho) + more * outputs
+        return rho
+
+    def columns_off(self, V: Tensor) -> Tensor:
+        """What columns of the signal's Jacobian `(d, n0)` may be off by, of latents V c, whatever is on; in `ROUNDING`."""
+        sizes = rho = V.mT.abs()
+        for layer, maps in enumerate(self._magnitudes):
+            rho = self.rounding(layer, sizes, rho)
+            for W, _ in maps:
+                sizes = W(sizes)
+        return rho.mT
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,34 +173,37 @@ def _updated(old: _Image, P: Tensor, p: Tensor, slope: Tensor, at: Tensor) -> _I
 
 
 class WideRelaxation(Relaxation):
-    """Of one node, N = 1; `nodes` is it with nearer limits. z_low, z_high: the sides of the box that was asked, `(n0,)`.
+    """Of one node, N = 1; `nodes` is it with nearer limits. task: of its signal; targets: of all signals. z_low, z_high: the
+    sides of the box that was asked, `(n0,)`.
 
     rows, fitted: for a curved output limits of the signal's rows that the level sets, and their lines. Raises
     `TooManyError`.
     """
 
     def __init__(
-        self, products: Products, task: Task, targets: Targets, node: Nodes, sides: tuple[Tensor, Tensor], level: float,
+        self, products: Products, task: Task, targets: Targets, node: Nodes, sides: tuple[Tensor, Tensor],
         rows: Rows | None = None, fitted: Fitted | None = None,
     ):  # fmt: skip
         self._products, self._chain, self._sides = products, products.chain, sides
         self._task = task
         self._signal: tuple[Tensor, Tensor, Tensor] | None = None
-        n0 = targets.V.shape[1]
+        n0 = targets.V.shape[2]
         self._tight = list[tuple[Tensor, Tensor]]()
         none = torch.zeros(0, n0).to(node.low)
         super().__init__(Network((), (), (), none, none[:, 0]), targets, node, rows)
         at = self.layers
         self.nodes = replace(node, lo=tuple(lo for lo, _ in self._tight[:at]), hi=tuple(hi for _, hi in self._tight[:at]))
-        P, p, rho = self._rows_of_signal
         if rows is not None and fitted is not None:
-            lo, hi = self._tight[at]
+            (P, p, rho), (lo, hi) = self._rows_of_signal, self._tight[at]
             self.contradicted = ((lo - hi) > 1e-9 * (1 + lo.abs() + hi.abs())).any(1)
             m, c = fitted(node.owner, torch.minimum(lo, hi), torch.maximum(lo, hi))
-            self.J, self.q, rho = m[..., None] * P, c - m * p, m[0] * rho
+            self.J, self.q = m[..., None] * P, c - m * p
+            self.off = ROUNDING * lengths(m * (rho + size_of(P, p, self.vl, self.vu)) + c.abs())
             self.JJ = self.J.mT @ self.J
-        off = ROUNDING * float(lengths(rho[None]))
-        self.e = torch.full_like(targets.e[node.owner], level - (level**0.5 + off) ** 2)
+
+    @property
+    def _V(self) -> Tensor:
+        return self._targets.V[int(self.nodes.owner[0])]
 
     @property
     def _rows_of_signal(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,10 +211,10 @@ class WideRelaxation(Relaxation):
         return self._signal
 
     def _first(self, network: Network, targets: Targets, nodes: Nodes) -> tuple[Tensor, Tensor, Tensor]:
-        V = targets.V[0]
+        V = targets.V[int(nodes.owner[0])]
         P, p = self._products.first(int(nodes.owner[0]), V)
         most = torch.maximum(nodes.low.abs(), nodes.high.abs())[0]
-        rho = self._chain.rounding(0, V.abs() @ most, V.abs() @ most)
+        rho = self._chain.rounding(0, *[(V.abs() @ most)[None]] * 2)[0]
         # the last units are z - low, which lead nowhere: their limits are the box's
         low = self._sides[0]
         p, rho = torch.cat([p, -low]), torch.cat([rho, V.abs() @ most + low.abs()])
@@ -258,37 +268,42 @@ class WideRelaxation(Relaxation):
 
     def at_latent(self, K: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Limits of K c + constant over both boxes of the latent, wider by `ROUNDING` scale."""
-        V, (z_low, z_high) = self._targets.V[0], self._sides
+        V, (z_low, z_high) = self._V, self._sides
         turned = over_box(K[None], c[None], self.nodes.low, self.nodes.high)
         plain = over_box((K @ V.mT)[None], c[None], z_low[None], z_high[None])
+        # of K V', and of c = V'z
+        turned_off = shares(len(V)) * K.abs() @ (V.mT.abs() @ torch.maximum(z_low.abs(), z_high.abs()))
+        plain = plain[0] - 4 * ROUNDING * turned_off, plain[1] + 4 * ROUNDING * turned_off
         off = ROUNDING * scale
         return torch.maximum(turned[0], plain[0])[0] - off, torch.minimum(turned[1], plain[1])[0] + off
 
     def _next(
         self, network: Network, targets: Targets, layer: int, slope: Tensor, P: Tensor, p: Tensor, at: Tensor, there: Tensor,
-        outputs: Tensor, scale: Tensor,
+        outputs: Tensor, carried: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         if layer == self.layers:
             return self._rows_of_signal[0], self._rows_of_signal[1], self._rows_of_signal[2][None]
-        P, p, rho = self._behind(layer, slope, at, outputs, scale)
+        P, p, rho = self._behind(layer, slope, at, outputs, carried)
         return P[None], p[None], rho[None]
 
     def _behind(
-        self, layer: int, slope: Tensor, at: Tensor, outputs: Tensor, scale: Tensor
+        self, layer: int, slope: Tensor, at: Tensor, outputs: Tensor, carried: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         self._units = self._products.behind(layer, *self._units, slope[0], at[0])
         keep = self._chain.widths[layer - 1]  # without the units of the box
-        return *self._units, self._chain.rounding(layer, outputs[0, :keep, 0], scale[0, :keep])
+        return *self._units, self._chain.rounding(layer, outputs[:, :keep], carried[:, :keep])[0]
 
     def _misfit(
         self, network: Network, targets: Targets, owner: Tensor, slope: Tensor, P: Tensor, p: Tensor, at: Tensor,
-        there: Tensor, outputs: Tensor, scale: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        P, p, rho = self._behind(self.layers, slope, at, outputs, scale)
-        measurement = self._task.measurement
+        there: Tensor, outputs: Tensor, carried: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        P, p, rho = self._behind(self.layers, slope, at, outputs, carried)
+        measurement, y = self._task.measurement, self._task.y
+        # rho is more than what is added up in the signal, of which the measurement's products round a share
+        rho = rho if measurement.pixelwise else (1 + 2 * shares(len(p))) * rho
         P, p, rho = measurement.push(P[None])[0], measurement.observe(p[None])[0], magnitude(measurement, rho)
         self._signal = P[None], p[None], rho
-        return P[None], p[None]
+        return P[None], p[None], ROUNDING * lengths(rho[None] + 1e-3 * (p.abs() + y.abs()))
 
     def scores(self, v: Tensor) -> tuple[Tensor, Tensor]:
         z = (self._targets.V[self.nodes.owner] @ v[:, : self.n0, None])[..., 0]

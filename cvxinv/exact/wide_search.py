@@ -16,9 +16,10 @@ from ..lengths import lengths
 from .bounding import least_squares
 from .contraction import contract
 from .network import Network, axes_of
-from .nodes import Nodes, Targets, over_box
-from .opening import behind_output, check_misfit, judged
+from .nodes import Nodes, Targets
+from .opening import behind_output, check_misfit, judged, rounding_of, turned_box
 from .relaxation import Relaxation, Rows
+from .rounding import ROUNDING, seen_sizes, shares
 from .search import Points, Search
 from .wide import Form, Limits, contracted, forms
 from .wide_relaxation import MOST_VARIABLES, Chain, Products, TooManyError, WideRelaxation
@@ -40,6 +41,14 @@ class WideSearch(Search):
     _asked: Nodes | None = field(default=None, init=False)
     _level: float = field(default=0.0, init=False)
 
+    def jacobian_rounding(self, node: Nodes) -> float:
+        """As `Search.jacobian_rounding`, by maps; of pictures before a curved output, which slopes of at most 1 follow."""
+        k = int(node.owner[0])
+        off = self.products.chain.columns_off(self.targets.V[k]).mT
+        measurement = self.task.take(torch.tensor([k], device=off.device)).measurement
+        share = 1 if measurement.pixelwise else 1 + 2 * shares(off.shape[1])
+        return ROUNDING * share * float(seen_sizes(measurement, off.mT[None]).norm())
+
     def fit_together(self, least: int, most: int, count: int) -> bool:
         """No: maps are of one node at a time."""
         return False
@@ -51,11 +60,11 @@ class WideSearch(Search):
         if self._last is not None and ((nodes is self._asked and level == self._level) or _same(self._last.nodes, nodes)):
             self._last.nodes = replace(nodes, lo=self._last.nodes.lo, hi=self._last.nodes.hi)
             return self._last
-        rows, targets = None, self.targets.take(slice(k, k + 1))
+        rows = None
         if self.limits is not None:
             rows = Rows(*(side[k : k + 1] for side in self.limits(self.level)))
         task = self.task.take(slice(k, k + 1))
-        self._last = WideRelaxation(self.products, task, targets, nodes, self.sides, level, rows, self.fitted)
+        self._last = WideRelaxation(self.products, task, self.targets, nodes, self.sides, rows, self.fitted)
         self._asked, self._level = nodes, level
         return self._last
 
@@ -160,7 +169,7 @@ def opened_wide(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float,
     targets = Targets(
         torch.zeros(S, width, 0).to(z), task.y, zero, none, none[..., 0], none, V, size, torch.zeros(S, 0).to(z)
     )
-    low, high = over_box(V.mT, torch.zeros(S, n0).to(z), *(side.expand(S, -1) for side in sides))
+    low, high = turned_box(V, sides)
     free = [torch.full((S, width), torch.inf).to(z) for width in chain.widths]
     lo = (torch.cat([-free[0], torch.zeros(S, n0).to(z)], 1), *(-x for x in free[1:]))
     hi = (torch.cat([free[0], (sides[1] - sides[0]).expand(S, -1)], 1), *free[1:])
@@ -168,7 +177,7 @@ def opened_wide(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], gap: float,
     none_ = Network((), (), (), none[0], none[0, :, 0])
     search = WideSearch(
         none_, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
-        products=Products(chain), task=task, sides=sides,
+        products=Products(chain), task=task, sides=sides, rounding=rounding_of(task, sides),
     )  # fmt: skip
     search.open = search.through(nodes)
     return search

@@ -88,7 +88,7 @@ def out_of_range(
         task.generator, task.y, measurement=task.measurement, noise=(norm, limit), on_fail="ignore", progress=False
     ).z.double()
     start = torch.nan_to_num(start).clamp(*sides)
-    z, misfit, bound = start.clone(), torch.zeros(task.N), torch.zeros(task.N)
+    z, (misfit, bound) = start.clone(), torch.zeros(2, task.N, dtype=torch.float64)
     status = np.full(task.N, UNDECIDED, dtype="<U12")
     for k in range(task.N):
         its, at, deadline = task.take(torch.tensor([k])), start[k : k + 1], time.perf_counter() + time_limit

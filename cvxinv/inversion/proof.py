@@ -30,8 +30,9 @@ class Proof(Batch):
     prior (|A G(z) - y|^2 + 2 sigma^2 R(z))^(1/2). bound: `(S,)`, signal units. gap: 1 - bound^2 / misfit^2, `(S,)`, of
     squared misfits; 0 where the misfit is rounding, 1e-11 |y| or less. status: `proved_optimal` (gap <= the one asked for),
     `bounded` (there was no time for more, or a node could not be decided), `numerical_error` (a signal, or a given latent,
-    that is no number). unique: all latents of the box that are as
-    good lie on one affine piece, on which they are determined. out_of_range: no latent of the box meets the stated noise
+    that is no number, or a signal shorter than 1e-120). unique: all latents of the box that are as good as z, the best of
+    all among them, lie on one affine piece, on which they are determined; z is within the gap of the best. out_of_range: no
+    latent of the box meets the stated noise
     bound. low, high: `(S, n0)`, latent units: between them lies every latent of the box that is as good; inf and -inf where
     there is none. radius: half the longest side of that. undecided: `(S, layers)`, units whose phase is not proved. nodes,
     rounds: `(S,)`, that were looked at. size: |y|, or |y - A b| with the output's bias b where that is more, signal

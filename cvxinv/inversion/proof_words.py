@@ -27,7 +27,7 @@ def summary_of_proof(proof: "Proof") -> str:
         counts += f"; {worst}, {asked:.1e} was asked for"
     lines.append(f"  {counts}")
     for name, words in (
-        ("unique", "no other latent of the box is as good"),
+        ("unique", f"all latents of the box that are as good lie on one affine piece, which determines them{_up_to(proof)}"),
         ("improved", "a better latent was found than the one it began with"),
         ("out_of_range", "proved: no latent of the box meets the stated noise"),
     ):
@@ -46,6 +46,11 @@ def explain_proof(proof: "Proof", i: int) -> str:
     return "\n".join([*lines, *(f"  to do: {advice}" for advice in advice_of_proof(proof, i))])
 
 
+def _up_to(proof: "Proof") -> str:
+    """In what sense a latent is as good."""
+    return f"; others may be better by {_percent(proof)} at most" if "gap" in proof.settings else ""
+
+
 def box_words(proof: "Proof") -> str:
     """The box that was searched, latent units."""
     low, high = (side.cpu() for side in proof.box)
@@ -60,9 +65,12 @@ def verdict_of_proof(proof: "Proof", i: int) -> str:
     """One sentence: what was proved."""
     status = str(proof.status[i])
     if status == NOTHING:
-        return "nothing was proved: the signal, or the latent that was given for it, is no number"
+        return (
+            "nothing was proved: the signal, or the latent that was given for it, is no number, or the signal is so small "
+            "that its squares are 0"
+        )
     misfit, bound = float(proof.misfit[i]), float(proof.bound[i])
-    alone = ", and no other latent of the box is as good" if bool(proof.unique[i]) else ""
+    alone = ", and latents that are as good lie on one affine piece, which determines them" if bool(proof.unique[i]) else ""
     if status == BOUNDED and bound <= 0:
         return "not decided: nothing is known yet of how near another latent may come"
     if status == BOUNDED:
@@ -98,7 +106,7 @@ def reasons_of_proof(proof: "Proof", i: int) -> list[str]:
         units = ", ".join(f"{count} of {name}" for count, name in zip(open_units, names, strict=True) if count)
         words.append(f"units of which it is open whether they are on at a latent as good: {units}")
     elif bool(proof.unique[i]):
-        words.append("every unit is on, or off, at all latents that are as good: they lie on one affine piece")
+        words.append("every unit is on, or off, at all latents that are as good: one of that piece is the best of the box")
     return [*words, f"searched: {_counted(proof.nodes[i], 'node')}, {_counted(proof.rounds[i], 'round')}"]
 
 

@@ -34,6 +34,7 @@ STATED_LEAST: dict[str, Callable[[Task, Tensor], Tensor]] = {
     "linf": lowered_near,
     "l1": lambda task, z: descend_absolute(task, z).z,
 }
+_LEAST_PRODUCT = 1e-304  # of a Jacobian's entry and a misfit, or another entry
 _RANK = 1e-10  # sigma_min > this times sigma_max counts as full column rank
 
 
@@ -45,8 +46,8 @@ class Verdict(Batch):
     or within 1e-8 |y| without one; 1e-6 |y| for signals that came in float32), `stationary` (a local optimum that does not
     explain it: no damped Gauss-Newton step from z lowers `Task.merit`, which is the misfit where no prior is weighed, by
     1e-6 of itself; where noise is stated in linf or l1, no steps on what exceeds less, or reweighted ones, lower the misfit
-    in that norm by as much),
-    `user_limit` (such a step does: somebody stopped too early), `numerical_error`. Under gaussian noise, where an optimum
+    in that norm by as much), `user_limit` (such a step does: somebody stopped too early), `numerical_error` (z or the signal
+    is no number, or both misfit and slopes are so small that their products are 0). Under gaussian noise, where an optimum
     of the stated objective is asked for, `explained` is one whose misfit is below sigma times the square root of the 99.9 %
     quantile of chi-squared with as many degrees of freedom as entries were seen; what is none is `user_limit`, and so is a
     z outside the prior's set, whatever the noise. determined: the Jacobian of what was seen has full column rank at z, the
@@ -144,7 +145,7 @@ def judge_and_measure(task: Task, z: Tensor, measured: bool = True) -> tuple[Ver
 
 
 def _verdict(task: Task, z: Tensor, finite: Tensor, parts: list[tuple[Tensor, ...]]) -> Verdict:
-    misfit, explained, stationary, low, high = map(torch.cat, zip(*parts, strict=True))
+    misfit, explained, stationary, low, high, blind = map(torch.cat, zip(*parts, strict=True))
     limit = task.limit
     if estimated(task):
         precision, doubted = EXPLAINED[task.born] * task.size, doubts(task, z)
@@ -155,7 +156,7 @@ def _verdict(task: Task, z: Tensor, finite: Tensor, parts: list[tuple[Tensor, ..
     status = np.full(task.N, USER_LIMIT, dtype=object)
     status[stationary.cpu().numpy()] = STATIONARY
     status[explained.cpu().numpy()] = EXPLAINED_WORD
-    status[(~finite).cpu().numpy()] = NUMERICAL_ERROR
+    status[(~finite | (blind & ~explained)).cpu().numpy()] = NUMERICAL_ERROR
     nan = torch.where(finite, 0.0, torch.nan)
     return Verdict(
         (misfit + nan).cpu(), task.size.cpu(), status.astype("<U16"), ((low > _RANK * high) & finite).cpu(),
@@ -170,7 +171,7 @@ def _extremes(outlook: Outlook) -> tuple[Tensor, Tensor]:
 
 
 def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, extremes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Misfit, explained, stationary, extreme singular values, `(N,)` each.
+    """Misfit, explained, stationary, extreme singular values, and of which no step can be told, `(N,)` each.
 
     r: the residual at z. J: the Jacobian, or an R with R'R = J'J. extremes: its extreme singular values.
     """
@@ -188,7 +189,10 @@ def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, extremes: tuple[Te
         # beside the noise of one entry a gain is none, either
         unit = torch.maximum(merit, part.noise.bound) if part.noise is not None and part.stated else merit
         optimal[open_] = _reached(part, z[open_], J[open_]) >= merit - _GAIN * unit
-    return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high
+    # products of numbers so small are 0: no gradient is left that would show a step
+    slope = J.abs().amax((1, 2)) if J.numel() else torch.zeros_like(misfit)
+    blind = (misfit > 0) & (slope > 0) & (torch.minimum(misfit, slope) * slope < _LEAST_PRODUCT)
+    return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high, blind
 
 
 def _reached(task: Task, z: Tensor, J: Tensor) -> Tensor:
