@@ -191,7 +191,7 @@ def _judge_block(task: Task, z: Tensor, r: Tensor, J: Tensor, extremes: tuple[Te
         optimal[open_] = _reached(part, z[open_], J[open_]) >= merit - _GAIN * unit
     # products of numbers so small are 0: no gradient is left that would show a step
     slope = J.abs().amax((1, 2)) if J.numel() else torch.zeros_like(misfit)
-    blind = (misfit > 0) & (slope > 0) & (torch.minimum(misfit, slope) * slope < _LEAST_PRODUCT)
+    blind = (task.size > 0) & (misfit > 0) & (slope > 0) & (torch.minimum(misfit, slope) * slope < _LEAST_PRODUCT)
     return misfit, explained & inside & (optimal | (not task.stated)), optimal & ~explained, low, high, blind
 
 
