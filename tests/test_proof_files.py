@@ -184,6 +184,19 @@ def test_an_interrupt_gives_what_is_proved_so_far():
         ci.prove(G, y, z, gap=1e-3, batch=1, callback=ends)
 
 
+def test_an_interrupt_of_a_proof_that_is_a_part_ends_the_whole(monkeypatch: pytest.MonkeyPatch):
+    G = net()
+    z, y = noisy(G, 1)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cvxinv.exact.search.Search.step", interrupted)
+    assert ci.prove(G, y, z, gap=1e-3).stopped == INTERRUPTED
+    with pytest.raises(KeyboardInterrupt):
+        ci.out_of_range(G, y, 0.1)
+
+
 def test_an_interrupt_in_the_middle_of_a_step_loses_that_step_alone(monkeypatch: pytest.MonkeyPatch):
     from cvxinv.exact.search import Search
 

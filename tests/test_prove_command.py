@@ -195,3 +195,37 @@ def test_a_result_without_a_proof_has_no_such_part(tmp_path: Path):
 
     page = ci.write_report(replace(inversion, proof=None), tmp_path / "page.html", generator=G).read_text()
     assert 'id="proof"' not in page and 'href="#proof"' not in page
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--gap", 2), ("--box", -1), ("--batch", 0), ("--time-limit", "nan"), ("--noise", "auto")], ids=str
+)
+def test_what_is_wrong_is_refused_before_signals_are_inverted(folder: Path, wrong: tuple, monkeypatch: pytest.MonkeyPatch):
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("inverted first")
+
+    monkeypatch.setattr("cvxinv.command.prove.invert", never)
+    done = run("tiny", "y.npy", *wrong)
+    assert done.exit_code == 2 and "error: " in done.output and "inverted first" not in done.output
+
+
+def test_a_name_may_look_like_markup(folder: Path):
+    for suffix in (".json", ".safetensors"):
+        Path(f"tiny{suffix}").rename(f"net[v2]{suffix}")
+    spec = json.loads(Path("net[v2].json").read_text())
+    for name, seen in ((None, "net[v2]"), ("a[/b]", "a[/b]")):
+        Path("net[v2].json").write_text(
+            json.dumps({k: v for k, v in spec.items() if k != "name"} | ({"name": name} if name else {}))
+        )
+        done = CliRunner().invoke(cli.app, ["inspect", "net[v2]", "--samples", "4"])
+        assert done.exit_code == 0 and seen in done.output, done.output
+
+
+def test_a_proof_of_the_same_weights_under_another_name_is_told(folder: Path):
+    G = ci.load_generator("tiny")
+    copy = ci.Generator(G.layers, G.signal_shape, {})
+    found = ci.invert(copy, np.load("y.npy"), on_fail="ignore")
+    assert found.settings["generator"] != "tiny"
+    found.save("found")
+    done = run("tiny", "y.npy", "found")
+    assert done.exit_code == 0, done.output

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -229,7 +229,7 @@ def _percent(share: float) -> str:
 def _introduction(generator: Generator, labels: Tensor) -> str:
     widths = "-".join(str(n) for n in (generator.latent_dim, *(layer.W.m for layer in generator.layers)))
     return (
-        f"Generator {escape(str(generator.description.get('name', '')))}, layers {widths}, ReLU between them. "
+        f"Generator {generator.description.get('name', '')}, layers {widths}, ReLU between them. "
         f"Given: {_SIGNALS} of its own samples, so a latent z with G(z) = y exists, and the first {_SIGNALS} of the "
         f"{len(labels)} real digits that ship. Each is given whole, and with {_percent(_HIDDEN)} of its pixels hidden.\n"
     )
@@ -245,7 +245,7 @@ def _table(runs: list[Run]) -> Table:
         group = f"{run.data}, {run.seen}"
         if group != before:
             table.add_section()
-            table.add_row(f"[bold]{group}[/bold]")
+            table.add_row(Text(group, style="bold"))
         before = group
         table.add_row(*_cells(_row(run)))
     return table

@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.text import Text
 
+from ..exact.asking import read_asked, read_budget
 from ..exact.keeping import check_proof_folder
 from ..exact.prove import prove
 from ..generator.chain import Generator
@@ -80,6 +81,9 @@ def prove_command(
         seen = measurement_of(G, mask, matrix)
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         asked: dict[str, Any] = {"measurement": seen, "noise": noise_of(noise), "prior": prior_of(prior)}
+        # before an inversion that may take long
+        read_budget(time_limit, batch, None)
+        read_asked(G, signal.y, None, **asked, gap=gap, box=box_of(box))
         start, found = _start(G, signal, result, asked, report is not None, resume and out is not None)
         outcome.may_write = out
         proof = prove(

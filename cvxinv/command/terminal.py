@@ -16,9 +16,9 @@ _WIDTH = 120  # of tables where there is no terminal
 
 
 def console_of(stderr: bool = False) -> Console:
-    """The terminal, as wide as it is; 120 characters where there is none."""
+    """The terminal, as wide as it is; 120 characters where there is none. Words stay as they are: names hold brackets."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH, highlight=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH, highlight=False, markup=False)
 
 
 def print_json(value: dict[str, Any]) -> None:

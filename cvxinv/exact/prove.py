@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -217,6 +218,17 @@ def _go(
     if folder is not None and stopped:
         folder.keep(search, record, at_once=True)
     return stopped
+
+
+def proved_within(*given: Any, **options: Any) -> Proof:
+    """`prove` as a part of something else, without a bar: an interrupt ends that, and not the proof alone.
+
+    Raises KeyboardInterrupt, and what `prove` raises.
+    """
+    proof = prove(*given, **options, progress=False)
+    if proof.stopped == INTERRUPTED:
+        raise KeyboardInterrupt
+    return proof
 
 
 def _polish(search: Search, asked: Asked) -> bool:

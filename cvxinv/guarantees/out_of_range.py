@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal, shared
 from ..exact.asking import read_asked
-from ..exact.prove import prove
+from ..exact.prove import proved_within
 from ..generator.abstract import AbstractGenerator
 from ..inputs import read_seconds
 from ..inversion.invert import invert
@@ -99,9 +99,9 @@ def out_of_range(
                 status[k] = WITHIN
                 break
             goal = (float(limit[k]) / reached) ** 2 * (1 + _BEYOND)
-            proof = prove(
+            proof = proved_within(
                 its.generator, its.y, at, measurement=its.measurement, noise=(norm, float(limit[k])), box=sides,
-                gap=min(max(1 - goal, 1e-6), 1 - 1e-9), time_limit=max(0.0, deadline - time.perf_counter()), progress=False,
+                gap=min(max(1 - goal, 1e-6), 1 - 1e-9), time_limit=max(0.0, deadline - time.perf_counter()),
             )  # fmt: skip
             bound[k] = max(float(bound[k]), float(proof.bound[0]))
             if bool(proof.out_of_range[0]):

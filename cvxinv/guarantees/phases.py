@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..exact.prove import prove
+from ..exact.prove import proved_within
 from ..generator.chain import Generator
 from ..lengths import lengths
 from .local import RANK, walk
@@ -71,7 +71,7 @@ def _ask(
         rest = time_limit - (time.perf_counter() - began)
         if rest <= 0:
             break
-        proof = prove(G, y + levels[row] * e, z, box=box, time_limit=rest, progress=False)
+        proof = proved_within(G, y + levels[row] * e, z, box=box, time_limit=rest)
         if units.numel():
             left[row, : len(units)] = (proof.undecided.double() / units).mean(0).to(left)
 

@@ -20,7 +20,7 @@ from ..batch import Batch, per_signal, shared
 from ..exact.asking import Asked, read_asked
 from ..exact.network import Network, as_network
 from ..exact.opening import check_misfit
-from ..exact.prove import prove
+from ..exact.prove import proved_within
 from ..exact.wide import fits
 from ..generator.abstract import AbstractGenerator
 from ..generator.activations import AbstractActivation
@@ -360,8 +360,8 @@ def _ask_engine(
     except ValueError:
         return
     its = task.take(open_)
-    proof = prove(
-        its.generator, its.y, z[open_], measurement=its.measurement, box=asked.sides, time_limit=time_limit, progress=False
+    proof = proved_within(
+        its.generator, its.y, z[open_], measurement=its.measurement, box=asked.sides, time_limit=time_limit
     )
     one = proof.unique & ((proof.z - z[open_]).norm(dim=1) <= _NEAR * (1 + z[open_].norm(dim=1))).cpu()
     answer.proved(open_, one.to(open_.device))

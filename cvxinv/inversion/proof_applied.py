@@ -84,7 +84,9 @@ def _refuse_others(inversion: "Inversion", proof: "Proof") -> None:
             f"with {proof.z.shape[-1]}; {_CURE}"
         )
     free = ("noise",) if inversion.uncertainty is not None and inversion.uncertainty.estimated else ()
-    for name in ("measurement", "noise", "prior", "generator"):
+    marked = "mark" in inversion.settings and "mark" in proof.settings
+    # a generator's name is that of its file, or none: what it gives says more
+    for name in ("measurement", "noise", "prior", *(() if marked else ("generator",))):
         ours, its = inversion.settings.get(name), proof.settings.get(name)
         if name not in free and name in inversion.settings | proof.settings and ours != its:
             raise ValueError(f"expected a proof with {name} {ours!r}, as the inversion has, got {its!r}; {_CURE}")
