@@ -254,3 +254,16 @@ def test_debiasing_under_l1_noise_keeps_what_the_programs_found():
     off[:, 3::40] = 0.5
     R = ci.invert(G, y + off, "layered_linear_programs", noise=("l1", float(off.sum(1).max())))
     assert R.verdict.explained.all() and error(R.z, z) < 1e-8
+
+
+@pytest.mark.parametrize("kind", ["LinfFit", "L1Fit", "RelaxedFit", "NonnegativeLinfFit", "NonnegativeL1Fit"])
+def test_columns_of_different_length_make_a_fit_no_harder(kind: str):
+    draw = torch.Generator().manual_seed(0)
+    W = torch.randn(12, 9, generator=draw, dtype=torch.float64) * 10 ** torch.linspace(-4, 4, 9, dtype=torch.float64)
+    noise = torch.randn(1, 12, generator=draw, dtype=torch.float64)
+    y = torch.randn(1, 9, generator=draw, dtype=torch.float64).abs() @ W.T + 0.1 * W.abs().max() * noise
+    rows = ci.Rows(ci.Dense(W), torch.zeros(12, dtype=torch.float64), y, on=torch.ones(1, 12, dtype=torch.bool))
+    found, exact = (ci.solve(getattr(ci, kind)(rows), *solver, on_fail="ignore") for solver in ((), ("HIGHS",)))
+    assert found.status[0] == exact.status[0] == "optimal"
+    a, b = float(found.certificate.objective[0]), float(exact.certificate.objective[0])
+    assert abs(a - b) <= float(exact.certificate.allowed_gap[0])

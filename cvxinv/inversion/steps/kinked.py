@@ -18,6 +18,7 @@ from .ties import Slope, View, tied_step
 
 SETTLED = 1e-13  # of the merit's square: a step that lowers its model by less has nothing to gain
 _NEAR = 0.01  # standard deviations of the posterior, in which the objective changes by 5e-5 nats beside what kinks add
+_LOSS = 1e-9  # of the merit's square: what rounding takes off a model's gain, and more
 _POOR = 0.7
 _FAR = 0.1  # of the merit's square: a plain step that promises more goes where other kinks are
 _LEAST_MU, _STALLED_MU = 1e-15, 1e10
@@ -93,7 +94,7 @@ def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
     view, before = View.at(task, task.prior.project(z) if bounded else z), at.view.merit  # type: ignore[union-attr]
     better = view.merit < before
     # a model that promises a loss is one of a curvature too near singular for its damping
-    settled, gained = gain.abs() < nothing * before**2, (before**2 - view.merit**2) / (2 * gain)
+    settled, gained = (gain < nothing * before**2) & (gain > -_LOSS * before**2), (before**2 - view.merit**2) / (2 * gain)
     if not better.all():
         view.put(~better, at.view.take(~better))
     served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)

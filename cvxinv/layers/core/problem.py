@@ -266,7 +266,7 @@ class AbstractLayerProblem(Batch, ABC):
     @property
     def stretches(self) -> bool:
         """Whether columns may be brought to one length: where the solvers know unknowns of different sizes."""
-        if self.form not in ("quadratic", "layered", "interval"):
+        if self.form not in ("quadratic", "layered", "interval", "excess"):
             return False
         # a ridge of one size for all unknowns is what pivoting adds
         return self.penalty.gamma is None or not bool((self.penalty.gamma > 0).any())
