@@ -117,6 +117,8 @@ def advice_of_proof(proof: "Proof", i: int) -> list[str]:
     gap, advice = float(proof.gap[i]), []
     if proof.stopped:
         advice.append("more time: a larger time_limit; with checkpoint=folder a proof goes on by resume=True")
+        if str(proof.settings.get("prior") or "").startswith("Ball"):
+            advice.append("no time closes the gap where the best latent of the box lies outside of the ball: a box inside")
     else:
         advice.append("a larger gap: some part of the box can be neither excluded nor split in float64")
     if gap < 1:
