@@ -165,7 +165,7 @@ def test_the_options_reach_the_method(folder: Path):
     assert (found["method"], found["layers"]) == ("levenberg_marquardt", [])
     asked = {"seed": 3, "restarts": 2, "chunk": 3}
     assert {k: found["settings"][k] for k in asked} == asked
-    assert set(found["settings"]) - set(asked) == {"noise", "measurement", "generator"}
+    assert set(found["settings"]) - set(asked) == {"noise", "measurement", "generator", "mark"}
     assert read_json(run("invert", "tiny", "y.npy", "-o", "out", "--tol", "1e-5", "--json"))["settings"]["tol"] == 1e-5
 
 
