@@ -278,6 +278,13 @@ def test_the_nearest_signals_are_measured(tmp_path: Path):
     assert "The nearest signals" in (tmp_path / "nearest_cpu.md").read_text()
 
 
+def test_signals_under_a_bound_on_the_largest_entry_are_measured(tmp_path: Path):
+    run_script(ROOT / "benchmarks" / "bounded.py", "--quick", "--out", str(tmp_path))
+    (rows,) = json.loads((tmp_path / "bounded_cpu.json").read_text())["results"].values()
+    assert rows["0.01"]["explained"]["hybrid"] == 4 and rows["0.01"]["largest"]["hybrid"] <= 1
+    assert "Own signals under a bound" in (tmp_path / "bounded_cpu.md").read_text()
+
+
 def test_what_hybrid_finds_is_counted():
     G = ci.load_generator(ROOT / "cvxinv" / "shipped" / "mnist_gan").to(torch.float64)
     for hidden in (0.0, 0.45):
