@@ -9,7 +9,7 @@ Data: trained dense generators of the folder CVXINV_DATA, as trained, latents dr
 
 - *hybrid*: with its defaults, noise=("linf", eps).
 - *Adam*: 2,000 steps of torch.optim.Adam on the squared excess sum_i max(|G(z) - y|_i - eps, 0)^2 from one start,
-  0.1 N(0, I), all in one batch; the step length is the best of 0.02, 0.05 and 0.1 by the mean excess of the first four signals.
+  0.1 N(0, I), all in one batch; the step length is the best of 0.02, 0.05 and 0.1 by the mean excess of the first four.
 
 explained: signals with |G(z) - y|_inf <= eps; of Adam <= 1.001 eps, as a descent on squares comes to the bound from outside.
 largest: median of |G(z) - y|_inf / eps. Milliseconds are process time of one thread, per signal, of the whole call of
