@@ -16,15 +16,13 @@ largest: median of |G(z) - y|_inf / eps. Milliseconds are process time of one th
 `invert`, verdicts included. The generator is inverted once before.
 """
 
-import argparse
-import json
 import os
 from pathlib import Path
 
 import torch
-from measuring import circumstances, clocked
+from measuring import clocked
 from noise import DENSE, RATES, SHARES, STEPS, TUNED, adam
-from runs import begin, load_after, write
+from runs import begin_with_data, parser_of, record_before, write_page
 from tables import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -96,20 +94,10 @@ def table(results: dict) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="generators whose name holds this")
-    parser.add_argument("--signals", type=int, default=20)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
-    arguments = parser.parse_args()
-    if not begin("cpu"):
+    arguments = parser_of(__doc__, 20).parse_args()
+    if not begin_with_data(arguments.quick):
         return
-    if not arguments.quick and "CVXINV_DATA" not in os.environ:
-        print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
-        return
-    path = None if arguments.out is None else arguments.out / "bounded_cpu.json"
-    before = json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
-    record = {"circumstances": circumstances("cpu"), "results": before}
+    record = record_before(arguments.out, "bounded_cpu")
     names = ("digits_8x8",) if arguments.quick else [name for name in DENSE if arguments.only in name]
     folder = ROOT / "cvxinv" / "shipped" if arguments.quick else Path(os.environ["CVXINV_DATA"]) / "generators"
     for name in tqdm(names, "generators"):
@@ -119,9 +107,8 @@ def main() -> None:
             row = measure(G, y, eps, 200 if arguments.quick else STEPS)
             record["results"].setdefault(name, {})[str(share)] = row | {"commit": record["circumstances"]["commit"]}
             if arguments.out is not None:
-                said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
-                page = f"# Noise with a bound on its largest entry\n\n{said}\n\n{table(record['results']).markdown()}"
-                write(arguments.out, "bounded_cpu", record | load_after(record), page)
+                title, shown = "Noise with a bound on its largest entry", table(record["results"]).markdown()
+                write_page(arguments.out, "bounded_cpu", record, title, __doc__, shown)
     print(table(record["results"]).markdown())
 
 

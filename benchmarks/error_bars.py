@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 from measuring import circumstances
-from runs import begin, load_after, write
+from runs import begin_with_data, load_after, write
 from tables import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -204,9 +204,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=None, help="folder for error_bars_cpu.json, .md and .png")
     arguments = parser.parse_args()
-    begin("cpu")
-    if not arguments.quick and "CVXINV_DATA" not in os.environ:
-        print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
+    if not begin_with_data(arguments.quick):
         return
     record: dict = {"circumstances": circumstances("cpu"), "results": _before(arguments.out)}
     for key, measure in tqdm(cells(arguments).items()):

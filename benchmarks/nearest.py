@@ -17,17 +17,15 @@ it, and the largest excess. Milliseconds are process time of one thread, per sig
 included; alone: one signal a call, the mean of the first three, Adam for the first. The generator is inverted once before.
 """
 
-import argparse
-import json
 import math
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import circumstances, clocked
+from measuring import clocked
 from noise import DENSE, RATES, STEPS, TUNED, WORSE, adam
-from runs import begin, load_after, write
+from runs import begin_with_data, parser_of, record_before, write_page
 from tables import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -106,20 +104,10 @@ def table(results: dict) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="generators whose name holds this")
-    parser.add_argument("--signals", type=int, default=20)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
-    arguments = parser.parse_args()
-    if not begin("cpu"):
+    arguments = parser_of(__doc__, 20).parse_args()
+    if not begin_with_data(arguments.quick):
         return
-    if not arguments.quick and "CVXINV_DATA" not in os.environ:
-        print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
-        return
-    path = None if arguments.out is None else arguments.out / "nearest_cpu.json"
-    before = json.loads(path.read_text())["results"] if path is not None and path.exists() else {}
-    record = {"circumstances": circumstances("cpu"), "results": before}
+    record = record_before(arguments.out, "nearest_cpu")
     names = ("digits_8x8",) if arguments.quick else [name for name in (*DENSE, *CONVOLUTIONAL) if arguments.only in name]
     for name in tqdm(names, "generators"):
         if arguments.quick:
@@ -131,9 +119,8 @@ def main() -> None:
         row = measure(G, y, 200 if arguments.quick else STEPS)
         record["results"][name] = row | {"commit": record["circumstances"]["commit"]}
         if arguments.out is not None:
-            said = "\n\n".join((__doc__ or "").split("\n\n")[2:])
-            page = f"# Real pictures\n\n{said}\n\n{table(record['results']).markdown()}"
-            write(arguments.out, "nearest_cpu", record | load_after(record), page)
+            shown = table(record["results"]).markdown()
+            write_page(arguments.out, "nearest_cpu", record, "Real pictures", __doc__, shown)
     print(table(record["results"]).markdown())
 
 

@@ -51,7 +51,7 @@ from pathlib import Path
 
 import torch
 from measuring import circumstances, clocked
-from runs import begin, load_after, write
+from runs import begin_with_data, load_after, parser_of, write
 from tables import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -310,18 +310,11 @@ def generators(arguments: argparse.Namespace) -> dict[str, ci.Generator]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="generators whose name holds this")
+    parser = parser_of(__doc__, 50)
     parser.add_argument("--part", choices=("rows", "speed", "costs"), default=None)
-    parser.add_argument("--signals", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=400, help="signals at most that tell MAP from the fit")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    if not begin("cpu"):
-        return
-    if not arguments.quick and "CVXINV_DATA" not in os.environ:
-        print("skipped: CVXINV_DATA is not set, and the generators are in that folder")
+    if not begin_with_data(arguments.quick):
         return
     N, steps, pairs = (8, 200, 16) if arguments.quick else (arguments.signals, STEPS, arguments.pairs)
     known, record = generators(arguments), {"circumstances": circumstances("cpu")} | _before(arguments.out)

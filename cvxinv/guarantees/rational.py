@@ -21,15 +21,20 @@ def echelon(W: Tensor) -> tuple[list[list[int]], list[int], list[int]]:
         if row is None:
             continue
         A[top], A[row] = A[row], A[top]
-        p = A[top][j]
-        for i in range(len(A)):
-            if i != top:
-                f = A[i][j]
-                # a determinant of W, so that the division leaves nothing over
-                A[i] = [(p * a - f * b) // last for a, b in zip(A[i], A[top], strict=True)]
-        last, top = p, top + 1
+        last, top = _clear(A, top, j, last), top + 1
         pivots.append(j)
     return A[:top], pivots, list(powers)
+
+
+def _clear(A: list[list[int]], top: int, j: int, last: int) -> int:
+    """Make column j 0 but for its pivot in row `top`, which is returned; last: the pivot before, 1 at first."""
+    p = A[top][j]
+    for i in range(len(A)):
+        if i != top:
+            f = A[i][j]
+            # a determinant of A, so that the division leaves nothing over
+            A[i] = [(p * a - f * b) // last for a, b in zip(A[i], A[top], strict=True)]
+    return p
 
 
 def rank(W: Tensor) -> int:
@@ -71,10 +76,5 @@ def solve(K: list[list[int]], right: list[int]) -> list[Fraction] | None:
         if row is None:
             return None
         A[j], A[row] = A[row], A[j]
-        p = A[j][j]
-        for i in range(len(A)):
-            if i != j:
-                f = A[i][j]
-                A[i] = [(p * a - f * b) // last for a, b in zip(A[i], A[j], strict=True)]
-        last = p
+        last = _clear(A, j, j, last)
     return [Fraction(row[-1], last) for row in A]

@@ -91,7 +91,7 @@ def reasons_of_proof(proof: "Proof", i: int) -> list[str]:
     if proof.status[i] == NOTHING:
         return []
     words = [_numbers(proof, i), f"latents spoken of: {box_words(proof)}; of others nothing is said"]
-    if str(proof.settings.get("prior") or "").startswith("Ball"):
+    if _in_a_ball(proof):
         words.append("the ball of the prior is not cut out of that box: what is proved holds in all of the box")
     if bool(proof.improved[i]):
         before = float(proof.history.misfit[i, 0]) if proof.history.misfit.shape[1] else float("nan")
@@ -117,7 +117,7 @@ def advice_of_proof(proof: "Proof", i: int) -> list[str]:
     gap, advice = float(proof.gap[i]), []
     if proof.stopped:
         advice.append("more time: a larger time_limit; with checkpoint=folder a proof goes on by resume=True")
-        if str(proof.settings.get("prior") or "").startswith("Ball"):
+        if _in_a_ball(proof):
             advice.append("no time closes the gap where the best latent of the box lies outside of the ball: a box inside")
     else:
         advice.append("a larger gap: some part of the box can be neither excluded nor split in float64")
@@ -166,6 +166,10 @@ def _norm(proof: "Proof") -> str:
 def _keeps_as_good(proof: "Proof") -> bool:
     """Whether the search keeps all latents that are as good, and not only those that are better by more than the gap."""
     return float(proof.settings.get("gap", 1.0)) <= _NEAR and _norm(proof) != "linf"
+
+
+def _in_a_ball(proof: "Proof") -> bool:
+    return str(proof.settings.get("prior") or "").startswith("Ball")
 
 
 def _weighed(proof: "Proof") -> bool:

@@ -192,13 +192,13 @@ class Task(Batch):
 
         misfit: that of z, l2, `(N,)`, where it is known: then G need not be asked again unless the noise is linf or l1.
         """
-        if misfit is None or (self.noise is not None and self.own_length):
+        if misfit is None or self.own_length:
             return self.met(self.residual(self.generator(z)))
         return self._within(misfit)
 
     def met(self, r: Tensor) -> Tensor:
         """`explained`, from the residual `(N, k)`."""
-        return self._within(self.stated_length(r) if self.noise is not None and self.own_length else lengths(r))
+        return self._within(self.stated_length(r) if self.own_length else lengths(r))
 
     def stated_length(self, r: Tensor) -> Tensor:
         """|r| `(N,)` in the norm that the noise is stated in; l2 where none is, and for gaussian noise."""

@@ -183,7 +183,7 @@ class Hunt:
         if self._lead_on is not None:
             new = self._lead_on(part, new)
         merit, before, self._tried = new.merit, self.merit[self.open], self._tried + 1
-        if part.noise is not None and part.own_length:
+        if part.own_length:
             merit = part.stated_length(part.residual(part.generator(new.z)))
         better, one = merit < before, (merit - before).abs() <= _ONE * merit
         for i, same, lower in zip(self.open.tolist(), one.tolist(), better.tolist(), strict=True):
