@@ -23,6 +23,7 @@ _POOR = 0.7
 _FAR = 0.1  # of the merit's square: a plain step that promises more goes where other kinks are
 _LEAST_MU, _STALLED_MU = 1e-15, 1e10
 _MORE, _TRIED_MU = 10.0, 1e-5  # a refused step raises the damping by that, at least to that: less changes few steps
+_STEEPEST = 1e3  # the same from 1 on, where steps go down the gradient and what gains at none of these lengths gains nowhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,8 @@ def _stepped(task: Task, at: Place, nothing: float) -> tuple[Place, Tensor]:
     if not better.all():
         view.put(~better, at.view.take(~better))
     served = torch.where(better, (gained > _POOR) & (gained < 1 / _POOR), at.own)
-    mu = torch.where(
-        better, (at.mu / 5).clamp(min=_LEAST_MU), torch.where(at.own, (at.mu * _MORE).clamp(min=_TRIED_MU), at.mu)
-    )
+    more = (at.mu * torch.where(at.mu < 1, _MORE, _STEEPEST)).clamp(min=_TRIED_MU)
+    mu = torch.where(better, (at.mu / 5).clamp(min=_LEAST_MU), torch.where(at.own, more, at.mu))
     done = settled | (mu > _STALLED_MU)
     slope = Slope.at(task, view) if better.any() else at.slope
     H, own = at.H, at.own & ~better

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...generator.abstract import AbstractGenerator
 from ..task import Task
 from .kinked import Place, descend_kinked, kinks_matter
 from .normal_equations import rough_curvature
@@ -75,6 +76,8 @@ def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:
     for tau in TAUS:
         parts = [_softly(rough.take(some), at.view.z[some], at.H[some], tau) for some in _in_blocks(task, left)]
         moved, start = left[torch.cat([part.moved for part in parts])], torch.cat([part.z for part in parts])
+        beyond = _crosses_down(task.generator, at.take(moved), start.to(task.y))
+        moved, start = moved[beyond], start[beyond]
         if len(moved) == 0:
             break
         part, known = task.take(moved), at.view.z[moved]
@@ -87,6 +90,20 @@ def _lower_once(task: Task, rough: Task, at: Place, left: Tensor) -> None:
         left = moved[(change.abs() > _SAME) & ~back]  # where the narrow view leads back to, a wider one mostly does
         if len(left) == 0:
             break
+
+
+def _crosses_down(G: AbstractGenerator, home: Place, z: Tensor) -> Tensor:
+    """Whether a kink that bends the objective down at `home` lies between it and z `(N, n0)`, bool `(N,)`.
+
+    Where none does every bend on the way from home is upwards, and z is led back.
+    """
+    found, start, h = torch.zeros(len(z), dtype=torch.bool, device=z.device), 0, z
+    for layer, at_home in zip(G.layers, home.view.u[:-1], strict=False):
+        u = layer.W(h) + layer.b
+        price = home.slope.kappa[:, start : start + u.shape[1]]
+        found |= ((price < 0) & ((u > 0) != (at_home > 0))).any(1)
+        h, start = layer.activation(u), start + u.shape[1]
+    return found
 
 
 def _in_blocks(task: Task, left: Tensor) -> list[Tensor]:
