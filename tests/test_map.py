@@ -15,10 +15,12 @@ from cvxinv.generator.chain import Generator
 from cvxinv.inversion.progress import Progress
 from cvxinv.inversion.steps.chords import lead_by_chords
 from cvxinv.inversion.steps.gradient import gradient
+from cvxinv.inversion.steps.kinked import Place
 from cvxinv.inversion.steps.learnt import lesson_for
 from cvxinv.inversion.steps.newton import descend, descend_from_each
 from cvxinv.inversion.steps.normal_equations import rough_curvature
 from cvxinv.inversion.steps.smoothed import descend_smoothed
+from cvxinv.inversion.steps.softened import _crosses_down as crosses_down
 from cvxinv.inversion.steps.softened import lower
 from cvxinv.inversion.steps.ties import Slope, View, tied_step
 from cvxinv.inversion.task import Task, make_task
@@ -270,6 +272,33 @@ def test_softened_kinks_that_move_nothing_are_not_followed(monkeypatch: pytest.M
     assert float(gain.abs().max()) < 4e-4 and int((gain.abs() < 1e-9 * objective(task, followed)).sum()) >= 38
     monkeypatch.setattr("cvxinv.inversion.steps.softened._MOVES", 1e9)
     assert (objective(task, lower(task, ends)) <= objective(task, ends)).all()
+
+
+def test_softened_kinks_that_cross_none_that_bends_down_are_not_followed(monkeypatch: pytest.MonkeyPatch):
+    """Where only kinks that bend up lie between, or none, a descent from there would come back; so it is left out."""
+    _, task = noisy_task(net((8, 60, 100), seed=2), ci.Gaussian(), N=40, sigma=0.8)
+    ends, said = descend(task, torch.zeros(40, 8).double()).z, list[Tensor]()
+
+    def heard(*args: Any) -> Tensor:
+        said.append(crosses_down(*args))
+        return said[-1]
+
+    monkeypatch.setattr("cvxinv.inversion.steps.softened._crosses_down", heard)
+    heeded = lower(task, ends)
+    crossing = torch.cat(said)
+    assert crossing.any() and int((~crossing).sum()) >= 10
+    monkeypatch.setattr("cvxinv.inversion.steps.softened._crosses_down", lambda *args: torch.ones_like(crosses_down(*args)))
+    assert torch.allclose(objective(task, heeded), objective(task, lower(task, ends)), rtol=1e-9)
+
+
+def test_what_bends_down_on_the_way_is_what_the_output_wants_more_of():
+    """G(z) = max(z, 0) by hand, at z = -1: the kink bends down where y > 0 is not reached yet, and up where y < 0."""
+    G = Generator((ci.Layer(ci.Dense(numbers([1.0])), numbers(0.0), ci.ReLU()),
+                   ci.Layer(ci.Dense(numbers([1.0])), numbers(0.0), ci.Identity())), (1,), {})  # fmt: skip
+    task = make_task(G, torch.tensor([[2.0], [-2.0], [2.0]]).double(), noise=("gaussian", 1.0), prior=ci.Gaussian())
+    home = Place.at(task, torch.full((3, 1), -1.0).double(), 1e-9)
+    there = torch.tensor([[0.5], [0.5], [-0.5]]).double()
+    assert crosses_down(G, home, there).tolist() == [True, False, False]
 
 
 def test_a_lower_optimum_is_softened_again():

@@ -10,8 +10,10 @@ Phi the normal distribution and w = `tau` sigma |L^-1 a_u|, L L' = J'J + sigma^2
 few steps of known curvature away, lies in the middle of them. A descent on the objective itself goes on from there until it
 is clear where it leads. Where the first of the steps is shorter than a fiftieth of a standard deviation no other is taken:
 of 9,051 optima of seven trained decoders 3,266 began so, and three of them had a lower one near by, by at most 4e-4 nats (of
-those that began with a tenth or more, every sixth, by up to 6). From a lower optimum the same is tried again; the lowest is
-led to its end.
+those that began with a tenth or more, every sixth, by up to 6). Nor is a descent begun where no kink that bends the
+objective down lies on the way: what bends upwards alone leads back. Of 3,944 such middles of eight generators 3,062 had none
+on their way, of which 9 were led to lower optima, by at most 3e-5 of the merit; of the other 882 394 were. From a lower
+optimum the same is tried again; the lowest is led to its end.
 
 Source: the homotopy of Mobahi and Fisher, "On the link between Gaussian homotopy continuation and convex envelopes" (2015),
 on the hidden units instead of the objective.
