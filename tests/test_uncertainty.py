@@ -156,6 +156,27 @@ def test_on_a_ball_the_covariance_is_the_curvature_along_the_sphere():
     assert known(G, z / 2, sigma, prior=ci.Ball(R)).dof.item() == pytest.approx(2)
 
 
+def test_at_a_kink_the_spread_is_that_between_its_sides_whichever_rounding_chose():
+    """x = (2 max(z, 0), 1) at z = 0, or at what rounding makes of it: J'J = 0 on one side, 4 on the other, 1 between."""
+    first = ci.Layer(ci.Dense(torch.tensor([[1.0], [0.0]]).double()), torch.tensor([0.0, 1.0]).double(), ci.ReLU())
+    last = ci.Layer(ci.Dense(torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()), torch.zeros(2).double(), ci.Identity())
+    G = ci.Generator((first, last), (2,), {})
+    for z in (0.0, 1e-14, -1e-14):
+        found = known(G, torch.full((1, 1), z).double(), 1.0, y=torch.tensor([[-1.0, 1.0]]).double(), prior=ci.Gaussian(1.0))
+        assert abs(float(found.z_cov) - 1 / 2) < 1e-9 and abs(float(found.dof) - 1 / 2) < 1e-9
+
+
+def test_where_optima_lie_on_kinks_rounding_changes_no_spread():
+    G = net((8, 60, 100), seed=2)
+    _, x = signals(G, 60)
+    y = x + 0.8 * normal(*x.shape, seed=5)
+    z = quietly(G, y, noise=("gaussian", 0.8), prior=ci.Gaussian()).z.double()
+    there, near = (known(G, z + 1e-13 * normal(*z.shape, seed=s), 0.8, y=y, prior=ci.Gaussian()).z_std for s in (1, 2))
+    assert torch.allclose(there, near, rtol=1e-9)
+    away = known(G, z + 1e-6 * normal(*z.shape, seed=1), 0.8, y=y, prior=ci.Gaussian()).z_std
+    assert int((~torch.isclose(away, near, rtol=1e-4)).any(1).sum()) >= 5  # there are kinks
+
+
 def test_bounds_on_the_noise_say_nothing_of_probabilities():
     _, y, _ = noisy(NET, 3, 0.05)
     for noise in (None, ("l2", 10.0), ("linf", 5.0)):

@@ -1,13 +1,22 @@
-"""Signals and Jacobians at given latents, worked out once for who judges them and who measures how far they may be off."""
+"""Signals and Jacobians at given latents, worked out once for who judges them and who measures how far they may be off.
 
-from dataclasses import dataclass
+Gaussian noise makes optima on kinks the rule, where rounding would choose the side whose Jacobian it is, and the spread with
+it. Of a unit that is at its kink the slope is the mean of both sides' here: that of the softened unit (`steps.softened`),
+Phi(0) = 1/2, however narrow it is.
+"""
+
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ..generator.abstract import AbstractGenerator
 from ..generator.activations import AbstractActivation, Identity
+from ..generator.piece import AbstractPiece, Piece
 from .task import Task
+
+_KINK = 1e-9  # of a layer's largest value: a unit that is nearer to its kink is at it
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +50,25 @@ class Outlook:
     def at(cls, task: Task, z: Tensor) -> "Outlook":
         phi = task.generator.output
         phi = phi if phi.elementwise and phi.monotone else Identity()
-        u, Ju = task.generator.linearize(z, before_output=not phi.linear)
+        u, piece = task.generator.piece(z, before_output=not phi.linear)
+        Ju = (_between_sides(task.generator, z, piece) if task.stated else piece).jacobian()
         x, Jx = (u, Ju) if phi.linear else (phi(u), Ju * phi.derivative(u)[..., None])
         J, still = task.measurement.at(x).push(Jx), task.still(x)
         return cls(phi, u, Ju, x, Jx, task.residual(x), J if still is None else J * ~still[..., None])
+
+
+def _between_sides(G: AbstractGenerator, z: Tensor, piece: AbstractPiece) -> AbstractPiece:
+    """The piece of z `(N, n0)` with the mean of both sides' slopes where a hidden unit is at its kink."""
+    if not isinstance(piece, Piece):
+        return piece
+    h, slopes = z, list(piece.slopes)
+    for k, layer in enumerate(G.layers[:-1]):
+        u, phi = layer.W(h) + layer.b, layer.activation
+        if phi.kinked and phi.slopes is not None and isinstance(slope := slopes[k], Tensor):
+            at_kink = u.abs() <= _KINK * u.abs().amax(1, keepdim=True)
+            slopes[k] = torch.where(at_kink, sum(phi.slopes) / 2, slope)
+        h = phi(u)
+    return replace(piece, slopes=tuple(slopes))
 
 
 def triangle(J: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ For y = A G(z*) + e, e independent and N(0, sigma^2) in the k entries seen, at a
 
     minimise over z in C   |A G(z) - y|^2 / (2 sigma^2) + R(z)
 
-with the Jacobian J (k, n0) of A G at z and P the curvature of R, both on the affine piece of z,
+with the Jacobian J (k, n0) of A G at z and P the curvature of R, both on the affine piece of z, or between the pieces that
+meet in it (`outlook`),
 
     cov z = sigma^2 (J'J + sigma^2 P)^-1        cov x = Jx cov z Jx'        dof = tr J (J'J + sigma^2 P)^-1 J'
 
@@ -227,12 +228,12 @@ def estimate(task: Task, z: Tensor) -> Tensor:
 
 
 def _level(task: Task, z: Tensor) -> Tensor:
-    r, J = task.linearize(z)
-    svd, misfit, k = turned(triangle(J)), lengths(r), task.seen.to(r)
+    seen = Outlook.at(task, z)
+    misfit, k = lengths(seen.r), task.seen.to(seen.r)
     sigma = misfit / k.sqrt()
     for _ in range(_ROUNDS if task.weighed else 1):
         # where nothing is left any level will do: the prior counts for nothing, or nothing else does
-        dof = spread(task, z, sigma.clamp(min=SMALLEST), r, J, svd).dof
+        dof = spread(task, z, sigma.clamp(min=SMALLEST), seen.r, seen.J, seen.svd).dof
         before, sigma = sigma, misfit / torch.where(k - dof >= 1, k - dof, torch.nan).sqrt()
         sigma = torch.where(sigma.isnan(), before, sigma)
         if ((sigma - before).abs() <= _FIXED * sigma).all():
