@@ -168,7 +168,7 @@ def test_at_a_kink_the_spread_is_that_between_its_sides_whichever_rounding_chose
 
 def test_where_optima_lie_on_kinks_rounding_changes_no_spread():
     G = net((8, 60, 100), seed=2)
-    _, x = signals(G, 60)
+    x = G(normal(200, 8, seed=3))
     y = x + 0.8 * normal(*x.shape, seed=5)
     z = quietly(G, y, noise=("gaussian", 0.8), prior=ci.Gaussian()).z.double()
     there, near = (known(G, z + 1e-13 * normal(*z.shape, seed=s), 0.8, y=y, prior=ci.Gaussian()).z_std for s in (1, 2))
