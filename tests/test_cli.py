@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import warnings
@@ -417,6 +418,11 @@ def test_inspect_draws_a_picture(pictures: Path):
     [
         (("invert", "tiny", "y.npy", "-o", "out", "--report", "none/r.html"), "expected a folder for the report"),
         (("invert", "tiny", "y.npy", "-o", "out", "--report", "."), "expected a file for the report, got the folder"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "tiny.json"), "expected a page FILE.html for --report, got"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "far.npy/r.html"), "for the report, got the file"),
+        (("inspect", "tiny", "--picture", "none/p.png"), "expected a folder for the picture at"),
+        (("diagnose", "small", "in/a.png", "--picture", "in/a.png"), "for --picture, got in/a.png, which is read"),
+        (("diagnose", "small", "in", "--picture", "in/a.png"), "for --picture, got in/a.png, which is read"),
         (("invert", "tiny", "y.npy", "-o", "out", "--png"), "expected a generator of pictures for --png"),
         (("invert", "tiny", "in", "-o", "out"), "expected a generator of pictures to read in"),
         (("invert", "small", "empty", "-o", "out"), "expected PNG files in the folder empty, found none"),
@@ -428,7 +434,7 @@ def test_inspect_draws_a_picture(pictures: Path):
             "expected a mask of 16 entries, or",
         ),
         (("invert", "tiny", "y.npy", "-o", "out", "--truth", "A.npy"), "expected the true latents of shape (4, 2)"),
-        (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png, got p.jpg"),
+        (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png for --picture, got p.jpg; pass e.g. p.png"),
     ],
 )
 def test_bad_reports_and_pictures_are_one_line_and_write_nothing(pictures: Path, words: tuple[str, ...], expected: str):
@@ -437,6 +443,22 @@ def test_bad_reports_and_pictures_are_one_line_and_write_nothing(pictures: Path,
     result = run(*words)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and expected in result.stderr
     assert not Path("out").exists()
+
+
+def test_a_report_goes_to_a_device_or_where_a_link_leads(folder: Path):
+    Path("link.html").symlink_to("page.html")
+    for place in (os.devnull, "link.html"):
+        assert run("invert", "tiny", "y.npy", "-o", "out", "--report", place, "-q").exit_code == 0
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert Path("link.html").is_symlink() and Path("page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_pictures_that_are_read_are_not_replaced(pictures: Path):
+    assert run("invert", "small", "in", "-o", "out").exit_code in (0, 1)
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    refused = run("invert", "small", "out/recovered", "-o", "out", "--overwrite")
+    assert refused.exit_code == 2 and "expected another folder for pictures than out/recovered" in refused.stderr
+    assert before == {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
 
 
 # --- verify, inspect, demo, version ---------------------------------------------------------------

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import cvxinv as ci
-from cvxinv.files import read_mask, read_matrix, read_signals
+from cvxinv.files import (
+    file_at,
+    read_mask,
+    read_matrix,
+    read_signals,
+    write_own_folder,
+    write_together,
+    write_whole,
+)
 from cvxinv.inversion.storage import check_writable, read_latents
 
 VERDICT = ("misfit", "size", "determined", "sigma_min", "sigma_max", "explained_below")
@@ -162,6 +172,96 @@ def test_a_first_write_that_fails_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         inversion.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_followed_and_stays(inversion: ci.Inversion, tmp_path: Path):
+    """Of the file itself, of a file of a pair, and of a folder; what it led to has the new content and its old mode."""
+    for name in ("page.html", "gone.html"):
+        (tmp_path / f"to-{name}").symlink_to(Path("far") / name)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "page.html").write_text("before")
+    (tmp_path / "far" / "page.html").chmod(0o640)
+    for name in ("page.html", "gone.html"):
+        write_whole(tmp_path / f"to-{name}", b"after")
+        assert (tmp_path / f"to-{name}").is_symlink() and (tmp_path / "far" / name).read_text() == "after"
+    assert (tmp_path / "far" / "page.html").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "result.json").symlink_to(tmp_path / "far" / "words.json")
+    (tmp_path / "again").symlink_to("result")
+    inversion.save(tmp_path / "again")
+    assert (tmp_path / "again").is_symlink() and (tmp_path / "result" / "result.json").is_symlink()
+    assert_equal(ci.Inversion.load(tmp_path / "result"), inversion)
+    assert sorted(p.name for p in (tmp_path / "far").iterdir()) == ["gone.html", "page.html", "words.json"]
+
+
+def test_a_folder_of_its_own_is_written_where_a_link_leads(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for content in (b"1", b"2"):
+        write_own_folder(tmp_path / "link", {"a": content}, overwrite=True)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "a").read_bytes() == content
+    (tmp_path / "real" / "b").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="which holds b"):
+        write_own_folder(tmp_path / "link", {"a": b"3", "b": b"3"}, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path: Path):
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_whole(Path(os.devnull), b"gone")
+    write_whole(tmp_path / "null", b"gone")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode) and (tmp_path / "null").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    found = list[bytes]()
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write_whole(tmp_path / "pipe", b"through")
+    reader.join()
+    assert found == [b"through"] and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["null", "pipe"]
+
+
+def test_what_no_file_can_be_written_to_is_refused_in_words(tmp_path: Path):
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "lost").symlink_to(Path("none") / "r.html")
+    (tmp_path / "file").write_text("mine")
+    for name, error, words in (
+        (".", IsADirectoryError, "expected a file for a page, got the folder"),
+        ("round", OSError, "round: Too many levels of symbolic links; pass another"),
+        ("lost", FileNotFoundError, "expected a folder for a page at .*none, found none; make it first"),
+        ("file/below/r.html", NotADirectoryError, "got the file .*/file; pass another"),
+        ("no/r.html", FileNotFoundError, "expected a folder for a page at .*no, found none"),
+    ):
+        with pytest.raises(error, match=words):
+            file_at(tmp_path / name, "a page")
+        with pytest.raises(error):
+            write_whole(tmp_path / name, b"")
+    with pytest.raises(NotADirectoryError, match=r"got the link, which leads to none, .*lost"):
+        check_writable(tmp_path / "lost")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "lost", "round"]
+
+
+@pytest.mark.parametrize("failing", ["a", "b", "c"])
+def test_files_that_are_written_together_are_all_new_or_all_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+):
+    for name in "ac":
+        (tmp_path / name).write_text("old")
+    real = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if Path(target).name == failing and "old" not in Path(source).name:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    contents = {tmp_path / name: b"new" for name in "abc"}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fails)
+        with pytest.raises(OSError, match="No space left"):
+            write_together(contents)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old", "c": "old"}
+    write_together(contents)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys("abc", "new")
 
 
 def test_a_file_in_place_of_the_folder_is_refused_first(inversion: ci.Inversion, tmp_path: Path):

@@ -55,6 +55,7 @@ from .outcome import Outcome, finish
 from .prove import prove_command
 from .reading import (
     DTYPES,
+    check_pictures,
     check_report,
     device_named,
     measurement_of,
@@ -188,6 +189,8 @@ def invert_command(
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         watched: object = Magnitudes(seen) if magnitudes else seen
         names = picture_names(G, signal, png)
+        if names:
+            check_pictures(out / RECOVERED, names, signals, mask)
         known = None if truth is None else read_latents(truth).to(G.device)
         first = None if z0 is None else Inversion.load(z0) if z0.is_dir() else read_latents(z0).to(G.device)
         given = (("tol", tol), ("restarts", restarts), ("z0", first))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..files import write_whole
 from ..generator.chain import Generator
-from ..guarantees.diagnosis import AGAINST_NOISE, Diagnosis, SignalDiagnosis, diagnose
+from ..guarantees.diagnosis import AGAINST_NOISE, FILE, Diagnosis, SignalDiagnosis, diagnose
 from ..guarantees.phases import LEVELS, NoisePhases
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
@@ -58,9 +58,9 @@ def diagnose_command(
     with Outcome():
         check_report(report)
         if picture is not None:
-            check_picture(picture)
+            check_picture(picture, signals, mask)
         if out is not None:
-            check_writable(out)
+            check_writable(out, (FILE,))
         levels = levels_of(noise_levels)
         for name, given in (("--latents", latents), ("--mask", mask), ("--matrix", matrix)):
             if signals is None and given is not None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ..errors import CvxinvWarning
-from ..files import LOSSY, missing, png_cure, read_mask, read_matrix, read_signals
+from ..files import LOSSY, file_at, missing, png_cure, read_mask, read_matrix, read_signals
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
 from ..inputs import read_device
@@ -143,27 +143,38 @@ def picture_names(G: Generator, signals: GivenSignals, wanted: bool) -> list[str
 
 
 def check_report(path: Path | None) -> None:
-    """Raises OSError where a page cannot be written."""
+    """Raises ValueError or OSError where a page cannot be written."""
     if path is not None:
-        check_writable(path.absolute().parent)
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(
-                f"expected a folder for the report at {path.absolute().parent}, found none; make it first"
-            )
-        if path.is_dir():
-            raise IsADirectoryError(
-                f"expected a file for the report, got the folder {path}; pass e.g. {path / 'report.html'}"
-            )
+        place = file_at(path, "the report", "report.html")
+        # another file of the user's may be meant for something else, a device takes anything
+        if place.suffix.lower() not in (".html", ".htm") and (place.is_file() or not place.exists()):
+            raise ValueError(f"expected a page FILE.html for --report, got {path}; pass e.g. {path.with_suffix('.html')}")
 
 
-def check_picture(path: Path) -> None:
-    """Raises ValueError or OSError where a picture cannot be drawn or written."""
+def check_picture(path: Path, *read: Path | None) -> None:
+    """Raises ValueError or OSError where a picture cannot be drawn or written, or would replace one that is read."""
     from ..pages.plots import require_matplotlib
 
     require_matplotlib()
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"expected a picture FILE.png, got {path}")
-    check_report(path)
+    place = file_at(path, "the picture", "picture.png")
+    if place.suffix.lower() != ".png" and (place.is_file() or not place.exists()):
+        raise ValueError(f"expected a picture FILE.png for --picture, got {path}; pass e.g. {path.with_suffix('.png')}")
+    for given in read:
+        if given is not None and place.exists() and _is_read(place, given):
+            raise ValueError(f"expected a file of its own for --picture, got {path}, which is read; pass another name")
+
+
+def check_pictures(folder: Path, names: list[str], *read: Path | None) -> None:
+    """Raises ValueError or OSError where pictures cannot be written, or would replace those that are read."""
+    check_writable(folder, tuple(names))
+    for name, given in ((name, given) for name in names for given in read):
+        if given is not None and (folder / name).exists() and _is_read(folder / name, given):
+            raise ValueError(f"expected another folder for pictures than {folder}, which is read; pass another --out")
+
+
+def _is_read(place: Path, given: Path) -> bool:
+    """Whether a file that is there is what is read, or one of the folder that is."""
+    return given.exists() and (place.parent if given.is_dir() else place).samefile(given)
 
 
 def noise_of(text: str | None) -> tuple[str, float] | str | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..files import parse_json, read_tensors, write_pair
 from ..inversion.moments import History, Moment, gap_of
 from ..inversion.proof import Proof
-from ..inversion.proof_files import SPEC, save_proof, stored_question
+from ..inversion.proof_files import SPEC, TENSORS, save_proof, stored_question
 from ..inversion.result import versions
 from ..inversion.runs.digest import digest
 from ..inversion.runs.folder import differences
@@ -235,7 +235,7 @@ def check_proof_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> 
     """The folder as a path, if a proof may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
         raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
-    path = check_writable(folder)
+    path = check_writable(folder, (SPEC, TENSORS))
     if not (resume or overwrite) and holds_proof(path):
         what = "a proof" if (path / SPEC).is_file() else "a proof that is not finished"
         raise FileExistsError(

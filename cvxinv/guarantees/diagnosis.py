@@ -157,7 +157,7 @@ class Diagnosis:
 
     def save(self, folder: str | Path) -> Path:
         """Write `diagnosis.json` into `folder`, made where it is missing, whole or not at all; returns the folder."""
-        folder = check_writable(folder)
+        folder = check_writable(folder, (FILE,))
         folder.mkdir(parents=True, exist_ok=True)
         spec = {"format": _FORMAT, "version": _VERSION, **self.to_dict()}
         write_whole(folder / FILE, (json.dumps(spec, indent=1, allow_nan=False) + "\n").encode())

@@ -58,10 +58,11 @@ def export_inversion(
         contents[f"layer-{report.index}"] = layer_claims(report.problem, report.solution.point, report.solution.certificate)
     folder = check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in [folder / f"inversion{SUFFIX}", *folder.glob(f"layer-*{SUFFIX}")]:
-        old.unlink(missing_ok=True)
-    for name, content in contents.items():
-        write_claims(folder / f"{name}{SUFFIX}", content)
+    files = {folder / f"{name}{SUFFIX}": content for name, content in contents.items()}
+    write_claims(files)
+    for old in folder.glob(f"layer-*{SUFFIX}"):
+        if old not in files:
+            old.unlink(missing_ok=True)
     return folder
 
 

@@ -1,6 +1,5 @@
 """The folder that holds an inversion (docs/results.md): written whole or not at all, read only if it is what was written."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import as_floats, known_entries, near, parse_json, read_array, read_tensors, write_pair
+from ..files import as_floats, folder_at, known_entries, near, parse_json, read_array, read_tensors, write_pair
 from ..layers.core.certificate import Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
@@ -62,14 +61,14 @@ def load_fields(folder: str | Path) -> dict[str, Any]:
         return inversion_fields(spec, tensors)
 
 
-def check_writable(folder: str | Path) -> Path:
-    """`folder` as a path, after a trial that files can be made in it; leaves nothing behind. Raises OSError."""
-    folder = Path(folder)
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    cure = "pass a folder that can be written"
-    if not there.is_dir():
-        raise NotADirectoryError(f"expected a folder for the result, got the file {there}; {cure}")
-    for name in (TENSORS, SPEC):
+def check_writable(folder: str | Path, names: tuple[str, ...] = (TENSORS, SPEC)) -> Path:
+    """`folder` as a path, after a trial that files of these names can be made in it; leaves nothing behind.
+
+    Raises OSError.
+    """
+    folder, cure = Path(folder), "pass a folder that can be written"
+    there = folder_at(folder, cure)
+    for name in names:
         if (folder / name).is_dir():
             raise IsADirectoryError(f"expected a file or nothing at {folder / name}, got a folder; {cure}")
     try:

@@ -19,6 +19,7 @@ from ..runs.folder import differences
 from ..storage import SPEC, check_writable
 
 _HEAD = "comparing.json"
+FILES = ("comparison.json", "comparison.safetensors", "report.html", _HEAD)
 _FORMAT, _VERSION = "cvxinv comparison run format", 1
 _CURE = "pass another folder, or overwrite=True (--overwrite)"
 
@@ -93,7 +94,7 @@ def check_comparison_folder(folder: str | Path, *, resume: bool, overwrite: bool
     """The folder as a path, if a comparison may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
         raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
-    folder = check_writable(folder)
+    folder = check_writable(folder, FILES)
     if (folder / _HEAD).is_file() and not (resume or overwrite):
         raise FileExistsError(
             f"expected a folder without a comparison, got {folder}, which holds one; go on with resume=True (--resume), "
