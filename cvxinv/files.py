@@ -207,21 +207,10 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
 def read_head(path: Path, form: str, version: int, cure: str) -> dict[str, Any]:
     """The object of a JSON file that says what it is. Raises ValueError, with `cure`, for another format or version."""
     spec = parse_json(path.read_bytes(), path)
-    if not isinstance(spec, dict) or spec.get("format") != form or spec.get("version") != version:
+    told = (spec.get("format"), spec.get("version")) if isinstance(spec, dict) else None
+    if told != (form, version) or isinstance(told[1], bool):
         raise ValueError(f'expected "format": "{form}" of version {version} in {path}, got another; {cure}')
     return spec
-
-
-@contextmanager
-def known_entries(folder: Path, page: str = "docs/results.md") -> Iterator[None]:
-    """Entries that `page` names are read inside. Raises ValueError where one is missing or of another kind."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"expected the entries of {page} in {folder}, got none or another kind for {error}; "
-            "the files were changed by hand, or written by another version"
-        ) from error
 
 
 def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..entries import Entries
 from ..files import parse_json, read_tensors, write_pair
 from ..inversion.moments import History, Moment, gap_of
 from ..inversion.proof import Proof
@@ -198,11 +199,15 @@ class ProofFolder:
             spec = parse_json(path.read_bytes(), path)
             if not isinstance(spec, dict) or spec.get("format") != _FORMAT or spec.get("version") != _VERSION:
                 return None
-            tensors = read_tensors(self._file("safetensors"), spec["sha256"], path.name, "state")
-        except (OSError, ValueError, KeyError):  # half a state, or none
+            words = Entries(str(path), spec)
+            tensors = read_tensors(self._file("safetensors"), words.text("sha256"), path.name, "state")
+            question, steps = dict(words.inner("question").entries), words.count("steps")
+            seconds, state = words.number("seconds", least=0), words.inner("state").entries
+            kept = Kept(_from_files(tensors, dict(state)), tensors["V"], tensors, seconds)
+        except (OSError, ValueError, KeyError, TypeError):  # half a state, or none
             return None
-        refuse_other(self.path, spec["question"], self.meant)
-        return spec["steps"], Kept(_from_files(tensors, spec["state"]), tensors["V"], tensors, spec["seconds"])
+        refuse_other(self.path, question, self.meant)
+        return steps, kept
 
 
 def open_proof_folder(

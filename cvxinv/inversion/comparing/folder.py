@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...entries import Entries
 from ...files import read_head, write_whole
 from ..runs.folder import differences
 from ..storage import SPEC, check_writable
@@ -104,4 +105,9 @@ def check_comparison_folder(folder: str | Path, *, resume: bool, overwrite: bool
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return read_head(folder / _HEAD, _FORMAT, _VERSION, _CURE)
+    words = Entries(str(folder / _HEAD), read_head(folder / _HEAD, _FORMAT, _VERSION, _CURE))
+    methods = words.inner("methods")
+    return {
+        "shared": dict(words.inner("shared").entries),
+        "methods": {name: dict(methods.inner(name).entries) for name in methods.entries},
+    }
