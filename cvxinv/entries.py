@@ -104,7 +104,7 @@ class Entries:
     def each_number(self, name: str, count: int | None = None) -> list[float | None]:
         """A list of numbers, null for what is not finite; count: of how many."""
         value = self.entries.get(name)
-        there = value if isinstance(value, list) and count in (None, len(value)) else [""]
+        there: list[Any] = value if isinstance(value, list) and count in (None, len(value)) else [""]
         if not all(one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for one in there):
             self.refuse(name, "a list of numbers" if count is None else f"a list of {count} numbers")
         return there

@@ -76,8 +76,10 @@ from .showing import (
     verdict_dict,
 )
 from .terminal import console_of, pairs, print_json, signal_count
+from .usage import Command, Group
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -111,7 +113,7 @@ def _common(
 # --- commands -------------------------------------------------------------------------------------
 
 
-@app.command("demo")
+@app.command("demo", cls=Command)
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for picture and report.")] = Path("cvxinv-demo"),
     seed: Seed = 0,
@@ -130,7 +132,7 @@ def demo_command(
             raise typer.Exit(1)
 
 
-@app.command("invert")
+@app.command("invert", cls=Command)
 def invert_command(
     generator: GeneratorName,
     signals: Signals,
@@ -176,8 +178,8 @@ def invert_command(
 ) -> None:
     """Find the latents of signals, and write them with everything that is needed to trust them."""
     with Outcome() as outcome:
-        check_choice(method, tuple(METHODS), "method")
-        check_choice(dtype, tuple(DTYPES), "dtype")
+        check_choice(method, tuple(METHODS), "--method")
+        check_choice(dtype, tuple(DTYPES), "--dtype")
         check_folder(out, resume=resume, overwrite=overwrite)
         check_report(report)
         _refuse_problems_of_files(out, resume, cluster is not None, certificates is not None, bool(exact_check))
@@ -218,12 +220,12 @@ def invert_command(
         finish(inversion.verdict)
 
 
-app.command("compare")(compare_command)
-app.command("prove")(prove_command)
-app.command("morph")(morph_command)
+app.command("compare", cls=Command)(compare_command)
+app.command("prove", cls=Command)(prove_command)
+app.command("morph", cls=Command)(morph_command)
 
 
-@app.command("verify")
+@app.command("verify", cls=Command)
 def verify_command(
     generator: GeneratorName,
     signals: Signals,
@@ -259,7 +261,7 @@ def verify_command(
         finish(verdict)
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Certificate files, or folders of them.")],
     as_json: Json = False,
@@ -277,11 +279,11 @@ def check_command(
 
 
 app.add_typer(exercise_app, name="exercise")
-app.command("diagnose")(diagnose_command)
-app.command("inspect")(inspect_command)
+app.command("diagnose", cls=Command)(diagnose_command)
+app.command("inspect", cls=Command)(inspect_command)
 
 
-@app.command("doctor")
+@app.command("doctor", cls=Command)
 def doctor_command(as_json: Json = False) -> None:
     """Check the installation: versions, solvers, devices, precision, and a self-test of every solver."""
     with Outcome():

@@ -96,12 +96,14 @@ def inspect_command(
 
 def levels_of(text: str) -> tuple[float, ...]:
     """What --noise-levels means. Raises ValueError."""
+    cure = "pass e.g. --noise-levels 0,0.001,0.01"
     try:
-        return tuple(float(word) for word in text.split(","))
+        levels = tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise ValueError(
-            f"expected numbers with commas in --noise-levels, got {text!r}; pass e.g. --noise-levels 0,0.001,0.01"
-        ) from error
+        raise ValueError(f"expected numbers with commas in --noise-levels, got {text!r}; {cure}") from error
+    if not all(0 <= level < 1 for level in levels):
+        raise ValueError(f"expected shares of the signal's length in [0, 1) in --noise-levels, got {text!r}; {cure}")
+    return levels
 
 
 def _latents(path: Path) -> torch.Tensor:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..errors import CvxinvWarning
 from ..files import LOSSY, file_at, missing, png_cure, read_mask, read_matrix, read_signals
+from ..generator.activations import as_activation
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
 from ..inputs import read_device
@@ -34,6 +36,11 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 def read_generator(name: str, output: str | None, label: int | None, dtype: torch.dtype, device: torch.device) -> Generator:
     """A generator from a file or a shipped one by name; warnings become notes on stderr."""
+    if output is not None:
+        try:
+            as_activation(output)
+        except ValueError as error:
+            raise ValueError(f"--output: {str(error).removesuffix(' or an activation object')}") from error
     with _generator_file(name) as path, warnings_as_notes():
         return load_generator(path, output, dtype=dtype, device=device, label=label)
 
@@ -182,17 +189,24 @@ def noise_of(text: str | None) -> tuple[str, float] | str | None:
     if text is None or text == AUTO:
         return text
     norm, _, bound = text.partition(":")
-    check_choice(norm, (*NORMS, AUTO), "norm of --noise")
+    check_choice(norm, (*NORMS, *(() if bound else (AUTO,))), "norm of --noise")
     try:
-        return norm, float(bound)
+        size = float(bound)
     except ValueError as error:
         raise ValueError(f"expected --noise as NORM:BOUND, got {text!r}; pass e.g. --noise l2:0.1") from error
+    spread = norm == "gaussian"
+    if not (0 < size < inf if spread else 0 <= size < inf):
+        wanted = "a standard deviation > 0" if spread else "a bound >= 0"
+        raise ValueError(
+            f"expected {wanted} in --noise, got {text!r}; pass e.g. --noise {norm}:0.1, or leave it out where there is none"
+        )
+    return norm, size
 
 
-_PRIORS: dict[str, tuple[type[AbstractPrior], str, tuple[int, ...]]] = {
-    "gaussian": (Gaussian, "gaussian:1", (1, 2)),
-    "box": (Box, "box:-3:3", (2,)),
-    "ball": (Ball, "ball:5", (1,)),
+_PRIORS: dict[str, tuple[type[AbstractPrior], str, tuple[int, ...], str]] = {
+    "gaussian": (Gaussian, "gaussian:1", (1, 2), "gaussian:PRECISION with PRECISION > 0, or gaussian:PRECISION:MEAN"),
+    "box": (Box, "box:-3:3", (2,), "box:LOW:HIGH with LOW <= HIGH"),
+    "ball": (Ball, "ball:5", (1,), "ball:RADIUS with RADIUS > 0"),
 }
 
 
@@ -202,7 +216,7 @@ def prior_of(text: str | None) -> AbstractPrior | None:
         return None
     kind, *words = text.split(":")
     check_choice(kind, tuple(_PRIORS), "kind of --prior")
-    make, example, counts = _PRIORS[kind]
+    make, example, counts, words_of_kind = _PRIORS[kind]
     try:
         numbers = [float(word) for word in words]
     except ValueError as error:
@@ -210,4 +224,9 @@ def prior_of(text: str | None) -> AbstractPrior | None:
     if len(numbers) not in counts:
         some = " or ".join(map(str, counts))
         raise ValueError(f"expected {some} numbers after {kind} in --prior, got {len(numbers)}; pass e.g. --prior {example}")
-    return make(*numbers)
+    try:
+        return make(*numbers)
+    except ValueError as error:
+        # its cure is of Python, and another example of the kind may not cure it
+        why = str(error).partition("; ")[0]
+        raise ValueError(f"expected --prior as {words_of_kind}, got {text!r}: {why}; pass e.g. --prior {example}") from error

@@ -227,7 +227,7 @@ def open_proof_folder(
         if known is None:
             raise ValueError(
                 f"expected a proof in {path} to go on with, got one that does not say of what; pass another folder, or "
-                "overwrite=True (--overwrite)"
+                "overwrite=True"
             )
         unfinished = known.pop("unfinished", False)
         refuse_other(path, known, meant)
@@ -239,13 +239,13 @@ def open_proof_folder(
 def check_proof_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a proof may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
     path = check_writable(folder, (SPEC, TENSORS))
     if not (resume or overwrite) and holds_proof(path):
         what = "a proof" if (path / SPEC).is_file() else "a proof that is not finished"
         raise FileExistsError(
-            f"expected a folder without proofs, got {path}, which holds {what}; go on with resume=True (--resume), replace "
-            "it with overwrite=True (--overwrite), or pass another folder"
+            f"expected a folder without proofs, got {path}, which holds {what}; go on with resume=True, replace "
+            "it with overwrite=True, or pass another folder"
         )
     return path
 
@@ -267,7 +267,7 @@ def refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> N
     if found := differences(before, now):
         raise ValueError(
             f"expected the proof in {folder} to go on as it began, got another: {'; '.join(found)}; pass the same, or "
-            "another folder, or begin anew with overwrite=True (--overwrite)"
+            "another folder, or begin anew with overwrite=True"
         )
 
 

@@ -181,7 +181,9 @@ def check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
     n0 = task.generator.latent_dim
     truth = truth[None] if truth.ndim == 1 else truth
     if truth.shape != (task.N, n0):
-        raise ValueError(f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}")
+        raise ValueError(
+            f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}; pass truth=z of them"
+        )
     if not torch.isfinite(truth).all():
         raise ValueError("expected finite true latents, got NaN or inf in them; leave truth out where it is not known")
     return truth.to(torch.float64)

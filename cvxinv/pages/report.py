@@ -167,7 +167,9 @@ def _truth(
     device = truth.device if isinstance(truth, Tensor) else torch.device("cpu")
     z = read_numbers(truth, "the true latents", device, "f").cpu().double()
     if z.numel() != N * G.latent_dim:
-        raise ValueError(f"expected the true latents of shape ({N}, {G.latent_dim}), got {tuple(z.shape)}")
+        raise ValueError(
+            f"expected the true latents of shape ({N}, {G.latent_dim}), got {tuple(z.shape)}; pass truth=z of them"
+        )
     z = z.reshape(N, -1)
     if inversion.snr:
         return z, G(z), inversion.snr

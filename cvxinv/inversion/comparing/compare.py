@@ -115,7 +115,7 @@ def _signals(generator: AbstractGenerator, y: object, truth: object, samples: in
             raise ValueError("expected truth= beside signals y, got no signals; own samples know their latents")
         return own_signals(generator, SAMPLES if samples is None else plain_number(samples), seed)  # type: ignore[arg-type]
     if samples is not None:
-        raise ValueError("expected signals y or samples=, got both; leave one out")
+        raise ValueError("expected y= or samples=, got both; leave one out")
     return Observed(y, truth=truth)
 
 

@@ -22,7 +22,7 @@ from ..storage import SPEC, check_writable
 _HEAD = "comparing.json"
 FILES = ("comparison.json", "comparison.safetensors", "report.html", _HEAD)
 _FORMAT, _VERSION = "cvxinv comparison run format", 1
-_CURE = "pass another folder, or overwrite=True (--overwrite)"
+_CURE = "pass another folder, or overwrite=True"
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def open_comparison(
 def check_comparison_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a comparison may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
     folder = check_writable(folder, FILES)
     if (folder / _HEAD).is_file() and not (resume or overwrite):
         raise FileExistsError(
-            f"expected a folder without a comparison, got {folder}, which holds one; go on with resume=True (--resume), "
-            "replace it with overwrite=True (--overwrite), or pass another folder"
+            f"expected a folder without a comparison, got {folder}, which holds one; go on with resume=True, "
+            "replace it with overwrite=True, or pass another folder"
         )
     return folder
 

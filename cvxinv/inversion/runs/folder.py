@@ -141,7 +141,7 @@ class _ToldWhy:
         cure = "free some space" if error.errno in _FULL else "mend that"
         told = OSError(
             f"cannot write {self._what} into {self._folder.path}: {error.strerror or error}; {self._folder.words()}: {cure} "
-            "and go on with resume=True (--resume)"
+            "and go on with resume=True"
         )
         told.errno = error.errno
         raise told from error
@@ -159,7 +159,7 @@ def stored_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
             return run, True
     if not (folder / RUN).is_file():
         raise FileNotFoundError(f"expected a run in {folder}, found none")
-    cure = "pass another folder, or overwrite=True (--overwrite)"
+    cure = "pass another folder, or overwrite=True"
     return _read_run(Entries(str(folder / RUN), read_head(folder / RUN, _FORMAT, _VERSION, cure))), False
 
 
@@ -208,7 +208,7 @@ def open_folder(
     if known is None:
         raise ValueError(
             f"expected a run in {folder} to go on with, got a result that does not say of what; pass another folder, or "
-            "overwrite=True (--overwrite)"
+            "overwrite=True"
         )
     size = layout.size if asked else int(known["chunk"])
     meant = {**meant, **_cut(Layout(layout.signals, size)), "threads": known.get("threads")}
@@ -217,7 +217,7 @@ def open_folder(
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise ValueError(
             f"expected the run in {folder} to go on as it began, got another: {'; '.join(differing[:_SHOWN])}{more}; pass "
-            "the same, or another folder, or begin anew with overwrite=True (--overwrite)"
+            "the same, or another folder, or begin anew with overwrite=True"
         )
     return RunFolder(folder, meant, Layout(layout.signals, size)), complete
 
@@ -229,14 +229,14 @@ def _cut(layout: Layout) -> dict[str, int]:
 def check_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a run may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
     folder = check_writable(folder)
     if resume or overwrite or not holds_something(folder):
         return folder
     what = "a result" if (folder / SPEC).is_file() else "a run that is not finished"
     raise FileExistsError(
-        f"expected a folder without results, got {folder}, which holds {what}; go on with resume=True (--resume), replace "
-        "it with overwrite=True (--overwrite), or pass another folder"
+        f"expected a folder without results, got {folder}, which holds {what}; go on with resume=True, replace "
+        "it with overwrite=True, or pass another folder"
     )
 
 
