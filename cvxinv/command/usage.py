@@ -53,7 +53,7 @@ LIMITS: dict[str, Limits] = {
     "measurements": Limits("16", least=1, most=_MANY, whole=True),
     "gap": Limits("1e-4", above=0, below=1),
     "batch": Limits("64", least=1, most=_MANY, whole=True),
-    "frames": Limits("10", least=3, most=_MANY, whole=True),
+    "frames": Limits("10", least=2, most=_MANY, whole=True),
     "eps": Limits("1", above=0, most=1e300),
     "floor": Limits("0", least=-1e300, most=1e300),
     "max_iter": Limits("10", least=1, most=_MANY, whole=True),

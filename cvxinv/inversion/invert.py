@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.abstract import AbstractGenerator
-from ..inputs import plain_number, read_numbers
+from ..inputs import plain_number, read_numbers, read_seed
 from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement.given import form_of
 from ..solvers.solve import check_choice
@@ -122,7 +122,7 @@ def invert(
         given = Given(generator, y, measurement, noise, prior, module)
         check_differentiable(given, task, differentiable)
     started = time.perf_counter()
-    whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
+    whole = Chunk(task, chosen, truth, read_seed(seed), dtype)
     run, complete = _opened(whole, chunk, checkpoint, resume, overwrite)
     run.cluster = cluster
     if complete and run.folder is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...entries import Arrays, Entries
 from ...files import read_head, settle_folder, write_whole
 from ...generator.abstract import AbstractGenerator
-from ...inputs import plain_number
+from ...inputs import plain_number, read_seed
 from ...solvers.solve import check_choice
 from ...surroundings import undisturbed
 from ..level import check_level
@@ -124,7 +124,7 @@ def invert_stream(
         zarr_module()
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     rows, masks = open_rows(source, "signals"), _masks(measurement)
-    stream = Stream(generator, asked, rows, masks, measurement, noise, prior, positive(seed, "seed", least=0))
+    stream = Stream(generator, asked, rows, masks, measurement, noise, prior, read_seed(seed))
     first = _checked(stream)
     layout = Layout(len(rows), told_often(first.task) if chunk is None else positive(chunk, "chunk"))
     ran = versions(first.task, first.dtype)
