@@ -18,6 +18,7 @@ from ..generator.chain import Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import check_given
+from .belonging import check_generator, check_signals
 from .storage import check_writable
 from .task import Task, make_task
 
@@ -53,6 +54,8 @@ def export_inversion(
     task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
     if task.N != len(inversion):
         raise ValueError(f"expected the {len(inversion)} signals of the inversion, got {task.N}; pass the same y")
+    check_signals(inversion, task.y.cpu().double(), task.measurement.to(torch.float64, "cpu"))
+    check_generator(inversion, generator)
     contents = {"inversion": _claims(task.to(torch.float64), inversion, norm)}
     for report in inversion.layers:
         contents[f"layer-{report.index}"] = layer_claims(report.problem, report.solution.point, report.solution.certificate)
