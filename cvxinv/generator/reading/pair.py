@@ -272,7 +272,7 @@ class _Entry:
         return f"layers.{self.index}.{name}"
 
     def _number(self, name: str) -> float:
-        value = self.entry.get(name)
+        value: Any = self.entry.get(name)
         if not is_finite(value):
             raise self.place.wrong(f"a finite number {name!r}", f"{value!r}"[:40])
         return float(value)
