@@ -276,7 +276,7 @@ def test_float32_signals_and_generators_are_compared():
 
 def test_what_does_not_fit_is_refused_by_name():
     cases = [
-        (dict(y=Y, samples=3), "signals y or samples=, got both"),
+        (dict(y=Y, samples=3), "expected y= or samples=, got both"),
         (dict(truth=Z), "truth= beside signals y"),
         (dict(y=Y, measurement=torch.ones(40) > 0, measurements=3), "measurement= or measurements=, got both"),
         (dict(y=Y, signals=Y[:2]), "whole signals for 5 y, got 2"),
