@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,93 @@ MASKS = ("mask", "visible")
 MATRICES = ("matrix", "A")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; one that was there stays where this fails. Raises OSError."""
-    partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+def file_at(path: str | Path, what: str = "a file", example: str = "file") -> Path:
+    """Where what is written to `path` comes to lie: at the end of all links, which stay; nothing is written.
+
+    A device or a pipe, such as /dev/null, is where it is. what, example: words for messages. Raises OSError for a folder, a
+    disk, a socket, links in a circle, and where no file can be made or replaced.
+    """
+    path = Path(path)
     try:
-        _put(partial, content)
-        os.replace(partial, path)
+        mode: int | None = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    except NotADirectoryError as error:
+        raise NotADirectoryError(f"expected a folder for {what}, got the file {_stands_at(path)}; pass another") from error
+    except OSError as error:
+        raise OSError(f"expected a file for {what}, got {path}: {error.strerror}; pass another") from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"expected a file for {what}, got the folder {path}; pass e.g. {path / example}")
+    if mode is not None and (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        return path
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OSError(f"expected a file for {what}, got {path}, which is a disk or a socket; pass another")
+    place = Path(os.path.realpath(path))
+    if not place.parent.is_dir():
+        # of a link that leads nowhere too
+        raise FileNotFoundError(f"expected a folder for {what} at {place.parent}, found none; make it first")
+    if not os.access(place.parent, os.W_OK) or (mode is not None and not os.access(place, os.W_OK)):
+        raise PermissionError(f"cannot write {what} to {place}; pass another place, which can be written")
+    return place
+
+
+def _stands_at(path: Path) -> Path:
+    """What is in the way of a path: the first part of it that is no folder."""
+    return next(part for part in reversed(path.absolute().parents) if not part.is_dir())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; one that was there stays where this fails.
+
+    Links are followed, and devices written to, as in `file_at`. Raises OSError.
+    """
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files so that all are there whole; where this fails all are as they were. Every writer of files ends here.
+
+    All are complete on the disk before any gets its name, and they get them in their order. Links are followed, so that they
+    stay, and a file that is replaced keeps its permissions; a device or a pipe is written to. Raises OSError.
+    """
+    places = {file_at(path): content for path, content in contents.items()}
+    streams = [place for place in places if place.exists() and not place.is_file()]
+    files = [place for place in places if place not in streams]
+    mark, begun = uuid.uuid4().hex, False
+    new = {place: place.parent / f".{place.name}.{mark}.partial" for place in files}
+    old = {place: place.parent / f".old-{place.name}.{mark}.partial" for place in files[:-1]}
+    try:
+        for place in files:
+            _put(new[place], places[place], like=place)
+        for place in streams:
+            with place.open("wb") as stream:
+                stream.write(places[place])
+        begun = True
+        for place in files[:-1]:
+            if place.exists():
+                os.replace(place, old[place])
+            os.replace(new[place], place)
+        for place in files[-1:]:
+            os.replace(new[place], place)
     finally:
-        partial.unlink(missing_ok=True)
-    settle_folder(path.parent)
+        # the last has its name, and with it all have theirs, where its partial file is gone
+        if begun and files and new[files[-1]].exists():
+            for place in reversed(files[:-1]):
+                if old[place].exists():
+                    os.replace(old[place], place)
+                elif not new[place].exists():
+                    place.unlink(missing_ok=True)
+        for partial in (*new.values(), *old.values()):
+            partial.unlink(missing_ok=True)
+    for folder in {place.parent for place in files}:
+        settle_folder(folder)
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Write a file, and wait until it is on the disk: its name must never come before its bytes."""
+def _put(path: Path, content: bytes, like: Path | None = None) -> None:
+    """Write a file, with the mode of `like`, and wait until it is on the disk: its name must never come before its bytes."""
     path.write_bytes(content)
+    if like is not None and like.exists():
+        path.chmod(stat.S_IMODE(like.stat().st_mode))
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -57,16 +131,16 @@ def check_own_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> N
 
     What holds other files is never replaced.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise NotADirectoryError(f"expected a folder for the result, got the file {there}; pass another")
+    there = folder_at(folder)
+    folder = Path(os.path.realpath(folder))
     held = sorted(os.listdir(folder)) if folder.is_dir() else []
-    foreign = [name for name in held if name not in names]
+    # a link to a file elsewhere would go with the folder
+    foreign = [name for name in held if name not in names or (folder / name).is_symlink() or not (folder / name).is_file()]
     if foreign:
         raise FileExistsError(f"expected a folder of its own, got {folder}, which holds {foreign[0]}; pass another")
     if held and not overwrite:
         raise FileExistsError(f"expected a new folder, got {folder}, which holds {held[0]}; pass another, or overwrite it")
-    place = folder.absolute().parent if there.absolute() == folder.absolute() else there
+    place = folder.parent if there == folder else there
     if not os.access(place, os.W_OK):
         raise PermissionError(f"cannot write into {place}; pass a folder that can be written")
 
@@ -76,7 +150,7 @@ def write_own_folder(folder: Path, contents: dict[str, bytes], overwrite: bool =
 
     Raises OSError, as `check_own_folder`.
     """
-    folder = folder.absolute()
+    given, folder = folder.absolute(), Path(os.path.realpath(folder))
     check_own_folder(folder, tuple(contents), overwrite)
     mark = uuid.uuid4().hex
     new, old = (folder.parent / f".{word}{folder.name}.{mark}.partial" for word in ("", "old-"))
@@ -94,7 +168,16 @@ def write_own_folder(folder: Path, contents: dict[str, bytes], overwrite: bool =
         for partial in (new, old):
             shutil.rmtree(partial, ignore_errors=True)
     settle_folder(folder.parent)
-    return folder
+    return given
+
+
+def folder_at(folder: str | Path, cure: str = "pass another") -> Path:
+    """The folder itself, links followed, or the nearest one above it that is there. Raises NotADirectoryError for a file."""
+    given = next(place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.lexists(place))
+    if not given.is_dir():
+        what = "link, which leads to none," if given.is_symlink() and not given.exists() else "file"
+        raise NotADirectoryError(f"expected a folder for the result, got the {what} {given}; {cure}")
+    return Path(os.path.realpath(given))
 
 
 def settle_folder(folder: Path) -> None:
@@ -118,45 +201,16 @@ def write_pair(weights: Path, tensors: dict[str, Tensor], described: Path, spec:
     """
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     text = json.dumps(spec | {"sha256": hashlib.sha256(content).hexdigest()}, indent=1) + "\n"
-    mark, done = uuid.uuid4().hex, False
-    new, new_text = (path.parent / f".{path.name}.{mark}.partial" for path in (weights, described))
-    old = weights.parent / f".old-{weights.name}.{mark}.partial"
-    try:
-        _put(new, content)
-        _put(new_text, text.encode())
-        if weights.exists():
-            os.replace(weights, old)
-        os.replace(new, weights)
-        os.replace(new_text, described)
-        done = True
-    finally:
-        if not done and old.exists():
-            os.replace(old, weights)
-        elif not done and not new.exists() and not described.exists():
-            weights.unlink(missing_ok=True)
-        for partial in (new, new_text, old):
-            partial.unlink(missing_ok=True)
-    settle_folder(described.parent)
+    write_together({weights: content, described: text.encode()})
 
 
 def read_head(path: Path, form: str, version: int, cure: str) -> dict[str, Any]:
     """The object of a JSON file that says what it is. Raises ValueError, with `cure`, for another format or version."""
     spec = parse_json(path.read_bytes(), path)
-    if not isinstance(spec, dict) or spec.get("format") != form or spec.get("version") != version:
+    told = (spec.get("format"), spec.get("version")) if isinstance(spec, dict) else None
+    if told != (form, version) or isinstance(told[1], bool):
         raise ValueError(f'expected "format": "{form}" of version {version} in {path}, got another; {cure}')
     return spec
-
-
-@contextmanager
-def known_entries(folder: Path, page: str = "docs/results.md") -> Iterator[None]:
-    """Entries that `page` names are read inside. Raises ValueError where one is missing or of another kind."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"expected the entries of {page} in {folder}, got none or another kind for {error}; "
-            "the files were changed by hand, or written by another version"
-        ) from error
 
 
 def read_tensors(path: Path, sha256: str | None, told_by: str, kind: str) -> dict[str, Tensor]:

@@ -152,6 +152,14 @@ def read_seconds(value: object, name: str, cure: str, least: str = ">= 0") -> fl
     return float(value)
 
 
+def read_seed(value: object) -> int:
+    """A seed of random numbers. Raises ValueError for what is no integer from 0 to 2^63 - 1."""
+    value = plain_number(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"seed must be an integer >= 0 and < 2**63, got {describe_amount(value)}; pass e.g. seed=0")
+    return value
+
+
 def read_amount(value: object, name: str, device: torch.device) -> Tensor:
     """One number or one per signal, such as a penalty or a bound, in float64 on `device`; numbers of numpy are numbers.
 

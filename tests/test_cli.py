@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cvxinv as ci
-from cvxinv.command import cli, reading, showing, terminal
+from cvxinv.command import cli, reading, showing, speaking, terminal
 from cvxinv.pages.png import encode, read_pictures, write_pictures
 
 D = 20  # entries of a signal of the generator `tiny`
@@ -202,7 +203,7 @@ def test_latents_from_magnitudes_are_not_judged_by_a_linear_measurement_nor_the_
     done = run("verify", "tiny", "abs.npy", "phaseless", "--matrix", "A.npy")
     said = " ".join(done.output.split())
     assert done.exit_code == 2 and "expected magnitudes, as the inversion was made with Magnitudes(Matrix)" in said
-    assert "got a linear measurement" in said and "with --magnitudes" in said
+    assert "got a linear measurement" in said and "pass --magnitudes" in said
     done = run("verify", "tiny", "abs.npy", "linear", "--matrix", "A.npy", "--magnitudes")
     said = " ".join(done.output.split())
     assert done.exit_code == 2 and "expected a linear measurement, as the inversion was made with Matrix" in said
@@ -276,7 +277,7 @@ def test_latents_to_begin_with_are_used_and_credited(folder: Path):
     wrong = run("invert", "tiny", "y.npy", "-o", "out", "--z0", "y.npy")
     assert wrong.exit_code == 2 and "expected" in wrong.stderr
     wrong = run("invert", "tiny", "y.npy", "-o", "out", "--z0", "z.npy", "--method", "latent_pursuit")
-    assert wrong.exit_code == 2 and "has no option 'z0'" in wrong.stderr
+    assert wrong.exit_code == 2 and "has no option --z0" in wrong.stderr
 
 
 def test_float32_rounds_float64_signals_aloud(folder: Path):
@@ -417,6 +418,11 @@ def test_inspect_draws_a_picture(pictures: Path):
     [
         (("invert", "tiny", "y.npy", "-o", "out", "--report", "none/r.html"), "expected a folder for the report"),
         (("invert", "tiny", "y.npy", "-o", "out", "--report", "."), "expected a file for the report, got the folder"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "tiny.json"), "expected a page FILE.html for --report, got"),
+        (("invert", "tiny", "y.npy", "-o", "out", "--report", "far.npy/r.html"), "for the report, got the file"),
+        (("inspect", "tiny", "--picture", "none/p.png"), "expected a folder for the picture at"),
+        (("diagnose", "small", "in/a.png", "--picture", "in/a.png"), "for --picture, got in/a.png, which is read"),
+        (("diagnose", "small", "in", "--picture", "in/a.png"), "for --picture, got in/a.png, which is read"),
         (("invert", "tiny", "y.npy", "-o", "out", "--png"), "expected a generator of pictures for --png"),
         (("invert", "tiny", "in", "-o", "out"), "expected a generator of pictures to read in"),
         (("invert", "small", "empty", "-o", "out"), "expected PNG files in the folder empty, found none"),
@@ -428,7 +434,7 @@ def test_inspect_draws_a_picture(pictures: Path):
             "expected a mask of 16 entries, or",
         ),
         (("invert", "tiny", "y.npy", "-o", "out", "--truth", "A.npy"), "expected the true latents of shape (4, 2)"),
-        (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png, got p.jpg"),
+        (("inspect", "tiny", "--picture", "p.jpg"), "expected a picture FILE.png for --picture, got p.jpg; pass e.g. p.png"),
     ],
 )
 def test_bad_reports_and_pictures_are_one_line_and_write_nothing(pictures: Path, words: tuple[str, ...], expected: str):
@@ -437,6 +443,22 @@ def test_bad_reports_and_pictures_are_one_line_and_write_nothing(pictures: Path,
     result = run(*words)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and expected in result.stderr
     assert not Path("out").exists()
+
+
+def test_a_report_goes_to_a_device_or_where_a_link_leads(folder: Path):
+    Path("link.html").symlink_to("page.html")
+    for place in (os.devnull, "link.html"):
+        assert run("invert", "tiny", "y.npy", "-o", "out", "--report", place, "-q").exit_code == 0
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert Path("link.html").is_symlink() and Path("page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_pictures_that_are_read_are_not_replaced(pictures: Path):
+    assert run("invert", "small", "in", "-o", "out").exit_code in (0, 1)
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    refused = run("invert", "small", "out/recovered", "-o", "out", "--overwrite")
+    assert refused.exit_code == 2 and "expected another folder for pictures than out/recovered" in refused.stderr
+    assert before == {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
 
 
 # --- verify, inspect, demo, version ---------------------------------------------------------------
@@ -572,7 +594,7 @@ BAD = [
     ((*INVERT, "--mask", "y.npy"), "expected a mask of bool in y.npy, got torch.float64"),
     ((*INVERT, "--mask", "gone.npy"), "expected a file at gone.npy"),
     ((*INVERT, "--mask", "mask.npy", "--matrix", "A.npy"), "expected --mask or --matrix, got both"),
-    ((*INVERT, "--matrix", "A.npy"), "expected y of shape (N, 15), got (4, 20)"),
+    ((*INVERT, "--matrix", "A.npy"), "expected SIGNALS of shape (N, 15), got (4, 20)"),
     ((*INVERT, "--matrix", "zeros.npy"), "got all zeros"),
     ((*INVERT, "--matrix", "mask.npy"), "expected a matrix in float32 or float64"),
     (
@@ -585,27 +607,27 @@ BAD = [
     ((*INVERT, "--noise", "l3:0.1"), "unknown norm of --noise 'l3': did you mean 'l2'?"),
     ((*INVERT, "--noise", "l2"), "expected --noise as NORM:BOUND, got 'l2'"),
     ((*INVERT, "--noise", "l2:much"), "expected --noise as NORM:BOUND, got 'l2:much'"),
-    ((*INVERT, "--noise", "l2:-1"), "must be >= 0"),
+    ((*INVERT, "--noise", "l2:-1"), "expected a bound >= 0 in --noise, got 'l2:-1'; pass e.g. --noise l2:0.1"),
     ((*INVERT, "--prior", "box:-3"), "expected 2 numbers after box in --prior, got 1; pass e.g. --prior box:-3:3"),
     ((*INVERT, "--prior", "ball"), "expected 1 numbers after ball in --prior, got 0"),
     ((*INVERT, "--prior", "gaussian:much"), "expected numbers in --prior, got 'gaussian:much'"),
     ((*INVERT, "--prior", "gauss:1"), "unknown kind of --prior 'gauss': did you mean 'gaussian'?"),
     ((*INVERT, "--prior", "gaussian:1"), "noise"),
     ((*INVERT, "--prior", "box:3:-3"), "expected lo <= hi"),
-    ((*INVERT, "--method", "latent_pursuit", "--restarts", "3"), "has no option 'restarts'"),
-    ((*INVERT, "--noise", "l2:nan"), "must be >= 0 and finite"),
-    ((*INVERT, "--dtype", "float16"), "unknown dtype 'float16': did you mean"),
+    ((*INVERT, "--method", "latent_pursuit", "--restarts", "3"), "has no option --restarts; it belongs to"),
+    ((*INVERT, "--noise", "l2:nan"), "expected a bound >= 0 in --noise, got 'l2:nan'"),
+    ((*INVERT, "--dtype", "float16"), "unknown --dtype 'float16': did you mean"),
     ((*INVERT, "--device", "gpu"), "expected a device as 'cpu', 'cuda' or 'cuda:1', got 'gpu'; pass --device cpu"),
     ((*INVERT, "--device", "cuda:99"), "got 'cuda:99'"),
-    ((*INVERT, "--tol", "2"), "tol must be"),
-    ((*INVERT, "--tol", "small"), "--tol"),
-    ((*INVERT, "--method", "oracle", "--tol", "1e-3"), "has no option 'tol'"),
-    ((*INVERT, "--restarts", "-1"), "restarts must be an integer >= 0"),
-    ((*INVERT, "--chunk", "0"), "chunk must be an integer >= 1"),
-    ((*INVERT, "--seed", "-1"), "seed must be an integer >= 0"),
+    ((*INVERT, "--tol", "2"), "expected --tol as a number in (0, 1), got '2'; pass e.g. --tol 1e-6"),
+    ((*INVERT, "--tol", "small"), "expected --tol as a number in (0, 1), got 'small'; pass e.g. --tol 1e-6"),
+    ((*INVERT, "--method", "oracle", "--tol", "1e-3"), "has no option --tol"),
+    ((*INVERT, "--restarts", "-1"), "expected --restarts as an integer >= 0, got '-1'; pass e.g. --restarts 10"),
+    ((*INVERT, "--chunk", "0"), "expected --chunk as an integer >= 1, got '0'; pass e.g. --chunk 64"),
+    ((*INVERT, "--seed", "-1"), "expected --seed as an integer >= 0"),
     ((*INVERT, "--exact-check", "0"), "--exact-check"),
     (("invert", "tiny", "y.npy"), "--out"),
-    (("verify", "tiny", "y.npy", "y.npy"), "expected z of shape (4, 2), got (4, 20)"),
+    (("verify", "tiny", "y.npy", "y.npy"), "expected LATENTS of shape (4, 2), got (4, 20)"),
     (("verify", "tiny", "y.npy", "half"), "got no result.safetensors"),
     (("verify", "tiny", "y.npy", "nowhere"), "got nowhere"),
     (("verify", "tiny", "y.npy", "z.npy", "--noise", "inf:1"), "unknown norm of --noise"),
@@ -628,6 +650,111 @@ def test_bad_input_is_one_line_and_exit_code_2(folder: Path, words: tuple[str, .
     assert sorted(folder.rglob("*")) == before
     if result.stderr.startswith("error: "):
         assert result.stderr.count("\n") == 1
+
+
+PRIOR = ("--noise", "gaussian:0.1", "--prior")
+TYPED = [
+    ((*INVERT, "--tol", "0"), "expected --tol as a number in (0, 1), got '0'; pass e.g. --tol 1e-6"),
+    ((*INVERT, "--tol=nan"), "expected --tol as a number in (0, 1), got 'nan'"),
+    ((*INVERT, "--seed", str(2**70)), "expected --seed as an integer >= 0 and <= 9223372036854775807"),
+    ((*INVERT, "--time-limit", "0"), "expected --time-limit as a number > 0, got '0'; pass e.g. --time-limit 60"),
+    ((*INVERT, "--exact-check", "few"), "expected --exact-check as an integer >= 1, got 'few'; pass e.g. --exact-check 3"),
+    ((*INVERT, "--label", "-1"), "expected --label as an integer >= 0"),
+    ((*INVERT, "--method", "oracle"), "nor --truth; pass --truth LATENTS, or supports=masks (from Python only)"),
+    ((*INVERT, "--method", "deep_phase_retrieval"), "pass --magnitudes, or use --method hybrid"),
+    ((*INVERT, "--method", "plugin", "--prior", "ball:5"), "expected no --prior with the method plugin, got ball:5, which"),
+    ((*INVERT, "--prior", "gaussian:1"), "expected --noise gaussian:SIGMA beside the prior gaussian:1, got no noise"),
+    ((*INVERT, "--prior", "gaussian:1"), "or use box:LOW:HIGH or ball:RADIUS, which take any noise"),
+    ((*INVERT, *PRIOR, "gaussian:0"), "expected --prior as gaussian:PRECISION with PRECISION > 0"),
+    ((*INVERT, *PRIOR, "box:nan:1"), "expected --prior as box:LOW:HIGH with LOW <= HIGH, got 'box:nan:1'"),
+    ((*INVERT, *PRIOR, "ball:0"), "got 0.0; pass e.g. --prior ball:5"),
+    ((*INVERT, "--noise", "gaussian:0"), "expected a standard deviation > 0 in --noise, got 'gaussian:0'"),
+    ((*INVERT, "--noise", "auto:1"), "unknown norm of --noise 'auto': expected one of 'l2', 'linf', 'l1', 'gaussian'"),
+    ((*INVERT, "--z0", "A.npy"), "expected --z0 of shape (4, 2) or (2,), got (15, 20)"),
+    ((*INVERT, "--truth", "A.npy"), "got (15, 20); pass --truth LATENTS of them"),
+    ((*INVERT, "--output", "tanhh"), "--output: expected one of"),
+    ((*INVERT, "--magnitudes"), "state --noise where noise has done that; where numbers have signs leave --magnitudes out"),
+    ((*INVERT, "--resume", "--overwrite"), "expected --resume or --overwrite, got both"),
+    (
+        ("invert", "tiny", "Ay.npy", "-o", "out"),
+        "expected SIGNALS of shape (N, 20) or (20,), got (4, 15); reshape it, or pass ",
+    ),
+    (("invert", "tiny", "Ay.npy", "-o", "out"), "--matrix FILE if it is not the whole signal"),
+    (("compare", "tiny", "--chunk", "0"), "expected --chunk as an integer >= 1, got '0'; pass e.g. --chunk 64"),
+    (("compare", "tiny", "--samples", "0"), "expected --samples as an integer >= 1"),
+    (("compare", "tiny", "--signal-time-limit", "-1"), "expected --signal-time-limit as a number > 0"),
+    (("compare", "tiny", "--methods", "hybrid,hybrid"), "expected --methods as all, or each once with commas between"),
+    (("compare", "tiny", "--methods", "hybird"), "unknown method in --methods 'hybird': did you mean 'hybrid'?"),
+    (("compare", "tiny", "--truth", "z.npy"), "expected --truth beside signals y, got no signals"),
+    (("prove", "tiny", "y.npy", "--gap", "0"), "expected --gap as a number in (0, 1), got '0'; pass e.g. --gap 1e-4"),
+    (("prove", "tiny", "y.npy", "--gap", "nan"), "expected --gap as a number in (0, 1), got 'nan'"),
+    (("prove", "tiny", "y.npy", "--batch", "0"), "expected --batch as an integer >= 1"),
+    (("prove", "tiny", "y.npy", "--time-limit", "-1"), "expected --time-limit as a number >= 0, got '-1'"),
+    (("prove", "tiny", "y.npy", "--noise", "auto"), "state the level that was estimated, --noise gaussian:SIGMA"),
+    (("prove", "tiny", "y.npy", "--box", "-inf:inf"), "pass --box LOWEST:HIGHEST with numbers"),
+    (("prove", "tiny", "y.npy", "A.npy"), "expected RESULT of shape"),
+    (("diagnose", "tiny", "--seed", "-3"), "expected --seed as an integer >= 0 and <= 9223372036854775807, got '-3'"),
+    (("diagnose", "tiny", "--samples", "0"), "expected --samples as an integer >= 1"),
+    (
+        ("diagnose", "tiny", "--noise-levels", "0,nan"),
+        "in [0, 1) in --noise-levels, got '0,nan'; pass e.g. --noise-levels 0,",
+    ),
+    (("diagnose", "tiny", "--time-limit", "nan"), "expected --time-limit as a number >= 0"),
+    (("inspect", "tiny", "--seed", "-3"), "expected --seed as an integer >= 0"),
+    (("demo", "--seed", "-1"), "expected --seed as an integer >= 0"),
+    (("morph", "tiny", "y.npy:0", "y.npy:1", "-o", "m", "--frames", "0"), "expected --frames as an integer >= "),
+    (("morph", "tiny", "y.npy:0", "y.npy:1", "-o", "m", "--eps", "nan"), "expected --eps as a number > 0"),
+    (("morph", "tiny", "y.npy:0", "y.npy:1", "-o", "m", "--floor", "inf"), "expected --floor as a number"),
+    (("morph", "tiny", "y.npy:0", "y.npy:1", "-o", "m", "--planner", "x"), "unknown --planner 'x'"),
+    (("exercise", "check", "1", "x.py", "--memory", "inf"), "expected --memory as a number >= 0.1"),
+    (
+        ("exercise", "check", "1", "x.py"),
+        "expected a file with an answer at x.py, found none; begin one: cvxinv exercise start",
+    ),
+    (("exercise", "shw"), "no such command 'shw', did you mean 'show'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), TYPED, ids=[" ".join((words[0], *words[-2:])) for words, _ in TYPED])
+def test_errors_are_told_as_it_is_typed(folder: Path, words: tuple[str, ...], said: str):
+    """On one line, before anything is written, and no option is named as Python has it unless only Python has it."""
+    before = sorted(folder.rglob("*"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = CliRunner().invoke(cli.app, list(words))
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1, result.output
+    assert said in result.stderr, result.stderr
+    assert not re.search(r"\b[a-z_0-9]+=\S*(?! \(from Python only\))(\s|$)", result.stderr.replace("=masks (from", "")), (
+        result.stderr
+    )
+    assert sorted(folder.rglob("*")) == before
+
+
+OPTIONS = {"noise": "--noise", "prior": "--prior", "time_limit": "--time-limit", "out": "--out", "matrix": "--matrix"}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("pass noise=None for none", "pass no --noise for none"),
+        ("state noise=('l2', 0.31)", "state --noise l2:0.31"),
+        ("noise=('gaussian', result.uncertainty.sigma)", "--noise gaussian:SIGMA"),
+        ("pass prior=cvxinv.Gaussian(2.0), or leave it", "pass --prior gaussian:2.0, or leave it"),
+        ("got Box(lo=-3, hi=3) and Gaussian(precision=4, mean=0.5)", "got box:-3:3 and gaussian:4:0.5"),
+        ("a larger time_limit; with checkpoint=folder", "a larger time_limit; with --out OUT"),
+        ("use method='hybrid' or 'csgm'", "use --method hybrid or csgm (of cvxinv invert)"),
+        ("with lam=0.5", "with lam=0.5 (from Python only)"),
+        ("pass measurement=A", "pass --matrix FILE"),
+        ("export with opset_version=17 in a=b.npy", "export with opset_version=17 in a=b.npy"),
+        ("time_limit must be > 0", "--time-limit must be > 0"),
+        ("expected a prior of latents", "expected a prior of latents"),
+    ],
+)
+def test_options_of_python_are_said_as_they_are_typed(told: str, said: str):
+    assert speaking.spoken(told) == told
+    with speaking.as_typed(OPTIONS, {"method": "--method"}, {"out": "OUT"}):
+        assert speaking.spoken(told) == said
+    assert speaking.spoken(told) == told
 
 
 def test_errors_of_usage_suggest_the_closest_command():

@@ -276,7 +276,7 @@ def test_float32_signals_and_generators_are_compared():
 
 def test_what_does_not_fit_is_refused_by_name():
     cases = [
-        (dict(y=Y, samples=3), "signals y or samples=, got both"),
+        (dict(y=Y, samples=3), "expected y= or samples=, got both"),
         (dict(truth=Z), "truth= beside signals y"),
         (dict(y=Y, measurement=torch.ones(40) > 0, measurements=3), "measurement= or measurements=, got both"),
         (dict(y=Y, signals=Y[:2]), "whole signals for 5 y, got 2"),
@@ -348,7 +348,7 @@ def test_more_methods_may_be_asked_for_later_and_another_task_may_not(tmp_path: 
         ci.compare(G, Y, "hybrid", restarts=3, checkpoint=tmp_path, resume=True)
     with pytest.raises(FileExistsError, match="which holds one; go on with resume=True"):
         ci.compare(G, Y, "hybrid", checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="resume or overwrite, got both"):
+    with pytest.raises(ValueError, match="resume=True or overwrite=True, got both"):
         ci.compare(G, Y, "hybrid", checkpoint=tmp_path, resume=True, overwrite=True)
     (tmp_path / "mine.txt").write_text("kept")
     anew = ci.compare(G, Y, {"odd name / here": "levenberg_marquardt"}, seed=1, checkpoint=tmp_path, overwrite=True)

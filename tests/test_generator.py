@@ -479,6 +479,45 @@ def test_output_can_be_replaced():
     assert torch.equal(load_generator(module, PLU(0.3, 0.2))(z), PLU(0.3, 0.2)(u))
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"latent": {"low": 1, "high": 0}},
+            r'low < high of "latent" in .*net.json as finite numbers.*, got 1 and 0; correct',
+        ),
+        ({"latent": {"low": 2}}, "got 2 and 1.0"),
+        ({"latent": {"low": [0, 0]}}, r"one each for all coordinates, got \[0, 0\] and 1.0"),
+        ({"latent": {"high": float("nan")}}, "got 0.0 and nan"),
+        ({"latent": {"high": float("inf")}}, "got 0.0 and inf"),
+        ({"latent": {"low": "0"}}, "got '0' and 1.0"),
+        ({"latent": {"low": True, "high": 2}}, "got True and 2"),
+        ({"latent": {"distribution": 3}}, r'distribution of "latent" in .*net.json as a text, got 3'),
+        ({"latent": {"dim": True}}, '"latent": {"dim": n0}'),
+        ({"output": {"range": [1, 0]}}, r'"range" of "output" in .*net.json as \[low, high\], got \[1, 0\]'),
+        ({"output": {"range": [0, 1, 2]}}, r"as \[low, high\]"),
+        ({"output": {"range": [0, float("nan")]}}, r"as \[low, high\]"),
+        ({"output": {"image_shape": 4}}, '"image_shape" of "output" in .*net.json as integers >= 1, got 4'),
+        ({"output": {"image_shape": [2, True]}}, "as integers >= 1"),
+        ({"sha256": 5}, '"sha256" in .*net.json as a text, got 5'),
+    ],
+)
+def test_a_description_is_checked_as_it_is_read(tmp_path: Path, changed: dict, words: str):
+    save_generator(load_generator(settle(nn.Linear(3, 4))), tmp_path / "net")
+    spec = json.loads((tmp_path / "net.json").read_text())
+    for key, value in changed.items():
+        spec[key] = {"distribution": "uniform", **spec[key], **value} if isinstance(value, dict) else value
+    (tmp_path / "net.json").write_text(json.dumps(spec))
+    with pytest.raises(ValueError, match=words):
+        load_generator(tmp_path / "net")
+
+
+def test_a_description_made_in_python_is_checked_when_latents_are_drawn():
+    latent = {"distribution": "uniform", "low": 1.0, "high": float("nan")}
+    with pytest.raises(ValueError, match="low < high of the description's latent as finite numbers"):
+        Generator(load_generator(settle(nn.Linear(3, 4))).layers, (4,), {"latent": latent}).sample_latent(2)
+
+
 def test_samples_follow_the_description():
     G = load_generator(settle(nn.Linear(3, 5)))
     assert torch.equal(G.sample_latent(4, seeded(7)), latents(4, 3, 7))
@@ -1129,7 +1168,7 @@ BAD_FILES: dict[str, tuple[Callable, type[Exception], str]] = {
         ValueError,
         r"negative_slope in \[0, 1\) in layer 4 \(leaky_relu\).*got 2",
     ),
-    "no slope": (op(4, negative_slope=None), ValueError, r"a number 'negative_slope' in layer 4"),
+    "no slope": (op(4, negative_slope=None), ValueError, r"a finite number 'negative_slope' in layer 4"),
     "norm": (
         op(1, op="batch_norm1d", eps=1e-5),
         ValueError,

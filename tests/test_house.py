@@ -31,6 +31,7 @@ RANKS = {
     "check_inversion": 2,
     "check_proof": 3,
     "errors": 0,
+    "entries": 0,
     "inputs": 0,
     "live": 0,
     "lengths": 0,

@@ -161,7 +161,7 @@ def test_results_are_replaced_only_where_that_is_asked_for(tmp_path: Path):
     with pytest.raises(FileExistsError, match="holds a result; go on with resume=True"):
         ci.invert(G, y, checkpoint=tmp_path, **FAST)
     check_same(first, ci.Inversion.load(tmp_path))
-    with pytest.raises(ValueError, match="expected resume or overwrite, got both"):
+    with pytest.raises(ValueError, match="expected resume=True or overwrite=True, got both"):
         ci.invert(G, y, checkpoint=tmp_path, resume=True, overwrite=True)
     with pytest.raises(ValueError, match="expected checkpoint=folder beside resume=True"):
         ci.invert(G, y, resume=True)

@@ -150,9 +150,13 @@ def test_a_morphing_is_read_as_it_was_written(generator, morphing, tmp_path: Pat
         (lambda f: (f / ARRAYS).write_bytes((f / ARRAYS).read_bytes()[:-9]), ValueError, "damaged, truncated"),
         (lambda f: (f / WORDS).write_text('{"format": "cvxinv result format"}'), ValueError, "cvxinv morphing format"),
         (lambda f: (f / WORDS).write_text("{"), ValueError, WORDS),
-        (lambda f: changed(f, lambda w: w.pop("shape")), ValueError, "docs/morphing.md"),
-        (lambda f: changed(f, lambda w: w["status"].pop()), ValueError, "as many frames"),
-        (lambda f: changed(f, lambda w: w.update(status=None)), ValueError, "docs/morphing.md"),
+        (lambda f: changed(f, lambda w: w.pop("shape")), ValueError, r'"shape" in .*morph.json as an entry, got none'),
+        (lambda f: changed(f, lambda w: w["status"].pop()), ValueError, r'"status" in .*morph.json as a list of 4, got'),
+        (
+            lambda f: changed(f, lambda w: w.update(status=None)),
+            ValueError,
+            r'"status" in .*morph.json as a list of 4, got null',
+        ),
     ],
 )
 def test_a_folder_that_is_no_whole_morphing_is_refused(generator, morphing, tmp_path: Path, harm, error, words: str):

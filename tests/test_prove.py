@@ -1,5 +1,6 @@
 """`prove` as it is used: what it takes and refuses, what it says, what it keeps."""
 
+import time
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import cvxinv as ci
 from cvxinv.check_proof import check_file
+from cvxinv.exact import refining, tightening
 from cvxinv.inversion.moments import BOUNDED, NOTHING, PROVED
 
 
@@ -330,3 +332,40 @@ def test_bounds_out_of_range_are_float64():
     G, y, _ = cancelling(1.0)
     found = ci.out_of_range(G, y + 1.0, 0.1, box=2.0, time_limit=5.0)
     assert found.misfit.dtype == found.bound.dtype == torch.float64
+
+
+def test_past_the_deadline_nothing_more_is_tightened_and_what_is_proved_holds(monkeypatch: pytest.MonkeyPatch):
+    """A node whose tightening takes long ends with the limit of time; the bound stays below every misfit in the ball."""
+    torch.manual_seed(0)
+    G = ci.load_generator(nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 60), nn.ReLU(), nn.Linear(60, 100)))
+    prior, draw = ci.Ball(3.0), torch.Generator().manual_seed(1)
+    y = G(G.sample_latent(2, draw)) + 0.3 * torch.randn(2, 100, generator=draw, dtype=torch.float64)
+    start = ci.invert(G, y, prior=prior, on_fail="ignore", progress=False)
+    slow = tightening._true_bound
+
+    def late(*given: object) -> torch.Tensor:
+        time.sleep(0.3)
+        return slow(*given)
+
+    monkeypatch.setattr(tightening, "_true_bound", late)
+    began = time.perf_counter()
+    proof = ci.prove(G, y, start, prior=prior, time_limit=2.0, progress=False)
+    assert proof.stopped == "the time limit" and time.perf_counter() - began < 3.0
+    z = prior.project(start.z + 0.1 * torch.randn(2000, 2, 6, generator=draw, dtype=torch.float64))
+    assert ((G(z.reshape(-1, 6)).reshape(2000, 2, 100) - y).norm(dim=2) >= proof.bound).all()
+
+
+def test_without_time_the_last_steps_end_too(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    G = ci.load_generator(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 20)))
+    y, asked = G(G.sample_latent(40, torch.Generator().manual_seed(1))) + 0.1, list[int]()
+    bounded = refining._bounded
+
+    def late(*given: object) -> torch.Tensor:
+        asked.append(len(asked))
+        time.sleep(0.2)
+        return bounded(*given)
+
+    monkeypatch.setattr(refining, "_bounded", late)
+    proof = ci.prove(G, y, G.sample_latent(40, torch.Generator().manual_seed(2)), time_limit=0, progress=False)
+    assert len(proof) == 40 and 1 <= len(asked) <= 4

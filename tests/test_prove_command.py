@@ -108,7 +108,7 @@ def test_without_time_the_exit_code_is_one_and_the_proof_goes_on(folder: Path):
         (("--batch", "0"), "batch"),
         (("--resume",), "--out"),
         (("--noise", "auto"), "state the level"),
-        (("--time-limit", "nan"), "time_limit"),
+        (("--time-limit", "nan"), "--time-limit"),
     ],
     ids=str,
 )

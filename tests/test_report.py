@@ -297,6 +297,17 @@ def test_what_does_not_fit_the_inversion_is_refused(tmp_path: Path, digits):
         ci.write_report(inversion, path, generator=G, truth=inversion.z[:2])
     with pytest.raises(ValueError, match=r"\(n0, d\) = \(8, 64\), got one of \(3, 36\)"):
         ci.write_report(inversion, path, generator=generator())
+    for other, words in ((y.flip(0), r"got signal \d of length"), (2 * y, "of length"), (-y, "of misfit")):
+        with pytest.raises(ValueError, match=f"expected the signals that were inverted, {words}|{words}"):
+            ci.write_report(inversion, path, y=other, generator=G, measurement=digits[2])
+    shifted = replace(G, layers=(replace(G.layers[0], b=G.layers[0].b + 0.5), *G.layers[1:]))
+    with pytest.raises(ValueError, match=r"expected the generator that was inverted, got one whose signal .* away"):
+        ci.write_report(inversion, path, y=y, generator=shifted, measurement=digits[2])
+    with pytest.raises(ValueError, match="expected the generator that was inverted"):
+        inversion.explain(0, generator=shifted)
+    with pytest.raises(ValueError, match="expected the generator that was inverted"):
+        inversion.export(tmp_path / "claims", shifted, y, digits[2])
+    assert not (tmp_path / "claims").exists()
     with pytest.raises(TypeError, match="expected an Inversion, got dict"):
         ci.write_report({}, path)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="expected a folder for the page"):

@@ -55,6 +55,7 @@ from .outcome import Outcome, finish
 from .prove import prove_command
 from .reading import (
     DTYPES,
+    check_pictures,
     check_report,
     device_named,
     measurement_of,
@@ -75,8 +76,10 @@ from .showing import (
     verdict_dict,
 )
 from .terminal import console_of, pairs, print_json, signal_count
+from .usage import Command, Group
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -110,7 +113,7 @@ def _common(
 # --- commands -------------------------------------------------------------------------------------
 
 
-@app.command("demo")
+@app.command("demo", cls=Command)
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for picture and report.")] = Path("cvxinv-demo"),
     seed: Seed = 0,
@@ -129,7 +132,7 @@ def demo_command(
             raise typer.Exit(1)
 
 
-@app.command("invert")
+@app.command("invert", cls=Command)
 def invert_command(
     generator: GeneratorName,
     signals: Signals,
@@ -175,8 +178,8 @@ def invert_command(
 ) -> None:
     """Find the latents of signals, and write them with everything that is needed to trust them."""
     with Outcome() as outcome:
-        check_choice(method, tuple(METHODS), "method")
-        check_choice(dtype, tuple(DTYPES), "dtype")
+        check_choice(method, tuple(METHODS), "--method")
+        check_choice(dtype, tuple(DTYPES), "--dtype")
         check_folder(out, resume=resume, overwrite=overwrite)
         check_report(report)
         _refuse_problems_of_files(out, resume, cluster is not None, certificates is not None, bool(exact_check))
@@ -188,6 +191,8 @@ def invert_command(
         seen = without_clipped(G, signal, seen, matrix is not None) if hide_clipped else seen
         watched: object = Magnitudes(seen) if magnitudes else seen
         names = picture_names(G, signal, png)
+        if names:
+            check_pictures(out / RECOVERED, names, signals, mask)
         known = None if truth is None else read_latents(truth).to(G.device)
         first = None if z0 is None else Inversion.load(z0) if z0.is_dir() else read_latents(z0).to(G.device)
         given = (("tol", tol), ("restarts", restarts), ("z0", first))
@@ -215,12 +220,12 @@ def invert_command(
         finish(inversion.verdict)
 
 
-app.command("compare")(compare_command)
-app.command("prove")(prove_command)
-app.command("morph")(morph_command)
+app.command("compare", cls=Command)(compare_command)
+app.command("prove", cls=Command)(prove_command)
+app.command("morph", cls=Command)(morph_command)
 
 
-@app.command("verify")
+@app.command("verify", cls=Command)
 def verify_command(
     generator: GeneratorName,
     signals: Signals,
@@ -256,7 +261,7 @@ def verify_command(
         finish(verdict)
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Certificate files, or folders of them.")],
     as_json: Json = False,
@@ -274,11 +279,11 @@ def check_command(
 
 
 app.add_typer(exercise_app, name="exercise")
-app.command("diagnose")(diagnose_command)
-app.command("inspect")(inspect_command)
+app.command("diagnose", cls=Command)(diagnose_command)
+app.command("inspect", cls=Command)(inspect_command)
 
 
-@app.command("doctor")
+@app.command("doctor", cls=Command)
 def doctor_command(as_json: Json = False) -> None:
     """Check the installation: versions, solvers, devices, precision, and a self-test of every solver."""
     with Outcome():

@@ -41,6 +41,7 @@ from .reading import (
     signals_for,
     without_clipped,
 )
+from .speaking import spoken
 from .terminal import console_of, print_json, table_of
 
 REPORT = "report.html"
@@ -88,7 +89,7 @@ def compare_command(
 ) -> None:
     """Run methods on the same signals with the same starts, and say which to take here and why."""
     with Outcome() as outcome:
-        check_choice(dtype, tuple(DTYPES), "dtype")
+        check_choice(dtype, tuple(DTYPES), "--dtype")
         if out is not None:
             check_comparison_folder(out, resume=resume, overwrite=overwrite)
         G = read_generator(generator, output, label, DTYPES[dtype], device_named(device))
@@ -114,7 +115,15 @@ def compare_command(
 
 
 def _methods(text: str) -> object:
-    return text if text == ALL else [name.strip() for name in text.split(",") if name.strip()]
+    """What --methods means. Raises ValueError."""
+    if text == ALL:
+        return text
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"expected --methods as all, or each once with commas between, got {text!r}; pass e.g. hybrid,csgm")
+    for name in names:
+        check_choice(name, tuple(METHODS), "method in --methods")
+    return names
 
 
 def _seen(
@@ -145,7 +154,7 @@ def _print(found: Comparison, files: dict[str, Any], notes: list[str]) -> None:
     where = "the report has them" if files else "-o OUT writes a report that has them"
     more = [f"For want of room without {'; '.join(missing)}: {where}, and a wider terminal."] if missing else []
     for line in (found.recommendation, *found.remarks(), *more, *(f"note: {note}" for note in notes)):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(spoken(line), markup=False, soft_wrap=True)
     if files:
         console.print(f"written to {', '.join(str(path) for path in files.values())}", markup=False, soft_wrap=True)
 

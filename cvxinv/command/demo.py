@@ -4,9 +4,7 @@ Everything it needs ships with the package: no network, no GPU, well under a min
 """
 
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import BackendNotInstalledError
+from ..files import write_together
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
 from ..inversion.invert import invert
@@ -84,7 +83,7 @@ def run_demo(out: str | Path = "cvxinv-demo", seed: int = 0, console: Console | 
     Raises OSError where `out` cannot be written, before any work.
     """
     started = time.perf_counter()
-    folder = check_writable(out)
+    folder = check_writable(out, (PICTURE, REPORT))
     say = Console(quiet=True) if console is None else console
     generator, images, labels = load_shipped()
     data = _Data.draw(generator, images[:_SIGNALS], seed)
@@ -324,17 +323,8 @@ def _picture(runs: list[Run], data: _Data, generator: Generator) -> tuple[bytes 
 def _write(out: Path, picture: bytes | None, report: bytes) -> None:
     """Both files are complete on the disk before either gets its name; a picture of an earlier run does not stay alone."""
     out.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex
     content = {REPORT: report} if picture is None else {PICTURE: picture, REPORT: report}
-    partial = {name: out / f".{name}.{mark}.partial" for name in content}
-    try:
-        for name, path in partial.items():
-            path.write_bytes(content[name])
-        for name, path in partial.items():
-            os.replace(path, out / name)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
+    write_together({out / name: written for name, written in content.items()})
     if picture is None:
         (out / PICTURE).unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..files import write_whole
 from ..generator.chain import Generator
-from ..guarantees.diagnosis import AGAINST_NOISE, Diagnosis, SignalDiagnosis, diagnose
+from ..guarantees.diagnosis import AGAINST_NOISE, FILE, Diagnosis, SignalDiagnosis, diagnose
 from ..guarantees.phases import LEVELS, NoisePhases
 from ..inversion.result import Inversion
 from ..inversion.storage import check_writable, read_latents
@@ -58,9 +58,9 @@ def diagnose_command(
     with Outcome():
         check_report(report)
         if picture is not None:
-            check_picture(picture)
+            check_picture(picture, signals, mask)
         if out is not None:
-            check_writable(out)
+            check_writable(out, (FILE,))
         levels = levels_of(noise_levels)
         for name, given in (("--latents", latents), ("--mask", mask), ("--matrix", matrix)):
             if signals is None and given is not None:
@@ -96,12 +96,14 @@ def inspect_command(
 
 def levels_of(text: str) -> tuple[float, ...]:
     """What --noise-levels means. Raises ValueError."""
+    cure = "pass e.g. --noise-levels 0,0.001,0.01"
     try:
-        return tuple(float(word) for word in text.split(","))
+        levels = tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise ValueError(
-            f"expected numbers with commas in --noise-levels, got {text!r}; pass e.g. --noise-levels 0,0.001,0.01"
-        ) from error
+        raise ValueError(f"expected numbers with commas in --noise-levels, got {text!r}; {cure}") from error
+    if not all(0 <= level < 1 for level in levels):
+        raise ValueError(f"expected shares of the signal's length in [0, 1) in --noise-levels, got {text!r}; {cure}")
+    return levels
 
 
 def _latents(path: Path) -> torch.Tensor:

@@ -20,14 +20,15 @@ from ..teaching.words import in_full, skeleton, summary
 from .arguments import Json
 from .outcome import Outcome
 from .terminal import console_of, pairs, print_json, table_of
+from .usage import Command, Group
 
-exercise_app = typer.Typer(no_args_is_help=True, help="Exercises that the judge grades.")
+exercise_app = typer.Typer(cls=Group, no_args_is_help=True, help="Exercises that the judge grades.")
 
 Which = Annotated[str, typer.Argument(metavar="N", help="Number or name of an exercise.")]
 Submission = Annotated[Path, typer.Argument(metavar="FILE.py", help="A file with a function `answer`.")]
 
 
-@exercise_app.command("list")
+@exercise_app.command("list", cls=Command)
 def list_command(as_json: Json = False) -> None:
     """Name every exercise."""
     with Outcome():
@@ -40,7 +41,7 @@ def list_command(as_json: Json = False) -> None:
         console_of().print(table)
 
 
-@exercise_app.command("show")
+@exercise_app.command("show", cls=Command)
 def show_command(which: Which, as_json: Json = False) -> None:
     """Say what an exercise asks for, and the first of its instances."""
     with Outcome():
@@ -52,7 +53,7 @@ def show_command(which: Which, as_json: Json = False) -> None:
             console_of().print(Text(in_full(exercise)), soft_wrap=True)
 
 
-@exercise_app.command("start")
+@exercise_app.command("start", cls=Command)
 def start_command(which: Which, file: Submission, as_json: Json = False) -> None:
     """Write the beginning of an answer; a file that is there stays as it is."""
     with Outcome():
@@ -69,7 +70,7 @@ def start_command(which: Which, file: Submission, as_json: Json = False) -> None
             console_of().print(Text(said), soft_wrap=True)
 
 
-@exercise_app.command("check")
+@exercise_app.command("check", cls=Command)
 def check_command(
     which: Which,
     file: Submission,
@@ -83,6 +84,11 @@ def check_command(
     """Grade an answer: passed, or which line fails, where, by how much, and what that usually means."""
     with Outcome():
         exercise = exercise_named(which)
+        if not file.is_file():
+            raise (IsADirectoryError if file.is_dir() else FileNotFoundError)(
+                f"expected a file with an answer at {file}, found {'a folder' if file.is_dir() else 'none'}; "
+                f"begin one: cvxinv exercise start {which} answer.py"
+            )
         drawn = secrets.randbelow(2**31) if seed is None else seed
         grade = check_submission(exercise, file, drawn, time_limit=time_limit, memory=int(memory * 2**30))
         if as_json:

@@ -48,7 +48,7 @@ def morph_command(
 ) -> None:
     """Morph picture A into picture B: barycenters in the generator's range, linear, latent and Wasserstein frames."""
     with Outcome() as outcome:
-        check_choice(planner, PLANNERS, "planner")
+        check_choice(planner, PLANNERS, "--planner")
         check_morphing_folder(out, overwrite)
         G = read_generator(generator, output, label, torch.float64, torch.device("cpu"))
         (first, notes), (last, _) = _picture(G, a), _picture(G, b)

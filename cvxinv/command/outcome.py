@@ -14,6 +14,7 @@ from ..exact.keeping import words_of_proof
 from ..inversion.comparing.folder import words_of_comparison
 from ..inversion.runs.folder import words_of_run
 from ..inversion.verify import Verdict
+from .speaking import spoken
 from .stopping import INTERRUPTED, TERMINATED, Stoppable, Terminated, go_on_command
 from .terminal import console_of
 
@@ -65,10 +66,10 @@ class Outcome:
 
 
 def message(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """What an error says, on one line, in the words of the command line."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory; pass a smaller --chunk, or fewer signals"
-    return " ".join(str(error).split()) or type(error).__name__
+    return spoken(" ".join(str(error).split())) or type(error).__name__
 
 
 def say(text: str) -> None:

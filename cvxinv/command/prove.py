@@ -16,9 +16,11 @@ from ..inversion.invert import invert
 from ..inversion.moments import INTERRUPTED as BY_AN_INTERRUPT
 from ..inversion.moments import PROVED
 from ..inversion.proof import Proof
+from ..inversion.proof_applied import refuse_other_question, refuse_other_signals
 from ..inversion.proof_words import box_words
-from ..inversion.result import Inversion
+from ..inversion.result import Inversion, task_words
 from ..inversion.storage import read_latents
+from ..inversion.task import Task
 from ..measurement.given import check_given
 from ..pages.report import write_report
 from .arguments import GeneratorName, HideClipped, Json, Label, MaskFile, MatrixFile, NoiseBound, Output, Prior
@@ -33,6 +35,7 @@ from .reading import (
     signals_for,
     without_clipped,
 )
+from .speaking import spoken
 from .stopping import INTERRUPTED, go_on_command
 from .terminal import console_of, counted, pairs, print_json, signal_count, table_of
 
@@ -83,8 +86,8 @@ def prove_command(
         asked: dict[str, Any] = {"measurement": seen, "noise": noise_of(noise), "prior": prior_of(prior)}
         # before an inversion that may take long
         read_budget(time_limit, batch, None)
-        read_asked(G, signal.y, None, **asked, gap=gap, box=box_of(box))
-        start, found = _start(G, signal, result, asked, report is not None, resume and out is not None)
+        task = read_asked(G, signal.y, None, **asked, gap=gap, box=box_of(box)).task
+        start, found = _start(G, signal, result, asked, task, report is not None)
         outcome.may_write = out
         proof = prove(
             G, signal.y, start, **asked, gap=gap, box=box_of(box), time_limit=time_limit, batch=batch,
@@ -92,15 +95,18 @@ def prove_command(
         )  # fmt: skip
         outcome.written = out
         files = {} if out is None else {"out": out}
-        told = None if found is None else found.with_proof(proof)
+        told, why = _told(found, proof)
+        notes = [*signal.notes, *([f"the result does not take the proof: {why}; a larger --box holds it"] if why else [])]
         if told is not None and out is not None:
             told.save(out)
         if report is not None and told is not None:
             files["report"] = write_report(told, report, y=signal.y, generator=G, measurement=seen)
         if as_json:
-            print_json(proof_dict(proof, files, signal.notes))
+            print_json(proof_dict(proof, files, notes))
         elif not quiet:
-            print_proof(proof, files, signal.notes)
+            print_proof(proof, files, notes)
+        if report is not None and told is None:
+            raise ValueError(f"no report was written, as {notes[-1]}")
         _end(proof, out)
 
 
@@ -112,7 +118,7 @@ def _check_out(out: Path | None, resume: bool, overwrite: bool) -> None:
 
 
 def _start(
-    G: Generator, signal: GivenSignals, result: Path | None, asked: dict[str, Any], reported: bool, resumed: bool
+    G: Generator, signal: GivenSignals, result: Path | None, asked: dict[str, Any], task: Task, reported: bool
 ) -> tuple[Any, Inversion | None]:
     """What `prove` starts from, and the inversion that takes the proof; of a proof that goes on the latents are known."""
     if result is None:
@@ -121,6 +127,7 @@ def _start(
     if result.is_dir():
         found = replace(Inversion.load(result), proof=None)
         check_given(found.settings.get("measurement"), asked["measurement"])
+        _check_same(found, task, result)
         return found, found
     if reported:
         raise ValueError(
@@ -128,6 +135,28 @@ def _start(
             "or none"
         )
     return read_latents(result), None
+
+
+def _check_same(found: Inversion, task: Task, result: Path) -> None:
+    """Raises ValueError where a result is of another number of signals or of another question, which no proof fits."""
+    if len(found) != task.N:
+        raise ValueError(
+            f"expected a RESULT of {task.N} signals, got {result} of {len(found)}; pass the SIGNALS of the result"
+        )
+    try:
+        refuse_other_question(found, task_words(task))
+        refuse_other_signals(found, task.size.cpu())
+    except ValueError as error:
+        head = str(error).partition("; ")[0].replace("the inversion", "RESULT")
+        raise ValueError(f"{head}; say the same as then, or pass the latents alone, in a file") from error
+
+
+def _told(found: Inversion | None, proof: Proof) -> tuple[Inversion | None, str]:
+    """The inversion that takes the proof, and why it does not where it cannot: the proof counts all the same."""
+    try:
+        return (None if found is None else found.with_proof(proof)), ""
+    except ValueError as error:
+        return None, str(error).partition("; ")[0]
 
 
 def box_of(text: str | None) -> float | tuple[float, float] | None:
@@ -210,4 +239,4 @@ def print_proof(proof: Proof, files: dict[str, Path], notes: list[str]) -> None:
         console.print(f"{len(proof) - 4 * _TOLD} more signals are not shown; --json and --out have all")
     first = [i for i in range(len(proof)) if proof.status[i] != PROVED or proof.improved[i]][:_TOLD]
     for i in first or [0]:
-        console.print(proof.explain(i), markup=False, soft_wrap=True)
+        console.print(spoken(proof.explain(i)), markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from rich.text import Text
 from torch import Tensor
 
 from ..errors import CvxinvWarning
-from ..files import LOSSY, missing, png_cure, read_mask, read_matrix, read_signals
+from ..files import LOSSY, file_at, missing, png_cure, read_mask, read_matrix, read_signals
+from ..generator.activations import as_activation
 from ..generator.chain import Generator
 from ..generator.reading.load import load_generator
 from ..inputs import read_device
@@ -34,6 +36,11 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 def read_generator(name: str, output: str | None, label: int | None, dtype: torch.dtype, device: torch.device) -> Generator:
     """A generator from a file or a shipped one by name; warnings become notes on stderr."""
+    if output is not None:
+        try:
+            as_activation(output)
+        except ValueError as error:
+            raise ValueError(f"--output: {str(error).removesuffix(' or an activation object')}") from error
     with _generator_file(name) as path, warnings_as_notes():
         return load_generator(path, output, dtype=dtype, device=device, label=label)
 
@@ -143,27 +150,38 @@ def picture_names(G: Generator, signals: GivenSignals, wanted: bool) -> list[str
 
 
 def check_report(path: Path | None) -> None:
-    """Raises OSError where a page cannot be written."""
+    """Raises ValueError or OSError where a page cannot be written."""
     if path is not None:
-        check_writable(path.absolute().parent)
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(
-                f"expected a folder for the report at {path.absolute().parent}, found none; make it first"
-            )
-        if path.is_dir():
-            raise IsADirectoryError(
-                f"expected a file for the report, got the folder {path}; pass e.g. {path / 'report.html'}"
-            )
+        place = file_at(path, "the report", "report.html")
+        # another file of the user's may be meant for something else, a device takes anything
+        if place.suffix.lower() not in (".html", ".htm") and (place.is_file() or not place.exists()):
+            raise ValueError(f"expected a page FILE.html for --report, got {path}; pass e.g. {path.with_suffix('.html')}")
 
 
-def check_picture(path: Path) -> None:
-    """Raises ValueError or OSError where a picture cannot be drawn or written."""
+def check_picture(path: Path, *read: Path | None) -> None:
+    """Raises ValueError or OSError where a picture cannot be drawn or written, or would replace one that is read."""
     from ..pages.plots import require_matplotlib
 
     require_matplotlib()
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"expected a picture FILE.png, got {path}")
-    check_report(path)
+    place = file_at(path, "the picture", "picture.png")
+    if place.suffix.lower() != ".png" and (place.is_file() or not place.exists()):
+        raise ValueError(f"expected a picture FILE.png for --picture, got {path}; pass e.g. {path.with_suffix('.png')}")
+    for given in read:
+        if given is not None and place.exists() and _is_read(place, given):
+            raise ValueError(f"expected a file of its own for --picture, got {path}, which is read; pass another name")
+
+
+def check_pictures(folder: Path, names: list[str], *read: Path | None) -> None:
+    """Raises ValueError or OSError where pictures cannot be written, or would replace those that are read."""
+    check_writable(folder, tuple(names))
+    for name, given in ((name, given) for name in names for given in read):
+        if given is not None and (folder / name).exists() and _is_read(folder / name, given):
+            raise ValueError(f"expected another folder for pictures than {folder}, which is read; pass another --out")
+
+
+def _is_read(place: Path, given: Path) -> bool:
+    """Whether a file that is there is what is read, or one of the folder that is."""
+    return given.exists() and (place.parent if given.is_dir() else place).samefile(given)
 
 
 def noise_of(text: str | None) -> tuple[str, float] | str | None:
@@ -171,17 +189,24 @@ def noise_of(text: str | None) -> tuple[str, float] | str | None:
     if text is None or text == AUTO:
         return text
     norm, _, bound = text.partition(":")
-    check_choice(norm, (*NORMS, AUTO), "norm of --noise")
+    check_choice(norm, (*NORMS, *(() if bound else (AUTO,))), "norm of --noise")
     try:
-        return norm, float(bound)
+        size = float(bound)
     except ValueError as error:
         raise ValueError(f"expected --noise as NORM:BOUND, got {text!r}; pass e.g. --noise l2:0.1") from error
+    spread = norm == "gaussian"
+    if not (0 < size < inf if spread else 0 <= size < inf):
+        wanted = "a standard deviation > 0" if spread else "a bound >= 0"
+        raise ValueError(
+            f"expected {wanted} in --noise, got {text!r}; pass e.g. --noise {norm}:0.1, or leave it out where there is none"
+        )
+    return norm, size
 
 
-_PRIORS: dict[str, tuple[type[AbstractPrior], str, tuple[int, ...]]] = {
-    "gaussian": (Gaussian, "gaussian:1", (1, 2)),
-    "box": (Box, "box:-3:3", (2,)),
-    "ball": (Ball, "ball:5", (1,)),
+_PRIORS: dict[str, tuple[type[AbstractPrior], str, tuple[int, ...], str]] = {
+    "gaussian": (Gaussian, "gaussian:1", (1, 2), "gaussian:PRECISION with PRECISION > 0, or gaussian:PRECISION:MEAN"),
+    "box": (Box, "box:-3:3", (2,), "box:LOW:HIGH with LOW <= HIGH"),
+    "ball": (Ball, "ball:5", (1,), "ball:RADIUS with RADIUS > 0"),
 }
 
 
@@ -191,7 +216,7 @@ def prior_of(text: str | None) -> AbstractPrior | None:
         return None
     kind, *words = text.split(":")
     check_choice(kind, tuple(_PRIORS), "kind of --prior")
-    make, example, counts = _PRIORS[kind]
+    make, example, counts, words_of_kind = _PRIORS[kind]
     try:
         numbers = [float(word) for word in words]
     except ValueError as error:
@@ -199,4 +224,9 @@ def prior_of(text: str | None) -> AbstractPrior | None:
     if len(numbers) not in counts:
         some = " or ".join(map(str, counts))
         raise ValueError(f"expected {some} numbers after {kind} in --prior, got {len(numbers)}; pass e.g. --prior {example}")
-    return make(*numbers)
+    try:
+        return make(*numbers)
+    except ValueError as error:
+        # its cure is of Python, and another example of the kind may not cure it
+        why = str(error).partition("; ")[0]
+        raise ValueError(f"expected --prior as {words_of_kind}, got {text!r}: {why}; pass e.g. --prior {example}") from error

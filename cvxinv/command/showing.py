@@ -14,6 +14,7 @@ from ..inversion.explain import explain
 from ..inversion.result import Inversion
 from ..inversion.verify import Verdict
 from .doctor import CERTIFIED, FAILED, Checkup
+from .speaking import spoken
 from .terminal import console_of, counted, number, pairs, signal_count, table_of
 
 _TOLD = 5  # signals that are not explained, of which the terminal tells why
@@ -126,7 +127,7 @@ def print_not_explained(inversion: Inversion, G: Generator, reported: bool) -> N
     if not missed:
         return
     for word in explain(inversion, missed[:_TOLD], G):
-        line = f"signal {word.index}, {inversion.status[word.index]}: {word.verdict}"
+        line = spoken(f"signal {word.index}, {inversion.status[word.index]}: {word.verdict}")
         console_of().print(line, markup=False, soft_wrap=True)
     left = len(missed) - _TOLD
     more = f"{left} more {'is' if left == 1 else 'are'} not explained; " if left > 0 else ""

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..entries import Entries
 from ..files import parse_json, read_tensors, write_pair
 from ..inversion.moments import History, Moment, gap_of
 from ..inversion.proof import Proof
-from ..inversion.proof_files import SPEC, save_proof, stored_question
+from ..inversion.proof_files import SPEC, TENSORS, save_proof, stored_question
 from ..inversion.result import versions
 from ..inversion.runs.digest import digest
 from ..inversion.runs.folder import differences
@@ -198,11 +199,15 @@ class ProofFolder:
             spec = parse_json(path.read_bytes(), path)
             if not isinstance(spec, dict) or spec.get("format") != _FORMAT or spec.get("version") != _VERSION:
                 return None
-            tensors = read_tensors(self._file("safetensors"), spec["sha256"], path.name, "state")
-        except (OSError, ValueError, KeyError):  # half a state, or none
+            words = Entries(str(path), spec)
+            tensors = read_tensors(self._file("safetensors"), words.text("sha256"), path.name, "state")
+            question, steps = dict(words.inner("question").entries), words.count("steps")
+            seconds, state = words.number("seconds", least=0), words.inner("state").entries
+            kept = Kept(_from_files(tensors, dict(state)), tensors["V"], tensors, seconds)
+        except (OSError, ValueError, KeyError, TypeError):  # half a state, or none
             return None
-        refuse_other(self.path, spec["question"], self.meant)
-        return spec["steps"], Kept(_from_files(tensors, spec["state"]), tensors["V"], tensors, spec["seconds"])
+        refuse_other(self.path, question, self.meant)
+        return steps, kept
 
 
 def open_proof_folder(
@@ -222,7 +227,7 @@ def open_proof_folder(
         if known is None:
             raise ValueError(
                 f"expected a proof in {path} to go on with, got one that does not say of what; pass another folder, or "
-                "overwrite=True (--overwrite)"
+                "overwrite=True"
             )
         unfinished = known.pop("unfinished", False)
         refuse_other(path, known, meant)
@@ -234,13 +239,13 @@ def open_proof_folder(
 def check_proof_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a proof may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
-    path = check_writable(folder)
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
+    path = check_writable(folder, (SPEC, TENSORS))
     if not (resume or overwrite) and holds_proof(path):
         what = "a proof" if (path / SPEC).is_file() else "a proof that is not finished"
         raise FileExistsError(
-            f"expected a folder without proofs, got {path}, which holds {what}; go on with resume=True (--resume), replace "
-            "it with overwrite=True (--overwrite), or pass another folder"
+            f"expected a folder without proofs, got {path}, which holds {what}; go on with resume=True, replace "
+            "it with overwrite=True, or pass another folder"
         )
     return path
 
@@ -262,7 +267,7 @@ def refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> N
     if found := differences(before, now):
         raise ValueError(
             f"expected the proof in {folder} to go on as it began, got another: {'; '.join(found)}; pass the same, or "
-            "another folder, or begin anew with overwrite=True (--overwrite)"
+            "another folder, or begin anew with overwrite=True"
         )
 
 

@@ -172,7 +172,7 @@ def write_log(path: Path, search: "Search", task: Task, proof: Proof, sides: tup
         "extra": _extra(task),
         "trees": [search.log.tree(s) for s in range(S)],
     }
-    write_claims(path, content)
+    write_claims({path: content})
 
 
 def _without_least(weights: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from .log import log_path, recorder, write_log
 from .network import as_network
 from .nodes import over_box
 from .opening import check_misfit, opened
-from .refining import polished, refined, stated_misfit
+from .refining import load_programs, polished, refined, stated_misfit
 from .rounding import EPS, SMALLEST, misfit_rounding
 from .search import FINE, Search
 from .watching import Bar, Record
@@ -46,6 +46,7 @@ from .wide import by_maps, check_wide
 from .wide_search import opened_wide
 
 Begin = Callable[..., Search]  # of a task, latents, the box, the gap, and how the latent is turned where that is known
+_LEAST_POLISH, _POLISH = 0.5, 0.05  # seconds past the limit of time, or share of it, that the last steps may take
 _BETTER = 1e-6  # of the squared misfit: what a latent must lower it by to be called a better one
 
 
@@ -116,15 +117,18 @@ def prove(
     elif resume or overwrite:
         name = "resume" if resume else "overwrite"
         raise ValueError(f"expected checkpoint=folder beside {name}=True, got none; name the folder of the proof")
+    start = _found(asked, noise, prior) if kept is None and asked.start is None else asked.start
+    deadline = time.perf_counter() + limit
+    load_programs()
     if kept is None:
-        start = _found(asked, noise, prior) if asked.start is None else asked.start
+        assert start is not None
         search, record = _begun(begin, asked, start, began)
     else:
         search, record = _resumed(begin, asked, kept, began)
     search.log = None if path is None else recorder(asked.task)
     with Bar(len(record.first), progress) as shown:
-        stopped = _go(search, record, time.perf_counter() + limit, batch, shown, callback, folder)
-    if _polish(search, asked):
+        stopped = _go(search, record, deadline, batch, shown, callback, folder)
+    if _polish(search, asked, max(deadline, time.perf_counter()) + max(_LEAST_POLISH, _POLISH * limit)):
         record.add(_moment(search, record))
     proof = _answer(search, record, asked, stopped)
     if folder is not None:
@@ -231,12 +235,12 @@ def proved_within(*given: Any, **options: Any) -> Proof:
     return proof
 
 
-def _polish(search: Search, asked: Asked) -> bool:
+def _polish(search: Search, asked: Asked, deadline: float) -> bool:
     """Whether the best latents, led to the optimum of their own affine pieces in the box, are better: then they are these.
 
     What the tree says holds for them, too: its nodes speak of all that was as good as worse ones.
     """
-    z = polished(asked.task, search.best, asked.sides)
+    z = polished(asked.task, search.best, asked.sides, deadline)
     f = search.value(torch.arange(len(z), device=z.device), z)
     better = f < search.f
     search.f, search.best = torch.where(better, f, search.f), torch.where(better[:, None], z, search.best)

@@ -8,6 +8,10 @@ are solved by HiGHS; the longest of a few fractions of the step that lowers the 
 changed with it.
 """
 
+import importlib
+import time
+from math import inf
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,15 +43,23 @@ def stated_misfit(task: Task, z: Tensor) -> Tensor:
     return task.stated_length(task.residual(task.generator(z)))
 
 
-def polished(task: Task, z: Tensor, sides: tuple[Tensor, Tensor]) -> Tensor:
+def load_programs() -> None:
+    """Load what `refined` and `polished` solve programs with, which takes about a second the first time."""
+    importlib.import_module("scipy.optimize")
+
+
+def polished(task: Task, z: Tensor, sides: tuple[Tensor, Tensor], deadline: float = inf) -> Tensor:
     """Latents `(N, n0)` of a box led to the optimum of their affine pieces within it, sides active where they are met.
 
-    In l2, with what a prior weighs; where noise is stated in linf or l1 z is returned. No latent is worse than before.
+    In l2, with what a prior weighs; where noise is stated in linf or l1 z is returned. No latent is worse than before, and
+    past the deadline (`time.perf_counter`) they stay as they are.
     """
     if task.noise is not None and task.noise.norm in STATED_LEAST:
         return z
     z = z.clone()
     for k in range(task.N):
+        if time.perf_counter() > deadline:
+            break
         z[k : k + 1] = _bounded(task.take(slice(k, k + 1)), z[k : k + 1], sides)
     return z
 

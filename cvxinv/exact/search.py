@@ -265,7 +265,7 @@ class Search:
         # few functionals, which the box of all else hangs on; files know contractions only
         slow = (nodes.undecided >= self.few) & (shrunk.room > SLOW * before)
         if not bare and self.log is None and bool(slow.any()):
-            more = tightened(rel, found, level, 0.0)
+            more = tightened(rel, found, level, 0.0, self.deadline)
             shrunk = replace(shrunk, low=torch.maximum(shrunk.low, more.low), high=torch.minimum(shrunk.high, more.high))
         shrunk = self.through(shrunk)
         bound = torch.fmax(nodes.bound, level - found.D)  # what is no number bounds nothing

@@ -61,14 +61,15 @@ def tighten(
         if bool((found.D < 0).any()):
             parts.append(node)
             continue
-        part = tightened(rel, corrected(rel, its, found), its, SIDES)
+        part = tightened(rel, corrected(rel, its, found), its, SIDES, deadline)
         parts.append(through(part))
     return Nodes.joined(parts)
 
 
-def tightened(rel: Relaxation, found: Excess, level: Tensor, share: float) -> Nodes:
+def tightened(rel: Relaxation, found: Excess, level: Tensor, share: float, deadline: float = torch.inf) -> Nodes:
     """The nodes of a relaxation with the limits that the iterations prove: of the latent, and of the undecided units' sides
-    that hold a share of the room; level `(N,)`. Where D < 0 nothing is to be proved.
+    that hold a share of the room; level `(N,)`. Where D < 0 nothing is to be proved, and past the deadline
+    (`time.perf_counter`) nothing more is.
     """
     C, M = _undecided_functionals(rel), rel.n0 + sum(x.at.shape[1] for x in rel.levels)
     width = torch.cat([rel.nodes.high - rel.nodes.low, *(x.above - x.below for x in rel.levels)], 1)
@@ -78,7 +79,7 @@ def tightened(rel: Relaxation, found: Excess, level: Tensor, share: float) -> No
     for part in at.split(size, 1):
         which, sign = part % M, torch.where(part < M, 1.0, -1.0).to(C)
         its = C.gather(2, which[:, None].expand(-1, rel.V, -1)) * sign[:, None]
-        lows.append(_lower(rel, ball, found, its, width.gather(1, which)))
+        lows.append(_lower(rel, ball, found, its, width.gather(1, which), deadline))
     found_ = torch.where((found.D >= 0)[:, None], torch.cat(lows, 1), -torch.inf)
     low = torch.full((len(level), 2 * M), -torch.inf).to(C).scatter(1, at, found_)
     return fold(rel, _spread(rel, low[:, :M], -torch.inf), _spread(rel, -low[:, M:], torch.inf))
@@ -119,8 +120,8 @@ def _spread(rel: Relaxation, side: Tensor, end: float) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tensor) -> Tensor:
-    """Lower limits `(N, M)` of C'w, C `(N, V, M)`."""
+def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tensor, deadline: float) -> Tensor:
+    """Lower limits `(N, M)` of C'w, C `(N, V, M)`; -inf where none was proved before the deadline."""
     v, lam, D = found.v, found.lam, found.D
     J_diag = torch.diagonal(rel.JJ, dim1=1, dim2=2)
     # the geometric mean of what the misfit and the rows weigh
@@ -145,6 +146,8 @@ def _lower(rel: Relaxation, ball: Tensor, found: Excess, C: Tensor, width: Tenso
     force, near = fixed - eps[:, None] * C, rel.rounded()
     L32, c32, weight32, force32, x = L.float(), c.float(), weight.float(), force.float(), x.float()
     for k in range(1, ITERATIONS + 1):
+        if time.perf_counter() > deadline:  # of a large node all of them take seconds
+            break
         if k % EVERY:
             W32 = torch.cholesky_solve(near.pull_many(x.abs().sub_(c32).mul_(weight32), masked=False).add_(force32), L32)
             x = torch.minimum(x, (1 - _RELAXED) * x).add_(near.rows(W32).add_(c32), alpha=_RELAXED)

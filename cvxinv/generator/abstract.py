@@ -9,7 +9,7 @@ as many. What needs layers asks for `layers`; what only computes asks for values
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -17,13 +17,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import conversion, describe, plain_number, plain_tensor, read_numbers
+from ..inputs import conversion, describe, describe_amount, plain_number, plain_tensor, read_numbers
 from ..tables import html_table
 from .activations import AbstractActivation, Identity
 from .piece import AbstractPiece, PointPiece
 
 if TYPE_CHECKING:
     from .chain import Layer
+
+
+def check_distribution(latent: object, where: str) -> None:
+    """Raises ValueError where what a description says of the latents is no object, or names a range that is none.
+
+    latent: the object "latent" of a description; where: how messages call it. Ends belong to the uniform distribution, one
+    number each for all coordinates, low < high.
+    """
+    if not isinstance(latent, Mapping):
+        raise ValueError(f"expected {where} as an object, got {describe_amount(latent)}; correct it")
+    kind, low, high = latent.get("distribution", "normal"), latent.get("low", 0.0), latent.get("high", 1.0)
+    if not isinstance(kind, str):
+        raise ValueError(
+            f"expected the distribution of {where} as a text, got {describe_amount(kind)}; say normal or uniform"
+        )
+    if not in_order(low, high):
+        raise ValueError(
+            f"expected low < high of {where} as finite numbers, one each for all coordinates, got {low!r} and {high!r}; "
+            "correct them"
+        )
+
+
+def in_order(low: object, high: object) -> bool:
+    """Whether both are finite numbers, the first below the second."""
+    return is_finite(low) and is_finite(high) and low < high  # type: ignore[operator]
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, finite as a float, and no bool."""
+    value = plain_number(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 class AbstractGenerator(ABC):
@@ -179,7 +213,8 @@ class AbstractGenerator(ABC):
         They are drawn on the CPU in the generator's dtype, so that a seed means the same on every device, and put on
         `device`; left out, the generator's.
 
-        Raises: ValueError for a distribution other than normal and uniform, and for a source of another device.
+        Raises: ValueError for a distribution other than normal and uniform, one whose ends are no finite numbers in order,
+        and for a source of another device.
         """
         if generator is not None and generator.device.type != "cpu":
             raise ValueError(
@@ -190,6 +225,7 @@ class AbstractGenerator(ABC):
         if isinstance(N, bool) or not isinstance(N, int) or N < 0:
             raise ValueError(f"expected N as an integer >= 0, got {N!r}; pass how many latents to draw")
         latent, place = self.description.get("latent", {}), self.device if device is None else device
+        check_distribution(latent, "the description's latent")
         kind = latent.get("distribution", "normal")
         if kind == "normal":
             return torch.randn(N, self.latent_dim, generator=generator, dtype=self.dtype, device="cpu").to(place)

@@ -999,4 +999,4 @@ def as_activation(output: "str | AbstractActivation") -> AbstractActivation:
     try:
         return LeakyReLU(float(slope or 0.1))
     except ValueError as error:
-        raise ValueError(f"expected leaky_relu:SLOPE with SLOPE in (0, 1), got {output!r}; pass 0.1") from error
+        raise ValueError(f"expected leaky_relu:SLOPE with SLOPE in (0, 1), got {output!r}; pass leaky_relu:0.1") from error

@@ -26,7 +26,7 @@ from ..exact.wide import fits
 from ..files import write_whole
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Generator
-from ..inputs import describe, read_seconds
+from ..inputs import describe, read_seconds, read_seed
 from ..inversion.invert import invert
 from ..inversion.storage import check_writable
 from ..inversion.task import make_task
@@ -157,7 +157,7 @@ class Diagnosis:
 
     def save(self, folder: str | Path) -> Path:
         """Write `diagnosis.json` into `folder`, made where it is missing, whole or not at all; returns the folder."""
-        folder = check_writable(folder)
+        folder = check_writable(folder, (FILE,))
         folder.mkdir(parents=True, exist_ok=True)
         spec = {"format": _FORMAT, "version": _VERSION, **self.to_dict()}
         write_whole(folder / FILE, (json.dumps(spec, indent=1, allow_nan=False) + "\n").encode())
@@ -189,7 +189,7 @@ def diagnose(
     Computes in float64. Raises TypeError or ValueError for input that does not fit, before any arithmetic.
     """
     began = time.perf_counter()
-    levels = _read_levels(levels)
+    levels, seed = _read_levels(levels), read_seed(seed)
     time_limit = read_seconds(time_limit, "time_limit", "0 leaves the proof engine out")
     if y is None and (z is not None or measurement is not None):
         raise ValueError("expected y beside z or measurement, got none; pass the signals that they belong to")

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..generator.abstract import AbstractGenerator
 from ..generator.activations import AbstractActivation
 from ..generator.chain import Generator, Layer
-from ..inputs import describe, plain_number
+from ..inputs import describe, plain_number, read_seed
 from ..inversion.task import make_task
 from ..surroundings import undisturbed
 from .cells import Cells, least_singular_value, look_for_a_gap, smallest, sure_lines, unit_rows
@@ -107,7 +107,7 @@ def injectivity(
     it, beyond rounding, or proved to have none exactly. What could not be proved is undecided, as are cells too thin for
     two floats. Raises TypeError or ValueError for what does not fit.
     """
-    began = time.perf_counter()
+    began, seed = time.perf_counter(), read_seed(seed)
     chain = read_chain(generator).to(torch.float64)
     radius = _read_radius(radius)
     for name, value in (("nodes", nodes), ("samples", samples)):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..generator.abstract import AbstractGenerator
 from ..generator.chain import Layer, factors
 from ..generator.maps import AbstractMap, Dense, syrk
-from ..inputs import describe, plain_number
+from ..inputs import describe, plain_number, read_seed
 from ..inversion.steps.pursuit import obstacle
 from ..inversion.steps.reading import before_output
 from ..inversion.task import make_task
@@ -143,6 +143,7 @@ def inspect_and_sample(
         raise TypeError(f"expected a Generator, got {describe(generator)}; read it with cvxinv.load_generator(...) first")
     samples, latents = (plain_number(value) for value in (samples, latents))  # type: ignore[assignment]
     _check_counts(samples, latents)
+    seed = read_seed(seed)
     G = generator.to(torch.float64)
     z = G.sample_latent(max(samples, latents), torch.Generator().manual_seed(seed))
     with tqdm(total=G.depth + samples + latents, desc="inspect", disable=None if progress is None else not progress) as bar:

@@ -25,7 +25,7 @@ from ..exact.wide import fits
 from ..generator.abstract import AbstractGenerator
 from ..generator.activations import AbstractActivation
 from ..generator.chain import Generator
-from ..inputs import describe, plain_number, read_seconds
+from ..inputs import describe, plain_number, read_seconds, read_seed
 from ..inversion.explain import one_position
 from ..inversion.invert import invert
 from ..inversion.task import EXPLAINED, Task
@@ -154,7 +154,7 @@ def uniqueness(
 
     Computes in float64. Raises TypeError or ValueError for what does not fit or nothing can be proved of.
     """
-    began = time.perf_counter()
+    began, seed = time.perf_counter(), read_seed(seed)
     asked = read_asked(generator, y, z, measurement=measurement, noise=None, prior=None, gap=1e-4, box=box)
     stated = None if tol is None else _read_tol(tol)
     most = _TOL[asked.task.born] if stated is None else stated

@@ -25,7 +25,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from ..inputs import plain_number, read_numbers
+from ..inputs import plain_number, read_numbers, read_seed
 from .bounds import Bounds
 from .dependence import read_matrix
 
@@ -52,11 +52,12 @@ def weight_distribution(W: object, *, samples: int = 2000, seed: int = 0) -> Bou
     """The constant of the weight distribution condition of `W` `(m, n)`, a tensor, array or map: sampled from below.
 
     samples: pairs of directions, a quarter of them equal, a quarter near to each other. The scale is that of rows N(0, I/m):
-    for N(0, 2I/m) pass W / 2^(1/2). Raises TypeError or ValueError for what is no finite matrix, and samples < 1.
+    for N(0, 2I/m) pass W / 2^(1/2). Raises TypeError or ValueError for no finite matrix, samples < 1 and a wrong seed.
     """
     began, M, count = time.perf_counter(), read_matrix(W), plain_number(samples)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"expected samples as a whole number of at least 1, got {samples!r}; pass e.g. 2000")
+    seed = read_seed(seed)
     m, n = M.shape
     if n == 0:
         raise ValueError("expected W with at least one column, got none; there is no direction to sample")

@@ -18,6 +18,7 @@ from ..generator.chain import Layer
 from ..layers.core.export import check_size, layer_claims, marks, packed, write_claims
 from ..measurement.abstract import AbstractMeasurement
 from ..measurement.given import check_given
+from .belonging import check_generator, check_signals
 from .storage import check_writable
 from .task import Task, make_task
 
@@ -53,15 +54,18 @@ def export_inversion(
     task = make_task(generator, y, measurement, (norm, inversion.verdict.explained_below) if norm else None)
     if task.N != len(inversion):
         raise ValueError(f"expected the {len(inversion)} signals of the inversion, got {task.N}; pass the same y")
+    check_signals(inversion, task.y.cpu().double(), task.measurement.to(torch.float64, "cpu"))
+    check_generator(inversion, generator)
     contents = {"inversion": _claims(task.to(torch.float64), inversion, norm)}
     for report in inversion.layers:
         contents[f"layer-{report.index}"] = layer_claims(report.problem, report.solution.point, report.solution.certificate)
     folder = check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in [folder / f"inversion{SUFFIX}", *folder.glob(f"layer-*{SUFFIX}")]:
-        old.unlink(missing_ok=True)
-    for name, content in contents.items():
-        write_claims(folder / f"{name}{SUFFIX}", content)
+    files = {folder / f"{name}{SUFFIX}": content for name, content in contents.items()}
+    write_claims(files)
+    for old in folder.glob(f"layer-*{SUFFIX}"):
+        if old not in files:
+            old.unlink(missing_ok=True)
     return folder
 
 

@@ -14,6 +14,7 @@ from ..layers.gaussian_latent import GaussianLatent
 from ..layers.nonnegative_lasso import NonnegativeLasso
 from . import verify
 from .answer import GIVEN
+from .belonging import check_generator
 
 if TYPE_CHECKING:
     from .answer import LayerReport
@@ -118,11 +119,12 @@ class Facts:
 
 
 def gather(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None) -> list[Facts]:
-    """The facts of the signals at `positions`. Raises ValueError for a generator of other sizes."""
+    """The facts of the signals at `positions`. Raises ValueError for another generator."""
     N = len(inversion)
     z = inversion.z.reshape(N, -1).double()
     hidden = [h.reshape(N, -1) for h in inversion.hidden]
-    _check_sizes(generator, z, inversion)
+    if generator is not None:
+        check_generator(inversion, generator, positions)
     reach, seen = _reach(inversion, positions, generator), _seen(inversion, positions, generator)
     # a Jacobian per latent is the dear part; where all is well its rank is known
     asked = [i for i in positions if not (inversion.determined[i] and inversion.status[i] == verify.EXPLAINED_WORD)]
@@ -134,14 +136,6 @@ def gather(inversion: "Inversion", positions: list[int], generator: AbstractGene
         )
         for k, i in enumerate(positions)
     ]  # fmt: skip
-
-
-def _check_sizes(generator: AbstractGenerator | None, z: Tensor, inversion: "Inversion") -> None:
-    if generator is None:
-        return
-    expected, got = (z.shape[1], inversion.signal.shape[-1]), (generator.latent_dim, generator.signal_dim)
-    if expected != got:
-        raise ValueError(f"expected the generator that was inverted, (n0, d) = {expected}, got one of {got}; pass that one")
 
 
 def _reach(inversion: "Inversion", positions: list[int], generator: AbstractGenerator | None) -> list[float]:

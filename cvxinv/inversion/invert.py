@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConvergenceWarning, UnsolvedError
 from ..generator.abstract import AbstractGenerator
-from ..inputs import plain_number, read_numbers
+from ..inputs import plain_number, read_numbers, read_seed
 from ..layers.core.certificate import OPTIMAL, STATIONARY
 from ..measurement.given import form_of
 from ..solvers.solve import check_choice
@@ -122,7 +122,7 @@ def invert(
         given = Given(generator, y, measurement, noise, prior, module)
         check_differentiable(given, task, differentiable)
     started = time.perf_counter()
-    whole = Chunk(task, chosen, truth, positive(seed, "seed", least=0), dtype)
+    whole = Chunk(task, chosen, truth, read_seed(seed), dtype)
     run, complete = _opened(whole, chunk, checkpoint, resume, overwrite)
     run.cluster = cluster
     if complete and run.folder is not None:
@@ -181,7 +181,9 @@ def check_truth(truth: Tensor | np.ndarray | None, task: Task) -> Tensor | None:
     n0 = task.generator.latent_dim
     truth = truth[None] if truth.ndim == 1 else truth
     if truth.shape != (task.N, n0):
-        raise ValueError(f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}")
+        raise ValueError(
+            f"expected the true latents of shape ({task.N}, {n0}), got {tuple(truth.shape)}; pass truth=z of them"
+        )
     if not torch.isfinite(truth).all():
         raise ValueError("expected finite true latents, got NaN or inf in them; leave truth out where it is not known")
     return truth.to(torch.float64)

@@ -105,5 +105,5 @@ def refuse_beyond(y: Tensor, usable: Tensor, limits: tuple[float, float], name: 
     i, k = (int(v) for v in beyond.nonzero()[0])
     raise ValueError(
         f"expected y in [{limits[0]:g}, {limits[1]:g}], which {name} gives, got {float(y[i, k]):g} in entry {k} of "
-        f"signal {i}; state noise= where noise has done that; of numbers that have signs pass the linear measurement itself"
+        f"signal {i}; state noise= where noise has done that; where numbers have signs leave Magnitudes out"
     )

@@ -1,5 +1,6 @@
 """A proof told to the inversion that it is of: better latents replace the found ones everywhere."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,8 @@ def _refuse_others(inversion: "Inversion", proof: "Proof") -> None:
             f"expected a proof of {len(inversion)} signals with {inversion.z.shape[-1]} latents, got one of {len(proof)} "
             f"with {proof.z.shape[-1]}; {_CURE}"
         )
-    free = ("noise",) if inversion.uncertainty is not None and inversion.uncertainty.estimated else ()
-    marked = "mark" in inversion.settings and "mark" in proof.settings
-    # a generator's name is that of its file, or none: what it gives says more
-    for name in ("measurement", "noise", "prior", *(() if marked else ("generator",))):
-        ours, its = inversion.settings.get(name), proof.settings.get(name)
-        if name not in free and name in inversion.settings | proof.settings and ours != its:
-            raise ValueError(f"expected a proof with {name} {ours!r}, as the inversion has, got {its!r}; {_CURE}")
-    _refuse_other_signals(inversion, proof)
+    refuse_other_question(inversion, proof.settings)
+    refuse_other_signals(inversion, proof.verdict.size)
     if proof.settings.get("prior") is None and str(inversion.settings.get("noise")).partition(":")[0] not in ("linf", "l1"):
         lower = inversion.verdict.misfit < (1 - _SAME) * proof.verdict.misfit - 1e-12 * proof.size
         if bool(lower.any()):
@@ -102,15 +97,26 @@ def _refuse_others(inversion: "Inversion", proof: "Proof") -> None:
             )
 
 
-def _refuse_other_signals(inversion: "Inversion", proof: "Proof") -> None:
-    """Raises ValueError where signals have other lengths, or the generator is another."""
-    ours, its = inversion.settings.get("mark"), proof.settings.get("mark")
+def refuse_other_question(inversion: "Inversion", asked: Mapping[str, Any]) -> None:
+    """Raises ValueError where a proof speaks of another measurement, noise, prior or generator; asked: its settings."""
+    free = ("noise",) if inversion.uncertainty is not None and inversion.uncertainty.estimated else ()
+    marked = "mark" in inversion.settings and "mark" in asked
+    # a generator's name is that of its file, or none: what it gives says more
+    for name in ("measurement", "noise", "prior", *(() if marked else ("generator",))):
+        ours, its = inversion.settings.get(name), asked.get(name)
+        if name not in free and name in {*inversion.settings, *asked} and ours != its:
+            raise ValueError(f"expected a proof with {name} {ours!r}, as the inversion has, got {its!r}; {_CURE}")
+    ours, its = inversion.settings.get("mark"), asked.get("mark")
     if ours is not None and its is not None and abs(ours - its) > _MARKED * abs(ours):
         raise ValueError(
             f"expected a proof of the inversion's generator, got one of another, of which |G(z)| is {its:.6g} where the "
             f"inversion's has {ours:.6g}, z_j = cos(j); {_CURE}"
         )
-    size, known = inversion.verdict.size, proof.verdict.size
+
+
+def refuse_other_signals(inversion: "Inversion", known: Tensor) -> None:
+    """Raises ValueError where the signals of a proof have other lengths; known: theirs, |y| of what was seen, `(N,)`."""
+    size = inversion.verdict.size
     apart = (size - known).abs() > _ROUNDED * torch.maximum(size, known)
     if bool(apart.any()):
         k = int(apart.nonzero()[0, 0])

@@ -1,5 +1,6 @@
 """The files of a proof (docs/results.md): a pair in a folder of its own, or its part of those of an inversion."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import known_entries, near, read_head, read_tensors, write_pair
-from .moments import History
+from ..entries import Arrays, Entries
+from ..files import near, read_head, read_tensors, write_pair
+from .moments import PROOF_STATUSES, History
 from .uncertainty_files import uncertainty_of, uncertainty_tensors, uncertainty_words
-from .verify import Verdict
+from .verify import INVERSION_STATUSES, Verdict
 
 if TYPE_CHECKING:
     from .proof import Proof
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 TENSORS, SPEC = "proof.safetensors", "proof.json"
 _FORMAT, _VERSION = "cvxinv proof format", 1
 _VERDICT, _HISTORY = tensor_names(Verdict), ("seconds", *tensor_names(History))
+_NOISE = re.compile("(l2|linf|l1|gaussian)[:,]|auto$")  # how the words of noise begin, see `task_words`
 _CURE = "pass the folder of a proof"
 
 
@@ -43,14 +46,15 @@ def load_proof_fields(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     spec = _read_spec(folder)
-    tensors = read_tensors(folder / TENSORS, spec.get("sha256"), SPEC, "proof")
-    with known_entries(folder):
-        return proof_fields(spec, tensors)
+    words = Entries(str(folder / SPEC), spec)
+    tensors = read_tensors(folder / TENSORS, words.text("sha256"), SPEC, "proof")
+    return proof_fields(words, Arrays(str(folder / TENSORS), tensors))
 
 
 def stored_question(folder: Path) -> dict[str, Any] | None:
     """Of what the proof in a folder is one, None where it does not say."""
-    return _read_spec(folder).get("question")
+    words = Entries(str(folder / SPEC), _read_spec(folder))
+    return dict(words.inner("question").entries) if words.has("question") else None
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
@@ -87,21 +91,58 @@ def proof_spec(proof: "Proof") -> dict[str, Any]:
     }
 
 
-def proof_fields(spec: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Any]:
-    """The fields of the proof that has these words and tensors; prefix: before the names of its tensors."""
-    part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    verdict = Verdict(status=np.array(spec["verdict"], dtype="<U16"), **{name: part[f"verdict.{name}"] for name in _VERDICT})
-    spread = spec["uncertainty"]
+def proof_fields(words: Entries, arrays: Arrays, signals: int | None = None) -> dict[str, Any]:
+    """The fields of the proof that has these words and tensors; signals: of how many it must be, where that is known.
+
+    Raises ValueError that names the file and the entry where one is missing, of another kind or of another length.
+    """
+    S = words.count("signals", least=1)
+    if signals not in (None, S):
+        words.refuse("signals", f"{signals}, as of the result")
+    status = np.array(words.texts("status", S, PROOF_STATUSES), dtype="<U16")
+    words.same("counts", {word: int((status == word).sum()) for word in PROOF_STATUSES if word in status})
+    words.inner("settings").number("gap", least=0)
+    z = arrays.floats("z", S, None)
+    moments = arrays.floats("history.seconds", None).shape[0]
+    history = {name: arrays.like(f"history.{name}", S, moments) for name in _HISTORY if name != "seconds"}
     return dict(
-        hidden=tuple(part[f"hidden.{k}"] for k in range(1, spec["hidden"] + 1)),
-        status=np.array(spec["status"], dtype="<U16"),
-        verdict=verdict,
-        history=History(**{name: part[f"history.{name}"] for name in _HISTORY}),
-        box=(part["box.low"], part["box.high"]),
-        seconds=spec["seconds"],
-        settings=dict(spec["settings"]),
-        versions=dict(spec["versions"]),
-        stopped=spec["stopped"],
-        uncertainty=None if spread is None else uncertainty_of(spread, part, part["z"]),
-        **{name: value for name, value in part.items() if "." not in name},
+        z=z,
+        hidden=tuple([arrays.floats(f"hidden.{k}", S, None) for k in range(1, words.count("hidden") + 1)]),
+        signal=arrays.floats("signal", S, None),
+        status=status,
+        verdict=verdict_of(words.texts("verdict", S, INVERSION_STATUSES), arrays.under("verdict.")),
+        history=History(seconds=arrays.floats("history.seconds", moments), **history),
+        box=(arrays.floats("box.low", z.shape[1]), arrays.floats("box.high", z.shape[1])),
+        seconds=words.number("seconds", least=0),
+        settings=read_settings(words),
+        versions=words.names("versions"),
+        stopped=words.text("stopped"),
+        uncertainty=uncertainty_of(words.inner("uncertainty"), arrays, z, S) if words.has("uncertainty") else None,
+        low=arrays.floats("low", *z.shape),
+        high=arrays.floats("high", *z.shape),
+        undecided=arrays.integers("undecided", S, None),
+        **{name: arrays.floats(name, S) for name in ("misfit", "bound", "size")},
+        **{name: arrays.bools(name, S) for name in ("unique", "out_of_range", "improved")},
+        **{name: arrays.integers(name, S) for name in ("nodes", "rounds")},
     )
+
+
+def verdict_of(status: list[str], arrays: Arrays) -> Verdict:
+    """The verdict of these statuses and tensors. Raises ValueError."""
+    N = len(status)
+    numbers = {name: arrays.floats(name, N) for name in _VERDICT if name != "determined"}
+    return Verdict(status=np.array(status, dtype="<U16"), determined=arrays.bools("determined", N), **numbers)
+
+
+def read_settings(words: Entries) -> dict[str, Any]:
+    """What was asked for; what decisions are made by is of its kind. Raises ValueError."""
+    settings = words.inner("settings")
+    for name in ("noise", "prior", "measurement", "generator"):
+        if settings.has(name):
+            settings.text(name)
+    if settings.has("noise") and not _NOISE.match(settings.text("noise")):
+        settings.refuse("noise", 'a text such as "l2:0.1"')
+    for name in ("mark", "gap"):
+        if settings.has(name):
+            settings.number(name, least=0)
+    return dict(settings.entries)

@@ -1,6 +1,5 @@
 """The folder that holds an inversion (docs/results.md): written whole or not at all, read only if it is what was written."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +10,17 @@ import torch
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import as_floats, known_entries, near, parse_json, read_array, read_tensors, write_pair
-from ..layers.core.certificate import Certificate
+from ..entries import Arrays, Entries
+from ..files import as_floats, folder_at, near, parse_json, read_array, read_tensors, write_pair
+from ..layers.core.certificate import LAYER_STATUSES, Certificate
 from ..solvers.solve import Solution
 from ..surroundings import undisturbed
 from .answer import LayerReport
+from .moments import PROVED
 from .proof import Proof
-from .proof_files import proof_fields, proof_spec, proof_tensors
+from .proof_files import proof_fields, proof_spec, proof_tensors, read_settings, verdict_of
 from .uncertainty_files import uncertainty_of, uncertainty_tensors, uncertainty_words
-from .verify import Verdict
+from .verify import INVERSION_STATUSES, Verdict
 
 if TYPE_CHECKING:
     from .result import Inversion
@@ -57,19 +58,18 @@ def load_fields(folder: str | Path) -> dict[str, Any]:
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another kind.
     """
     folder = Path(folder)
-    spec, tensors = _read_result(folder)
-    with known_entries(folder):
-        return inversion_fields(spec, tensors)
+    words, arrays = _read_result(folder)
+    return inversion_fields(words, arrays)
 
 
-def check_writable(folder: str | Path) -> Path:
-    """`folder` as a path, after a trial that files can be made in it; leaves nothing behind. Raises OSError."""
-    folder = Path(folder)
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    cure = "pass a folder that can be written"
-    if not there.is_dir():
-        raise NotADirectoryError(f"expected a folder for the result, got the file {there}; {cure}")
-    for name in (TENSORS, SPEC):
+def check_writable(folder: str | Path, names: tuple[str, ...] = (TENSORS, SPEC)) -> Path:
+    """`folder` as a path, after a trial that files of these names can be made in it; leaves nothing behind.
+
+    Raises OSError.
+    """
+    folder, cure = Path(folder), "pass a folder that can be written"
+    there = folder_at(folder, cure)
+    for name in names:
         if (folder / name).is_dir():
             raise IsADirectoryError(f"expected a file or nothing at {folder / name}, got a folder; {cure}")
     try:
@@ -116,8 +116,13 @@ def inversion_spec(inversion: "Inversion") -> dict[str, Any]:
         "layers": [_layer_spec(report) for report in inversion.layers],
         # nothing where there is none, as in files of earlier versions
         **({} if inversion.uncertainty is None else {"uncertainty": uncertainty_words(inversion.uncertainty)}),
-        **({} if inversion.proof is None else {"proof": proof_spec(inversion.proof)}),
+        **({} if inversion.proof is None else _proved_spec(inversion, inversion.proof)),
     }
+
+
+def _proved_spec(inversion: "Inversion", proof: Proof) -> dict[str, Any]:
+    """The words of a proof, and those of the verdict, as `status` then says what is proved."""
+    return {"verdict": inversion.verdict.status.tolist(), "proof": proof_spec(proof)}
 
 
 def _layer_spec(report: LayerReport) -> dict[str, Any]:
@@ -136,68 +141,104 @@ def _layer_spec(report: LayerReport) -> dict[str, Any]:
     }
 
 
-def inversion_fields(spec: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of the inversion that has these words and tensors; its layer problems are None."""
-    verdict = Verdict(status=np.array(spec["status"], dtype="<U16"), **{name: tensors[name] for name in _VERDICT})
+def inversion_fields(words: Entries, arrays: Arrays, signals: int | None = None) -> dict[str, Any]:
+    """The fields of the inversion that has these words and tensors; its layer problems are None.
+
+    signals: of how many it must be, where that is known.
+    Raises ValueError that names the file and the entry where one is missing, of another kind or of another length.
+    """
+    N = words.count("signals", least=1)
+    if signals not in (None, N):
+        words.refuse("signals", str(signals))
+    proof = Proof(**proof_fields(words.inner("proof"), arrays.under(_PROOF), N)) if words.has("proof") else None
+    verdict = verdict_of(_judged(words, N, proof), arrays)
+    words.same("counts", verdict.counts())
+    head = () if N == 1 and _is_flat(arrays, "z") else (N,)
+    z = arrays.floats("z", *head, None)
+    hidden = [arrays.floats(f"hidden.{k}", *head, None) for k in range(1, words.count("hidden") + 1)]
     return dict(
-        z=tensors["z"],
-        hidden=tuple(tensors[f"hidden.{k}"] for k in range(1, spec["hidden"] + 1)),
-        signal=tensors["signal"],
-        method=spec["method"],
+        z=z,
+        hidden=tuple(hidden),
+        signal=arrays.floats("signal", *head, None),
+        method=words.text("method"),
         verdict=verdict,
-        layers=tuple(_report(entry, tensors) for entry in spec["layers"]),
-        used=tuple(spec["used"]),
-        starts=tensors["starts"],
-        iterations=tensors.get("iterations"),
-        snr={name: tensors[f"snr.{name}"] for name in spec["snr"]},
-        seconds=dict(spec["seconds"]),
-        settings=dict(spec["settings"]),
-        versions=dict(spec["versions"]),
-        notes=tuple(spec["notes"]),
+        layers=tuple(_report(entry, arrays, N) for entry in words.inners("layers")),
+        used=tuple(words.texts("used", N)),
+        starts=arrays.integers("starts", N),
+        iterations=arrays.integers("iterations", N) if arrays.has("iterations") else None,
+        snr={name: arrays.floats(f"snr.{name}", N) for name in words.texts("snr")},
+        seconds=words.numbers("seconds", least=0),
+        settings=read_settings(words),
+        versions=words.names("versions"),
+        notes=tuple(words.texts("notes")),
         # earlier versions wrote none
-        uncertainty=None if spec.get("uncertainty") is None else uncertainty_of(spec["uncertainty"], tensors, tensors["z"]),
-        proof=None if spec.get("proof") is None else Proof(**proof_fields(spec["proof"], tensors, _PROOF)),
+        uncertainty=uncertainty_of(words.inner("uncertainty"), arrays, z, N) if words.has("uncertainty") else None,
+        proof=proof,
     )
 
 
-def _report(entry: dict[str, Any], tensors: dict[str, Tensor]) -> LayerReport:
-    prefix = f"layer.{entry['index']}."
-    if f"{prefix}floor" not in tensors:  # written when all layer problems had a squared misfit
-        scale = tensors[f"{prefix}scale"]
-        tensors = tensors | {f"{prefix}unit": scale**2 / 2, f"{prefix}floor": (1e-10 * scale) ** 2 / 2}
+def _judged(words: Entries, N: int, proof: Proof | None) -> list[str]:
+    """The statuses of the verdict: those of the result, but where it says what a proof does."""
+    if proof is None:
+        return words.texts("status", N, INVERSION_STATUSES)
+    said = words.texts("status", N, (*INVERSION_STATUSES, PROVED))
+    if words.has("verdict"):
+        return words.texts("verdict", N, INVERSION_STATUSES)
+    # earlier versions wrote no others
+    return [str(proof.verdict.status[k]) if word == PROVED else word for k, word in enumerate(said)]
 
-    if f"{prefix}times" not in tensors:  # judged by the first edition's rule, which said none of these
-        unknown = torch.full_like(tensors[f"{prefix}scale"], torch.nan)
-        tensors = tensors | {f"{prefix}{name}": unknown for name in ("worth", "scope", "times")}
-        tensors |= {f"{prefix}two_sided": unknown > 0, f"{prefix}violations": unknown[:, None]}
 
-    def named(names: tuple[str, ...]) -> dict[str, Any]:
-        return {name: tensors[prefix + name] for name in names}
+def _is_flat(arrays: Arrays, name: str) -> bool:
+    """Whether a tensor is there and has one axis: that of a single signal."""
+    return arrays.has(name) and arrays.tensors[arrays.before + name].ndim == 1
 
+
+def _report(words: Entries, arrays: Arrays, N: int) -> LayerReport:
+    arrays = _as_today(arrays.under(f"layer.{words.count('index')}."), N)
+    h, p = arrays.floats("h", N, None), arrays.floats("p", N, None)
     certificate = Certificate(
-        tol=entry["tol"],
-        status=np.array(entry["status"], dtype="<U18"),
-        remark=tuple(entry["bound_remark"]),
-        **named(_CERTIFICATE),
+        tol=words.number("tol", above=0),
+        status=np.array(words.texts("status", N, LAYER_STATUSES), dtype="<U18"),
+        remark=tuple(words.texts("bound_remark", N)),
+        two_sided=arrays.bools("two_sided", N),
+        violations=arrays.floats("violations", N, None),
+        **{name: arrays.floats(name, N) for name in _CERTIFICATE if name not in ("two_sided", "violations")},
     )
     solution = Solution(
         certificate=certificate,
-        solver=tuple(entry["solver"]),
-        solver_status=tuple(entry["solver_status"]),
-        seconds=entry["seconds"],
-        **named(_SOLUTION),
+        h=h,
+        p=p,
+        iterations=arrays.integers("iterations", N),
+        polished=arrays.bools("polished", N),
+        solver=tuple(words.texts("solver", N)),
+        solver_status=tuple(words.texts("solver_status", N)),
+        seconds=words.number("seconds", least=0),
     )
+    each = arrays.tensors[arrays.before + "threshold"].ndim == 2 if arrays.has("threshold") else False
     return LayerReport(
-        index=entry["index"],
-        kind=entry["kind"],
+        index=words.count("index"),
+        kind=words.text("kind"),
         problem=None,
         solution=solution,
-        remark=entry["remark"],
-        **named(_REPORT),
+        penalty=arrays.floats("penalty", N),
+        threshold=arrays.floats("threshold", N, h.shape[1]) if each else arrays.floats("threshold", N),
+        remark=words.text("remark"),
     )
 
 
-def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _as_today(arrays: Arrays, N: int) -> Arrays:
+    """The tensors of a layer, with what earlier versions did not write."""
+    scale, more = arrays.floats("scale", N), dict[str, Tensor]()
+    if not arrays.has("floor"):  # written when all layer problems had a squared misfit
+        more |= {"unit": scale**2 / 2, "floor": (1e-10 * scale) ** 2 / 2}
+    if not arrays.has("times"):  # judged by the first edition's rule, which said none of these
+        unknown = torch.full_like(scale, torch.nan)
+        more |= {name: unknown for name in ("worth", "scope", "times")}
+        more |= {"two_sided": unknown > 0, "violations": unknown[:, None]}
+    return Arrays(arrays.place, {**arrays.tensors, **{arrays.before + name: x for name, x in more.items()}}, arrays.before)
+
+
+def _read_result(folder: Path) -> tuple[Entries, Arrays]:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected the folder of a result, got {folder}, which is none; {near(folder, ('',))}")
     for name in (SPEC, TENSORS):
@@ -212,7 +253,8 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"expected {SPEC} and {TENSORS} in {folder}, got no {name}; it is another folder, or half a copy"
             )
     spec = _read_spec(folder / SPEC)
-    return spec, read_tensors(folder / TENSORS, spec["sha256"], SPEC, "result")
+    tensors = read_tensors(folder / TENSORS, spec["sha256"], SPEC, "result")
+    return Entries(str(folder / SPEC), spec), Arrays(str(folder / TENSORS), tensors)
 
 
 def _read_spec(path: Path) -> dict[str, Any]:
@@ -221,7 +263,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
         streamed = isinstance(spec, dict) and "arrays" in spec
         cure = "read it with cvxinv.StreamedInversion.load" if streamed else "pass the folder of a result"
         raise ValueError(f'expected "format": "{_FORMAT}" in {path}, got another file; {cure}')
-    if spec.get("version") != _VERSION:
+    if spec.get("version") != _VERSION or isinstance(spec["version"], bool):
         raise ValueError(f"expected version {_VERSION} in {path}, got {spec.get('version')}; update cvxinv to read it")
     if not isinstance(spec.get("sha256"), str):
         raise ValueError(f'expected a "sha256" in {path}, got none; the file was changed, copy it again')

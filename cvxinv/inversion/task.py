@@ -404,7 +404,7 @@ def _flat(y: Tensor, generator: AbstractGenerator, measurement: object) -> Tenso
     allowed = f"(N, {d}) or ({d},)" if len(shape) < 2 else f"(N, {d}), ({d},) or (N, {', '.join(map(str, shape))})"
     raise ValueError(
         f"expected y of shape {allowed}, got {tuple(y.shape)}; "
-        f"{axes_cure(y, shape) or 'reshape it, or pass measurement= if it is not the whole signal'}"
+        f"{axes_cure(y, shape) or 'reshape it, or pass measurement=A if it is not the whole signal'}"
     )
 
 

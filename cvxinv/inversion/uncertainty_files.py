@@ -1,12 +1,12 @@
 """Uncertainties in files: their tensors, and their output activation in words."""
 
-from collections.abc import Mapping
 from math import inf
 from typing import Any
 
 from torch import Tensor
 
 from ..batch import tensor_names
+from ..entries import Arrays, Entries
 from ..generator.activations import KINDS, AbstractActivation, in_files, rescaled
 from .uncertainty import Uncertainty
 
@@ -25,11 +25,18 @@ def uncertainty_words(uncertainty: Uncertainty) -> dict[str, Any]:
     return {"output": _output_words(uncertainty.output)}
 
 
-def uncertainty_of(words: Mapping[str, Any], tensors: Mapping[str, Tensor], z: Tensor, prefix: str = "") -> Uncertainty:
-    """What was written; prefix: before the names of its tensors. z: the latents it is of."""
-    parts = {name: tensors[f"{prefix}uncertainty.{name}"] for name in _NAMES}
-    cut = tensors.get(f"{prefix}uncertainty.marginals")
-    return Uncertainty(z=z.double(), output=_output(words["output"]), marginals=cut, **parts)
+def uncertainty_of(words: Entries, arrays: Arrays, z: Tensor, N: int) -> Uncertainty:
+    """What was written of N signals. z: the latents it is of, `(N, n0)`, or `(n0,)` of a single signal.
+
+    Raises ValueError that names the file and the entry where one is missing, of another kind or of another length.
+    """
+    parts, n0, head = arrays.under("uncertainty."), z.shape[-1], z.shape[:-1]
+    each = {name: parts.like(name, N) for name in ("sigma", "sigma_error", "dof", "seen", "open")}
+    signals = {name: parts.floats(name, *head, None) for name in ("signal_std", "before", "before_std")}
+    spread = {"z_std": parts.floats("z_std", *head, n0), "z_cov": parts.floats("z_cov", *head, n0, n0)}
+    cut = parts.floats("marginals", *head, 4, n0) if parts.has("marginals") else None
+    output = _output(words) if words.plain("output") is not None else None
+    return Uncertainty(z=z.double(), output=output, marginals=cut, **each, **signals, **spread)
 
 
 def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
@@ -41,8 +48,14 @@ def _output_words(phi: AbstractActivation | None) -> dict[str, Any] | None:
     return {"name": inner.name, "numbers": numbers} | ({"rescaling": rescaling} if inner is not phi else {})
 
 
-def _output(words: dict[str, Any] | None) -> AbstractActivation | None:
-    if words is None:
-        return None
-    inner = {kind.name: kind for kind in KINDS}[words["name"]].of(*words["numbers"])
-    return rescaled(inner, *words["rescaling"]) if "rescaling" in words else inner
+def _output(words: Entries) -> AbstractActivation | None:
+    kinds, inner = {kind.name: kind for kind in KINDS}, words.inner("output")
+    name = inner.text("name", tuple(kinds))
+    inner.each_number("numbers")
+    if "rescaling" in inner.entries:
+        inner.each_number("rescaling", 2)
+    try:
+        activation = kinds[name].of(*inner.plain("numbers"))
+        return rescaled(activation, *inner.plain("rescaling")) if "rescaling" in inner.entries else activation
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'expected "{words.under}.output" in {words.place} as an activation, got {error}') from error

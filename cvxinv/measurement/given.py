@@ -99,18 +99,17 @@ def check_given(made: object, given: object) -> None:
     if given is None and made not in {kind.__name__ for kind in (Everything, Mask, Matrix)}:
         raise ValueError(
             f"expected the measurement {made} that the inversion was made with, got none, so that y would count as "
-            "the signal; pass it as measurement= in Python, a matrix as --matrix on the command line, magnitudes as "
-            "--magnitudes"
+            f"the signal; pass measurement={f'{Magnitudes.__name__}(...)' if phaseless else 'A'}, as it was then"
         )
     if phaseless and not (isinstance(given, AbstractMeasurement) and not given.linear):
         raise ValueError(
             f"expected magnitudes, as the inversion was made with {made}, got a linear measurement, by which y would have "
-            "signs; pass it as measurement=Magnitudes(...) in Python, with --magnitudes on the command line"
+            "signs; pass measurement=Magnitudes(...)"
         )
     if isinstance(given, Magnitudes) and not phaseless and "." not in str(made):
         raise ValueError(
-            f"expected a linear measurement, as the inversion was made with {made}, got Magnitudes; pass what is inside it "
-            "in Python, leave --magnitudes out on the command line"
+            f"expected a linear measurement, as the inversion was made with {made}, got Magnitudes; leave "
+            "Magnitudes out, and pass what is inside"
         )
 
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from ..files import file_at, write_whole
 
 
 def render(template: str, **values: Any) -> str:
@@ -23,12 +23,11 @@ def render(template: str, **values: Any) -> str:
 
 
 def write_page(path: str | Path, page: Callable[[], str]) -> Path:
-    """Write what `page` makes as a file, whole or not at all; returns the path. No page is made where no folder is.
+    """Write what `page` makes as a file, whole or not at all; returns the path. No page is made where none can be written.
 
-    Raises OSError where the file cannot be written.
+    Links are followed, and devices written to. Raises OSError where the file cannot be written.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"expected a folder for the page at {path.absolute().parent}, found none; make it first")
+    file_at(path, "the page", "page.html")
     write_whole(path, page().encode())
     return path

@@ -17,6 +17,7 @@ from ..bitmaps import data_uri, picture_shape
 from ..generator.abstract import AbstractGenerator
 from ..inputs import read_numbers
 from ..inversion.answer import LayerReport
+from ..inversion.belonging import check_generator, check_signals
 from ..inversion.explain import NEAREST, NO, SIGNAL_ONLY, YES, Explanation, explain
 from ..inversion.result import Inversion, snr
 from ..inversion.verify import INVERSION_STATUSES
@@ -119,7 +120,7 @@ def write_report(
     inverted; without it the shape of pictures is guessed and less can be explained. truth: true latents `(N, n0)`, for true
     signals and, where the inversion does not know them, SNRs; needs the generator. most: signals drawn and explained one by
     one; where there are more, those that are not trusted come first. Raises ValueError or TypeError for what does not fit
-    the inversion, OSError where the file cannot be written.
+    the inversion, as signals or a generator that are not its own; OSError where the file cannot be written.
     """
     if not isinstance(inversion, Inversion):
         raise TypeError(f"expected an Inversion, got {type(inversion).__name__}; pass what cvxinv.invert gives back")
@@ -138,6 +139,10 @@ def _page(
     observed = None if y is None else _observed(y, seeing, N)
     if observed is not None and seeing.pixelwise and bool(observed.isnan().any()):
         seeing = Mask(seeing.seen(N) & ~observed.isnan())  # what is no number was not seen
+    if observed is not None:
+        check_signals(inversion, observed, seeing)
+    if generator is not None:
+        check_generator(inversion, generator)
     z, x, values = _truth(inversion, generator, truth)
     words = explain(inversion, list(range(N)), generator)
     signal = inversion.signal.detach().cpu().double().reshape(N, d)
@@ -167,7 +172,9 @@ def _truth(
     device = truth.device if isinstance(truth, Tensor) else torch.device("cpu")
     z = read_numbers(truth, "the true latents", device, "f").cpu().double()
     if z.numel() != N * G.latent_dim:
-        raise ValueError(f"expected the true latents of shape ({N}, {G.latent_dim}), got {tuple(z.shape)}")
+        raise ValueError(
+            f"expected the true latents of shape ({N}, {G.latent_dim}), got {tuple(z.shape)}; pass truth=z of them"
+        )
     z = z.reshape(N, -1)
     if inversion.snr:
         return z, G(z), inversion.snr

@@ -74,7 +74,9 @@ class Solution(Judged):
 
         Raises ValueError where the problem is not known; OSError where the file cannot be written.
         """
-        return write_claims(Path(path), layer_claims(self.problem, self.point, self.certificate))
+        path = Path(path)
+        write_claims({path: layer_claims(self.problem, self.point, self.certificate)})
+        return path
 
     def __repr__(self) -> str:
         names = ", ".join(f"{self.solver.count(s)} by {s}" for s in dict.fromkeys(self.solver))

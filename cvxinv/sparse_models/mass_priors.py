@@ -195,7 +195,7 @@ def floor_of(generator: AbstractGenerator, floor: float | None) -> float:
         if low == -float("inf"):
             raise ValueError(
                 f"expected a generator whose output has a lower end, got {generator.output.name!r}, which may be negative; "
-                "state the value of an empty pixel, e.g. floor=0 (--floor 0): what lies below it counts as no mass"
+                "state the value of an empty pixel, e.g. floor=0: what lies below it counts as no mass"
             )
         return low
     floor = plain_number(floor)  # type: ignore[assignment]

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..batch import Batch, per_signal, tensor_names
 from ..bitmaps import picture_shape
 from ..generator.abstract import AbstractGenerator
-from ..inputs import plain_number, read_numbers, read_seconds
+from ..inputs import plain_number, read_numbers, read_seconds, read_seed
 from ..inversion.invert import invert
 from ..inversion.progress import bar
 from ..inversion.result import Inversion
@@ -170,6 +170,7 @@ def morph(
         number = plain_number(value)
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= _MOST_FRAMES:
             raise ValueError(f"{name} must be an integer from {least} to {_MOST_FRAMES}, got {value!r}; {cure}")
+    seed = read_seed(seed)
     if planner == "pot":
         require_pot()
     limit = None if time_limit is None else time.time() + read_seconds(time_limit, "time_limit", "leave it out", "> 0")

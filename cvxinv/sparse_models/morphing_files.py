@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from ..batch import tensor_names
-from ..files import known_entries, near, read_head, read_tensors
+from ..entries import Arrays, Entries
+from ..files import near, read_head, read_tensors
 from ..inversion.result import Inversion
 from ..inversion.storage import inversion_fields, inversion_spec, inversion_tensors
 from .constrained_barycenters import Residuals
@@ -67,25 +68,29 @@ def load_morphing_fields(folder: str | Path, arrays: tuple[str, ...]) -> dict[st
         if not (folder / name).is_file():
             where = near(folder, ("",)) if not folder.is_dir() else f"it is another folder, or half a copy; {_CURE}"
             raise FileNotFoundError(f"expected {WORDS} and {ARRAYS} in {folder}, got no {name}; {where}")
-    words = read_head(folder / WORDS, _FORMAT, _VERSION, _CURE)
-    tensors = read_tensors(folder / ARRAYS, words.get("sha256"), WORDS, "morphing")
-    with known_entries(folder, "docs/morphing.md"):
-        fields = _fields(words, {name: tensors[name] for name in arrays}, tensors)
-        lengths = {words["frames"], *(len(fields[name]) for name in (*arrays, "status", "explained"))}
-    if len(lengths) > 1:
-        raise ValueError(f"expected as many frames in all of {folder}, got {sorted(lengths)}; copy the folder again")
-    return fields
+    words = Entries(str(folder / WORDS), read_head(folder / WORDS, _FORMAT, _VERSION, _CURE))
+    tensors = read_tensors(folder / ARRAYS, words.text("sha256"), WORDS, "morphing")
+    return _fields(words, Arrays(str(folder / ARRAYS), tensors), arrays)
 
 
-def _fields(words: dict[str, Any], own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    ends = words.get("ends")  # earlier versions wrote no more than two arrays of them
-    of_ends = {name.removeprefix(_ENDS): x for name, x in tensors.items() if name.startswith(_ENDS)}
+def _fields(words: Entries, arrays: Arrays, names: tuple[str, ...]) -> dict[str, Any]:
+    T = words.count("frames", least=1)
+    own = {name: arrays.rows(name, T) for name in names}
+    shape = words.plain("shape")
+    if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        words.refuse("shape", "two integers >= 1")
+    told = {}
+    for name in ("status", "explained"):
+        told[name] = words.plain(name)
+        if not isinstance(told[name], list) or len(told[name]) != T:
+            words.refuse(name, f"a list of {T}")
+    # earlier versions wrote no more than two arrays of them
+    ends = inversion_fields(words.inner("ends"), arrays.under(_ENDS)) if words.has("ends") else None
     return own | {
-        "status": np.array(words["status"], dtype=object),
-        "explained": np.array(words["explained"], dtype=object),
-        "residuals": Residuals(*(tensors[f"residuals.{name}"] for name in _RESIDUALS)),
-        "shape": (int(words["shape"][0]), int(words["shape"][1])),
-        **{name: float(words[name]) for name in _NUMBERS},
-        "stopped": str(words["stopped"]),
-        "ends": None if ends is None else Inversion(**inversion_fields(ends, of_ends)),
+        **{name: np.array(value, dtype=object) for name, value in told.items()},
+        "residuals": Residuals(*(arrays.like(f"residuals.{name}", None, None) for name in _RESIDUALS)),
+        "shape": (int(shape[0]), int(shape[1])),
+        **{name: words.number(name) for name in _NUMBERS},
+        "stopped": words.text("stopped"),
+        "ends": None if ends is None else Inversion(**ends),
     }

@@ -71,7 +71,7 @@ def as_masses(signals: Tensor | np.ndarray, floor: float = 0.0, *, clip: bool = 
     if below and not clip:
         raise ValueError(
             f"expected no mass below 0, got the value {float(y[below[0]].min()):.6g} below the floor {floor:g} in picture "
-            f"{called[below[0]]}; pass a lower floor, or clip=True (--clip) to count what lies below as no mass"
+            f"{called[below[0]]}; pass a lower floor, or clip=True to count what lies below as no mass"
         )
     mass = mass.clamp(min=0)
     total = mass.sum(1)

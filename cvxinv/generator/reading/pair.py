@@ -12,7 +12,7 @@ from torch import Tensor
 from ...errors import UnsupportedLayerError
 from ...files import parse_json, read_tensors, write_pair
 from ...surroundings import undisturbed
-from ..abstract import AbstractGenerator
+from ..abstract import AbstractGenerator, check_distribution, in_order, is_finite
 from ..activations import KINDS, AbstractActivation, in_files
 from ..chain import Generator, factors
 from ..folding import fold
@@ -196,11 +196,27 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if spec.get("version", _VERSION) != _VERSION:
         raise ValueError(f"expected version {_VERSION} in {path}, got {spec['version']}; update cvxinv to read it")
     latent, output = spec.get("latent"), spec.get("output", {})
-    if not isinstance(latent, dict) or not isinstance(latent.get("dim"), int) or latent["dim"] < 1:
+    if not isinstance(latent, dict) or not _whole(latent.get("dim")) or latent["dim"] < 1:
         raise ValueError(f'expected "latent": {{"dim": n0}} with n0 >= 1 in {path}, got {latent!r}; add it')
+    check_distribution(latent, f'"latent" in {path}')
     if not isinstance(output, dict):
         raise ValueError(f'expected "output": {{...}} in {path}, got {output!r}; correct or remove it')
+    shape, ends = output.get("image_shape"), output.get("range")
+    if "image_shape" in output and not (isinstance(shape, list) and shape and all(_whole(n) and n >= 1 for n in shape)):
+        raise ValueError(
+            f'expected "image_shape" of "output" in {path} as integers >= 1, got {shape!r}; correct or remove it'
+        )
+    if ends is not None and not (isinstance(ends, list) and len(ends) == 2 and in_order(*ends)):
+        raise ValueError(f'expected "range" of "output" in {path} as [low, high], got {ends!r}; correct or remove it')
+    sha256 = spec.get("sha256")
+    if sha256 is not None and not isinstance(sha256, str):
+        raise ValueError(f'expected "sha256" in {path} as a text, got {sha256!r}; correct or remove it')
     return spec
+
+
+def _whole(value: object) -> bool:
+    """Whether a value of JSON is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class _Entry:
@@ -256,9 +272,9 @@ class _Entry:
         return f"layers.{self.index}.{name}"
 
     def _number(self, name: str) -> float:
-        value = self.entry.get(name)
-        if not isinstance(value, int | float):
-            raise self.place.wrong(f"a number {name!r}", f"{value!r}")
+        value: Any = self.entry.get(name)
+        if not is_finite(value):
+            raise self.place.wrong(f"a finite number {name!r}", f"{value!r}"[:40])
         return float(value)
 
     def _parameter(self, kind: type[AbstractActivation], name: str) -> Any:
@@ -280,8 +296,8 @@ class _Entry:
         """One integer, two or three (or one for all), or a whole shape, as `kind` says; all of them >= `least`."""
         value: Any = self.entry.get(name)
         count = {Pair: 2, Triple: 3}.get(kind)
-        given = [value] if kind is int else [value] * count if count and isinstance(value, int) else value
-        whole = isinstance(given, list) and all(isinstance(v, int) and v >= least for v in given)
+        given = [value] if kind is int else [value] * count if count and _whole(value) else value
+        whole = isinstance(given, list) and all(_whole(v) and v >= least for v in given)
         if not whole or count not in (None, len(given)):
             words = {int: "an integer", Pair: f"one integer >= {least} or two" if least else "an integer or two"}
             words |= {Triple: "an integer or three"}

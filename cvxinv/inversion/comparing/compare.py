@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import CvxinvWarning
 from ...generator.abstract import AbstractGenerator
-from ...inputs import plain_number
+from ...inputs import plain_number, read_seed
 from ...surroundings import undisturbed
 from ..invert import check_truth
 from ..level import check_level
@@ -74,7 +74,9 @@ def compare(
     FileExistsError for a folder that holds a comparison, OSError where it cannot be written.
     """
     seed, restarts, measurements = (plain_number(value) for value in (seed, restarts, measurements))  # type: ignore[assignment]
-    positive(seed, "seed", least=0)
+    read_seed(seed)
+    if chunk is not None:
+        positive(plain_number(chunk), "chunk")
     Watch(time_limit, signal_time_limit)  # raises
     _refuse_idle(checkpoint, resume, overwrite)
     asked = contestants(methods, None if restarts is None else positive(restarts, "restarts"))
@@ -115,7 +117,7 @@ def _signals(generator: AbstractGenerator, y: object, truth: object, samples: in
             raise ValueError("expected truth= beside signals y, got no signals; own samples know their latents")
         return own_signals(generator, SAMPLES if samples is None else plain_number(samples), seed)  # type: ignore[arg-type]
     if samples is not None:
-        raise ValueError("expected signals y or samples=, got both; leave one out")
+        raise ValueError("expected y= or samples=, got both; leave one out")
     return Observed(y, truth=truth)
 
 

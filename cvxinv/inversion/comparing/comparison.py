@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ...entries import Arrays, Entries
 from ...errors import BackendNotInstalledError
 from ...files import near, read_head, read_tensors, write_pair
 from ...surroundings import undisturbed
 from ...tables import html_table
+from ..proof_files import read_settings
 from ..storage import check_writable
+from .folder import FILES
 from .recommending import Advice, median_misfit, recommend, time_words
 from .row import SUCCESS, ComparisonRow
 
@@ -169,7 +172,7 @@ class Comparison:
     @undisturbed
     def save(self, folder: str | Path) -> Path:
         """Write it into `folder`, made where it is missing, each of two files whole or not at all; returns the folder."""
-        folder = check_writable(folder)
+        folder = check_writable(folder, FILES)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"{k}.{name}": value for k, row in enumerate(self.rows) for name, value in row.tensors().items()}
         spec = {
@@ -187,13 +190,31 @@ class Comparison:
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"expected {name} in {folder}, found none; {near(folder / name, ('.json',))}")
         spec = read_head(folder / _SPEC, _FORMAT, _VERSION, "pass the folder of a comparison")
-        tensors = read_tensors(folder / _TENSORS, spec["sha256"], _SPEC, "comparison")
-        rows = [ComparisonRow.read(entry, _own(tensors, k)) for k, entry in enumerate(spec["rows"])]
-        return Comparison(tuple(rows), spec["settings"], spec["versions"])
+        words = Entries(str(folder / _SPEC), spec)
+        tensors = read_tensors(folder / _TENSORS, words.text("sha256"), _SPEC, "comparison")
+        arrays, settings = Arrays(str(folder / _TENSORS), tensors), _read_settings(words)
+        rows = [
+            ComparisonRow.read(entry, arrays.under(f"{k}."), settings["signals"])
+            for k, entry in enumerate(words.inners("rows"))
+        ]
+        if not rows:
+            words.refuse("rows", "a list of at least one object")
+        return Comparison(tuple(rows), settings, words.names("versions"))
 
 
-def _own(tensors: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{k}."): value for name, value in tensors.items() if name.startswith(f"{k}.")}
+def _read_settings(words: Entries) -> dict[str, Any]:
+    """What was compared on; what is told of it is of its kind. Raises ValueError."""
+    settings = words.inner("settings")
+    for name in ("signals", "latents", "entries"):
+        settings.count(name, least=1)
+    settings.text("seen")
+    if settings.plain("restarts") is not None:
+        settings.count("restarts")
+    for name in ("time_limit", "signal_time_limit"):
+        if settings.has(name):
+            settings.number(name, least=0)
+    settings.text("generator")
+    return read_settings(words)
 
 
 def _counted(count: int, thing: str) -> str:

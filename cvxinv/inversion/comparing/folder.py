@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...entries import Entries
 from ...files import read_head, write_whole
 from ..runs.folder import differences
 from ..storage import SPEC, check_writable
 
 _HEAD = "comparing.json"
+FILES = ("comparison.json", "comparison.safetensors", "report.html", _HEAD)
 _FORMAT, _VERSION = "cvxinv comparison run format", 1
-_CURE = "pass another folder, or overwrite=True (--overwrite)"
+_CURE = "pass another folder, or overwrite=True"
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,20 @@ def open_comparison(
 def check_comparison_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a comparison may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
-    folder = check_writable(folder)
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
+    folder = check_writable(folder, FILES)
     if (folder / _HEAD).is_file() and not (resume or overwrite):
         raise FileExistsError(
-            f"expected a folder without a comparison, got {folder}, which holds one; go on with resume=True (--resume), "
-            "replace it with overwrite=True (--overwrite), or pass another folder"
+            f"expected a folder without a comparison, got {folder}, which holds one; go on with resume=True, "
+            "replace it with overwrite=True, or pass another folder"
         )
     return folder
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return read_head(folder / _HEAD, _FORMAT, _VERSION, _CURE)
+    words = Entries(str(folder / _HEAD), read_head(folder / _HEAD, _FORMAT, _VERSION, _CURE))
+    methods = words.inner("methods")
+    return {
+        "shared": dict(words.inner("shared").entries),
+        "methods": {name: dict(methods.inner(name).entries) for name in methods.entries},
+    }

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...entries import Arrays, Entries
 from ...lengths import lengths
 from ..result import Inversion
 from ..verify import EXPLAINED_WORD, INVERSION_STATUSES
@@ -14,6 +15,7 @@ from .observed import Observed, unseen_error
 
 SUCCESS = 1e-6  # |z found - z| / |z| up to which a latent counts as found
 RAN, REFUSED, FAILED = "ran", "refused", "failed"
+_ALWAYS = ("misfit", "size", "determined")  # of one that ran
 _TENSORS = ("misfit", "size", "determined", "starts", "z_error", "unseen_error", "iterations")
 
 
@@ -111,14 +113,31 @@ class ComparisonRow:
         }  # fmt: skip
 
     @classmethod
-    def read(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """The row of these words and tensors."""
-        plain = {name: spec[name] for name in ("name", "method", "outcome", "reason", "knows", "options")}
-        status = None if spec["status"] is None else np.array(spec["status"], dtype="<U16")
-        snr = {name.removeprefix("snr."): value for name, value in tensors.items() if name.startswith("snr.")}
-        seconds = float("nan") if spec["seconds"] is None else float(spec["seconds"])
-        own: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
-        return cls(**plain, status=status, snr=snr, seconds=seconds, notes=tuple(spec["notes"]), **own)
+    def read(cls, words: Entries, arrays: Arrays, signals: int) -> Self:
+        """The row of these words and tensors, of so many signals. Raises ValueError where an entry is not of its kind."""
+        outcome = words.text("outcome", (RAN, REFUSED, FAILED))
+        N = signals if outcome == RAN else 0
+        if outcome != RAN and words.plain("status") is not None:
+            words.refuse("status", f"null, as the method {outcome}")
+        status = np.array(words.texts("status", N, INVERSION_STATUSES), dtype="<U16") if N else None
+        own: dict[str, Any] = {
+            name: _read(arrays, name, N) for name in _TENSORS if arrays.has(name) or (N and name in _ALWAYS)
+        }
+        before = f"{arrays.before}snr."
+        snr = [name.removeprefix(before) for name in arrays.tensors if name.startswith(before)]
+        seconds = words.number("seconds", least=0) if words.plain("seconds") is not None else float("nan")
+        return cls(
+            words.text("name"), words.text("method"), outcome, words.text("reason"), words.yes("knows"),
+            dict(words.inner("options").entries), status, snr={name: arrays.floats(f"snr.{name}", N) for name in snr},
+            seconds=seconds, notes=tuple(words.texts("notes")), **own,
+        )  # fmt: skip
+
+
+def _read(arrays: Arrays, name: str, N: int) -> Tensor:
+    """One of the tensors of a row."""
+    if name == "determined":
+        return arrays.bools(name, N)
+    return arrays.integers(name, N) if name in ("starts", "iterations") else arrays.floats(name, N)
 
 
 def _z_error(z: Tensor, truth: Tensor | None) -> Tensor | None:

@@ -80,8 +80,8 @@ class Oracle(AbstractMethod):
         refuse_unlayered(self.name, task)
         if self.supports is None:
             raise ValueError(
-                "the oracle needs the supports of the hidden layers, got neither supports= nor truth=; pass bool masks "
-                "(N, n_i), first hidden layer first, or the true latents, or use another method"
+                "the oracle needs the supports of the hidden layers, got neither supports= nor truth=; pass truth=z, or "
+                "supports=masks of bool (N, n_i), first hidden layer first, or use another method"
             )
         reason = mixing(task)
         if reason is not None:

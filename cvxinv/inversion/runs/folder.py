@@ -11,14 +11,15 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ...entries import Arrays, Entries
 from ...files import parse_json, read_head, read_tensors, settle_folder, write_pair, write_whole
 from ..storage import RUN, SPEC, TENSORS, ZARR, check_writable
 
@@ -28,6 +29,7 @@ _VERSION = 1
 _SHOWN = 8  # things that differ and are named
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+T = TypeVar("T")
 Meant = Mapping[str, Any]  # what is run: names, and words or checksums of values
 log = logging.getLogger("cvxinv")
 
@@ -69,16 +71,22 @@ class RunFolder:
         """What is run, as a result says it."""
         return self.meant | ({"unfinished": True} if unfinished else {})
 
-    def done(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Tensor]]]:
-        """The chunks that are done and whole, read; what is damaged counts as not done, and is computed again."""
+    def done(self, read: Callable[[Entries, Arrays, int], T]) -> Iterator[tuple[int, T]]:
+        """The chunks that are done and whole, as `read` makes them of words, tensors and how many signals there are.
+
+        What is damaged counts as not done, and is computed again.
+        """
         for k in filter(self.there, range(self.layout.count)):
             try:
                 spec, tensors = self.read(k)
+                words = Entries.of(spec, str(self._file(k, "json")))
+                start, stop = self.layout.span(k)
+                found = read(words, Arrays(str(self._file(k, "safetensors")), tensors), stop - start)
             except (ValueError, KeyError, TypeError, OSError) as error:  # whatever half a file or another's may raise
                 log.warning("chunk %d in %s is damaged and is computed again: %s", k + 1, self.path, error)
                 continue
             if not spec.get("unfinished", False):
-                yield k, spec, tensors
+                yield k, found
 
     def there(self, k: int) -> bool:
         """Whether anything is kept of chunk k, finished or not."""
@@ -133,7 +141,7 @@ class _ToldWhy:
         cure = "free some space" if error.errno in _FULL else "mend that"
         told = OSError(
             f"cannot write {self._what} into {self._folder.path}: {error.strerror or error}; {self._folder.words()}: {cure} "
-            "and go on with resume=True (--resume)"
+            "and go on with resume=True"
         )
         told.errno = error.errno
         raise told from error
@@ -145,14 +153,26 @@ def stored_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     Raises FileNotFoundError where it holds no run and no result, ValueError where the file that says is damaged.
     """
     if (folder / SPEC).is_file():
-        spec = parse_json((folder / SPEC).read_bytes(), folder / SPEC)
-        run = spec.get("run") if isinstance(spec, dict) else None
-        if not (isinstance(run, dict) and run.get("unfinished")):
+        words = Entries.of(parse_json((folder / SPEC).read_bytes(), folder / SPEC), str(folder / SPEC))
+        run = _read_run(words) if words.has("run") else None
+        if run is None or not run.get("unfinished"):
             return run, True
     if not (folder / RUN).is_file():
         raise FileNotFoundError(f"expected a run in {folder}, found none")
-    cure = "pass another folder, or overwrite=True (--overwrite)"
-    return read_head(folder / RUN, _FORMAT, _VERSION, cure)["run"], False
+    cure = "pass another folder, or overwrite=True"
+    return _read_run(Entries(str(folder / RUN), read_head(folder / RUN, _FORMAT, _VERSION, cure))), False
+
+
+def _read_run(words: Entries) -> dict[str, Any]:
+    """What was meant by a run, how it is cut being numbers. Raises ValueError."""
+    run = words.inner("run")
+    run.count("count", least=1)
+    run.count("chunk", least=1)
+    if run.has("threads"):
+        run.count("threads", least=1)
+    if run.has("unfinished"):
+        run.yes("unfinished")
+    return dict(run.entries)
 
 
 def words_of_run(folder: Path) -> str:
@@ -188,7 +208,7 @@ def open_folder(
     if known is None:
         raise ValueError(
             f"expected a run in {folder} to go on with, got a result that does not say of what; pass another folder, or "
-            "overwrite=True (--overwrite)"
+            "overwrite=True"
         )
     size = layout.size if asked else int(known["chunk"])
     meant = {**meant, **_cut(Layout(layout.signals, size)), "threads": known.get("threads")}
@@ -197,7 +217,7 @@ def open_folder(
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise ValueError(
             f"expected the run in {folder} to go on as it began, got another: {'; '.join(differing[:_SHOWN])}{more}; pass "
-            "the same, or another folder, or begin anew with overwrite=True (--overwrite)"
+            "the same, or another folder, or begin anew with overwrite=True"
         )
     return RunFolder(folder, meant, Layout(layout.signals, size)), complete
 
@@ -209,14 +229,14 @@ def _cut(layout: Layout) -> dict[str, int]:
 def check_folder(folder: str | Path, *, resume: bool, overwrite: bool) -> Path:
     """The folder as a path, if a run may begin or go on in it. Raises FileExistsError, ValueError, OSError."""
     if resume and overwrite:
-        raise ValueError("expected resume or overwrite, got both: going on keeps what is there; pass one of them")
+        raise ValueError("expected resume=True or overwrite=True, got both: going on keeps what is there; pass one of them")
     folder = check_writable(folder)
     if resume or overwrite or not holds_something(folder):
         return folder
     what = "a result" if (folder / SPEC).is_file() else "a run that is not finished"
     raise FileExistsError(
-        f"expected a folder without results, got {folder}, which holds {what}; go on with resume=True (--resume), replace "
-        "it with overwrite=True (--overwrite), or pass another folder"
+        f"expected a folder without results, got {folder}, which holds {what}; go on with resume=True, replace "
+        "it with overwrite=True, or pass another folder"
     )
 
 

@@ -64,8 +64,8 @@ class Run:
         if self.folder is None or self.layout.count == 1:  # a single chunk is there with its result
             return list(range(self.layout.count))
         self.folder.begin()
-        for k, spec, tensors in self.folder.done():
-            self.parts[k] = on_device(Inversion(**inversion_fields(spec, tensors)), self.whole.task.y.device)
+        for k, read in self.folder.done(inversion_fields):
+            self.parts[k] = on_device(Inversion(**read), self.whole.task.y.device)
             watch.known(self.parts[k].verdict.counts())
         return [k for k in range(self.layout.count) if k not in self.parts]
 

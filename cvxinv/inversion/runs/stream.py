@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...entries import Arrays, Entries
 from ...files import read_head, settle_folder, write_whole
 from ...generator.abstract import AbstractGenerator
-from ...inputs import plain_number
+from ...inputs import plain_number, read_seed
 from ...solvers.solve import check_choice
 from ...surroundings import undisturbed
 from ..level import check_level
 from ..method import AbstractMethod, as_method, in_words
 from ..methods import METHODS
 from ..options import positive
+from ..proof_files import read_settings
 from ..result import Inversion, task_words, versions
 from ..storage import SPEC, ZARR
 from ..task import read_task
@@ -122,7 +124,7 @@ def invert_stream(
         zarr_module()
     seed, chunk = plain_number(seed), plain_number(chunk)  # type: ignore[assignment]
     rows, masks = open_rows(source, "signals"), _masks(measurement)
-    stream = Stream(generator, asked, rows, masks, measurement, noise, prior, positive(seed, "seed", least=0))
+    stream = Stream(generator, asked, rows, masks, measurement, noise, prior, read_seed(seed))
     first = _checked(stream)
     layout = Layout(len(rows), told_often(first.task) if chunk is None else positive(chunk, "chunk"))
     ran = versions(first.task, first.dtype)
@@ -177,13 +179,26 @@ def _run(
     """Answer the chunks that are not done, each kept as it is."""
     place.begin()
     layout, done = place.layout, set[int]()
-    for k, _, columns in place.done():
+    for k, counts in place.done(_read_counts):
         done.add(k)
-        watch.known(_counts(columns["status"].numpy()))
+        watch.known(counts)
     todo = [k for k in range(layout.count) if k not in done]
     with with_threads(place.meant["threads"]):
         work = Work(stream.generator.to(torch.float64), stream.seed, layout, stream.chunk, cluster)
         work.go(todo, watch, stream.method.name, progress, lambda k, part, cut: place.write(k, *_columns(part, keep, cut)))
+
+
+def _read_counts(words: Entries, columns: Arrays, N: int) -> dict[str, int]:
+    """Signals of each status in a chunk that was kept. Raises ValueError where an entry is missing or of another kind."""
+    names, codes = words.texts("used"), columns.integers("status", N)
+    words.texts("notes")
+    columns.floats("z", N, None)
+    columns.integers("starts", N)
+    if int(codes.max()) >= len(INVERSION_STATUSES) or int(columns.integers("used", N).max()) >= len(names):
+        words.refuse("used", "names for all codes of the chunk")
+    for name in ("relative_misfit", *_NUMBERS):
+        columns.like(name, N)
+    return _counts(codes.numpy())
 
 
 def _columns(part: Inversion, keep: tuple[str, ...], unfinished: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -320,14 +335,20 @@ class _Writer:
 class Words:
     """Words per signal that are kept as codes, read as they are asked for: `words[3]`, `words[:100]`."""
 
-    def __init__(self, codes: Any, names: list[str]):
-        self._codes, self._names = codes, np.array(names)
+    def __init__(self, codes: Any, names: list[str], place: str = "the result"):
+        self._codes, self._names, self._place = codes, np.array(names), place
 
     def __len__(self) -> int:
         return len(self._codes)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._names[self._codes[index]]
+        codes = np.asarray(_rows(self._codes, index) if isinstance(index, np.ndarray) else self._codes[index])
+        if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < len(self._names):
+            raise ValueError(
+                f"expected codes of {len(self._names)} words in {self._place}, got {int(codes.max())}; it was changed by "
+                "hand, or damaged: copy the folder again, or make it anew"
+            )
+        return self._names[codes]
 
 
 @dataclass(frozen=True)
@@ -350,7 +371,7 @@ class StreamedInversion:
             raise FileNotFoundError(f"expected {SPEC} of a streamed result in {folder}, found none; pass its folder")
         cure = "a result saved at once is read by cvxinv.Inversion.load"
         spec = read_head(folder / SPEC, FORMAT, _VERSION, cure)
-        return StreamedInversion(folder, {name: _opened(folder, spec["store"], name) for name in spec["arrays"]}, spec)
+        return StreamedInversion(folder, _arrays(folder, Entries(str(folder / SPEC), spec)), spec)
 
     def __len__(self) -> int:
         return int(self.spec["signals"])
@@ -363,12 +384,12 @@ class StreamedInversion:
     @property
     def status(self) -> Words:
         """Status per signal, as in `Inversion`."""
-        return Words(self.arrays["status"], self.spec["statuses"])
+        return Words(self.arrays["status"], self.spec["statuses"], str(self.folder / SPEC))
 
     @property
     def used(self) -> Words:
         """What gave each z."""
-        return Words(self.arrays["used"], self.spec["used"])
+        return Words(self.arrays["used"], self.spec["used"], str(self.folder / SPEC))
 
     @property
     def misfit(self) -> Any:
@@ -406,9 +427,9 @@ class StreamedInversion:
         z = read["z"].to(generator.device)
         blank, exact = ~torch.isfinite(z).all(1)[:, None], generator.to(torch.float64)
         *hidden, signal = [torch.where(blank, torch.nan, h).to(z) for h in exact.passed(torch.nan_to_num(z).double())]
-        status = np.array(self.spec["statuses"], dtype="<U16")[read["status"].numpy()]
+        status = self.status[rows].astype("<U16")
         verdict = Verdict(status=status, **{name: read[name] for name in _NUMBERS})
-        used = tuple(np.array(self.spec["used"])[read["used"].numpy()].tolist())
+        used = tuple(self.used[rows].tolist())
         settings, notes = dict(self.spec["settings"]), tuple(self.spec["notes"])
         return Inversion(
             z, tuple(hidden), signal, self.spec["method"], verdict, (), used, read["starts"], {}, dict(self.spec["seconds"]),
@@ -419,6 +440,30 @@ class StreamedInversion:
         words = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         notes = "".join(f"\n  note: {note}" for note in self.spec["notes"])
         return f"{self.spec['method']}: {len(self)} signals in {self.folder}: {words}{notes}"
+
+
+def _arrays(folder: Path, words: Entries) -> dict[str, Any]:
+    """The arrays that the words of a result name, opened. Raises ValueError, FileNotFoundError where any is not as told."""
+    N, store, told = words.count("signals", least=1), words.text("store", STORES), words.inner("arrays")
+    words.texts("statuses", len(INVERSION_STATUSES), INVERSION_STATUSES)
+    for name in ("used", "notes"):
+        words.texts(name)
+    words.text("method")
+    words.names("versions")
+    words.numbers("seconds", least=0)
+    counts = words.inner("counts")
+    if sum(counts.count(status) for status in counts.entries) != N or not set(counts.entries) <= set(INVERSION_STATUSES):
+        words.refuse("counts", f"how many of the {N} signals have each status")
+    read_settings(words)
+    found = dict[str, Any]()
+    for name in dict.fromkeys(("z", "status", "used", "starts", "relative_misfit", *_NUMBERS, *told.entries)):
+        entry = told.inner(name)
+        found[name] = _opened(folder, store, name)
+        if list(found[name].shape) != entry.plain("shape") or found[name].shape[0] != N:
+            entry.refuse("shape", f"{list(found[name].shape)}, the array's, of {N} signals")
+        if str(found[name].dtype) != entry.text("dtype"):
+            entry.refuse("dtype", f"{found[name].dtype}, the array's")
+    return found
 
 
 def _opened(folder: Path, store: str, name: str) -> Any:

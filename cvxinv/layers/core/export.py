@@ -6,6 +6,7 @@ each file is there whole or not at all.
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ...check import KINDS
 from ...check_fits import FITS
-from ...files import write_whole
+from ...files import write_together
 from ...lengths import lengths
 from .bounds import closer, serves
 from .certificate import INFEASIBLE, OPTIMAL, OPTIMAL_INACCURATE, Certificate, proved_dual
@@ -142,8 +143,8 @@ def check_size(m: int, n: int) -> None:
         raise ValueError(f"expected matrices of at most {_LARGEST} entries for a certificate file, got one of {m} x {n}")
 
 
-def write_claims(path: Path, content: dict[str, Any]) -> Path:
-    """Write a certificate file, whole or not at all; returns its path. Raises OSError."""
+def write_claims(contents: Mapping[Path, dict[str, Any]]) -> None:
+    """Write certificate files, all of them whole or none at all. Raises OSError."""
     head = {"format": "cvxinv certificate", "version": 1}
-    write_whole(path, (json.dumps(head | content, indent=1, allow_nan=False) + "\n").encode())
-    return path
+    in_words = {path: json.dumps(head | content, indent=1, allow_nan=False) + "\n" for path, content in contents.items()}
+    write_together({path: text.encode() for path, text in in_words.items()})
