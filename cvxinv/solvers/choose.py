@@ -478,7 +478,7 @@ class _Cascade:
         with self.step("farkas_ray", "no point meets the bounds so far: can any?", left):
             for i in left.tolist():
                 one, before = torch.tensor([i]), self.reached.certificate.status[i]
-                ray = find_ray(self.part(one), 0).to(self.problem.rows.y)
+                ray = find_ray(self.part(one), 0, self.tol).to(self.problem.rows.y)
                 self.offer(one, Point(self.of(self.reached.point, one).h, ray[None]), polished=False)
                 if self.reached.certificate.status[i] != before:
                     self.solver[i] = "farkas_ray"
