@@ -255,6 +255,30 @@ def test_a_bound_that_is_too_small_is_infeasible_with_a_proof(name, solver):
     assert all(checks.ray_reaches(case, i, solution.p) > 1e6 * natural[i] for i in range(case.rows.N))
 
 
+@pytest.mark.parametrize("kind", ["NonnegativeBasisPursuitL2", "BasisPursuitL2"])
+@pytest.mark.parametrize(
+    ("W", "h", "r"),
+    [
+        ([[1.0], [2.0], [2.0]], [2.0], [2.0, 1.0, -2.0]),
+        ([[1.0], [2.0], [2.0]], [1.0], [2.0, -2.0, 1.0]),
+        ([[2.0, 1.0], [1.0, 3.0], [1.0, 1.0], [1.0, 0.0]], [1.0, 2.0], [1.0, 1.0, -4.0, 1.0]),
+    ],
+)
+def test_a_bound_that_is_the_smallest_misfit_has_an_answer(W, h, r, kind):
+    """W'r = 0 and y = W h + r / 4: h has the smallest misfit, |r| / 4. A bound of that has the answer h, and no finite p.
+
+    A bound shorter by 1e-9 of it or 3e-8, which is less than the judge minds, is met by h to that: `optimal_inaccurate`.
+    """
+    W, h, r = (torch.tensor(x, dtype=torch.float64) for x in (W, h, r))
+    assert (W.T @ r == 0).all()
+    y, none = (W @ h + r / 4)[None], torch.zeros(len(W), dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), none, y, torch.ones_like(y, dtype=torch.bool))
+    for less, status in ((0.0, "optimal"), (1e-9, "optimal_inaccurate"), (3e-8, "optimal_inaccurate")):
+        solution = ci.solve(getattr(ci, kind)(rows, float(r.norm()) / 4 * (1 - less)), on_fail="ignore")
+        assert solution.status[0] == status
+        assert float((solution.h - h).abs().max()) < (1e-5 if less == 0 else 1e-3)
+
+
 TIGHT = ["NonnegativeBasisPursuitLinf", "BasisPursuitLinf", "IntervalBasisPursuit", "RelaxedFit", "NonnegativeRelaxedFit"]
 
 

@@ -45,6 +45,17 @@ def distance_rays(problem: AbstractLayerProblem, slack: float | Tensor = 0.0) ->
 
     slack: how far h may be over the off rows there, signal units, one number or `(N,)`.
     """
+    return _nearest(problem, slack).p
+
+
+def least_misfit(problem: AbstractLayerProblem) -> Tensor:
+    """The smallest |w^(1/2) (W h + b - y)_on| that the off rows allow each signal of a "ball" problem, `(N,)`."""
+    r = problem.rows.residual(_nearest(problem, 0.0).h)
+    return (problem.rows.fit * r * r).sum(1).sqrt()
+
+
+def _nearest(problem: AbstractLayerProblem, slack: float | Tensor) -> Point:
+    """The point with the smallest misfit of every signal, over off rows that are wider by `slack`."""
     kind, rows = NonnegativeLasso if problem.nonnegative else GaussianLatent, problem.rows
     room = rows.stretched((rows.y.new_zeros(rows.N) + slack)[:, None].expand_as(rows.y))
     nearest = kind(rows.derived(b=torch.where(rows.off, rows.b - room, rows.b)), 0.0)
@@ -52,11 +63,11 @@ def distance_rays(problem: AbstractLayerProblem, slack: float | Tensor = 0.0) ->
     slope = nearest.rows.W.adjoint(point.p)
     misfit = nearest.violation(point.h) + (-slope if problem.nonnegative else slope.abs()).amax(1).clamp(min=0)
     left = (misfit > 1e-12).nonzero()[:, 0]
-    p = point.p.clone()
     if len(left):
-        part = nearest.take(left)
-        p[left] = run(InteriorPoint(), part, tol=1e-9).point.p
-    return p
+        closer = run(InteriorPoint(), nearest.take(left), tol=1e-9).point
+        point = Point(point.h.clone(), point.p.clone())
+        point.h[left], point.p[left] = closer
+    return point
 
 
 def _farkas_ray(one: AbstractLayerProblem) -> Tensor:
