@@ -120,3 +120,13 @@ def test_a_bound_that_no_lam_meets_ends_after_a_few_rounds(eps: float):
     found = run(RootFinding(), ci.NonnegativeBasisPursuitL2(rows, eps).normalised().problem, tol=1e-6)
     assert int(found.iterations) <= 5, found.iterations
     assert found.status[0] == "user_limit"
+
+
+def test_a_bound_that_every_lam_meets_ends_after_a_few_rounds():
+    """h >= 5 by the off row and h next to 1 within 10: the misfit is 4 whatever lam is, and the off row alone decides."""
+    W, y = torch.tensor([[1.0], [-1.0]], dtype=torch.float64), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), torch.tensor([0.0, 5.0], dtype=torch.float64), y, y > 0)
+    problem = ci.NonnegativeBasisPursuitL2(rows, 10.0)
+    assert int(run(RootFinding(), problem.normalised().problem, tol=1e-6).iterations) <= 5
+    solution = ci.solve(problem)
+    assert solution.status[0] == "optimal" and abs(float(solution.h) - 5) < 1e-9

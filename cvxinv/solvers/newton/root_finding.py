@@ -6,7 +6,8 @@ solves the LASSO exactly at the current lam, by block pivoting from the last poi
 next lam in closed form off its activity (`ball`): where the activity stays, that is the answer. A lam outside the bracket
 that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps have
 no such bracket, and stop early on wide layers. Where an activity leaves no lam at all, as even its best fit is longer than
-eps, the lowest lam is tried once: a misfit that is longer there is so for every lam, and no round more finds one.
+eps, the lowest lam is tried once: a misfit that is longer there is so for every lam, and no round more finds one. So is
+the highest where no misfit was longer so far: off rows may push h so far that none is.
 
 Before that, lam is tried as one more unknown of block pivoting: each guess of what is active gives lam in closed form, and
 h at that lam the next guess. Where a guess repeats, it is the answer, and most signals end there.
@@ -68,7 +69,8 @@ class RootFinding(AbstractSolver):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
-        self.tried, self.hopeless = torch.zeros_like(self.settled), torch.zeros_like(self.settled)
+        # the ends of the bracket that were tried, or need not be
+        self.below, self.above, self.hopeless = (torch.zeros_like(self.settled) for _ in range(3))
         shared = near is None and Approach.refuses(problem) is None and bool((self.eps > NEXT_TO_NONE).all())
         self.ahead = Approach().start(problem) if shared else None
         self.grams = on_grams(rows)
@@ -92,7 +94,7 @@ class RootFinding(AbstractSolver):
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("eps", "high", "low", "lam", "h", "p", "settled", "tried", "hopeless"):
+        for name in ("eps", "high", "low", "lam", "h", "p", "settled", "below", "above", "hopeless"):
             setattr(self, name, getattr(self, name)[index])
         self.best = Point(self.best.h[index], self.best.p[index])
         self.pairs = None if self.pairs is None else self.pairs.take(index)
@@ -178,8 +180,10 @@ class RootFinding(AbstractSolver):
         middle = (self.low.clamp(min=1e-8 * self.high) * self.high).sqrt().clamp(min=_LOWEST)
         self.lam = torch.where(inside, piece.lam, middle)
         self.hopeless = self.high <= (1 + _CLOSED) * self.low
-        none = torch.isnan(piece.lam) & ~self.tried
-        self.lam, self.tried = torch.where(none, _LOWEST, self.lam), self.tried | none
+        self.above = self.above | long
+        none, slack = torch.isnan(piece.lam) & ~self.below, ~inside & ~long & ~self.above
+        self.lam = torch.where(none, _LOWEST, torch.where(slack, self.high, self.lam))
+        self.below, self.above = self.below | none, self.above | slack
 
     def _solve_lasso(self) -> None:
         """h and p of the LASSO at the current lam, exactly."""
