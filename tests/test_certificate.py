@@ -107,6 +107,21 @@ def test_a_bound_holds_everywhere_or_says_where():
         assert float(judged.bound) <= float(judged.objective) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("small", [1e-9, 1e-12, 1e-14])
+def test_a_bound_that_holds_in_a_ball_without_h_says_nothing_of_h(small):
+    """The twins of above beside a column of length `small`, whose h is as long as that is short: the ball is no longer."""
+    twin, other = vector(0.1, 0.7, 0.3)[0], vector(1.0, 0.0, 0.0)[0]
+    y = vector(1.0, 2.0, 4.0)
+    rows = ci.Rows(ci.Dense(torch.stack([twin, twin, small * other], 1)), vector(0.0, 0.0, 0.0)[0], y, y > 0)
+    a, c = torch.linalg.lstsq(torch.stack([twin, other], 1), y[0]).solution.tolist()
+    h = vector(a / 2, a / 2, c / small)
+    for problem in (ci.Lasso(rows, 0.0), ci.GaussianLatent(rows, 0.0)):
+        judged = ci.certify(problem, h)
+        inside = float(h.norm()) <= float(judged.scope)
+        assert inside == (small == 1e-9) and judged.status[0] == ("optimal" if inside else "user_limit")
+        assert f"|h| <= {float(judged.scope):.2g} only" in judged.remark[0]
+
+
 def test_a_limited_row_that_no_h_moves_is_named_or_forbids_all():
     """W = (1; 0), the second row off with a bias of 1e-7 or 1e-5: met by no h, whatever p is."""
     for bias, status in ((-1.0, "optimal"), (1e-7, "optimal"), (1e-5, "infeasible")):
@@ -346,3 +361,15 @@ def test_remark_says_why_no_bound_is_known():
     judged = ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(3.0, 0.0))
     assert judged.status[0] == "user_limit" and "no rows lift every column" in judged.remark[0]
     assert ci.certify(ci.NonnegativeLasso(rows, 0.0), vector(1.0, 0.0)).remark[0] == ""
+
+
+def test_remark_of_a_fit_names_no_number_that_it_does_not_have():
+    """Twin columns: no bound above 0. Columns that differ by 1e-7 are of full rank, though their Gram matrix is none."""
+    y = vector(1.0, 2.0, 4.0)
+    for apart, words in ((0.0, "W_on lacks full column rank to rounding: no bound above 0 holds for every h"), (1e-7, "")):
+        W = torch.tensor([[0.1, 0.1], [0.7, 0.7 + apart], [0.3, 0.3]], dtype=torch.float64)
+        rows = ci.Rows(ci.Dense(W), vector(0.0, 0.0, 0.0)[0], y, y > 0)
+        for problem in (ci.L1Fit(rows), ci.LinfFit(rows), ci.RelaxedFit(rows), ci.GaussianLatent(rows, 0.0)):
+            judged = ci.certify(problem, vector(0.0, 0.0), vector(0.0, 0.0, 0.0))
+            given = "gamma = 0 and " if "gamma" in problem.numbers else ""
+            assert judged.status[0] == "user_limit" and judged.remark[0] == (given + words if words else "")

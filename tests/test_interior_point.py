@@ -137,3 +137,19 @@ def test_crossover_is_the_same_by_factors_and_by_least_squares():
     vertex = polish(scaled.problem, method.point())
     assert np.allclose(vertex.h * scaled.h_unit, exact.h, atol=1e-7)
     assert ci.certify(scaled.problem, vertex, tol=1e-10).holds.all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("large", [1e200, 1e308, torch.inf, torch.nan])
+def test_weights_beyond_all_numbers_leave_no_factor_and_no_warning(large: float):
+    """A signal whose multipliers run off, as where limits contradict each other, and its neighbour, in both precisions."""
+    rows, _ = layer(6, 3, 2)
+    weight, diagonal = torch.ones(2, 6, dtype=torch.float64), torch.ones(2, 3, dtype=torch.float64)
+    weight[0, 2], right = large, normal(2, 3, seed=5)
+    expected = torch.linalg.solve(rows.W.gram() + torch.eye(3, dtype=torch.float64), right[1])
+    for rough, close in ((torch.tensor([False, False]), 1e-12), (torch.tensor([True, True]), 1e-5)):
+        matrix = NewtonMatrix(rows, torch.zeros_like(weight))
+        matrix.factor(weight, diagonal, rough)
+        x = matrix.solve(right)
+        assert float((x[1] - expected).abs().max()) < close
+        assert large < torch.inf or bool(torch.isnan(x[0]).all())

@@ -7,6 +7,7 @@ from layer_cases import Case, pursuit_l2, random_layer
 
 import cvxinv as ci
 from cvxinv.layers.core.problem import AbstractLayerProblem
+from cvxinv.solvers.loop import run
 from cvxinv.solvers.newton import bordered, root_finding
 from cvxinv.solvers.newton.bordered import Borders
 from cvxinv.solvers.newton.root_finding import RootFinding
@@ -109,3 +110,23 @@ def test_auto_opens_wide_pursuits_with_root_finding():
     bad = ci.NonnegativeBasisPursuitL2(rows.derived(y=y), eps)
     solution = ci.solve(bad)
     assert (solution.status == "optimal").all() and (solution.h[:2] == 0).all()
+
+
+@pytest.mark.parametrize("eps", [2e-6, 1.5e-6, 1e-6])
+def test_a_bound_that_no_lam_meets_ends_after_a_few_rounds(eps: float):
+    """h = 1 and h = 1 + 3e-6: the least misfit is 2.12e-6, longer than eps by less than 1e-6 s_y, which proves nothing."""
+    W, y = torch.ones(2, 1, dtype=torch.float64), torch.tensor([[1.0, 1.0 + 3e-6]], dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), torch.zeros(2, dtype=torch.float64), y, y > 0)
+    found = run(RootFinding(), ci.NonnegativeBasisPursuitL2(rows, eps).normalised().problem, tol=1e-6)
+    assert int(found.iterations) <= 5, found.iterations
+    assert found.status[0] == "user_limit"
+
+
+def test_a_bound_that_every_lam_meets_ends_after_a_few_rounds():
+    """h >= 5 by the off row and h next to 1 within 10: the misfit is 4 whatever lam is, and the off row alone decides."""
+    W, y = torch.tensor([[1.0], [-1.0]], dtype=torch.float64), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), torch.tensor([0.0, 5.0], dtype=torch.float64), y, y > 0)
+    problem = ci.NonnegativeBasisPursuitL2(rows, 10.0)
+    assert int(run(RootFinding(), problem.normalised().problem, tol=1e-6).iterations) <= 5
+    solution = ci.solve(problem)
+    assert solution.status[0] == "optimal" and abs(float(solution.h) - 5) < 1e-9

@@ -255,6 +255,55 @@ def test_a_bound_that_is_too_small_is_infeasible_with_a_proof(name, solver):
     assert all(checks.ray_reaches(case, i, solution.p) > 1e6 * natural[i] for i in range(case.rows.N))
 
 
+@pytest.mark.parametrize("kind", ["NonnegativeBasisPursuitL2", "BasisPursuitL2"])
+@pytest.mark.parametrize(
+    ("W", "h", "r"),
+    [
+        ([[1.0], [2.0], [2.0]], [2.0], [2.0, 1.0, -2.0]),
+        ([[1.0], [2.0], [2.0]], [1.0], [2.0, -2.0, 1.0]),
+        ([[2.0, 1.0], [1.0, 3.0], [1.0, 1.0], [1.0, 0.0]], [1.0, 2.0], [1.0, 1.0, -4.0, 1.0]),
+    ],
+)
+def test_a_bound_that_is_the_smallest_misfit_has_an_answer(W, h, r, kind):
+    """W'r = 0 and y = W h + r / 4: h has the smallest misfit, |r| / 4. A bound of that has the answer h, and no finite p.
+
+    A bound shorter by 1e-9 of it or 3e-8, which is less than the judge minds, is met by h to that: `optimal_inaccurate`.
+    """
+    W, h, r = (torch.tensor(x, dtype=torch.float64) for x in (W, h, r))
+    assert (W.T @ r == 0).all()
+    y, none = (W @ h + r / 4)[None], torch.zeros(len(W), dtype=torch.float64)
+    rows = ci.Rows(ci.Dense(W), none, y, torch.ones_like(y, dtype=torch.bool))
+    for less, status in ((0.0, "optimal"), (1e-9, "optimal_inaccurate"), (3e-8, "optimal_inaccurate")):
+        solution = ci.solve(getattr(ci, kind)(rows, float(r.norm()) / 4 * (1 - less)), on_fail="ignore")
+        assert solution.status[0] == status
+        assert float((solution.h - h).abs().max()) < (1e-5 if less == 0 else 1e-3)
+
+
+TIGHT = ["NonnegativeBasisPursuitLinf", "BasisPursuitLinf", "IntervalBasisPursuit", "RelaxedFit", "NonnegativeRelaxedFit"]
+
+
+@pytest.mark.parametrize("kind", TIGHT)
+def test_the_contradiction_that_counts_is_found_beside_one_that_is_wider_in_rows_of_one_length(kind):
+    """One unknown: rows of length 1 ask for h = 1 and h = 1 + 6.3e-6, two of 1e-6 for 0.95 and 1.05.
+
+    Every h breaks a limit of the former by 3.15e-6 = 1.82e-6 s_y, one of the latter by 5e-8 only, in signal units; after all
+    rows are brought to one length that is 5e-2.
+    """
+    W = torch.tensor([[1.0], [1.0], [1.0], [1e-6], [1e-6]], dtype=torch.float64)
+    y = torch.tensor([1.0, 1.0, 1 + 6.3e-6, 0.95e-6, 1.05e-6], dtype=torch.float64)
+    if "Relaxed" in kind:  # limits from above only
+        sign = torch.tensor([1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+        W, y = W * sign[:, None], y * sign
+    rows = ci.Rows(ci.Dense(W), torch.zeros(5, dtype=torch.float64), y[None], torch.ones(1, 5, dtype=torch.bool))
+    numbers = {"IntervalBasisPursuit": (y[None], y[None]), "RelaxedFit": (), "NonnegativeRelaxedFit": ()}.get(kind, (0.0,))
+    problem = getattr(ci, kind)(rows, *numbers)
+    solution = ci.solve(problem, on_fail="ignore")
+    assert solution.status[0] == "infeasible"
+    # s_y p'(limits) with W'p = 0: no h has all limits within 1.8e-6 s_y
+    away = problem.infeasibility(solution.p, 1.8e-6 * rows.scale())
+    assert float(away) > 0 and float(problem.infeasibility(solution.p, 1.9e-6 * rows.scale())) == 0
+
+
 @pytest.mark.parametrize("name", cases.named("ball"))
 @pytest.mark.parametrize("solver", ["OSQP", "HIGHS"])
 def test_solvers_without_cones_refuse_balls_by_name(name, solver):

@@ -15,7 +15,8 @@ Squared misfits up to `LARGEST_NEWTON` unknowns:
    come near, 300 for the others.
 
 An l2 bound: where it is next to 0, the linear program W h + b = y, by interior point; root finding on the penalty; where
-off rows alone may decide, the problem without the bound, by interior point; then graph-form ADMM. Linear programs: interior
+off rows alone may decide, the problem without the bound, by interior point; where the smallest misfit is eps, root finding
+with the bound opened by next to nothing; then graph-form ADMM. Linear programs: interior
 point with crossover; the simplex method, signal by signal, up to `_LARGEST_SIMPLEX` numbers in W; then PDHG. Fits in the
 l_inf or l_1 norm: least squares, whose h is theirs where it meets all rows; elastic interior point with the polish to a
 corner; then PDHG. Behind an activation, not convex: FISTA.
@@ -55,7 +56,7 @@ from .answer import Answer, Judged
 from .first_order.fista import FISTA
 from .first_order.graph_admm import GraphADMM
 from .first_order.pdhg import PDHG
-from .infeasible import find_ray, vertex
+from .infeasible import find_ray, least_misfit, vertex
 from .least_squares import LARGEST_FACTOR
 from .loop import at_zero, complete_left, is_exact, offer, polish_left, run, without_dust
 from .newton.elastic import ElasticInteriorPoint
@@ -79,6 +80,8 @@ _CASCADE: dict[str, tuple[tuple[type[AbstractSolver], str], ...]] = {
 _PRODUCTS = "W is too large for a matrix: products alone"
 _TILT = 1e-6  # lam in normalised units that breaks the tie, far below what moves a determined h
 _SHORT, _SHORTEST = 2000, 300  # iterations: what a first-order method has not got by then it will not get
+_AT_EPS = 1e-12  # in units of s_y: a misfit that is shorter than an l2 bound by less is no shorter
+_OPENED = ((1.0, 1e-13), (2.0, 1e-12))  # widths, as a share of what is over eps, and beside that in units of s_y
 _LARGEST_SIMPLEX = 200_000  # numbers in W up to which a linear program is handed to the simplex method
 _MEMORY = 1_500_000_000  # bytes of n x n and m-wide work space per chunk of signals
 
@@ -238,6 +241,8 @@ class _Cascade:
                 # before a first-order method spends its budget on what has no answer
                 if bounded:
                     self.rays()
+                if self.small and problem.form == "ball":
+                    self.at_the_least()
                 if self.small:
                     self.without_inside()
                     self.vertices()
@@ -436,6 +441,23 @@ class _Cascade:
         if len(left) and self.small and self.problem.form == "quadratic":
             self.ask(InteriorPoint, _STEADY, left)
 
+    def at_the_least(self) -> None:
+        """Where the smallest misfit is eps, p is infinite: the bound opened by next to nothing has one that is not.
+
+        With eps wider by w p grows like w^(-1/2), and what h gains by it like w^(1/2). Where the smallest misfit is over eps
+        by less than the judge minds, h pays for that with p: w about as large is best.
+        """
+        left = self.open()
+        if len(left) == 0:
+            return
+        beyond = least_misfit(self.part(left)) - self.part(left).number("eps")
+        near = ((beyond > -_AT_EPS) & (beyond <= self.tol)).cpu()
+        left, beyond = left[near], beyond[near.to(beyond.device)].clamp(min=0)
+        for share, least in _OPENED if len(left) else ():
+            with self.step(RootFinding.name, "the smallest misfit is next to eps: opened by about as much", left):
+                opened = self.part(left).opened(share * beyond + least)
+                self.merge(left, run(RootFinding(), opened, tol=self.tol, polish=self.polish), RootFinding.name)
+
     def without_inside(self) -> None:
         """Off rows that leave h no room on one side: opened by next to nothing, as equal limits are."""
         left = self.open()
@@ -478,7 +500,7 @@ class _Cascade:
         with self.step("farkas_ray", "no point meets the bounds so far: can any?", left):
             for i in left.tolist():
                 one, before = torch.tensor([i]), self.reached.certificate.status[i]
-                ray = find_ray(self.part(one), 0).to(self.problem.rows.y)
+                ray = find_ray(self.part(one), 0, self.tol).to(self.problem.rows.y)
                 self.offer(one, Point(self.of(self.reached.point, one).h, ray[None]), polished=False)
                 if self.reached.certificate.status[i] != before:
                     self.solver[i] = "farkas_ray"

@@ -134,6 +134,8 @@ def run(
             done |= torch.as_tensor(status == OPTIMAL)[left] & (reached.polished[left] | waited)
         if believed is None and problem.form != "curved":
             done |= watch.stalled(left, iteration)
+        if believed is None and (hopeless := method.given_up()) is not None:
+            done |= hopeless.cpu()  # the judge has seen them
         if done.any():
             tick(int(done.sum()))
             reached.iterations[left[done & torch.as_tensor(~np.isin(status, _ANSWERS))[left]]] = iteration

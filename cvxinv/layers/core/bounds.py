@@ -63,6 +63,16 @@ def serves(problem: AbstractLayerProblem) -> Tensor:
     return (problem.linear.amax(1) == 0) & (problem.quadratic.amax(1) == 0)
 
 
+def determined(problem: AbstractLayerProblem) -> Tensor:
+    """Served signals whose rows on are proved to determine h, so that a bound for every h is known, bool `(N,)`."""
+    found = serves(problem)
+    if not bool(found.any()):
+        return found
+    for k in found.nonzero()[:, 0].split(max(1, _NUMBERS // problem.n**2)):
+        found[k] = _columns(problem.take(k)).sigma > 0
+    return found
+
+
 def near(problem: AbstractLayerProblem, h: Tensor, f: Tensor, p: Tensor, allowed: Tensor) -> Near:
     """The bound of the module from a p, as it is and brought next to feasibility; f: no less than f(h).
 

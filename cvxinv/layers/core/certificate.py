@@ -1,7 +1,7 @@
 """The one judge: what a point proves about a layer problem, in float64, from the problem's data and the point alone."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from ...batch import Batch, per_signal, shared
 from ...inputs import describe, plain_number, read_numbers
 from ...lengths import lengths
 from ...surroundings import undisturbed
-from .bounds import near, serves
+from .bounds import determined, near, serves
 from .curved import AbstractCurvedProblem
 from .precise import LARGEST, precise_residual
 from .problem import AbstractLayerProblem, Point
@@ -189,14 +189,13 @@ def _judge(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: f
     if _ordinary(problem):
         return _judged(problem, h, dual, tol, thorough)
     units = units_of(problem, binary=True)
-    found = _judged(*_in(units, problem, h, dual), tol, thorough)
-    scope = found.scope * units.h.amin(1).cpu()
+    found = _judged(*_in(units, problem, h, dual), tol, thorough, _Outside(units.h.amin(1), lengths(h)))
     units = units._replace(data=units.data.cpu())
     in_objective = ("objective", "bound", "worth", "unit", "floor")
     changes: dict[str, Any] = {k: units.objective(getattr(found, k), problem.grows) for k in in_objective}
     changes |= {k: getattr(found, k) * units.data for k in ("violation", "scale")}
     changes["violations"] = found.violations * units.data[:, None]
-    return replace(found, **changes, scope=scope)
+    return replace(found, **changes)
 
 
 def _in(
@@ -382,7 +381,21 @@ def _ratio(x: Tensor, allowed: Tensor) -> Tensor:
     return torch.where(x > 0, x / allowed.clamp(min=1e-300), 0.0)
 
 
-def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: float, thorough: bool) -> Certificate:
+class _Outside(NamedTuple):
+    """What is told in the problem's own units: the least length there of an h of length 1 here, and that of h, `(N,)`."""
+
+    unit: Tensor
+    length: Tensor
+
+
+def _judged(
+    problem: AbstractLayerProblem,
+    h: Tensor,
+    dual: Tensor | None,
+    tol: float,
+    thorough: bool,
+    outside: _Outside | None = None,
+) -> Certificate:
     finite = torch.isfinite(h).all(1)
     h = torch.where(finite[:, None], h, 0.0)
     dual = problem.complete(h) if dual is None else dual
@@ -395,12 +408,16 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
     times = torch.where((allowed > 0) | (gap <= 0) & torch.isfinite(objective), times, torch.inf)
     # the gap of the opened problem is never below 0: anything else is a fault of the arithmetic
     broken = gap < -(reading.doubt + bounds.doubt + 1e-9 * torch.maximum(objective.abs(), problem.unit()))
+    if outside is not None:
+        # of unknowns of very different sizes a ball holds less than in these units, and perhaps not even h
+        bounds.scope *= outside.unit
+        times = torch.where(bounds.scope < outside.length, torch.inf, times)
     near, met, wrong, sound = (x.bool().numpy() for x in _on_cpu(times <= _INACCURATE, times <= 1, broken, finite))
     status = np.full(problem.N, USER_LIMIT, dtype=object)
     status[near] = OPTIMAL_INACCURATE
     status[met] = OPTIMAL
     status[wrong & near] = NUMERICAL_ERROR
-    _look_for_rays(reading, dual, status, bounds.scope)
+    _look_for_rays(reading, dual, status, bounds.scope, 1.0 if outside is None else outside.unit)
     if isinstance(problem, AbstractCurvedProblem):
         still = (reading.times <= 1) & (problem.movement(h) <= tol) & (gap > allowed)
         status[still.cpu().numpy()] = STATIONARY
@@ -413,7 +430,7 @@ def _judged(problem: AbstractLayerProblem, h: Tensor, dual: Tensor | None, tol: 
         bounds.worth, bounds.scope, times, two_sided,
     )  # fmt: skip
     two_sided = two_sided.bool() & torch.from_numpy(status == OPTIMAL)
-    remark = _remarks(reading, status, scope) if thorough else ("",) * problem.N
+    remark = _remarks(reading, status, scope, bound) if thorough else ("",) * problem.N
     return Certificate(
         objective, bound, violation, scale, tol, status.astype("<U18"), remark, unit, floor, worth, two_sided, scope,
         violations.cpu(), times,
@@ -427,8 +444,8 @@ def _on_cpu(*values: Tensor) -> tuple[Tensor, ...]:
     return torch.stack([value.to(torch.float64) for value in values]).cpu().unbind()
 
 
-def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: Tensor) -> None:
-    """Set `infeasible`, and its scope, where p or a row that no h moves proves it."""
+def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: Tensor, unit: float | Tensor) -> None:
+    """Set `infeasible`, and its scope, where p or a row that no h moves proves it; unit: of the scope."""
     problem, rows = reading.problem, reading.problem.rows
     left = torch.from_numpy(np.flatnonzero(status != OPTIMAL))
     if len(left) and (reading.excess.rows is not None or reading.excess.ball is not None):
@@ -438,7 +455,7 @@ def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: T
         size = part.rows.scale() + part.rows.in_signal_units(part.rows.b.expand_as(part.rows.y)).norm(dim=-1)
         beyond = away > _FAR * size / (rows.W.norm() or 1.0)
         status[left[beyond].cpu().numpy()] = INFEASIBLE
-        scope[left[beyond]] = away[beyond]
+        scope[left[beyond]] = (away * (unit if isinstance(unit, float) else unit[left]))[beyond]
     dead = reading.dead_excess()
     if dead is not None:
         never = (dead > reading.tol * reading.scale[:, None]).any(1)
@@ -446,8 +463,8 @@ def _look_for_rays(reading: _Reading, dual: Tensor, status: np.ndarray, scope: T
         scope[never] = torch.inf
 
 
-def _remarks(reading: _Reading, status: np.ndarray, scope: Tensor) -> tuple[str, ...]:
-    remarks = _weak_bounds(reading.problem, status)
+def _remarks(reading: _Reading, status: np.ndarray, scope: Tensor, bound: Tensor) -> tuple[str, ...]:
+    remarks = _weak_bounds(reading.problem, status, (bound > 0).cpu().numpy())
     for i in np.flatnonzero(torch.isfinite(scope).cpu().numpy() & (status != INFEASIBLE)):
         remarks[i] = f"the bound holds for |h| <= {float(scope[i]):.2g} only: the rows on do not determine h"
     dead = reading.dead_excess()
@@ -459,17 +476,19 @@ def _remarks(reading: _Reading, status: np.ndarray, scope: Tensor) -> tuple[str,
     return tuple(remarks)
 
 
-def _weak_bounds(problem: AbstractLayerProblem, status: np.ndarray) -> list[str]:
-    """Why no better bound is known, for signals without an answer."""
+def _weak_bounds(problem: AbstractLayerProblem, status: np.ndarray, bounded: np.ndarray) -> list[str]:
+    """Why no better bound is known, for signals without an answer; bounded: which have one above 0 in spite of that."""
     open_ = (status != OPTIMAL) & (status != STATIONARY)
     if problem.form != "interval":  # only there a remark can say what is infeasible
-        open_ &= status != INFEASIBLE
+        open_ &= (status != INFEASIBLE) & ~bounded
     if not open_.any():
         return [""] * len(status)
     remarks = np.full(len(status), "", dtype=object)
     # a remark may cost a factorisation per signal
     part = problem if open_.all() else problem.take(torch.as_tensor(np.flatnonzero(open_), device=problem.rows.y.device))
-    remarks[open_] = part.bound_remarks()
+    # of rows that determine h it is the point that leaves no bound above 0, and nothing in the problem
+    known = determined(part).tolist()
+    remarks[open_] = ["" if one else said for one, said in zip(known, part.bound_remarks(), strict=True)]
     return remarks.tolist()
 
 

@@ -190,18 +190,22 @@ def _lagrangian_slope(problem: "AbstractLayerProblem", h: Tensor, mu: Tensor) ->
 
 
 def why_weak(problem: "AbstractLayerProblem") -> list[str]:
-    """For each signal, why no better bound than 0 may be known where h costs nothing, or an empty string."""
+    """For each signal, why no better bound than 0 may be known where h costs nothing, or an empty string.
+
+    The weight that is 0 is named where the problem has one: a fit has none that could be raised.
+    """
     g, nothing = problem.penalty, problem.penalty.nothing
+    given = f"{g.names} = 0 and " if problem.numbers else ""
     if problem.n > LARGEST:
-        text, weak = f" and W_on was not factorised (over {LARGEST} columns): no bound above 0", nothing
+        text, weak = f"W_on was not factorised (over {LARGEST} columns): no bound above 0", nothing
     elif problem.nonnegative:
         asked, weak = nothing.nonzero()[:, 0], torch.zeros_like(nothing)
         if len(asked):
             weak[asked] = ~problem.lifts.at(asked, problem.rows)[1]
-        text = " and no rows lift every column: no bound above 0 holds for every h"
+        text = "no rows lift every column: no bound above 0 holds for every h"
     elif g.lam is None:
-        text = " and W_on lacks full column rank: no bound above 0 holds for every h"
+        text = "W_on lacks full column rank to rounding: no bound above 0 holds for every h"
         weak = nothing & ~problem.factor.definite
     else:
-        text, weak = ": no bound above 0 holds for every h unless W_on has full column rank", nothing
-    return [f"{g.names} = 0{text}" if is_weak else "" for is_weak in weak.tolist()]
+        text, weak = "no bound above 0 holds for every h unless W_on has full column rank", nothing
+    return [given + text if is_weak else "" for is_weak in weak.tolist()]

@@ -5,7 +5,9 @@ possible at lam = 0 to that of h = 0. The lam at which it is eps gives the basis
 solves the LASSO exactly at the current lam, by block pivoting from the last point or by interior point, and reads the
 next lam in closed form off its activity (`ball`): where the activity stays, that is the answer. A lam outside the bracket
 that the misfits have left is replaced by the bracket's geometric middle, so that every round counts. Secant steps have
-no such bracket, and stop early on wide layers.
+no such bracket, and stop early on wide layers. Where an activity leaves no lam at all, as even its best fit is longer than
+eps, the lowest lam is tried once: a misfit that is longer there is so for every lam, and no round more finds one. So is
+the highest where no misfit was longer so far: off rows may push h so far that none is.
 
 Before that, lam is tried as one more unknown of block pivoting: each guess of what is active gives lam in closed form, and
 h at that lam the next guess. Where a guess repeats, it is the answer, and most signals end there.
@@ -38,6 +40,8 @@ _MEMORY = 500_000_000  # bytes of factors at once
 _CLOSE = 1e-9  # tolerance of a LASSO by interior point
 _CLOSE_TO_PAIRS = 1e-6  # where two rows that are nearly one are held as one, closer is not to be had
 _LOWEST = 1e-14  # lam in normalised units below which the LASSO is least squares in float64
+_LONGER = 1e-12  # of eps: a misfit at the lowest lam that is longer by less may be so by rounding
+_CLOSED = 1e-14  # of lam: a bracket of this width holds no other
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class RootFinding(AbstractSolver):
         self.p = torch.zeros_like(rows.y)  # of the LASSO
         self.best = Point(self.h, self.p)
         self.settled = torch.zeros(problem.N, dtype=torch.bool, device=rows.y.device)
+        # the ends of the bracket that were tried, or need not be
+        self.below, self.above, self.hopeless = (torch.zeros_like(self.settled) for _ in range(3))
         shared = near is None and Approach.refuses(problem) is None and bool((self.eps > NEXT_TO_NONE).all())
         self.ahead = Approach().start(problem) if shared else None
         self.grams = on_grams(rows)
@@ -78,13 +84,17 @@ class RootFinding(AbstractSolver):
         """Which signals' guess repeated: their points are exact. Later rounds cannot tell."""
         return None if self.rounds else self.settled
 
+    def given_up(self) -> Tensor | None:
+        """Which signals' bracket holds no other lam, as it does where none brings the misfit to eps."""
+        return self.hopeless if self.rounds else None
+
     @property
     def patience(self) -> int:
         return 4
 
     def keep(self, index: Tensor) -> None:
         self.problem = self.problem.take(index)
-        for name in ("eps", "high", "low", "lam", "h", "p", "settled"):
+        for name in ("eps", "high", "low", "lam", "h", "p", "settled", "below", "above", "hopeless"):
             setattr(self, name, getattr(self, name)[index])
         self.best = Point(self.best.h[index], self.best.p[index])
         self.pairs = None if self.pairs is None else self.pairs.take(index)
@@ -161,7 +171,7 @@ class RootFinding(AbstractSolver):
         rows = self.problem.rows
         self._solve_lasso()
         r = rows.residual(self.h)
-        long = (rows.fit * r * r).sum(1).sqrt() > self.eps
+        long = (rows.fit * r * r).sum(1).sqrt() > self.eps * torch.where(self.lam <= _LOWEST, 1 + _LONGER, 1.0)
         self.high = torch.where(long, torch.minimum(self.high, self.lam), self.high)
         self.low = torch.where(long, self.low, torch.maximum(self.low, self.lam))
         piece = piece_of(self.problem, Point(self.h, self.p / self.lam[:, None]))
@@ -169,6 +179,11 @@ class RootFinding(AbstractSolver):
         inside = (piece.lam > self.low) & (piece.lam < self.high)
         middle = (self.low.clamp(min=1e-8 * self.high) * self.high).sqrt().clamp(min=_LOWEST)
         self.lam = torch.where(inside, piece.lam, middle)
+        self.hopeless = self.high <= (1 + _CLOSED) * self.low
+        self.above = self.above | long
+        none, slack = torch.isnan(piece.lam) & ~self.below, ~inside & ~long & ~self.above
+        self.lam = torch.where(none, _LOWEST, torch.where(slack, self.high, self.lam))
+        self.below, self.above = self.below | none, self.above | slack
 
     def _solve_lasso(self) -> None:
         """h and p of the LASSO at the current lam, exactly."""

@@ -88,6 +88,14 @@ class _Kind:
         self.factors, self.scratch = np.empty((N, n, n), W.dtype), np.empty_like(W)
 
     def factor(self, i: int, gram: np.ndarray | None, weight: np.ndarray | None, diagonal: np.ndarray) -> None:
+        # weights grow without end where limits contradict each other: what overflows has no factor, and is no news
+        with np.errstate(all="ignore"):
+            self._factor(i, gram, None if weight is None else weight.astype(self.W.dtype, copy=False), diagonal)
+
+    def _factor(self, i: int, gram: np.ndarray | None, weight: np.ndarray | None, diagonal: np.ndarray) -> None:
+        if weight is not None and not np.isfinite(weight).all():
+            self.factors[i] = np.nan
+            return
         for lift in (0.0, *_LIFTS):
             H = self._form(i, gram, weight)
             main = self.factors[i].reshape(-1)[:: len(diagonal) + 1]
@@ -99,7 +107,8 @@ class _Kind:
 
     def solve(self, i: int, right: np.ndarray) -> None:
         """In place of `right` `(n,)`."""
-        right[:] = self.potrs(self.factors[i].T, right.astype(self.W.dtype, copy=False), lower=1)[0]
+        with np.errstate(all="ignore"):
+            right[:] = self.potrs(self.factors[i].T, right.astype(self.W.dtype, copy=False), lower=1)[0]
 
     def _form(self, i: int, gram: np.ndarray | None, weight: np.ndarray | None) -> np.ndarray:
         """Gram and weighted rows in the room of factor `i`, by columns, as LAPACK wants it; the lower triangle counts."""
@@ -107,7 +116,7 @@ class _Kind:
             self.factors[i] = 0.0 if gram is None else gram
         H = self.factors[i].T
         if weight is not None:
-            part = weighted_rows(self.W, weight.astype(self.W.dtype, copy=False), self.scratch)
+            part = weighted_rows(self.W, weight, self.scratch)
             if len(part) or gram is None:
                 self.syrk(1.0, part.T, float(gram is not None), H, lower=1, overwrite_c=1)
         return H
