@@ -3,7 +3,9 @@
 `take`, `joined` and `to` follow from it, and so do the tables of files. A field that says nothing is shared by all signals.
 """
 
+from collections.abc import Callable
 from dataclasses import Field, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +41,7 @@ class Batch:
         """The signals at `index`: a bool mask `(N,)`, positions, or a slice; on any device."""
         if isinstance(index, Tensor) and index.dtype == torch.bool:
             index = index.nonzero()[:, 0]  # once: each field that a mask is used on would wait for its device
-        held = [(f, getattr(self, f.name)) for f in _per_signal_fields(self)]
+        held = [(f, getattr(self, f.name)) for f in _per_signal_fields(type(self))]
         return self._changed({f.name: _taken(value, index, f) for f, value in held if value is not None})
 
     @classmethod
@@ -48,14 +50,14 @@ class Batch:
         if len(parts) == 1:
             return parts[0]
         first = parts[0]
-        return first._changed({f.name: _joined([getattr(p, f.name) for p in parts], f) for f in _per_signal_fields(first)})
+        return first._changed({f.name: _joined([getattr(p, f.name) for p in parts], f) for f in _per_signal_fields(type(first))})
 
     def put(self, index: Tensor | slice, part: Self) -> None:
         """Write the signals of `part` over those at `index`, in place, in this batch's own types; shared fields stay.
 
         For whoever made the batch and has not given it away: tensors and arrays are written to, also of a frozen class.
         """
-        for f in _per_signal_fields(self):
+        for f in _per_signal_fields(type(self)):
             value, new = getattr(self, f.name), getattr(part, f.name)
             if f.metadata[_KEY] == "each":
                 names = value if isinstance(value, dict) else range(len(value))
@@ -89,7 +91,7 @@ def differs(value: object) -> bool:
 def counts(batch: Batch) -> set[int]:
     """The numbers of entries that its fields per signal hold; none where all that it holds is shared."""
     found = set[int]()
-    declared: list[Field] = _per_signal_fields(batch) if is_dataclass(batch) else []
+    declared: list[Field] = _per_signal_fields(type(batch)) if is_dataclass(batch) else []
     for f in declared:
         value = getattr(batch, f.name)
         if isinstance(value, Batch):
@@ -104,8 +106,11 @@ def tensor_names(kind: type[Batch]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if _KEY in f.metadata and f.type in (Tensor, "Tensor"))  # type: ignore[arg-type]
 
 
-def _per_signal_fields(batch: Batch) -> list[Field]:
-    return [f for f in fields(batch) if _KEY in f.metadata]  # type: ignore[arg-type]
+def _of_class(kind: Any) -> list[Field]:
+    return [f for f in fields(kind) if _KEY in f.metadata]
+
+
+_per_signal_fields: Callable[[Any], list[Field]] = cache(_of_class)  # asked for at every step of every descent
 
 
 def _shared(value: Any, declared: Field) -> bool:
