@@ -50,7 +50,9 @@ class Batch:
         if len(parts) == 1:
             return parts[0]
         first = parts[0]
-        return first._changed({f.name: _joined([getattr(p, f.name) for p in parts], f) for f in _per_signal_fields(type(first))})
+        return first._changed(
+            {f.name: _joined([getattr(p, f.name) for p in parts], f) for f in _per_signal_fields(type(first))}
+        )
 
     def put(self, index: Tensor | slice, part: Self) -> None:
         """Write the signals of `part` over those at `index`, in place, in this batch's own types; shared fields stay.
