@@ -77,13 +77,15 @@ def opened(
     e = e - prior_rounding(task, torch.maximum(*(side.abs() for side in sides)).expand(S, -1))
     folded = norm == "l1"
     reaching = _reaching(network, R, A if folded else None)
-    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching, columns=columns, rest=rest)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching, columns=columns, rest=rest, Q=Q, left=left)
     if folded or limits is not None:  # the rows are spoken of themselves
         targets = replace(targets, A=A, a=a, folded=folded, A_size=A_size, a_size=a_size)
-    nodes = _whole(network, targets, sides, strict_level(f, size))
+    slip = rounding_of(task, sides)
+    # the level that the search begins with: rows of l1 are limited by its root, the latent's own rounding counted
+    nodes = _whole(network, targets, sides, strict_level((f.sqrt() + slip(every, z)).square(), size))
     return Search(
         network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
-        weights=weight, rounding=rounding_of(task, sides),
+        weights=weight, rounding=slip,
     )  # fmt: skip
 
 
