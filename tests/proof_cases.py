@@ -44,6 +44,35 @@ def logged(path: Any, case: Case, seed: int, width: int = 6, **options: Any) -> 
     return prove(G, y, z, **{"measurement": mask} | options, log=path, time_limit=None)
 
 
+Norm = dict[str, Any]
+CANCELLING: dict[str, Norm] = {
+    "l2": {}, "l1": {"noise": ("l1", 0.1), "gap": 1e-2}, "linf": {"noise": ("linf", 0.1), "gap": 1e-2},
+    "a prior": {"noise": ("gaussian", 0.1), "prior": ci.Gaussian(1.0)}, "a ball": {"prior": ci.Ball(2.0)},
+    "a mask": {"measurement": torch.tensor([True, True, False, True, False])},
+}  # fmt: skip
+
+
+def cancelling(seed: int, C: float, noise: float) -> tuple[ci.Generator, torch.Tensor]:
+    """Two pairs of units whose rows are a / C apart and are read with -C and C, beside a fifth unit; a signal with noise."""
+    draw = torch.Generator().manual_seed(seed)
+    sizes = (2, 2), (2, 2), (1, 2), (5, 2), (5, 1)
+    w, a, rest, M, last = (torch.randn(size, generator=draw, dtype=torch.float64) for size in sizes)
+    b = torch.cat([torch.ones(4).double(), 0.3 * torch.randn(1, generator=draw, dtype=torch.float64)])
+    maps = ci.Dense(torch.cat([w, w + a / C, rest])), ci.Dense(torch.cat([-C * M, C * M, last], 1))
+    layers = ci.Layer(maps[0], b, ci.LeakyReLU(0.1)), ci.Layer(maps[1], torch.zeros(5).double(), ci.Identity())
+    G = ci.Generator(layers, (5,), {})
+    y = G(torch.randn(1, 2, generator=draw, dtype=torch.float64))
+    return G, y + noise * y.abs().max() * torch.randn(1, 5, generator=draw, dtype=torch.float64)
+
+
+def logged_cancelling(path: Any, kind: str, seed: int, C: float, noise: float) -> Proof:
+    """A proof of such a case that ends after three steps at most."""
+    (G, y), steps = cancelling(seed, C, noise), iter(range(3))
+    start = torch.zeros(1, 2, dtype=torch.float64)
+    stop = lambda moment: next(steps) == 2  # noqa: E731
+    return prove(G, y, start, box=2.0, log=path, time_limit=None, progress=False, callback=stop, **CANCELLING[kind])
+
+
 @cache
 def originals() -> list[str]:
     """Proof files of small nets, as text."""

@@ -129,6 +129,7 @@ class Reference:
         columns = [self.affine(e) for e in np.eye(V)]
         self.J = np.stack([r - base[1] for _, r in columns], 1)
         self.r = self.affine(self.v)[1]
+        self.p = self.r if rel.p is None else np.array([x / 2**rel.Ep for x in rel.p])
         self.u = self.affine(self.v)[0]
         self.U = [np.stack([u[k] - base[0][k] for u, _ in columns], 1) for k in range(len(base[0]))]
 
@@ -188,11 +189,12 @@ class Reference:
     def excess(self) -> tuple[float, float]:
         """D, and what is added up in it."""
         A, t, _, lam, low, high, _ = self.rows()
-        g = self.J.T @ self.r - A.T @ lam
+        g, off = self.J.T @ self.p - A.T @ lam, float(np.linalg.norm(self.p - self.r))
         moved = np.maximum(-g * (low - self.v), -g * (high - self.v))
-        size = self.net.level + self.r @ self.r + 2 * np.abs(lam * t).sum() + 2 * np.abs(moved).sum()
-        size += 2 * (np.abs(self.J).T @ np.abs(self.r) + np.abs(A).T @ lam) @ (np.abs(low) + np.abs(high))
-        return float(self.net.level - self.r @ self.r + 2 * lam @ t + 2 * moved.sum()), float(size)
+        size = self.net.level + self.p @ self.p + self.r @ self.r + 2 * np.abs(lam * t).sum() + 2 * np.abs(moved).sum()
+        size += 2 * (np.abs(self.J).T @ np.abs(self.p) + np.abs(A).T @ lam) @ (np.abs(low) + np.abs(high))
+        less = self.p @ self.p - off**2 - 2 * off * self.net.level**0.5
+        return float(self.net.level - less + 2 * lam @ t + 2 * moved.sum()), float(size)
 
     def least(self, F: np.ndarray, Y: np.ndarray, Z: np.ndarray, D: float) -> tuple[float, float]:
         """The least that the inequality makes of F'(w - v), over k, and what is added up in it."""
@@ -224,14 +226,19 @@ class Followed(Counter):
             self.wrong[kind] += 1
 
 
-def followed(C: SimpleNamespace, content: dict[str, Any], found: Followed) -> list[Any]:
-    """The verdicts of the checker C on a file, whose nodes and rounds are looked at."""
+def followed(C: SimpleNamespace, content: dict[str, Any], found: Followed, careful: bool = False) -> list[Any]:
+    """The verdicts of the checker C on a file, whose nodes and rounds are looked at; careful: of a walk with care."""
     net = Net(content)
     everyone = [Witness(net, z) for z in net.points()]
     better = [w for w in everyone if w.f <= Fraction(float(net.level))]
     held: dict[int, list[Witness]] = {}
 
     class Watched(C.tree.Tree):
+        def verdicts(self, *parts):
+            if careful:
+                self.take_care()
+            return super().verdicts(*parts)
+
         def root(self, box):
             node = super().root(box)
             for w in everyone if net.norm == "l2" else better:
@@ -341,14 +348,15 @@ def look_at_limits(found: Followed, net: Net, tree: Any, rel: Any, reference: Re
     limits = rel.limits
 
     def listening(value, parts, Ec):
-        calls.append((value, parts, Ec, limits(value, parts, Ec)))
-        return calls[-1][3]
+        calls.append((value, parts, Ec, (rel.EY, rel.EZ), limits(value, parts, Ec)))
+        return calls[-1][-1]
 
     rel.limits = listening
     rel.contract(loose, theta)
     del rel.limits
-    for (F, at), (value, (Y, _, Z, _), Ec, (low, high)) in zip(functionals(reference), calls, strict=True):
-        Y, Z = (np.array([float(x / Fraction(2) ** (E + Ec)) for x in part]) for part, E in ((Y, rel.EY), (Z, rel.EZ)))
+    every = [*functionals(reference)] * (2 if tree.careful else 1)
+    for (F, at), (value, (Y, _, Z, _), Ec, E, (low, high)) in zip(every[: len(calls)], calls, strict=True):
+        Y, Z = (np.array([float(x / Fraction(2) ** (e + Ec)) for x in part]) for part, e in zip((Y, Z), E, strict=True))
         found.note("value", abs(float(value) - at) <= TOL * (1 + abs(at) + np.abs(F) @ np.abs(reference.v)))
         if np.abs(Y).max() > 1e6 * np.abs(F).sum():  # what J Y is, floats do not know
             continue

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from proof_cases import SMALL, logged, network, numbers, originals, text
+from proof_cases import SMALL, logged, logged_cancelling, network, numbers, originals, text
 from typer.testing import CliRunner
 
 import cvxinv as ci
 from cvxinv import check, check_fits, check_inversion, check_proof
 from cvxinv.check import RefusedError, Verdict
-from cvxinv.check_proof import check_file
+from cvxinv.check_proof import check_file, limits
 from cvxinv.check_proof.integers import Packed
 from cvxinv.command import cli
 from cvxinv.exact.prove import prove
@@ -55,6 +55,33 @@ def test_what_is_proved_in_other_norms_is_accepted(tmp_path, case, norm):
     assert math.isclose(f, float(proof.misfit[0]) ** 2, rel_tol=1e-8) and bound > 0.98 * f
     assert not verdict_of(path, content | {"bound": text([f * 1.01])})
     assert not verdict_of(path, content | {"norm": "l2", "weights": None})
+
+
+@pytest.mark.parametrize(("kind", "seed", "C", "noise"), [
+    ("l2", 0, 1e4, 0.5), ("l2", 5, 1e6, 0.5), ("l1", 2, 1e4, 0.5), ("l1", 3, 1e4, 0.5), ("linf", 5, 1e6, 0.5),
+    ("a prior", 3, 1e6, 0.0), ("a prior", 5, 1e6, 0.5), ("a ball", 5, 1e4, 0.5), ("a mask", 3, 1e4, 0.5),
+])  # fmt: skip
+def test_what_is_proved_is_accepted_where_weights_cancel(tmp_path, kind, seed, C, noise):
+    logged_cancelling(tmp_path / "one.json", kind, seed, C, noise)
+    verdicts = check_file(tmp_path / "one.json")
+    assert all(verdict.accepted for verdict in verdicts), verdicts
+
+
+def test_a_tree_is_walked_again_with_care_where_vectors_of_floats_prove_too_little(tmp_path, monkeypatch):
+    path, inverse = tmp_path / "one.json", limits.inverse
+    path.write_text(originals()[0])
+    monkeypatch.setattr(limits, "inverse", lambda H, least: [] if type(H[0][0]) is float else inverse(H, least))
+    assert all(verdict.accepted for verdict in check_file(path))
+    monkeypatch.setattr(limits, "inverse", lambda H, least: [])
+    assert not all(verdict.accepted for verdict in check_file(path)), "this file shows nothing"
+
+
+def test_a_file_of_an_earlier_version_says_nothing_of_p(tmp_path):
+    content = json.loads(originals()[0])
+    for node in content["trees"][0]:
+        for told in node["rounds"]:
+            del told["p"]
+    assert verdict_of(tmp_path / "one.json", content)
 
 
 def test_a_signal_a_mask_and_a_prior_of_their_own_are_in_the_file(tmp_path):

@@ -27,7 +27,8 @@ from cvxinv.check import RefusedError
 
 FOLDER = Path(check_proof.__file__).parent
 MODULES = ("integers", "network", "question", "node", "boxes", "told", "floating", "relaxed", "limits", "tree", "reading")
-COARSE = {64: 9, 80: 24, 90: 12, 120: 15}  # digits of limits, of v and multipliers, of Y and Z, of D
+# digits of limits, of v and multipliers, of Y and Z, of D; with care of v and multipliers, of Y and Z
+COARSE = {64: 9, 80: 24, 90: 12, 120: 15, 250: 24, 260: 12}
 
 
 def checker(package: str = "cvxinv.check_proof") -> SimpleNamespace:
@@ -50,6 +51,9 @@ def few_digits(C: SimpleNamespace) -> Iterator[None]:
             module.fine = fine
 
 
+CAREFUL = [(0, False), (1, True), (5, False), (6, True)]  # files that are changed, with few digits or not
+
+
 # --- files that are followed ----------------------------------------------------------------------
 
 
@@ -61,6 +65,7 @@ def changed(source: str, seed: int) -> dict[str, Any]:
     content |= {"level": text([4 * f]), "bound": text([0.0]), "status": ["bounded"], "unique": [False]}
     rounds = [entry for node in content["trees"][0] for entry in node["rounds"]]
     for k, entry in enumerate(rounds):
+        entry["p"] = text([x * draw.choice([1, 1, 1, 1.1]) for x in numbers(entry["p"])])
         entry["v"] = text([x * draw.choice([1, 1, 1, 1.3]) for x in numbers(entry["v"])])
         lam = numbers(entry["lam"])
         size = max(map(abs, lam)) or f**0.5
@@ -101,23 +106,26 @@ def of_integers(split: dict[str, Any] | None) -> dict[str, Any]:
 
 
 @cache
-def scenes() -> list[tuple[bool, str]]:
-    """Files as text, and whether they are followed with few digits."""
+def scenes() -> list[tuple[bool, bool, str]]:
+    """Whether files are followed with few digits and with care, and the files as text."""
     sources = [*originals(), *others()]
     found = [(few, json.dumps(changed(x, k))) for few in (False, True) for k, x in enumerate(sources)]
     found += [(few, json.dumps(turned(changed(x, 9), 0.05))) for few, x in zip((False, True), sources[:2], strict=True)]
     hands = [of_integers(None), of_integers({"unit": [0, 1], "children": [1, 2]})]
     found += [(few, json.dumps(x)) for few in (False, True) for x in hands]
-    return found + [(False, x) for x in sources]
+    found += [(False, x) for x in sources]
+    careful = [(False, True, x) for x in sources]
+    careful += [(few, True, json.dumps(changed(sources[k], 7 + k))) for k, few in CAREFUL]
+    return [(few, False, x) for few, x in found] + careful
 
 
 def looks_at_rounds(C: SimpleNamespace) -> Iterator[str]:
     """What is wrong in each scene."""
-    for k, (few, source) in enumerate(scenes()):
+    for k, (few, careful, source) in enumerate(scenes()):
         found = Followed()
         try:
             with few_digits(C) if few else nothing():
-                verdicts = followed(C, json.loads(source), found)
+                verdicts = followed(C, json.loads(source), found, careful)
             yield from (f"scene {k}: {kind}" for kind in found.wrong)
             yield from (f"scene {k}: {v.words}" for v in verdicts if not v.accepted)
         except Exception as error:  # faults may end anywhere
@@ -164,6 +172,11 @@ TRUE: dict[str, dict[str, Any]] = {
     "a sum of two": {
         "norm": "l1",
         **tree(([told("?==", [1.0, 1.0], [0.0] * 9, [-2.0, 1.0, -2.0, 1.0, -2.0, 0.0, -1.0, 0.0], [])], None)),
+    },
+    "multipliers beyond floating point": tree(([ROUND | {"lam": text([1e290] * 5)}, ROUND], None)),
+    "numbers beyond 2^64": {
+        "layers": [layer([[2.0**90]], [0.0], [0.0]), layer([[2.0**-90], [0.0]], [0.0, 1.0], None)],
+        **tree(([told("?", [1.0, 2.0**90], [0.0] * 5, [-2.0, 1.0, -(2.0**91), 2.0**90])] * 2, None)),
     },
     "a misfit of rounding": {"z": text([1.0]), "y": text([1.0, 1.0]), "f": text([0.0]), "bound": text([0.0])},
 }  # fmt: skip
@@ -414,7 +427,7 @@ FAULTS = [
     ("told", "low limits told", "min(low[i], floor(l))", "floor(l)"),
     ("told", "high limits told", "max(high[i], ceil(h))", "ceil(h)"),
     ("told", "weights of any sign", "lambda x: 0 < x < inf", "lambda x: x == x"),
-    ("told", "any keys", 'need(set(told) == {"units", "limits", "v", "lam", "theta"}', "need(bool(told)"),
+    ("told", "any keys", 'need(set(told) | {"p"} == {"units", "limits", "v", "lam", "theta", "p"}', "need(bool(told)"),
     ("relaxed", "ranges cut below", "down(min(s[j] * l, 0)", "down(0 * l"),
     ("relaxed", "ranges cut above", "up(max(h << proof.ES, s[j] * l)", "up(max(h << proof.ES - 1, s[j] * l)"),
     ("relaxed", "ranges of absolute values", "up(max(h << proof.ES, s[j] * l)", "up((h << proof.ES)"),
@@ -426,16 +439,19 @@ FAULTS = [
     ("relaxed", "held limits forgotten", "max(own[0][j], down(const", "max(-(1 << 99), down(const"),
     ("relaxed", "rows' low limits that are told", "low[j] = max(own[0][j], ", "low[j] = max(0 * own[0][j], "),
     ("relaxed", "multipliers below 0", "max(0, int(ldexp(x, self.Elam)))", "int(ldexp(x, self.Elam))"),
-    ("relaxed", "the prior's misfit forgotten", "square += Fraction(dot(rest, rest)",
-     "square += 0 * Fraction(dot(rest, rest)"),
-    ("relaxed", "the prior's misfit twice", "square += Fraction(dot(rest, rest)", "square += 2 * Fraction(dot(rest, rest)"),
+    ("relaxed", "the prior's misfit forgotten", "[x << to - proof.EE - self.Ev for x in own]", "[0 for x in own]"),
+    ("relaxed", "the prior's misfit twice", "[x << to - proof.EE - self.Ev for x in own]",
+     "[x << to + 1 - proof.EE - self.Ev for x in own]"),
     ("relaxed", "the prior's pull forgotten", "g[k] += x * y", "g[k] += 0 * y"),
     ("relaxed", "multipliers pull the other way", "(x << top - Eg) - (y << top - Ep)", "(x << top - Eg) + (y << top - Ep)"),
     ("relaxed", "the wrong ends", "(lo if x > 0 else hi) - y", "(hi if x > 0 else lo) - y"),
-    ("relaxed", "D without its last term", "+ 2 * Fraction(moved, 1 << top + Ev)", ""),
+    ("relaxed", "D without its last term", "+ 2 * work + 2 * Fraction(moved, 1 << top + Ev)", "+ 2 * work"),
     ("relaxed", "half of D's last term", "+ 2 * Fraction(moved,", "+ Fraction(moved,"),
     ("relaxed", "the work halved", "+ 2 * work", "+ work"),
-    ("relaxed", "the misfit twice", "self.D = level - square", "self.D = level - 2 * square"),
+    ("relaxed", "the misfit twice", "return Fraction(dot(p, p),", "return 2 * Fraction(dot(p, p),"),
+    ("relaxed", "p taken for r(v)", "off = o + 2 * root(o, up=True) * proof.eps", "off = 0"),
+    ("relaxed", "half of p's rounding", "2 * root(o, up=True)", "root(o, up=True)"),
+    ("relaxed", "J'p of r(v)", "self._back(p[: len(", "self._back(r[: len("),
     ("relaxed", "reach of one side", "max(hi - y, y - lo) for", "hi - y for"),
     ("relaxed", "t of the box", "[x - (y << to) for x, y in zip(c, lo", "[x - (y << to) - (1 << to) for x, y in zip(c, lo"),
     ("relaxed", "t of x - s u", "[y - s * z for y, s, z", "[y + s * z for y, s, z"),
@@ -456,13 +472,14 @@ FAULTS = [
      "[target.G[j][k] << self.EX for k in self.free]"),
     ("limits", "J'J without the prior", "JJ[c][d] += dot(x, y)", "JJ[c][d] += 0 * dot(x, y)"),
     ("limits", "rounding of J'J is none", "for row in JJ], 1, EJ", "for row in JJ], 0, EJ"),
-    ("limits", "D rounded down", "over(-(-(D.numerator << max(to, 0)) // (D", "over(((D.numerator << max(to, 0)) // (D"),
+    ("limits", "D rounded down", "over(-(-(D.numerator << to) // D", "over(((D.numerator << to) // D"),
     ("limits", "rooms rounded down", "[-(-(x.numerator << self.Er) // x.denominator) for",
      "[((x.numerator << self.Er) // x.denominator) for"),
     ("limits", "rooms by D halved", "min(x, twice / y)", "min(x, twice / (2 * y))"),
     ("limits", "rests without F", "rests[k][k] += 1 << self.Erest", "rests[k][k] += 0"),
     ("limits", "rests without A'Z", "- (b << self.Erest - E2)", "+ (b << self.Erest - E2)"),
     ("limits", "x below 0 bounds u", "low if low > 0 and", "low if"),
+    ("limits", "x above -s u", "high * proof.unit / level.s[i] if level.s[i] < 0", "0 * high if level.s[i] < 0"),
     ("limits", "|J Y|^2 halved", "over(max(0, dot(Y, JY))", "over(max(0, dot(Y, JY)) // 2"),
     ("limits", "rounding of J'J in |J Y|^2", "+ self.err * length**2", ""),
     ("limits", "rests forgotten", "loss = over(dot(map(abs, rest), self.reach)",

@@ -393,6 +393,25 @@ def least_room(rel, level: Tensor, excess, k: int) -> Fraction:
     return Fraction(float(level[k])) - Fraction(float(rel.e[k])) - sum(true**2) + 2 * (lam @ (A @ v + c)) + 2 * ends + error
 
 
+def test_rounding_of_what_multipliers_pull_is_a_share_of_absolute_values():
+    for seed in range(4):
+        s = scene(engine(), seed)
+        rel = s.E.relaxation.Relaxation(s.search.network, s.search.targets, s.nodes)
+        V, lam = rel.V, small_nets.Dice(seed).uniform(*rel.const.shape) * rel.active
+        size = (rel.rows(torch.eye(V).to(lam).expand(len(lam), V, V)).abs().mT @ lam[..., None])[..., 0]
+        kept, rel._A = rel.pull_size(lam), None
+        assert torch.allclose(kept, size, rtol=1e-12) and torch.allclose(rel.pull_size(lam), size, rtol=1e-12)
+
+
+def test_shares_of_long_sums_grow_with_them():
+    rel = scene(engine(), 0)
+    rel = rel.E.relaxation.Relaxation(rel.search.network, rel.search.targets, rel.nodes)
+    assert rel.share == 1e-13
+    rel.__dict__.pop("share")
+    rel.const = torch.zeros(1, 10_000)
+    assert rel.share >= 2 * 10_000 * 2.0**-53
+
+
 @pytest.mark.parametrize("width", [1.0, 1e-6])
 def test_rounding_never_makes_D_smaller(width: float):
     """Also in small nodes, at levels near rounding, and with multipliers whose work is the difference of large numbers."""
@@ -481,7 +500,7 @@ BOUNDS = [
     ("search", "halves that do not meet", "= middle[~unit, 0]\n            else",
      "= middle[~unit, 0] + 0.1\n            else"),
     ("opening", "sigma forgotten", "return sigma[..., None] * (rows.S @ V),", "return 0 * sigma[..., None] + (rows.S @ V),"),
-    ("opening", "what nobody can fit counted twice", "rest = lengths(d", "rest = 1.5 * lengths(d"),
+    ("opening", "what nobody can fit counted twice", "(lengths(left)", "(1.5 * lengths(left)"),
     ("opening", "the box not turned", "over_box(V.mT,", "over_box(V,"),
     ("opening", "half the box", "torch.cat([below[:-n0],", "torch.cat([0.5 * below[:-n0],"),
     ("opening", "sides of the box moved", "torch.zeros_like(sides[0])])", "torch.ones_like(sides[0])])"),

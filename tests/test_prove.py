@@ -14,6 +14,9 @@ from torch import Tensor, nn
 import cvxinv as ci
 from cvxinv.check_proof import check_file
 from cvxinv.exact import refining, tightening
+from cvxinv.exact.asking import read_asked
+from cvxinv.exact.network import as_network
+from cvxinv.exact.opening import opened
 from cvxinv.inversion.moments import BOUNDED, NOTHING, PROVED
 
 
@@ -292,6 +295,14 @@ def test_no_bound_is_above_the_truth_where_weights_cancel(C: float, tmp_path: Pa
     assert ci.out_of_range(G, y, eps, box=2.0, time_limit=1.0).status[0] != "out_of_range"
     if C == 1.0:
         assert proof.proved.all() and proof.unique.all(), "nothing is lost where nothing cancels"
+
+
+def test_rows_of_l1_are_limited_by_the_level_that_counts_the_latents_own_rounding():
+    """Else nodes are closed in which latents are that the level speaks of, the best one among them."""
+    G, y, z = cancelling(1e8)
+    asked = read_asked(G, y, z, measurement=None, noise=("l1", 0.1), prior=None, gap=1e-2, box=2.0)
+    search = opened(as_network(asked.task.generator).beside(asked.sides[0]), asked.task, z, asked.sides, 1e-2)
+    assert search.level < 1e-6 and (search.open.hi[-1] >= search.level.sqrt()).all() and search.slip > search.f.sqrt()
 
 
 def test_a_wide_search_takes_several_signals_and_is_true_where_weights_cancel(monkeypatch: pytest.MonkeyPatch):

@@ -11,12 +11,15 @@ A node holds limits of c and of every u that hold for each better z of the box i
 
     t_i(w) >= 0:    x - s u,   x - u,   a (u - l) + s l - x,   u - l and h - u of decided units,   c - low,   high - c
 
-hold for w = (c, x of undecided units) of every better z (of limits told and limits proved the weaker are used), and J w -
-q is its misfit. With r(v) = J v - q, g = J'r(v) - A'lam, A the slopes of t
+hold for w = (c, x of undecided units) of every better z (of limits told and limits proved the weaker are used), and r(w) =
+J w - q is its misfit. For any p, with o = p - r(v), r(w) = p + J (w - v) - o, so that |r(w)|^2 = |p|^2 + 2 p'J (w - v) +
+|J (w - v)|^2 - 2 o'r(w) - |o|^2, where |r(w)| <= eps, the root of level. With g = J'p - A'lam, A the slopes of t
 
-    D = level - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over w_j's range of -g_j (w_j - v_j)  >=  |J (w - v)|^2 + 2 lam't(w)
+    D = level - |p|^2 + |o|^2 + 2 |o| eps + 2 lam't(v) + 2 sum_j max over w_j's range of -g_j (w_j - v_j)
+      >= |J (w - v)|^2 + 2 lam't(w)
 
-so that D < 0 leaves no better z, all z of the node have squared misfits of at least min(level, level - D), and t_i(w) <=
+(p is r(v) as the search has rounded it: of r(v) itself g would be larger by J'o, which all of w's range is multiplied with.)
+So D < 0 leaves no better z, all z of the node have squared misfits of at least min(level, level - D), and t_i(w) <=
 room_i = min(max t_i, D / (2 lam_i)). For any F, Y, Z and k > 0, rest = F - J'J Y - A'Z and reach_j the longest |w_j - v_j|
 
     F'w <= F'v - Z't(v) + k D + |J Y|^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i + sum_j |rest_j| reach_j

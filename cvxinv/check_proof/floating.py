@@ -1,22 +1,25 @@
-"""Vectors that rounds choose, in floating point: whatever comes out, something follows from it."""
+"""Vectors that rounds choose, in floating point: whatever comes out, something follows from it.
 
-from math import ldexp, sqrt
+Of 53 binary digits, or of 60 decimal ones (`Decimal`) where a tree is walked with care (`Relaxed.number`).
+"""
+
+from math import sqrt
 from operator import mul
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .beside import need
 from .integers import Ints
 
 if TYPE_CHECKING:
     from .relaxed import Level, Relaxed
 
-Rows = list[list[float]]
+Row = list[Any]
+Rows = list[Row]
 
 
 def steps(rel: "Relaxed", many: Rows) -> Rows:
     """A y of many y."""
     n0, levels = rel.proof.n0, [(x, *_floats(rel, x)) for x in rel.levels]
-    found = list[list[float]]()
+    found = Rows()
     for y in many:
         out = [*y[:n0], *(-x for x in y[:n0])]
         for x, s, a, rows in levels:
@@ -31,9 +34,9 @@ def steps(rel: "Relaxed", many: Rows) -> Rows:
     return found
 
 
-def curvature(rel: "Relaxed", JJ: list[Ints], EJ: int, weights: list[float]) -> Rows:
+def curvature(rel: "Relaxed", JJ: list[Ints], EJ: int, weights: Row) -> Rows:
     """J'J + A'diag(weights)A, its lower half."""
-    H, at, n0 = [[_float(x, EJ) for x in row[: k + 1]] for k, row in enumerate(JJ)], 0, rel.proof.n0
+    H, at, n0 = [[rel.number(x, EJ) for x in row[: k + 1]] for k, row in enumerate(JJ)], 0, rel.proof.n0
     parts = Rows()
     for part in rel.kept:
         parts.append(weights[at : at + len(part)])
@@ -58,44 +61,40 @@ def curvature(rel: "Relaxed", JJ: list[Ints], EJ: int, weights: list[float]) -> 
     return H
 
 
-def _float(x: int, E: int) -> float:
-    """x / 2^E, of integers of any length."""
-    return x / (1 << E) if E >= 0 else float(x << -E)
-
-
-def _floats(rel: "Relaxed", x: "Level") -> tuple[list[float], list[float], Rows]:
+def _floats(rel: "Relaxed", x: "Level") -> tuple[Row, Row, Rows]:
     """A layer's slopes where cut, chords and rows."""
-    s, a = ([ldexp(y, -rel.proof.ES) for y in part] for part in (x.s, x.a))
-    return s, a, [[y / (1 << x.E) for y in row[1:]] for row in x.rows + x.fixed]
+    s, a = ([rel.number(y, rel.proof.ES) for y in part] for part in (x.s, x.a))
+    return s, a, [[rel.number(y, x.E) for y in row[1:]] for row in x.rows + x.fixed]
 
 
-def inverse(H: list[list[float]]) -> list[list[float]]:
-    """About the inverse of a matrix, positive but for rounding, given by its lower half; rows of numbers."""
-    n, more = len(H), 1e-13
-    mean = sum(H[k][k] for k in range(n)) / n or 1.0
+def inverse(H: Rows, least: float = 1e-13) -> Rows:
+    """About the inverse of a matrix, positive but for rounding, given by its lower half; rows of numbers, none where it has
+    no factors. least: of its mean diagonal, what is added to it at first."""
+    n, one = len(H), type(H[0][0])
+    mean, more = sum(H[k][k] for k in range(n)) / n or one(1), one(least)
     while True:
-        L = list[list[float]]()
+        L = Rows()
         for i in range(n):
-            row = list[float]()
+            row = Row()
             for j in range(i):
                 row.append((H[i][j] - sum(map(mul, row, L[j]))) / L[j][j])
-            left = H[i][i] * (1 + 0.1 * more) + more * mean - sum(map(mul, row, row))
+            left = H[i][i] * (1 + more / 10) + more * mean - sum(map(mul, row, row))
             if not left > 0:
                 break
-            L.append([*row, sqrt(left)])
+            L.append([*row, sqrt(left) if one is float else left.sqrt()])
         if len(L) == n:
             break
         more *= 100
-        need(more < 1, "a usual matrix")
+        if more >= 1:
+            return []
     # rows of L^-1, then its Gram matrix
-    B = list[list[float]]()
-    columns = list[list[float]]([] for _ in range(n))
+    B, columns = Rows(), Rows([] for _ in range(n))
     for i in range(n):
         row = [-sum(map(mul, L[i][j:i], columns[j])) / L[i][i] for j in range(i)] + [1 / L[i][i]]
         B.append(row)
         for j, x in enumerate(row):
             columns[j].append(x)
-    out = [[0.0] * n for _ in range(n)]
+    out = [[one(0)] * n for _ in range(n)]
     for i in range(n):
         for j in range(i + 1):
             out[i][j] = out[j][i] = sum(map(mul, columns[i], columns[j][i - j :]))

@@ -24,12 +24,12 @@ class Work:
 
 
 def fine(x: Any, bits: int = FINE) -> int:
-    """E with numbers of up to x = integers of about `bits` binary digits over 2^E."""
+    """E >= 0 with numbers of up to x = integers of about `bits` binary digits, or more where x is large, over 2^E."""
     if not x:
         return bits
     if isinstance(x, Fraction):
-        return bits - (abs(x.numerator).bit_length() - x.denominator.bit_length())
-    return bits - frexp(x)[1]
+        return max(0, bits - (abs(x.numerator).bit_length() - x.denominator.bit_length()))
+    return max(0, bits - frexp(x)[1])
 
 
 def down(x: int, E: int, to: int) -> int:

@@ -5,19 +5,26 @@ For a functional F'w, any Y, Z and k > 0, rest = F - J'J Y - A'Z:
     F'w <= F'v - Z't(v) + k D + |J Y|^2 / (4 k) + sum_i (Z_i - 2 k lam_i)_+ room_i + sum_j |rest_j| reach_j
 
 Y and Z = diag(om) A Y come from an inverse in floating point, k from a search; what they prove is computed by integers.
+
+In 53 digits rest is about |H| |Y| 2^-53, H = J'J + A'diag(om)A, and |Y| times what is added to H's diagonal; all the range
+of w is multiplied with it, which is more than is left of that where weights cancel. So a tree whose claims do not come out
+is walked again with care: with vectors of 60 decimal digits.
 """
 
 from fractions import Fraction
-from math import isfinite, ldexp, sqrt
+from functools import cached_property
+from math import ldexp, sqrt
 from typing import Any
 
 from .beside import need
-from .floating import curvature, inverse, steps
+from .floating import Rows, curvature, inverse, steps
 from .integers import Ints, Packed, dot, down, fine, longest, over, times
 from .node import Node, fold
 from .relaxed import Relaxed
 
+_TINY = Fraction(1, 1 << 900)
 DIGITS = 100  # binary ones of J'J of large networks
+_MOST = 10**150  # of D
 _LEAST = 600  # binary digits behind the point of multipliers, so that no float of theirs is rounded to 0
 
 
@@ -25,6 +32,30 @@ class Round(Relaxed):
     """A relaxation with the limits that its multipliers prove."""
 
     ready = False
+
+    def weights(self, theta: float) -> list[Any]:
+        """om = theta lam^2 / D."""
+        D = self.real(max(self.D, _TINY))
+        return [theta * x * x / D for x in (self.number(x, self.Elam) for part in self.kept for x in part)]
+
+    def near(self) -> list[Any]:
+        """What is added to H's diagonal so that no w is looked for far beyond its range: of D / reach^2 a hundredth."""
+        D = self.real(max(self.D, _TINY)) / 100
+        return [D / self.number(max(x, 1), self.Ev) ** 2 for x in self.reach]
+
+    def solved(self, om: list[Any], more: list[Any]) -> Rows:
+        """About the inverse of J'J + A'diag(om)A, and more on its diagonal where there is some."""
+        self.proof.work.spend(3 * self.V**3)
+        H = curvature(self, *self.squares, om)
+        for k, x in enumerate(more):
+            H[k][k] += x
+        return inverse(H, 1e-45 if more else 1e-13)
+
+    @cached_property
+    def squares(self) -> tuple[list[Ints], int]:
+        """J'J in integers over 2^EJ, and EJ."""
+        JJ, self.err, EJ = self.gram()
+        return JJ, EJ
 
     def gram(self) -> tuple[list[Ints], int, int]:
         """J'J in integers over 2^EJ, how far off an entry may be, and EJ."""
@@ -54,32 +85,38 @@ class Round(Relaxed):
 
     def prepare(self) -> None:
         """What the functionals of a round share."""
-        self.JJ, self.err, self.EJ = self.gram()
-        D, to = max(self.D, Fraction(1, 1 << 900)), fine(max(self.D, Fraction(1, 1 << 900)), 120)
-        self.D = over(-(-(D.numerator << max(to, 0)) // (D.denominator << max(-to, 0))), to)  # rounded up
+        self.JJ, self.EJ = self.squares
+        D, to = max(self.D, _TINY), fine(max(self.D, _TINY), 120)
+        self.D = over(-(-(D.numerator << to) // D.denominator), to)  # rounded up
         self.lams, self.flat = ([x for part in parts for x in part] for parts in (self.kept, self.t))
         most = [x for part in self.most for x in part]
         twice = self.D * Fraction(2) ** (self.Elam - 1)  # of any size, as multipliers are
         room = [x if not y else min(x, twice / y) for x, y in zip(most, self.lams, strict=True)]
-        self.Er = max(0, fine(max(room), 80))
+        self.Er = fine(max(room), 80)
         self.rooms = [-(-(x.numerator << self.Er) // x.denominator) for x in room]
         self.flam, self.froom = [ldexp(x, -self.Elam) for x in self.lams], [ldexp(x, -self.Er) for x in self.rooms]
         self.ready = True
 
     def contract(self, node: Node, theta: float) -> None:
         """Put into the node the limits of c and of undecided units that Y = (J'J + theta A'diag(lam^2)A / D)^-1 F proves."""
-        proof = self.proof
-        proof.work.spend(3 * self.V**3)
         if not self.ready:
             self.prepare()
-        weights = [theta * x * x / float(self.D) for x in self.flam]
-        Yf = inverse(curvature(self, self.JJ, self.EJ, weights))
-        Zf = [[x * y for x, y in zip(weights, z, strict=True)] for z in steps(self, Yf)]
+        if self.D > _MOST:
+            return  # multipliers beyond floating point: limits that are not worked out are none
+        om = self.weights(self.real(Fraction(theta)))
+        for more in ([], self.near()) if self.proof.careful else ([],):
+            self._fold(node, om, self.solved(om, more))
+
+    def _fold(self, node: Node, om: list[Any], Yf: Rows) -> None:
+        """Put into the node the limits of c and of undecided units that vectors Y and Z = om A Y prove."""
+        proof, bits = self.proof, self.proof.digits + 10
+        Zf = [[x * y for x, y in zip(om, z, strict=True)] for z in steps(self, Yf)]
         largest, thick = (max((max(map(abs, row), default=0.0) for row in rows), default=0.0) for rows in (Yf, Zf))
-        need(isfinite(largest) and isfinite(thick) and 1e-200 < largest < 1e200, "numbers of usual size")
-        self.EY, self.EZ = fine(largest, 90), min(_LEAST, fine(thick, 90))
-        Y = [[int(ldexp(x, self.EY)) for x in y] for y in Yf]
-        Z = [[int(ldexp(x, self.EZ)) for x in z] for z in Zf]
+        if not (1e-200 < largest < 1e200 and thick < 1e200):
+            return
+        self.EY, self.EZ = fine(float(largest), bits), min(_LEAST, fine(float(thick), bits))
+        Y = [[self.whole(x, self.EY) for x in y] for y in Yf]
+        Z = [[self.whole(x, self.EZ) for x in z] for z in Zf]
         JY = times(Y, self.JJ)
         E1, E2 = self.EJ + self.EY, self.Emax + proof.ES + self.EZ
         self.Erest = max(E1, E2, self.Emax)
@@ -94,12 +131,13 @@ class Round(Relaxed):
             if not level.free:
                 continue
             before = level.start - 1
-            bits = max(52, longest(row[1:] for row in level.rows) - level.E + 1)
+            bits = max(proof.precise + 2, longest(row[1:] for row in level.rows) - level.E + 1)
             parts = [Packed([x[i] for x in basis[:before]], bits) for i in range(4)]
             for i, (j, row) in enumerate(zip(level.free, level.rows, strict=True)):
                 low, high = self.limits(Fraction(self.v[level.start + i], 1 << self.Ev), basis[before + i], 0)
-                # u <= x; and x = u where x is above 0, with slopes that are not negative
-                fold(limits, j, low if low > 0 and level.s[i] >= 0 else None, high, level.Eu)
+                # u <= x; x = u where x is above 0, with slopes that are not negative; s u <= x
+                least = low if low > 0 and level.s[i] >= 0 else None
+                fold(limits, j, high * proof.unit / level.s[i] if level.s[i] < 0 else least, high, level.Eu)
                 fold(limits, j, *self._combined(row, level.E, parts), level.Eu)
 
     def _split(self, z: Ints) -> list[Ints]:
@@ -112,7 +150,7 @@ class Round(Relaxed):
 
     def _combined(self, row: Ints, E: int, parts: list[Packed]) -> tuple[Fraction, Fraction]:
         """Limits of a unit's u, a combination of the variables before: Y, Z and rest are about the same of theirs."""
-        shift = max(0, min(E, longest([row[1:]]) - 50))
+        shift = max(0, min(E, longest([row[1:]]) - self.proof.precise))
         k, Ec = [x >> shift for x in row[1:]], E - shift
         need(Ec <= _LEAST // 2, "weights of usual size")
         Y, JY, Z, rest = (part.combined(k) for part in parts)

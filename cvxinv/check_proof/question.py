@@ -14,7 +14,13 @@ LARGE = 150  # numbers of a network beyond which J'J is rounded
 
 
 class Question:
-    """Layers `parts` whose units have two slopes, s over 2^ES; `rows`: those of linf, which are limited by eps."""
+    """Layers `parts` whose units have two slopes, s over 2^ES; `rows`: those of linf, which are limited by eps.
+
+    careful: whether rounds choose their vectors in 60 decimal digits; digits, precise: binary ones of those vectors, and of
+    the rows of units that combine them.
+    """
+
+    careful, digits, precise = False, 80, 50
 
     def __init__(
         self, norm: str, parts: list[Layer], seen: Layer, target: Quadratic, one: dict[str, Any], extra: Any, work: Work
@@ -33,6 +39,10 @@ class Question:
         self._turn(one["V"])
         self._weigh(extra)
         self.large = self.n0 + sum(len(part.b) for part in self.parts) > LARGE
+
+    def take_care(self) -> None:
+        """Choose vectors in more digits from now on."""
+        self.careful, self.digits, self.precise = True, 250, 100
 
     def _turn(self, V: Any) -> None:
         """V over 2^EV, and rows [const, slopes] of the first layer in c, over 2^E0."""

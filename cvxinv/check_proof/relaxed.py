@@ -1,10 +1,11 @@
 """The relaxation of a node around v, and D: what its multipliers say of the misfit."""
 
+from decimal import Decimal
 from fractions import Fraction
 from math import ldexp
 from typing import Any
 
-from .beside import need
+from .beside import need, root
 from .boxes import Boxes
 from .integers import Ints, Packed, dot, down, fine, longest, times, up
 from .network import Layer
@@ -31,13 +32,14 @@ class Relaxed:
     are rows X over 2^EX of decided units, and variables `free`.
 
     contradicted: whether no latent of the node keeps the rows within their limits.
-    D: level - |r(v)|^2 + 2 lam't(v) + 2 sum_j max over w_j's range of -g_j (w_j - v_j), an exact fraction.
+    D: an exact fraction, of p over 2^Ep, or where nothing is told of it of r(v).
     """
 
     def __init__(self, proof: Boxes, node: Node, told: Told) -> None:
         self.proof, n0 = proof, proof.n0
-        self.given, self.Ev = iter(told.v), fine(max(1e-300, *map(abs, told.v)), 80)
-        self.theta = told.theta
+        self.given, self.Ev = iter(told.v), fine(max(1e-300, *map(abs, told.v)), proof.digits)
+        self.theta, self.Ep = told.theta, fine(max(map(abs, told.p or [0.0])), proof.digits)
+        self.p = None if told.p is None else [int(ldexp(x, self.Ep)) for x in told.p]
         self.v = [1 << self.Ev, *(self._number() for _ in range(n0))]
         below, above, limits = told.of_box()
         self.box = weaker(node.c, list(range(n0)), limits, proof.Ec)
@@ -53,10 +55,27 @@ class Relaxed:
             self._limit(node, P, E, layers[-1])
         proof.work.spend(len(proof.target.R) * len(proof.target.columns) + len(self.X) * len(self.v))
         self.V = len(self.v) - 1
-        self._excess(proof.level)
+        self.Emax = max([proof.Ec, *proof.Eu, *(x.E for x in self.levels)])
+        self.Elam = min(600, fine(max(map(max, filter(None, self.lam)), default=0), proof.digits))
+        self.kept = [[max(0, int(ldexp(x, self.Elam))) for x in part] for part in self.lam]
+        self._excess()
 
     def _number(self) -> int:
         return int(ldexp(next(self.given), self.Ev))
+
+    def number(self, x: int, E: int) -> Any:
+        """x / 2^E in floating point, of integers of any length."""
+        if self.proof.careful:
+            return Decimal(x) / (1 << E) if E >= 0 else Decimal(x << -E)
+        return x / (1 << E) if E >= 0 else float(x << -E)
+
+    def real(self, x: Fraction) -> Any:
+        """A fraction in floating point."""
+        return Decimal(x.numerator) / x.denominator if self.proof.careful else float(x)
+
+    def whole(self, x: Any, E: int) -> int:
+        """A number as an integer over 2^E, E >= 0."""
+        return int(x * (1 << E)) if self.proof.careful else int(ldexp(x, E))
 
     def _lift(self, own: tuple[Ints, Ints], s: Ints, P: list[Ints], E: int, told: LayerTold) -> None:
         """Add a layer: its undecided units become variables; X are the others' outputs."""
@@ -127,29 +146,41 @@ class Relaxed:
 
     # --- D --------------------------------------------------------------------------------------
 
-    def _excess(self, level: Fraction) -> None:
-        """D, with t, their largest values, g and reach."""
+    def _excess(self) -> None:
+        """D, with t, their largest values and reach."""
         proof, v, Ev = self.proof, self.v, self.Ev
-        square, g, Eg = self._gradient()
-        self.Emax = max([proof.Ec, *proof.Eu, *(x.E for x in self.levels)])
-        self.Elam = min(600, fine(max(map(max, filter(None, self.lam)), default=0), 80))
-        self.kept = [[max(0, int(ldexp(x, self.Elam))) for x in part] for part in self.lam]
+        size, g, Eg = self._misfit()
         (pull,), Ep = self.pull([self.kept]), self.Emax + proof.ES + self.Elam
-        rest = [dot(row, v[1 : proof.n0 + 1]) - (m << Ev) for row, m in zip(proof.extra, proof.m, strict=True)]  # EE + Ev
-        square += Fraction(dot(rest, rest), 1 << 2 * (proof.EE + Ev))
-        top = max(Eg, Ep, 2 * proof.EE + Ev)
+        top = max(Eg, Ep)
         g = [(x << top - Eg) - (y << top - Ep) for x, y in zip(g, pull, strict=True)]
-        for row, x in zip(proof.extra, rest, strict=True):
-            for k, y in enumerate(row):
-                g[k] += x * y << top - 2 * proof.EE - Ev
         moved = sum(-x * ((lo if x > 0 else hi) - y) for x, lo, hi, y in zip(g, self.low, self.high, v[1:], strict=True))
         self.t, self.most = self._slack()
         work = sum(map(dot, self.kept, self.t)) / Fraction(2) ** (self.Elam + self.Et)
-        self.D = level - square + 2 * work + 2 * Fraction(moved, 1 << top + Ev)
+        self.D = proof.level - size + 2 * work + 2 * Fraction(moved, 1 << top + Ev)
         self.reach = [max(hi - y, y - lo) for lo, hi, y in zip(self.low, self.high, v[1:], strict=True)]
 
-    def _gradient(self) -> tuple[Fraction, Ints, int]:
-        """|r(v)|^2 and J'r(v), without the prior's, and what the latter is over."""
+    def _misfit(self) -> tuple[Fraction, Ints, int]:
+        """|p|^2 - |o|^2 - 2 |o| eps, o = p - r(v), and J'p, and what the latter is over."""
+        proof, (r, E) = self.proof, self._residual()
+        if proof.extra:
+            own = [dot(row, self.v[1 : proof.n0 + 1]) - (m << self.Ev) for row, m in zip(proof.extra, proof.m, strict=True)]
+            to = max(E, proof.EE + self.Ev)
+            r, E = [x << to - E for x in r] + [x << to - proof.EE - self.Ev for x in own], to
+        p, Ep, off = r, E, Fraction(0)
+        if self.p is not None:
+            p, Ep, to = self.p, self.Ep, max(E, self.Ep)
+            o = Fraction(sum(((x << to - Ep) - (y << to - E)) ** 2 for x, y in zip(p, r, strict=True)), 1 << 2 * to)
+            off = o + 2 * root(o, up=True) * proof.eps
+        g, Eg = self._back(p[: len(proof.target.R)]), self.EX + proof.target.E
+        to = max(Eg, proof.EE)
+        g = [x << to - Eg for x in g]
+        for row, x in zip(proof.extra, p[len(proof.target.R) :], strict=True):
+            for k, y in enumerate(row):
+                g[k] += x * y << to - proof.EE
+        return Fraction(dot(p, p), 1 << 2 * Ep) - off, g, to + Ep
+
+    def _residual(self) -> tuple[Ints, int]:
+        """r(v) without the prior's rows, and what it is over."""
         target, v, E = self.proof.target, self.v, self.EX + self.Ev
         h, before = [0] * len(target.columns), len(v) - len(self.free)
         for j, row in zip(self.decided, self.X, strict=True):
@@ -157,11 +188,13 @@ class Relaxed:
         for j, x in zip(self.free, v[before:], strict=True):
             h[j] = x << self.EX
         to = target.Et - target.E
-        r = [(dot(w, h) << to) - (t << E) for w, t in zip(target.R, target.t, strict=True)]
-        back = [dot(x, r) for x in target.columns]  # over 2^(E + target.E + target.Et)
+        return [(dot(w, h) << to) - (t << E) for w, t in zip(target.R, target.t, strict=True)], E + target.Et
+
+    def _back(self, p: Ints) -> Ints:
+        """J'p without the prior's rows, over 2^(EX + target.E) and what p is over."""
+        before, back = len(self.v) - len(self.free), [dot(x, p) for x in self.proof.target.columns]
         g = [dot([back[j] for j in self.decided], x) for x in zip(*self.X, strict=True)] if self.X else [0] * before
-        g = g[1:] + [back[j] << self.EX for j in self.free]
-        return Fraction(dot(r, r), 1 << 2 * (target.Et + E)), g, target.E + target.Et + E + self.EX
+        return g[1:] + [back[j] << self.EX for j in self.free]
 
     def _slack(self) -> tuple[list[Ints], list[list[Fraction]]]:
         """t(v) over 2^Et, and the largest values of t."""

@@ -13,13 +13,14 @@ class Told:
     """A round as told, in the file's order; widths: of the layers that are marked.
 
     marks: per layer. v: of c, then of `?`. lam: of the box, then three kinds for all `?`, two for all `=`. limits: of c,
-    then of all `?`, then of all `=`.
+    then of all `?`, then of all `=`. p: of the rows of r, None where nothing is told of it.
     """
 
     def __init__(
-        self, marks: list[str], v: list[float], lam: list[float], limits: list[float], theta: list[float], n0: int
-    ) -> None:
-        self.marks, self.v, self.lam, self.theta, self.n0 = marks, v, lam, theta, n0
+        self, marks: list[str], v: list[float], lam: list[float], limits: list[float], theta: list[float], n0: int,
+        p: list[float] | None = None,
+    ) -> None:  # fmt: skip
+        self.marks, self.v, self.lam, self.theta, self.n0, self.p = marks, v, lam, theta, n0, p
         self.free, self.held = (sum(part.count(x) for part in marks) for x in "?=")
         self.parts, at = list[list[float]](), 0
         for count in (n0, n0, self.free, self.free, self.held, self.held):
@@ -27,9 +28,9 @@ class Told:
             at += count
 
     @classmethod
-    def read(cls, told: dict[str, Any], n0: int, widths: list[int]) -> "Told":
-        """Raises RefusedError for what is no round."""
-        need(set(told) == {"units", "limits", "v", "lam", "theta"}, "a round with five keys")
+    def read(cls, told: dict[str, Any], n0: int, widths: list[int], rows: int) -> "Told":
+        """One with that many rows of r. Raises RefusedError for what is no round."""
+        need(set(told) | {"p"} == {"units", "limits", "v", "lam", "theta", "p"}, "a round with five keys, or with p")
         units, at, marks = told["units"], 0, list[str]()
         need(type(units) is str and len(units) == sum(widths) and not units.strip("?=."), "a mark for each unit")
         for width in widths:
@@ -39,7 +40,8 @@ class Told:
         v, lam = floats(told, "v", n0 + free), floats(told, "lam", 2 * n0 + 3 * free + 2 * held)
         limits = floats(told, "limits", 2 * (n0 + free + held))
         theta = floats(told, "theta", len(told["theta"]) * 3 // 32, lambda x: 0 < x < inf)
-        return cls(marks, list(v), list(lam), list(limits), list(theta), n0)
+        p = list(floats(told, "p", rows)) if "p" in told else None
+        return cls(marks, list(v), list(lam), list(limits), list(theta), n0, p)
 
     @classmethod
     def nothing(cls, n0: int, widths: list[int]) -> "Told":

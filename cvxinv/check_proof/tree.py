@@ -1,5 +1,6 @@
 """A signal's tree of nodes, and what its claims come to."""
 
+from decimal import localcontext
 from fractions import Fraction
 from math import ldexp
 from typing import Any
@@ -12,6 +13,7 @@ from .node import Node
 from .told import Told
 
 _SURE = Fraction(1, 10**9)  # of a squared misfit: what a gap may be wider by
+_MORE = 5  # times the work, that a walk with care takes
 _ROUNDING = Fraction(1, 10**22)  # of |y|^2
 
 
@@ -20,9 +22,8 @@ class Tree(Boxes):
 
     def verdicts(self, i: int, status: str, unique: bool, box: Any, tree: list[Any]) -> list[Verdict]:
         """What is found of the claims on signal i."""
-        f, bound, gap = (Fraction(self.one[key][0]) for key in ("f", "bound", "gap"))
-        found, how = self.misfit(), "rounded outward at 2^-100" if self.large else "in exact arithmetic"
-        z, fault = self.one["z"], ""
+        f, gap = (Fraction(self.one[key][0]) for key in ("f", "gap"))
+        found, z, fault = self.misfit(), self.one["z"], ""
         if not all(box[j] <= z[j] <= box[self.n0 + j] for j in range(self.n0)):
             fault = "z is outside the box"
         elif found > f:
@@ -31,6 +32,19 @@ class Tree(Boxes):
             fault = f"a gap is between 0 and 1, {say(gap)} is claimed"
         if fault:
             return [Verdict(i, word, False, fault) for word in [status] + ["unique"] * unique]
+        left = self.work.left
+        verdicts = self.walked(i, status, unique, box, tree, found)
+        if all(verdict.accepted for verdict in verdicts) or self.large or self.work.left < _MORE * (left - self.work.left):
+            return verdicts
+        # floating point may have chosen vectors that prove less than others
+        self.take_care()
+        with localcontext(prec=60):
+            return self.walked(i, status, unique, box, tree, found)
+
+    def walked(self, i: int, status: str, unique: bool, box: Any, tree: list[Any], found: Fraction) -> list[Verdict]:
+        """What the tree says of the claims on signal i, whose latent has the squared misfit `found`."""
+        bound, gap = (Fraction(self.one[key][0]) for key in ("bound", "gap"))
+        how = "rounded outward at 2^-100" if self.large else "in exact arithmetic"
         ends = self.ends(tree, box, bound)
         proved = min([self.level, *(node.bound for node, _ in ends)])
         words = f"no squared misfit below {say(proved)} ({say(bound)} claimed, {say(found)} of z), {len(tree)} nodes, {how}"
@@ -111,7 +125,7 @@ class Tree(Boxes):
 
     def round(self, node: Node, told: dict[str, Any]) -> Round:
         """A node's relaxation with the multipliers of a round, which tell what its misfits are at least."""
-        rel = Round(self, node, Told.read(told, self.n0, self.widths))
+        rel = Round(self, node, Told.read(told, self.n0, self.widths, len(self.target.R) + len(self.extra)))
         node.bound = max(node.bound, self.level - rel.D)
         return rel
 

@@ -17,7 +17,11 @@ lam_i^2 / D, H = J'J + A'diag(om)A + rho, Y = H^-1 F, alpha = |J Y|, Z = om A Y,
        A'Z|_j reach_j
 
 as alpha |J d| <= alpha^2 / (4 k) + k |J d|^2 and Z_i t_i <= (Z_i - 2 k lam_i)_+ room_i + 2 k lam_i t_i. reach_j is how
-far w_j can be from v_j, which may lie outside its range. Rounding is added to D and to every bound.
+far w_j can be from v_j, which may lie outside its range.
+
+Rounding is added to D and to every bound. What is computed of r(v) is p = r(v) + o, |o| <= off, and with p in its place D
+takes 2 o'r(w) + |o|^2 <= 2 off |r(w)| + off^2 more, as r(w) = p + J (w - v) - o. Of g = J'p - A'lam as computed it takes 2
+sum_j share (|J|'|p| + |A|'lam)_j reach_j more: not of A'lam, in which multipliers of rows that cancel do so.
 """
 
 from collections.abc import Sequence
@@ -28,7 +32,6 @@ from torch import Tensor
 
 from ..batch import Batch, per_signal
 from .relaxation import Relaxation
-from .rounding import ROUNDING
 
 _TINY = 1e-300
 _ITERATIONS = 40
@@ -59,18 +62,15 @@ def excess(rel: Relaxation, level: Tensor, v: Tensor, lam: Tensor) -> Excess:
     ball = rel.ball(level)
     D = ball - (r**2).sum(1) + work + 2 * slope
     # of r's own entries, which 2 r'J (w - v) holds too, |J (w - v)| <= |r(w)| + |r(v)|; then of the sums
+    share = rel.share
     length = (r**2).sum(1).sqrt() + ball.clamp(min=0).sqrt()
-    off = ROUNDING * ((rel.J_sizes @ v.abs()[..., None])[..., 0] + rel.q.abs()).square().sum(1).sqrt()
+    off = share * ((rel.J_sizes @ v.abs()[..., None])[..., 0] + rel.q.abs()).square().sum(1).sqrt()
     reach = torch.maximum((rel.vu - v).abs(), (v - rel.vl).abs())
-    g_off = ROUNDING * (_pull_size(rel, r, lam) * reach).sum(1)
+    g_off = share * (((rel.J_sizes.mT @ r.abs()[..., None])[..., 0] + rel.pull_size(lam)) * reach).sum(1)
     sizes = rel.slack_sizes(v)
-    t_off = ROUNDING * (lam * (sizes + rel.most)).sum(1)
+    t_off = share * (lam * (sizes + rel.most)).sum(1)
     D = D + 2 * length * off + off**2 + 2 * g_off + 2 * t_off + 1e-15 * (level.abs() + rel.e.abs() + work.abs())
     return Excess(v, lam, D, t, r, reach, sizes)
-
-
-def _pull_size(rel: Relaxation, r: Tensor, lam: Tensor) -> Tensor:
-    return (rel.J_sizes.mT @ r.abs()[..., None])[..., 0] + rel.pull(lam).abs()
 
 
 def solve_relaxed(rel: Relaxation, level: Tensor, gap: Tensor) -> Excess:
@@ -225,7 +225,7 @@ def bound_functionals(
     t, sizes = (found.t[:, :0], rel.most[:, :0]) if bare else (found.t, found.sizes + rel.most)
     middle, off = times(found.v, F) - times(t, Z), times(found.reach, rest.abs())
     lengths = (torch.diagonal(rel.JJ, dim1=1, dim2=2) + rel.row_squares).sqrt()  # of J's and A's columns
-    off = off + ROUNDING * (
+    off = off + rel.share * (
         times(found.v.abs() + found.reach, F.abs())
         + times(sizes, Z.abs())
         + (lengths * found.reach).sum(1, keepdim=True) * (alpha2.sqrt() + (Z**2).sum(1).sqrt())
@@ -243,7 +243,9 @@ def bound_functionals(
         Z = torch.cat([Z, *(Z[:, :, : C.shape[2]] @ C.mT for C in combined)], 2)
         room = torch.minimum(rel.most, D[:, None] / (2 * found.lam).clamp(min=_TINY)) * rel.active
         down, up = _brackets(Z, alpha, alpha2, D, found.lam, room)
-    return middle - down - off, middle + up + off
+    # brackets are sums of what is not negative, but for Z - 2 k lam, which `off` holds
+    more = 1 + 4 * rel.share
+    return middle - more * down - off, middle + more * up + off
 
 
 def _brackets(Z: Tensor, alpha: Tensor, alpha2: Tensor, D: Tensor, lam: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:

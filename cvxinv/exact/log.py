@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 class Recorder:
     """What a search tells while it runs: rounds by number of node, and how nodes were split.
 
-    A node's numbers are those of `Nodes`. Costs a few kilobytes a round of a small network. seen, y: `(S, k)`; the signal's
-    rows are a layer of their own in l1, where y is None, and in linf: residuals, told of those that were seen.
+    A node's numbers are those of `Nodes`. Costs a few kilobytes a round of a small network. shown: `(S, k)`, which rows of
+    the signal were seen; seen, y: `(S, k)`; the signal's rows are a layer of their own in l1, where y is None, and in linf:
+    residuals, told of those that were seen.
     """
 
+    shown: Tensor
     seen: Tensor | None = None
     y: Tensor | None = None
     rounds: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
@@ -57,9 +59,18 @@ class Recorder:
                     kinds[kind].append(lam[2 + 5 * k + kind][i][there if kind < 3 else held])
             told = torch.cat([lam[0][i], lam[1][i], *(x for kind in kinds for x in kind)])
             entry = {"units": "".join(marks), "v": packed(torch.cat(parts)), "lam": packed(told)}
+            entry["p"] = packed(self._rows_of(rel, found.r[i], int(rel.nodes.owner[i])))
             limits = [rel.nodes.low[i].cpu(), rel.nodes.high[i].cpu(), *(x for end in ends for x in end)]
             entry |= {"limits": packed(torch.cat(limits)), "theta": packed(torch.tensor(thetas, dtype=torch.float64))}
             self.rounds.setdefault(number, []).append(entry)
+
+    def _rows_of(self, rel: Relaxation, r: Tensor, owner: int) -> Tensor:
+        """r, by the signal's rows that were seen, then by those of a prior."""
+        Q, left = rel.factors(owner)
+        if Q is None or left is None:
+            return r.cpu()
+        count = Q.shape[1]
+        return torch.cat([(Q @ r[:count] - left).cpu()[self.shown[owner]], r[count:].cpu()])
 
     def _of_seen(self, marks: str, owner: int) -> str:
         """The marks of the rows that were seen."""
@@ -132,7 +143,7 @@ def log_path(path: object, task: Task) -> Path | None:
 def recorder(task: Task) -> Recorder:
     """Who writes down the rounds of a search of that task."""
     norm, seen = norm_of(task), task.measurement.seen(task.N)
-    return Recorder(None if norm == "l2" else seen, task.y if norm == "linf" else None)
+    return Recorder(seen.cpu(), None if norm == "l2" else seen, task.y if norm == "linf" else None)
 
 
 def norm_of(task: Task) -> str:

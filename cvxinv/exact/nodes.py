@@ -20,6 +20,8 @@ class Targets(Batch):
     size: `(S,)`, |y|, signal units. reaching: `(S, sum n_l)`, how far a unit's output moves the misfit (mean over phases).
     A: `(S, k, n_H)`, a: `(S, k)`, where the signal's rows u = A x + a are spoken of themselves: each as one more layer
     |u| (`folded`), whose sum R then takes, or between limits that follow from the level.
+    Q: `(S, k, r)`, left: `(S, k)`: Q (R x - t) - left is the residual of the signal's rows, |left|^2 about e; None where
+    R's are rows of the signal or their sum.
     columns: `(S, n_H)`, rest: `(S,)`: R x - t, and what it stands for, are off by `ROUNDING` of columns'|x| + rest at most,
     in length. A_size: `(S, k, n_H)`, a_size: `(S, k)`: the same of the signal's rows, each of A_size |x| + a_size.
     """
@@ -38,6 +40,8 @@ class Targets(Batch):
     folded: bool = shared(default=False)
     columns: Tensor | None = per_signal(default=None)
     rest: Tensor | None = per_signal(default=None)
+    Q: Tensor | None = per_signal(default=None)
+    left: Tensor | None = per_signal(default=None)
     A_size: Tensor | None = per_signal(default=None)
     a_size: Tensor | None = per_signal(default=None)
 

@@ -69,21 +69,23 @@ def opened(
         A, a = A * seen[..., None], torch.where(seen, a - task.y, 0.0)
         A_size, a_size = A_size * seen[..., None], torch.where(seen, a_size + task.y.abs(), 0.0)
         R, t, e = torch.ones(S, 1, A.shape[1]).to(z), torch.zeros(S, 1).to(z), torch.zeros(S).to(z)
-        columns, rest = shares(A.shape[1]) * R[:, 0], torch.zeros_like(e)
+        columns, rest, Q, left = shares(A.shape[1]) * R[:, 0], torch.zeros_like(e), None, None
     else:
-        R, t, e = _factored(A, task.y - a, weight, measurement.shared and weight is None)
+        R, t, e, Q, left = _factored(A, task.y - a, weight, measurement.shared and weight is None)
         columns, rest = _lengths_factored(A_size, a_size + task.y.abs(), weight)
     Z, m = _prior_rows(task, V, z)
     e = e - prior_rounding(task, torch.maximum(*(side.abs() for side in sides)).expand(S, -1))
     folded = norm == "l1"
     reaching = _reaching(network, R, A if folded else None)
-    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching, columns=columns, rest=rest)
+    targets = Targets(R, t, e, Z, m, network.W[0] @ V, V, size, reaching, columns=columns, rest=rest, Q=Q, left=left)
     if folded or limits is not None:  # the rows are spoken of themselves
         targets = replace(targets, A=A, a=a, folded=folded, A_size=A_size, a_size=a_size)
-    nodes = _whole(network, targets, sides, strict_level(f, size))
+    slip = rounding_of(task, sides)
+    # the level that the search begins with: rows of l1 are limited by its root, the latent's own rounding counted
+    nodes = _whole(network, targets, sides, strict_level((f.sqrt() + slip(every, z)).square(), size))
     return Search(
         network, targets, torch.full_like(f, gap), f.clone(), z.clone(), value, refine, nodes, limits, fitted,
-        weights=weight, rounding=rounding_of(task, sides),
+        weights=weight, rounding=slip,
     )  # fmt: skip
 
 
@@ -124,14 +126,16 @@ def check_misfit(task: Task) -> None:
         )
 
 
-def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """R, t, e with |w (A x - d)|^2 = |R x - t|^2 + e; A `(S, k, n)`, d and w `(S, k)`."""
+def _factored(A: Tensor, d: Tensor, weight: Tensor | None, same: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """R, t, e, Q, o with w (A x - d) = Q (R x - t) - o, of which the square is |R x - t|^2 + e; A `(S, k, n)`, d and w `(S,
+    k)`."""
     if weight is not None:
         A, d = A * weight[..., None], weight * d
     Q, R = (x.expand(len(A), -1, -1) for x in torch.linalg.qr(A[:1] if same else A))
     t = (Q.mT @ d[..., None])[..., 0]
-    rest = lengths(d - (Q @ t[..., None])[..., 0])
-    return R, t, (rest - 1e-14 * lengths(d)).clamp(min=0).square()  # rounding of what remains is of the size of d
+    left = d - (Q @ t[..., None])[..., 0]
+    # rounding of what remains is of the size of d
+    return R, t, (lengths(left) - 1e-14 * lengths(d)).clamp(min=0).square(), Q, left
 
 
 def _sizes_seen(network: Network, measurement: AbstractMeasurement, S: int) -> tuple[Tensor, Tensor]:

@@ -242,9 +242,10 @@ def _polish(search: Search, asked: Asked, deadline: float) -> bool:
     """
     z = polished(asked.task, search.best, asked.sides, deadline)
     f = search.value(torch.arange(len(z), device=z.device), z)
-    better = f < search.f
+    slip = search.slip_of(torch.arange(len(z), device=z.device), z)
+    better = (f < search.f) & ((f.sqrt() + slip).square() <= search.upper)
     search.f, search.best = torch.where(better, f, search.f), torch.where(better[:, None], z, search.best)
-    search.slip = search.slip_of(torch.arange(len(z), device=z.device), search.best)
+    search.slip = torch.where(better, slip, search.slip)
     return bool(better.any())
 
 

@@ -215,6 +215,11 @@ class Relaxation:
         size = (targets.columns[owner] * (outputs + carried)).sum(1) + targets.rest[owner]
         return *_through(targets.R[owner], slope, P, p, at, there), ROUNDING * size
 
+    def factors(self, owner: int) -> tuple[Tensor | None, Tensor | None]:
+        """Q and what is left of a signal, with which r becomes the residual of its rows (`Targets`)."""
+        Q, left = self._targets.Q, self._targets.left
+        return None if Q is None else Q[owner], None if left is None else left[owner]
+
     def held_limits(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """p, and the limits, of a level's decided units in constraints, `(N, D)` each."""
         return self._limits[level]
@@ -244,6 +249,11 @@ class Relaxation:
             U, D = x.at.shape[1], x.fixed.shape[1]
             sizes += [U, U, U, D, D]
         return sizes
+
+    @cached_property
+    def share(self) -> float:
+        """Of absolute values: what a product with J or A and one with its transpose after it round at most."""
+        return ROUNDING * shares(max(self.V, self.J.shape[1], self.const.shape[1]))
 
     @cached_property
     def J_sizes(self) -> Tensor:
@@ -303,6 +313,20 @@ class Relaxation:
     def pull(self, lam: Tensor) -> Tensor:
         """A'lam `(N, V)`; lam `(N, K)`."""
         return self.pull_many(lam[..., None])[..., 0]
+
+    def pull_size(self, lam: Tensor) -> Tensor:
+        """|A|'lam `(N, V)`, of which the rounding of `pull` is a share; lam `(N, K)`, >= 0."""
+        if self._A is not None:
+            return (self._A.abs().mT @ lam[..., None])[..., 0]
+        parts = torch.split(lam * self.active, self.sizes, 1)
+        out = torch.zeros_like(self.vl)
+        out[:, : self.n0] = parts[0] + parts[1]
+        for k, x in enumerate(self.levels):
+            l0, l1, l2, d0, d1 = parts[2 + 5 * k : 7 + 5 * k]
+            out[:, : x.start] += (x.Pu.abs().mT @ (x.s.abs() * l0 + l1 + x.a.abs() * l2)[..., None])[..., 0]
+            out[:, : x.start] += (x.Pd.abs().mT @ (d0 + d1)[..., None])[..., 0]
+            out[:, x.start : x.start + x.at.shape[1]] += l0 + l1 + l2
+        return out
 
     def pull_many(self, Z: Tensor, masked: bool = True) -> Tensor:
         """A'Z `(N, V, M)` of Z `(N, K, M)`; masked: leave out what Z says in the padding, where it may be no 0."""

@@ -313,10 +313,11 @@ class Search:
         won = False
         for k in torch.argsort(value).tolist():
             s = int(whose[k])
-            if value[k] < self.f[s] * (1 - 1e-9) - self.precision[s]:
+            slip = self.slip_of(whose[k : k + 1], z[k : k + 1])[0]
+            falls = (value[k].sqrt() + slip).square() <= self.upper[s]  # what was excluded was so at the level before
+            if value[k] < self.f[s] * (1 - 1e-9) - self.precision[s] and falls:
                 won = won or bool(value[k] < self.f[s] * (1 - 1e-6))
-                self.f[s], self.best[s] = value[k], z[k]
-                self.slip[s] = self.slip_of(whose[k : k + 1], z[k : k + 1])[0]
+                self.f[s], self.best[s], self.slip[s] = value[k], z[k], slip
         return won
 
     def branch(self, nodes: Nodes, points: "Points") -> list[Nodes]:

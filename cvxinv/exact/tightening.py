@@ -30,7 +30,6 @@ from .bounding import Excess, corrected, factor, solve_relaxed, times
 from .contraction import fold
 from .nodes import Nodes
 from .relaxation import Relaxation
-from .rounding import ROUNDING
 
 ITERATIONS, EVERY = 40, 20
 SIDES = 0.8  # of the room, that of the units' sides which are looked at
@@ -203,4 +202,4 @@ def _true_bound(rel: Relaxation, ball: Tensor, r: Tensor, mu: Tensor, eps: Tenso
     low, high = rel.nodes.low[..., None], rel.nodes.high[..., None]
     total = total + torch.minimum(z * low, z * high).sum(1)
     rounding = rounding + (z.abs() * torch.maximum(low.abs(), high.abs())).sum(1)
-    return torch.nan_to_num(total - 10 * ROUNDING * rounding, nan=-torch.inf)
+    return torch.nan_to_num(total - 10 * rel.share * rounding, nan=-torch.inf)
