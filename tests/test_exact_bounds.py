@@ -303,7 +303,7 @@ def look_at_tightening(found: Found, s: Scene, rel, w: Tensor) -> None:
     width = 0.1 + dice.uniform(*C.shape[::2])
     value, ball = w @ C, (s.level - rel.e).clamp(min=0)
     size = 1 + torch.einsum("nvm,nv->nm", C.abs(), torch.maximum(rel.vl.abs(), rel.vu.abs()))[:, None]
-    low = T._lower(rel, ball, solved, C, width)[:, None]
+    low = T._lower(rel, ball, solved, C, width, torch.inf)[:, None]
     found.note("tightening", value >= low - TOL * size, some[..., None])
     for side in (1.0, -1.0):
         r = solved.r[..., None] + ball.sqrt()[:, None, None] * dice.normal(*rel.q.shape, C.shape[2])
