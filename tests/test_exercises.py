@@ -1,6 +1,7 @@
 """Exercises: reference solutions pass, planted faults are refused by their line, and no submission breaks the check."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -202,6 +203,28 @@ def test_whatever_a_submission_does_is_an_answer(what, tmp_path):
     assert grade.first is not None and grade.first.kind == kind, grade.results
     assert grade.first.words and "Traceback" not in grade.first.words
     assert len(grade.printed) <= 2000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a kill that nothing can catch is one of POSIX")
+def test_a_submission_ends_with_a_grader_that_is_killed(tmp_path):
+    file, sign = tmp_path / "mine.py", tmp_path / "sign"
+    file.write_text(
+        f"from pathlib import Path\n\ndef answer(y):\n    while True:\n        Path({str(sign)!r}).write_text('x')\n"
+    )
+    grader = subprocess.Popen([sys.executable, "-m", "cvxinv", "exercise", "check", "masks", str(file)])
+    try:
+        until = time.monotonic() + 60
+        while not sign.exists():
+            assert time.monotonic() < until and grader.poll() is None
+            time.sleep(0.05)
+    finally:
+        grader.kill()
+        grader.wait()
+    until = time.monotonic() + 30
+    while sign.exists():  # whoever is alive writes it again
+        assert time.monotonic() < until, "the submission is alive"
+        sign.unlink(missing_ok=True)
+        time.sleep(1.5)
 
 
 def test_the_run_ends_at_the_first_failure_and_says_so(tmp_path):

@@ -11,7 +11,9 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 FAILURES = ("no answer", "exit", "memory", "output", "crash")  # how a run may end without an answer
 LARGEST_OUTPUT = 64 * 2**20  # bytes of any file, what is printed among them
 GLANCE = 1e-3  # seconds between two looks for a file
+_PARENT = 1.0  # seconds between two looks for the grader
 _LONGEST_WAIT = 60.0  # seconds: the other side writes at once, or is not there any more
 
 
@@ -102,7 +105,6 @@ def limit(memory: int) -> None:
     """No more than so many bytes of memory and of output, where the system can say so."""
     try:
         import resource
-        import signal
     except ImportError:
         return
     # past the limit a write then raises OSError, and kills nobody
@@ -112,8 +114,23 @@ def limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def end_with_parent() -> None:
+    """End this process, and all that it started, once the grader is not there any more, as after a kill -9."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT)
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(folder: Path, path: Path, memory: int, count: int) -> None:
     """Load the submission and ask it for an answer to every instance; the first failure ends that."""
+    end_with_parent()
     limit(memory)
     sys.path[0] = str(path.parent)
     k = 0
