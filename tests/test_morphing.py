@@ -69,7 +69,7 @@ def test_a_time_limit_is_told(generator):
     ("change", "words"),
     [
         ({}, "which may be negative"),
-        ({"floor": 0.1}, "no mass below 0.*--clip"),
+        ({"floor": 0.1}, "no mass below 0.*clip=True"),
         ({"floor": 0, "b": -sample()[1]}, "in picture B"),
         ({"floor": 2.0, "clip": True}, "pictures with mass.*in picture A"),
         ({"floor": 0, "a": sample()[0] / 0}, "NaN or inf in picture A.*mask"),
