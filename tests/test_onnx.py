@@ -662,4 +662,4 @@ def test_command_line_takes_onnx_files_and_labels(tmp_path: Path):
     assert run("verify", path, tmp_path / "y.npy", tmp_path / "result", "--label", 3).exit_code == 0
     assert run("verify", path, tmp_path / "y.npy", tmp_path / "result", "--label", 4).exit_code == 1
     missing = run("inspect", path)
-    assert missing.exit_code == 2 and "pass label=0 ... label=9" in " ".join(missing.output.split())
+    assert missing.exit_code == 2 and "pass --label 0 ... --label 9" in " ".join(missing.output.split())
