@@ -50,7 +50,19 @@ FAULTS = [
         "sigma = torch.where(tall, (S[:, 0] - lost)",
         "sigma = 1e3 + torch.where(tall, (S[:, 0] - lost)",
     ),
-    ("certificate", "infeasible everywhere", "scope[left[beyond]] = away[beyond]", "scope[left[beyond]] = torch.inf"),
+    (
+        "certificate",
+        "infeasible everywhere",
+        "scope[left[beyond]] = (away * (unit if isinstance(unit, float) else unit[left]))[beyond]",
+        "scope[left[beyond]] = torch.inf",
+    ),
+    ("certificate", "a ball in other units", "bounds.scope *= outside.unit", "pass"),
+    (
+        "certificate",
+        "a ball without h",
+        "times = torch.where(bounds.scope < outside.length, torch.inf, times)",
+        "pass",
+    ),
     (
         "certificate",
         "no remark of a scope",
@@ -220,6 +232,15 @@ def by_hand(certify):
     h = torch.linalg.lstsq(twins.rows.W.matrix(), t(1.0, 2.0, 4.0), driver="gelsd").solution[None]
     judged = certify(twins, h)
     below = certify(wide, t([1e3, -1e-6]), t([0.0, 1.0]))  # one-sided: 0 is below f*, and (D) at this p is f*
+    # twins beside a short column, whose unknown is long: the ball in which the bound holds is not
+    tiny = lasso(
+        [[0.1, 0.1, 1e-12], [0.7, 0.7, 0.0], [0.3, 0.3, 0.0]], [0.0] * 3, [1.0, 2.0, 4.0], [True] * 3, kind=ci.Lasso
+    )
+    a, c = torch.linalg.lstsq(t([0.1, 1.0], [0.7, 0.0], [0.3, 0.0]), t(1.0, 2.0, 4.0)).solution.tolist()
+    outside = certify(tiny, t([a / 2, a / 2, c * 1e12]))
+    steep = lasso(
+        [[1e11, 1e11, 1.0], [7e11, 7e11, 0.0], [3e11, 3e11, 0.0]], [0.0] * 3, [1.0, 2.0, 4.0], [True] * 3, kind=ci.Lasso
+    )
     few = certify(ci.NonnegativeBasisPursuitL2(ball.rows, 0.0), t([1.0]), t([-1.0]))
     capped = lasso([[1.0], [1.0]], [0.0, -0.25], [1.0, 0.0], [True, False])  # an excess e is worth 3/4 e of 9/32
     e = 1.02 * 0.375e-6
@@ -250,6 +271,8 @@ def by_hand(certify):
         "a dead row forbids": certify(worse, t([1.0]), t([0.0, 0.0])).status[0] == "infeasible",
         "a ray of a dead row": not certify(dead, t([100.0]), t([0.0, 1e300])).holds.any(),
         "twins have a scope": float(judged.scope) < inf and "|h|" in judged.remark[0] and bool(judged.holds),
+        "a ball without h": not outside.holds.any() and float(outside.scope) < abs(c) * 1e12,
+        "a ball in units of h": not certify(steep, t([a / 2e12, a / 2e12, c])).holds.any(),
         "a sign is a side": not certify(wide, t([1e3, -1e-6])).two_sided.any(),
         "worth of a sign": below.status[0] == "optimal" and bool((below.bound <= below.objective).all()),
         "beyond the ball": not certify(near, t([1.0, 0.0])).holds.any(),
