@@ -123,7 +123,7 @@ def end_with_parent() -> None:
             time.sleep(_PARENT)
         if hasattr(os, "killpg"):
             os.killpg(0, signal.SIGKILL)
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 
