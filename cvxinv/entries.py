@@ -8,11 +8,12 @@ raises a ValueError that names the file, the entry, what was expected and what i
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+from .inputs import is_finite
 
 _CURE = "it was changed by hand, damaged, or written by another version: copy the folder again, or make it anew"
 _KINDS = {"floats": "f", "integers": "iu", "bools": "b"}
@@ -72,7 +73,7 @@ class Entries:
     def number(self, name: str, least: float = float("-inf"), above: float = float("-inf")) -> float:
         """A finite number >= least and > above."""
         value = self.entries.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _fits(value, least, above):
+        if not (is_finite(value) and value >= least and value > above):
             bounds = f" >= {least:g}" if least > float("-inf") else f" > {above:g}" if above > float("-inf") else ""
             self.refuse(name, f"a finite number{bounds}")
         return float(value)
@@ -185,13 +186,6 @@ def refuse(place: str, name: str, expected: str, got: Any) -> NoReturn:
     told = "none" if got is _Missing else json.dumps(got, default=str)
     told = told if len(told) <= _LONGEST else f"{told[: _LONGEST - 4]} ..."
     raise ValueError(f"expected {where} as {expected}, got {told}; {_CURE}")
-
-
-def _fits(value: float, least: float, above: float) -> bool:
-    try:
-        return isfinite(value) and value >= least and value > above
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 def _one_of(among: Collection[str]) -> str:

@@ -1,5 +1,8 @@
 """What comes from outside, read once and strictly: torch or numpy, real numbers, on the device they belong to."""
 
+from math import isfinite
+from typing import TypeGuard
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -140,6 +143,15 @@ def plain_number(value: object) -> object:
         value = value[()]
     # a long double stays what it is for Python too, which knows no other
     return float(value) if isinstance(value, np.floating) else value.item() if isinstance(value, np.generic) else value
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number, finite as a float, and no bool."""
+    value = plain_number(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def read_seconds(value: object, name: str, cure: str, least: str = ">= 0") -> float:

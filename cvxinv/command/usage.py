@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isnan
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -79,9 +79,7 @@ class Command(TyperCommand):
         for parameter in self.params:
             limits, value = self.limits(parameter), ctx.params.get(parameter.name)
             if limits is not None and isinstance(value, int | float) and not limits.holds(value):
-                name = _name(parameter)
-                say(f"error: expected {name} as {limits}, got {_got(parameter, typed, value)}; {_cure(name, limits)}")
-                raise typer.Exit(2)
+                _refuse(parameter, limits, _got(parameter, typed, value))
         return rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -111,11 +109,8 @@ def _end(command: Command, ctx: Any, typed: list[str], error: Any) -> None:
     parameter = getattr(error, "param", None)
     limits = None if parameter is None else command.limits(parameter)
     if limits is not None and type(error) is typer.BadParameter:
-        name = _name(parameter)
-        got = _got(parameter, typed, "another")
-        say(f"error: expected {name} as {limits}, got {got}; {_cure(name, limits)}")
-    else:
-        say(f"error: {_words(error)}; see {ctx.command_path} --help")
+        _refuse(parameter, limits, _got(parameter, typed, "another"))
+    say(f"error: {_words(error)}; see {ctx.command_path} --help")
     raise typer.Exit(2) from None
 
 
@@ -125,8 +120,11 @@ def _words(error: Any) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _cure(name: str, limits: Limits) -> str:
-    return f"pass e.g. {name} {limits.example}"
+def _refuse(parameter: Any, limits: Limits, got: str) -> NoReturn:
+    """Ends a command whose option is a number beyond its limits, or none."""
+    name = _name(parameter)
+    say(f"error: expected {name} as {limits}, got {got}; pass e.g. {name} {limits.example}")
+    raise typer.Exit(2) from None
 
 
 def _name(parameter: Any) -> str:

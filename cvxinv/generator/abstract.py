@@ -9,7 +9,7 @@ as many. What needs layers asks for `layers`; what only computes asks for values
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from functools import cached_property
-from math import isfinite, prod
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import conversion, describe, describe_amount, plain_number, plain_tensor, read_numbers
+from ..inputs import conversion, describe, describe_amount, is_finite, plain_number, plain_tensor, read_numbers
 from ..tables import html_table
 from .activations import AbstractActivation, Identity
 from .piece import AbstractPiece, PointPiece
@@ -48,16 +48,7 @@ def check_distribution(latent: object, where: str) -> None:
 
 def in_order(low: object, high: object) -> bool:
     """Whether both are finite numbers, the first below the second."""
-    return is_finite(low) and is_finite(high) and low < high  # type: ignore[operator]
-
-
-def is_finite(value: object) -> bool:
-    """Whether it is a number, finite as a float, and no bool."""
-    value = plain_number(value)
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+    return is_finite(low) and is_finite(high) and low < high
 
 
 class AbstractGenerator(ABC):

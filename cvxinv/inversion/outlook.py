@@ -61,14 +61,22 @@ def _between_sides(G: AbstractGenerator, z: Tensor, piece: AbstractPiece) -> Abs
     """The piece of z `(N, n0)` with the mean of both sides' slopes where a hidden unit is at its kink."""
     if not isinstance(piece, Piece):
         return piece
-    h, slopes = z, list(piece.slopes)
-    for k, layer in enumerate(G.layers[:-1]):
-        u, phi = layer.W(h) + layer.b, layer.activation
+    slopes = list(piece.slopes)
+    for k, u in enumerate(hidden_preactivations(G, z)):
+        phi = G.layers[k].activation
         if phi.kinked and phi.slopes is not None and isinstance(slope := slopes[k], Tensor):
             at_kink = u.abs() <= _KINK * u.abs().amax(1, keepdim=True)
             slopes[k] = torch.where(at_kink, sum(phi.slopes) / 2, slope)
-        h = phi(u)
     return replace(piece, slopes=tuple(slopes))
+
+
+def hidden_preactivations(G: AbstractGenerator, z: Tensor) -> list[Tensor]:
+    """u = `W h + b` of every layer but the last, which is the widest, at latents z `(N, n0)`: `(N, m)` each."""
+    h, values = z, list[Tensor]()
+    for layer in G.layers[:-1]:
+        values.append(layer.W(h) + layer.b)
+        h = layer.activation(values[-1])
+    return values
 
 
 def triangle(J: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...errors import UnsupportedLayerError
 from ...files import parse_json, read_tensors, write_pair
+from ...inputs import is_finite
 from ...surroundings import undisturbed
-from ..abstract import AbstractGenerator, check_distribution, in_order, is_finite
+from ..abstract import AbstractGenerator, check_distribution, in_order
 from ..activations import KINDS, AbstractActivation, in_files
 from ..chain import Generator, factors
 from ..folding import fold

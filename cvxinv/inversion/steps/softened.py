@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ...generator.abstract import AbstractGenerator
+from ..outlook import hidden_preactivations
 from ..task import Task
 from .kinked import Place, descend_kinked, kinks_matter
 from .normal_equations import rough_curvature
@@ -99,13 +100,8 @@ def _crosses_down(G: AbstractGenerator, home: Place, z: Tensor) -> Tensor:
 
     Where none does every bend on the way from home is upwards, and z is led back.
     """
-    found, start, h = torch.zeros(len(z), dtype=torch.bool, device=z.device), 0, z
-    for layer, at_home in zip(G.layers, home.view.u[:-1], strict=False):
-        u = layer.W(h) + layer.b
-        price = home.slope.kappa[:, start : start + u.shape[1]]
-        found |= ((price < 0) & ((u > 0) != (at_home > 0))).any(1)
-        h, start = layer.activation(u), start + u.shape[1]
-    return found
+    u, at_home = torch.cat(hidden_preactivations(G, z), 1), torch.cat(home.view.u[:-1], 1)
+    return ((home.slope.kappa < 0) & ((u > 0) != (at_home > 0))).any(1)
 
 
 def _in_blocks(task: Task, left: Tensor) -> list[Tensor]:
